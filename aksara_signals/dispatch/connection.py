@@ -1,0 +1,120 @@
+"""One receiver connected to one sender."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
+from typing import Any
+
+from aksara_signals.dispatch.identity import SenderKey, describe_receiver, describe_sender
+from aksara_signals.dispatch.patching import ModuleName
+from aksara_signals.dispatch.payload import CallShape
+from aksara_signals.exceptions import SignalPayloadError
+from aksara_signals.types import Receiver, Sender
+
+__all__ = ["Connection", "is_async_receiver"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Connection:
+    """A receiver, the sender it listens to, the options it was connected with, how to call it.
+
+    Made by :meth:`Signal.connect <aksara_signals.Signal.connect>`; never changes.
+    """
+
+    address: Hashable
+    """Where the signal's index keeps it."""
+    reference: Callable[[], Receiver | None]
+    """Gives the receiver, or None when a weakly referenced one is gone."""
+    sender_key: SenderKey
+    """The sender as a key, which doesn't keep it alive."""
+    shape: CallShape
+    """How the receiver's parameters are filled."""
+    dispatch_uid: Hashable = None
+    """The explicit name of the connection, or None."""
+    priority: int = 0
+    """Higher is called first; equal ones in the order of connection."""
+    exact: bool = False
+    """Whether subclasses of the sender are left out."""
+    weak: bool = False
+    """Whether the connection leaves the receiver to the garbage collector."""
+    concurrent: bool = False
+    """Whether the receiver runs in a task group after the sequential ones."""
+    created: bool | None = None
+    """True narrows a save signal to INSERTs, False to UPDATEs, None doesn't narrow."""
+    is_async: bool = False
+    """Whether the receiver is known to be async. An unknown one may still return an awaitable."""
+    module_name: ModuleName | None = None
+    """Where a mock may replace the receiver."""
+    narrows_session: bool = False
+    """Whether ``session`` is withheld: a session is not for two tasks."""
+    is_plain: bool = field(init=False)
+    """Whether the receiver takes the arguments just as they are sent, all by keyword."""
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        plain = not (shape.positional or shape.on_demand or self.narrows_session)
+        object.__setattr__(self, "is_plain", plain)
+
+    @property
+    def receiver(self) -> Receiver | None:
+        """The receiver; None once a weakly referenced one is gone."""
+        return self.reference()
+
+    @property
+    def sender(self) -> Sender:
+        """The sender; None for every sender."""
+        return self.sender_key.get()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether receiver and sender both still exist."""
+        return self.reference() is not None and (
+            self.sender_key.address is None or self.sender_key.get() is not None
+        )
+
+    def fit(
+        self, arguments: Mapping[str, Any], extras: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Arrange the arguments for a receiver that isn't plain.
+
+        Args:
+            arguments: All that is sent, ``signal`` and ``sender`` included.
+            extras: The on-demand arguments.
+
+        Returns:
+            Positional and keyword arguments, in containers of the receiver's own.
+
+        Raises:
+            SignalPayloadError: The receiver takes something by position that wasn't sent.
+        """
+        keywords = dict(arguments)
+        for name in self.shape.on_demand:
+            keywords.setdefault(name, extras.get(name))
+        if self.narrows_session:
+            keywords["session"] = None
+        try:
+            return [keywords.pop(name) for name in self.shape.positional], keywords
+        except KeyError as error:
+            raise SignalPayloadError(
+                f"receiver {describe_receiver(self.receiver)} takes {error.args[0]} by position, "
+                f"and it was not sent; send it, or name the parameter after what is sent"
+            ) from None
+
+    def __repr__(self) -> str:
+        receiver = self.receiver
+        described = "a receiver that is gone" if receiver is None else describe_receiver(receiver)
+        return f"<Connection of {described} to {describe_sender(self.sender)}>"
+
+
+def is_async_receiver(receiver: Receiver) -> bool:
+    """Whether calling the receiver surely gives a coroutine."""
+    target: Any = receiver
+    while hasattr(target, "func") and callable(target.func):
+        target = target.func  # functools.partial
+    if iscoroutinefunction(target):
+        return True
+    return not isinstance(target, type) and iscoroutinefunction(
+        getattr(type(target), "__call__", None)
+    )

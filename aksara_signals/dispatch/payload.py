@@ -1,0 +1,161 @@
+"""What a signal promises to send, and how a receiver's parameters are filled from it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from inspect import Parameter
+from typing import Any
+
+from aksara_signals.dispatch.identity import describe_receiver
+from aksara_signals.exceptions import (
+    InvalidOptionError,
+    InvalidReceiverError,
+    SignalPayloadError,
+)
+from aksara_signals.types import Receiver
+
+__all__ = ["CallShape", "Payload", "call_shape"]
+
+RESERVED = ("signal", "sender")
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The declared arguments of a signal, besides ``signal`` and ``sender``.
+
+    A payload without any name is undeclared: whatever is sent passes.
+    """
+
+    required: tuple[str, ...] = ()
+    """Sending without one of these is an error."""
+    optional: tuple[str, ...] = ()
+    """None unless sent."""
+    on_demand: tuple[str, ...] = ()
+    """Given only to receivers that name them as a parameter, because they cost something."""
+    defaults: Mapping[str, None] = field(init=False)
+    """The optional names, each with None."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "defaults", dict.fromkeys(self.optional))
+
+    @classmethod
+    def of(cls, providing_args: Iterable[str] | None) -> Payload:
+        """The payload of a custom signal.
+
+        Raises:
+            InvalidOptionError: ``providing_args`` is one string or holds something else than
+                parameter names.
+        """
+        if isinstance(providing_args, str):
+            raise InvalidOptionError(
+                f"providing_args={providing_args!r} is one string; give a list of names"
+            )
+        names = tuple(dict.fromkeys(providing_args or ()))
+        for name in names:
+            if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
+                raise InvalidOptionError(
+                    f"providing_args holds {name!r}; each must be the name of an argument, and "
+                    f"signal and sender are passed to every receiver anyway: leave them out"
+                )
+        return cls(required=names)
+
+    @property
+    def is_declared(self) -> bool:
+        return bool(self.required or self.optional)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.required + self.optional + self.on_demand
+
+    def check(self, signal_name: str, payload: Mapping[str, Any]) -> None:
+        """Refuse a payload that lacks a required argument or holds a reserved one.
+
+        Raises:
+            SignalPayloadError: Says which arguments are missing.
+        """
+        if "signal" in payload:
+            raise SignalPayloadError(
+                f"{signal_name} was sent with an argument named signal, which is what receivers "
+                f"get the signal itself as; rename yours"
+            )
+        missing = [name for name in self.required if name not in payload]
+        if missing:
+            raise SignalPayloadError(
+                f"{signal_name} was sent without {', '.join(missing)}; it declares "
+                f"{', '.join(self.required)}: pass them all as keyword arguments"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class CallShape:
+    """How one receiver is called, worked out once when it is connected."""
+
+    positional: tuple[str, ...] = ()
+    """The arguments to pass by position, in order; all others go by keyword."""
+    on_demand: frozenset[str] = frozenset()
+    """The on-demand arguments that the receiver names."""
+
+
+def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallShape:
+    """Work out how to call a receiver.
+
+    Raises:
+        InvalidReceiverError: It is not callable, doesn't accept ``**kwargs``, or has a parameter
+            that the payload can't fill.
+    """
+
+    def refuse(problem: str) -> InvalidReceiverError:
+        return InvalidReceiverError(
+            f"receiver {describe_receiver(receiver)} of signal {signal_name} {problem}"
+        )
+
+    if not callable(receiver):
+        raise refuse("is not callable; connect a function, a method or an object with __call__")
+    try:
+        parameters = list(inspect.signature(receiver).parameters.values())
+    except (ValueError, TypeError) as error:
+        raise refuse(
+            "has no signature that can be read; wrap it in a function that accepts **kwargs"
+        ) from error
+    if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        raise refuse(
+            "must accept **kwargs, because a signal's payload may grow; "
+            "add **kwargs to its signature"
+        )
+    instance = "instances" if "instances" in payload.names else "instance"
+    known = {*payload.names, *RESERVED}
+    if not payload.optional:
+        known.add(instance)  # a custom signal may be sent with an instance that it doesn't declare
+    named = {parameter.name for parameter in parameters}
+    waiting = [name for name in ("sender", instance) if name in known and name not in named]
+    leading = payload.is_declared
+    positional: list[str] = []
+    by_position = 0
+    for parameter in parameters:
+        name = parameter.name
+        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+            continue
+        is_positional = parameter.kind is not Parameter.KEYWORD_ONLY
+        if name in known:
+            leading = leading and name in RESERVED
+            if is_positional:
+                positional.append(name)
+                if parameter.kind is Parameter.POSITIONAL_ONLY:
+                    by_position = len(positional)
+        elif parameter.default is not Parameter.empty:
+            # The default is what it was written for (``lambda s, i, model=model, **k``), and
+            # Python allows only defaults behind it: from here on all go by keyword.
+            leading = False
+        elif is_positional and leading and waiting:
+            positional.append(waiting.pop(0))
+            by_position = len(positional)
+        elif payload.is_declared or parameter.kind is Parameter.POSITIONAL_ONLY:
+            raise refuse(f"has a parameter {name} that nothing fills; {_offer(payload)}")
+    return CallShape(tuple(positional[:by_position]), frozenset(payload.on_demand) & named)
+
+
+def _offer(payload: Payload) -> str:
+    offered = ", ".join((*RESERVED, *payload.names))
+    return f"the signal sends {offered}: use these names, or give it a default"

@@ -1,0 +1,165 @@
+"""Snapshots of a signal's connections, and what a sender's send will call.
+
+A snapshot never changes, so a send reads it without a lock. Plans are born with their snapshot and
+go with it: a racing connect can't leave a stale one behind.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.context import SignalContext
+from aksara_signals.dispatch.identity import receiver_address, same_receiver
+from aksara_signals.types import Sender
+
+__all__ = ["NOBODY", "Plan", "Segment", "Snapshot"]
+
+
+class Plan:
+    """The connections that one sender's sends reach, in call order."""
+
+    __slots__ = ("_by_created", "connections", "is_narrowed", "on_demand", "segments", "split")
+
+    def __init__(self, connections: tuple[Connection, ...]) -> None:
+        sequential = [each for each in connections if not each.concurrent]
+        concurrent = [each for each in connections if each.concurrent]
+        self.connections: tuple[Connection, ...] = (*sequential, *concurrent)
+        """Sequential ones by priority and order of connection, then the concurrent ones."""
+        self.split = len(sequential)
+        """Where the concurrent ones begin."""
+        self.on_demand: frozenset[str] = frozenset().union(
+            *(each.shape.on_demand for each in connections)
+        )
+        """The on-demand arguments that anybody here names."""
+        self.is_narrowed = any(each.created is not None for each in connections)
+        """Whether the payload's ``created`` decides who is called."""
+        self.segments: tuple[Segment, ...] = tuple(_segments(sequential, concurrent))
+        """Runs of receivers that are called alike."""
+        self._by_created: dict[bool | None, Plan] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.connections)
+
+    def narrowed(self, created: Any) -> Plan:
+        """The plan for a payload with this ``created``; None matches no narrowed connection."""
+        if not self.is_narrowed:
+            return self
+        wanted = None if created is None else bool(created)
+        plan = self._by_created.get(wanted)
+        if plan is None:
+            plan = self._by_created[wanted] = Plan(
+                tuple(each for each in self.connections if each.created in (None, wanted))
+            )
+        return plan
+
+    def silenced(self, signal: Any, sender: Sender, contexts: tuple[SignalContext, ...]) -> Plan:
+        """The plan less what the contexts silence."""
+        plan = self
+        for context in contexts:
+            if plan and context.silences(signal, sender):
+                kept = tuple(
+                    each
+                    for each in plan.connections
+                    if (receiver := each.receiver) is not None and context.spares(receiver)
+                )
+                if len(kept) != len(plan.connections):
+                    plan = Plan(kept) if kept else NOBODY
+        return plan
+
+
+class Segment:
+    """Consecutive receivers of a plan that are called in the same way."""
+
+    __slots__ = ("concurrent", "is_async", "sequential")
+
+    def __init__(
+        self,
+        is_async: bool,
+        sequential: tuple[Connection, ...],
+        concurrent: tuple[Connection, ...] = (),
+    ) -> None:
+        self.is_async = is_async
+        self.sequential = sequential
+        self.concurrent = concurrent
+
+
+def _segments(sequential: list[Connection], concurrent: list[Connection]) -> Iterator[Segment]:
+    run: list[Connection] = []
+    for connection in sequential:
+        if run and run[0].is_async is not connection.is_async:
+            yield Segment(run[0].is_async, tuple(run))
+            run = []
+        run.append(connection)
+    if concurrent:
+        if run and not run[0].is_async:
+            yield Segment(False, tuple(run))
+            run = []
+        yield Segment(True, tuple(run), tuple(concurrent))
+    elif run:
+        yield Segment(run[0].is_async, tuple(run))
+
+
+NOBODY = Plan(())
+"""The plan of a send that nobody hears."""
+
+
+class Snapshot:
+    """The connections of a signal at one moment, and the plans worked out from them.
+
+    Args:
+        connections: A list that may only ever grow at its end while a snapshot refers to it, so
+            that connecting is one append and not a copy.
+        length: How many of them this snapshot sees.
+    """
+
+    __slots__ = ("_connections", "_plans", "length")
+
+    def __init__(self, connections: list[Connection], length: int) -> None:
+        self._connections = connections
+        self.length = length
+        self._plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
+
+    def connections(self) -> list[Connection]:
+        """The connections in the order they were made, dead ones included."""
+        return self._connections[: self.length]
+
+    def plan_for(self, sender: Sender) -> Plan:
+        """What a send by ``sender`` calls, worked out once as long as the sender lives."""
+        cached = self._plans.get(id(sender))
+        # An address may belong to somebody else by now: compare the live objects.
+        if cached is not None and cached[0]() is sender:
+            return cached[1]
+        plan = self._make_plan(sender)
+        if sender is None:
+            self._plans[id(sender)] = (lambda: None, plan)
+            return plan
+        plans = self._plans
+        address = id(sender)
+        try:
+            # The finaliser takes no lock: removing from a dict is one step.
+            reference = weakref.ref(sender, lambda _: plans.pop(address, None))
+        except TypeError:
+            return plan  # numbers, strings, tuples: not worth keeping alive
+        plans[address] = (reference, plan)
+        return plan
+
+    def _make_plan(self, sender: Sender) -> Plan:
+        matching = [
+            each for each in self.connections() if each.sender_key.matches(sender, each.exact)
+        ]
+        matching.sort(key=lambda each: -each.priority)  # stable: equal ones keep their order
+        chosen: list[Connection] = []
+        seen: dict[Hashable, list[Any]] = {}
+        for connection in matching:
+            receiver = connection.receiver
+            if receiver is None:
+                continue
+            address = receiver_address(receiver)
+            if any(same_receiver(receiver, one) for one in seen.get(address, ())):
+                continue
+            seen.setdefault(address, []).append(receiver)
+            chosen.append(connection)
+        return Plan(tuple(chosen)) if chosen else NOBODY

@@ -1,0 +1,341 @@
+"""Signal: connect, disconnect, send, and look inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, overload
+
+from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.context import active_contexts
+from aksara_signals.dispatch.delivery import Delivery, deliver, deliver_sync
+from aksara_signals.dispatch.payload import Payload
+from aksara_signals.dispatch.plan import NOBODY, Plan
+from aksara_signals.dispatch.registry import register_signal
+from aksara_signals.dispatch.table import ConnectionTable
+from aksara_signals.exceptions import InvalidOptionError
+from aksara_signals.types import Receiver, ReceiverT, Responses, Sender, Senders
+
+__all__ = ["Signal"]
+
+
+class Signal:
+    """Something that happens, and the receivers that want to know.
+
+    Args:
+        name: What it is called in messages, in logs and by look-up; optional.
+        providing_args: The names of the arguments that every send must pass. Others may be passed
+            besides. Without it, whatever is sent passes.
+        doc: One sentence for readers and tools.
+
+    Raises:
+        InvalidOptionError: ``providing_args`` is a string, or holds something that is no
+            argument's name.
+
+    >>> import asyncio
+    >>> payment_processed = Signal("payment_processed", providing_args=["amount", "currency"])
+    >>> @payment_processed.connect
+    ... async def thank(sender, amount, currency, **kwargs):
+    ...     return f"{amount} {currency}"
+    >>> [(_, response)] = asyncio.run(payment_processed.send("shop", amount=5, currency="EUR"))
+    >>> response
+    '5 EUR'
+
+    Source: Django's ``Signal``. Receivers are held strongly unless ``weak=True``, senders match
+    their subclasses too, and ``send`` is async.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        providing_args: Iterable[str] | None = None,
+        doc: str | None = None,
+    ) -> None:
+        self._set_up(name, Payload.of(providing_args), doc)
+
+    @classmethod
+    def with_payload(cls, name: str, payload: Payload, doc: str) -> Signal:
+        """A signal whose payload has optional and on-demand arguments, as the built-in ones."""
+        signal = cls.__new__(cls)
+        signal._set_up(name, payload, doc)
+        return signal
+
+    def _set_up(self, name: str | None, payload: Payload, doc: str | None) -> None:
+        if name is not None and not isinstance(name, str):
+            raise InvalidOptionError(
+                f"a signal's name must be a string, not {type(name).__qualname__}; "
+                f"argument names go into providing_args="
+            )
+        self.name = name
+        self.doc = doc
+        if doc:
+            self.__doc__ = doc
+        self.payload = payload
+        self._required = frozenset(payload.required)
+        self._table = ConnectionTable(payload, lambda: self.display_name)
+        register_signal(self)
+
+    # -- names ---------------------------------------------------------------------------------
+
+    @property
+    def display_name(self) -> str:
+        """The name for messages, also of a signal without one."""
+        return self.name or "an unnamed signal"
+
+    @property
+    def providing_args(self) -> tuple[str, ...]:
+        """The arguments that every send must pass."""
+        return self.payload.required
+
+    def __repr__(self) -> str:
+        return f"<Signal {self.name}>" if self.name else f"<Signal at {id(self):#x}>"
+
+    # -- connecting ----------------------------------------------------------------------------
+
+    @overload
+    def connect(
+        self,
+        receiver: ReceiverT,
+        sender: Senders = None,
+        *,
+        weak: bool = False,
+        dispatch_uid: Hashable = None,
+        priority: int = 0,
+        exact: bool = False,
+        concurrent: bool = False,
+        created: bool | None = None,
+    ) -> ReceiverT: ...
+
+    @overload
+    def connect(
+        self,
+        receiver: None = None,
+        sender: Senders = None,
+        *,
+        weak: bool = False,
+        dispatch_uid: Hashable = None,
+        priority: int = 0,
+        exact: bool = False,
+        concurrent: bool = False,
+        created: bool | None = None,
+    ) -> Callable[[ReceiverT], ReceiverT]: ...
+
+    def connect(
+        self, receiver: Receiver | None = None, sender: Senders = None, **options: Any
+    ) -> Any:
+        """Connect a receiver, or return a decorator that does.
+
+        Args:
+            receiver: Called as ``receiver(signal=…, sender=…, **payload)``; async or sync. It must
+                accept ``**kwargs``. With a declared payload, leading parameters of other names
+                take the sender and the instance by position.
+            sender: A class (its subclasses match too), its name or dotted path (which need not
+                exist yet), a number, any object, a list of these, or None for every sender.
+            weak: Whether the receiver may be collected; it is then disconnected.
+            dispatch_uid: Names the connection: a second one of that name for the sender is ignored.
+            priority: Higher is called first; equal ones in the order of connection.
+            exact: Whether the sender's subclasses are left out.
+            concurrent: Whether the receiver runs in a task group after the others. It gets
+                ``session=None`` from model signals.
+            created: True for INSERTs only, False for UPDATEs only; save signals have it.
+
+        Returns:
+            The receiver itself, unchanged. Connecting it again to the same sender does nothing.
+
+        Raises:
+            InvalidReceiverError: The receiver can't be called as above.
+            InvalidSenderError: The sender is an empty list or an empty string.
+            AmbiguousSenderError: Two live mapped classes have the name given as the sender.
+            InvalidOptionError: An option is unknown or doesn't fit this signal.
+
+        Source: Django's ``Signal.connect``; ``priority``, ``exact``, ``concurrent`` and
+        ``created`` are ours.
+        """
+        if receiver is None:
+            self._table.check_options(options)
+            return lambda function: self.connect(function, sender, **options)
+        self._table.add(receiver, _several(sender), **options)
+        return receiver
+
+    def __call__(self, *senders: Any, **options: Any) -> Any:
+        """Connect the decorated receiver: ``@post_save(Post)``, ``@post_save()``, ``@post_save``.
+
+        Args:
+            senders: Any number, also in one list; none at all means every sender.
+            options: Those of :meth:`connect`.
+        """
+        if len(senders) == 1 and not options and _is_receiver(senders[0]):
+            return self.connect(senders[0])
+        flat = [each for sender in senders for each in _several(sender)]
+        self._table.check_options(options)
+        if senders and None in senders:
+            flat = [None]
+        return lambda function: self.connect(function, flat if senders else None, **options)
+
+    def disconnect(
+        self,
+        receiver: Receiver | None = None,
+        sender: Senders = None,
+        dispatch_uid: Hashable = None,
+    ) -> bool:
+        """Undo a :meth:`connect` with the same receiver, sender and ``dispatch_uid``.
+
+        Returns:
+            Whether anything was connected that way.
+
+        Raises:
+            InvalidOptionError: Neither a receiver nor a ``dispatch_uid`` is given.
+
+        Source: Django's ``Signal.disconnect``.
+        """
+        if receiver is None and dispatch_uid is None:
+            raise InvalidOptionError(
+                f"{self.display_name}.disconnect() needs the receiver, or the dispatch_uid it was "
+                f"connected with"
+            )
+        return self._table.discard(receiver, _several(sender), dispatch_uid)
+
+    @contextmanager
+    def connected_to(
+        self, receiver: ReceiverT, sender: Senders = None, **options: Any
+    ) -> Iterator[ReceiverT]:
+        """Connect a receiver for the time of a ``with`` block.
+
+        At its end, exactly what this call connected is disconnected: a receiver that had been
+        connected before stays.
+
+        Args:
+            receiver: As for :meth:`connect`.
+            sender: As for :meth:`connect`.
+            options: Those of :meth:`connect`.
+        """
+        added = self._table.add(receiver, _several(sender), **options)
+        try:
+            yield receiver
+        finally:
+            self._table.remove(added)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    async def send(self, /, sender: Sender = None, **payload: Any) -> Responses:
+        """Call every receiver of ``sender`` and await the async ones.
+
+        Args:
+            sender: The sending class or object.
+            payload: Passed on by keyword.
+
+        Returns:
+            ``(receiver, response)`` pairs in call order.
+
+        Raises:
+            SignalPayloadError: A declared argument is missing. No receiver is called then.
+            SignalRecursionError: Receivers cause one another without end.
+            BaseException: A receiver's error, of its own type, with a note of signal, sender and
+                receiver. Later sequential receivers are not called. Several concurrent receivers'
+                errors come as an ``ExceptionGroup``.
+        """
+        delivery = self._delivery(sender, payload)
+        return [] if delivery is None else await deliver((delivery,))
+
+    async def send_robust(self, /, sender: Sender = None, **payload: Any) -> Responses:
+        """As :meth:`send`, but every receiver runs.
+
+        Returns:
+            ``(receiver, response)`` pairs in call order; a failed receiver's exception stands in
+            its response's place and is logged with its traceback (logger ``aksara_signals``).
+
+        Raises:
+            SignalPayloadError: A declared argument is missing. No receiver is called then.
+            asyncio.CancelledError: Always escapes, as does every ``BaseException`` that is no
+                ``Exception``.
+        """
+        delivery = self._delivery(sender, payload)
+        return [] if delivery is None else await deliver((delivery,), robust=True)
+
+    def send_sync(self, /, sender: Sender = None, **payload: Any) -> Responses:
+        """As :meth:`send`, from code that can't await.
+
+        An async receiver that never has to wait is driven to its end.
+
+        Raises:
+            AsyncReceiverError: An async receiver has to wait.
+        """
+        delivery = self._delivery(sender, payload)
+        return [] if delivery is None else deliver_sync((delivery,))
+
+    def send_robust_sync(self, /, sender: Sender = None, **payload: Any) -> Responses:
+        """As :meth:`send_robust`, from code that can't await; see :meth:`send_sync`."""
+        delivery = self._delivery(sender, payload)
+        return [] if delivery is None else deliver_sync((delivery,), robust=True)
+
+    def _delivery(self, sender: Sender, payload: dict[str, Any]) -> Delivery | None:
+        if not self._required <= payload.keys() or "signal" in payload:
+            self.payload.check(self.display_name, payload)
+        plan = self.plan_for(sender)
+        if plan.is_narrowed:
+            plan = plan.narrowed(payload.get("created"))
+        if not plan.connections:
+            return None
+        arguments = {"signal": self, "sender": sender, **self.payload.defaults, **payload}
+        return Delivery(self, sender, plan.connections[: plan.split], arguments,
+                        concurrent=plan.connections[plan.split :])
+
+    def plan_for(self, sender: Sender) -> Plan:
+        """Who hears ``sender`` here and now, less what the active contexts silence."""
+        snapshot = self._table.snapshot
+        if not snapshot.length:
+            return NOBODY
+        plan = snapshot.plan_for(sender)
+        contexts = active_contexts.get()
+        return plan.silenced(self, sender, contexts) if contexts else plan
+
+    # -- looking inside ------------------------------------------------------------------------
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The live connections, in the order they were made."""
+        return tuple(each for each in self._table.snapshot.connections() if each.is_alive)
+
+    def receivers_for(self, sender: Sender) -> list[Receiver]:
+        """The receivers that hear ``sender``, in call order, contexts aside."""
+        plan = self._table.snapshot.plan_for(sender)
+        return [receiver for each in plan.connections if (receiver := each.receiver) is not None]
+
+    def has_receivers(self, sender: Sender = None) -> bool:
+        """Whether anybody hears ``sender``, contexts aside.
+
+        Args:
+            sender: None asks for the receivers of every sender only.
+        """
+        return bool(self._table.snapshot.length and self.receivers_for(sender))
+
+    has_listeners = has_receivers
+    """Django's name for :meth:`has_receivers`."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is any connection at all, to whichever sender."""
+        return self._table.snapshot.length > 0
+
+    def watch(self, watcher: Callable[[], object]) -> None:
+        """Have ``watcher`` called whenever receivers were connected or disconnected.
+
+        For what has to be installed only while somebody listens.
+        """
+        self._table.watchers.append(watcher)
+
+    def forget_plans(self) -> None:
+        """Work out anew what string senders stand for: a class has come or gone."""
+        self._table.forget_names()
+
+
+def _several(sender: Senders) -> tuple[Sender, ...]:
+    if isinstance(sender, (list, tuple, set, frozenset)):
+        return tuple(sender)
+    return (sender,)
+
+
+def _is_receiver(thing: Any) -> bool:
+    """Whether ``@signal`` was written without parentheses: a class would be a sender."""
+    return callable(thing) and not isinstance(thing, type)

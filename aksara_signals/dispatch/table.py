@@ -1,0 +1,246 @@
+"""The connections of one signal, and how they change.
+
+Connecting and disconnecting happen under a lock and end with a new snapshot, which is published in
+one assignment; sending reads whatever snapshot stands there. Finalisers take no lock: they leave a
+mark, and the next one who holds the lock sweeps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+from aksara_signals.dispatch.connection import Connection, is_async_receiver
+from aksara_signals.dispatch.identity import (
+    SenderKey,
+    describe_receiver,
+    receiver_address,
+    same_receiver,
+    sender_key,
+    weak_receiver,
+)
+from aksara_signals.dispatch.patching import module_name_of
+from aksara_signals.dispatch.payload import Payload, call_shape
+from aksara_signals.dispatch.plan import Snapshot
+from aksara_signals.dispatch.registry import require_unambiguous
+from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError, InvalidSenderError
+from aksara_signals.types import Receiver, Sender
+
+__all__ = ["ConnectionTable"]
+
+OPTIONS = ("weak", "dispatch_uid", "priority", "exact", "concurrent", "created")
+
+
+class ConnectionTable:
+    """The connections of one signal.
+
+    Args:
+        payload: The signal's.
+        describe: Gives the signal's name for messages.
+    """
+
+    __slots__ = ("_dead", "_describe", "_entries", "_index", "_lock", "_payload", "snapshot",
+                 "watchers")
+
+    def __init__(self, payload: Payload, describe: Callable[[], str]) -> None:
+        self._payload = payload
+        self._describe = describe
+        self._lock = threading.Lock()
+        self._entries: list[Connection] = []
+        self._index: dict[Hashable, list[Connection]] = {}
+        self._dead: deque[None] = deque()
+        self.snapshot = Snapshot(self._entries, 0)
+        """What a send reads."""
+        self.watchers: list[Callable[[], object]] = []
+        """Called after connections came or went."""
+
+    def add(
+        self,
+        receiver: Receiver,
+        senders: tuple[Sender, ...],
+        *,
+        weak: bool = False,
+        dispatch_uid: Hashable = None,
+        priority: int = 0,
+        exact: bool = False,
+        concurrent: bool = False,
+        created: bool | None = None,
+        **unknown: Any,
+    ) -> list[Connection]:
+        """Connect a receiver to each sender.
+
+        Returns:
+            The connections that are new: none for a sender it is connected to already.
+
+        Raises:
+            InvalidReceiverError: The receiver can't be called as the payload demands.
+            InvalidSenderError: There are no senders.
+            AmbiguousSenderError: Two live mapped classes answer to a string.
+            InvalidOptionError: An option is unknown or doesn't fit the signal.
+        """
+        self.check_options(
+            {"created": created, "priority": priority, "dispatch_uid": dispatch_uid, **unknown}
+        )
+        shape = call_shape(receiver, self._payload, self._describe())
+        if not senders:
+            raise InvalidSenderError(
+                f"{self._describe()} was given an empty list of senders for receiver "
+                f"{describe_receiver(receiver)}; give at least one, or None for all"
+            )
+        reference: Callable[[], Any] = lambda: receiver  # noqa: E731 - held by the connection
+        mark = _marker(self._dead)
+        if weak:
+            try:
+                reference = weak_receiver(receiver, mark)
+            except TypeError as error:
+                raise InvalidReceiverError(
+                    f"receiver {describe_receiver(receiver)} of {self._describe()} supports no "
+                    f"weak references; connect it with weak=False"
+                ) from error
+        keys = [sender_key(sender, mark) for sender in senders]
+        for key in keys:
+            if key.is_name:
+                require_unambiguous(key.get())
+        is_async, module_name = is_async_receiver(receiver), module_name_of(receiver)
+        added: list[Connection] = []
+        with self._lock:
+            self._sweep()
+            for key in keys:
+                if self._find(receiver, key, dispatch_uid) is None:
+                    connection = Connection(
+                        address=_address(receiver, key, dispatch_uid),
+                        reference=reference,
+                        sender_key=key,
+                        shape=shape,
+                        dispatch_uid=dispatch_uid,
+                        priority=priority,
+                        exact=exact,
+                        weak=weak,
+                        concurrent=concurrent,
+                        created=created,
+                        is_async=is_async,
+                        module_name=module_name,
+                        narrows_session=concurrent and "session" in self._payload.optional,
+                    )
+                    self._entries.append(connection)
+                    self._index.setdefault(connection.address, []).append(connection)
+                    added.append(connection)
+            if added:
+                self._publish()
+        self._notify(added)
+        return added
+
+    def discard(
+        self, receiver: Receiver | None, senders: tuple[Sender, ...], dispatch_uid: Hashable
+    ) -> bool:
+        """Take out what was connected with these very arguments; whether there was anything."""
+        keys = [sender_key(sender) for sender in senders]
+        with self._lock:
+            self._sweep()
+            gone = [
+                found
+                for key in keys
+                if (found := self._find(receiver, key, dispatch_uid)) is not None
+            ]
+            self._remove(gone)
+        self._notify(gone)
+        return bool(gone)
+
+    def remove(self, connections: list[Connection]) -> None:
+        """Take out these connections, as far as they are still there."""
+        with self._lock:
+            gone = [each for each in connections if each in self._entries]
+            self._remove(gone)
+        self._notify(gone)
+
+    def forget_names(self) -> None:
+        """Work out anew who hears whom, where string senders are involved."""
+        with self._lock:
+            if any(each.sender_key.is_name for each in self._entries):
+                self._publish()
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Refuse options that no connection has, or this signal's can't have.
+
+        Raises:
+            InvalidOptionError: Names the option and what it may be.
+        """
+        for option in options:
+            if option not in OPTIONS:
+                raise InvalidOptionError(
+                    f"{self._describe()} can't be connected with {option}=; "
+                    f"the options are {', '.join(OPTIONS)}"
+                )
+        created = options.get("created")
+        if created is not None and (
+            "created" not in self._payload.names or not isinstance(created, bool)
+        ):
+            raise InvalidOptionError(
+                f"{self._describe()} can't be connected with created={created!r}; it narrows "
+                f"save signals, to INSERTs (True) or UPDATEs (False)"
+            )
+        if not isinstance(options.get("priority", 0), (int, float)):
+            raise InvalidOptionError(
+                f"{self._describe()} can't be connected with a priority that is no number; "
+                f"higher is called first, and 0 is the default"
+            )
+        try:
+            hash(options.get("dispatch_uid"))
+        except TypeError as error:
+            raise InvalidOptionError(
+                f"{self._describe()} can't be connected with a dispatch_uid that is not hashable; "
+                f"a string will do"
+            ) from error
+
+    # -- all below: under the lock -------------------------------------------------------------
+
+    def _find(
+        self, receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable
+    ) -> Connection | None:
+        for each in self._index.get(_address(receiver, key, dispatch_uid), ()):
+            if each.sender_key.same(key) and (
+                dispatch_uid is not None or same_receiver(each.receiver, receiver)
+            ):
+                return each
+        return None
+
+    def _remove(self, gone: list[Connection]) -> None:
+        if not gone:
+            return
+        doomed = {id(each) for each in gone}  # addresses of objects that are held here
+        for each in gone:
+            bucket = self._index[each.address]
+            bucket.remove(each)
+            if not bucket:
+                del self._index[each.address]
+        # A new list: snapshots that are in use still read the old one.
+        self._entries = [each for each in self._entries if id(each) not in doomed]
+        self._publish()
+
+    def _sweep(self) -> None:
+        if self._dead:
+            self._dead.clear()
+            self._remove([each for each in self._entries if not each.is_alive])
+
+    def _publish(self) -> None:
+        self.snapshot = Snapshot(self._entries, len(self._entries))
+
+    # ------------------------------------------------------------------------------------------
+
+    def _notify(self, changed: list[Connection]) -> None:
+        if changed:
+            for watcher in self.watchers:
+                watcher()
+
+
+def _marker(dead: deque[None]) -> Callable[[Any], None]:
+    # Runs in a finaliser, at any moment, also while this very thread holds the lock.
+    return lambda _: dead.append(None)
+
+
+def _address(receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable) -> Hashable:
+    if dispatch_uid is not None:
+        return "uid", dispatch_uid, key.address
+    return receiver_address(receiver), key.address

@@ -1,0 +1,133 @@
+"""Every error of the library: one tree, one code per error.
+
+Each message says what is wrong, where, and the way out; it ends with the code, under which the
+reference documentation explains the error at length. Errors that Python has a word for are that
+word too, so ``except TypeError`` and ``except AttributeError`` work as anywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AksaraSignalsError",
+    "AksaraSignalsWarning",
+    "AmbiguousSenderError",
+    "AsyncReceiverError",
+    "InstanceStateError",
+    "InvalidOptionError",
+    "InvalidReceiverError",
+    "InvalidSenderError",
+    "NoSessionError",
+    "SessionInUseError",
+    "SignalPayloadError",
+    "SignalRecursionError",
+    "UnknownFieldError",
+    "UnknownSignalError",
+    "UnmappedClassError",
+    "UnresolvedSenderError",
+]
+
+
+class AksaraSignalsError(Exception):
+    """The root of the tree: ``except AksaraSignalsError`` catches whatever this library raises.
+
+    Args:
+        message: What is wrong, where, and the way out. The code is appended to it.
+    """
+
+    code: ClassVar[str] = "AKS-000"
+    """The error's code, stable across versions."""
+
+    def __init__(self, message: str = "") -> None:
+        suffix = f"[{self.code}]"
+        # An unpickled error is built from its complete text: don't append the code again.
+        super().__init__(message if message.endswith(suffix) else f"{message} {suffix}".lstrip())
+
+
+class InvalidReceiverError(AksaraSignalsError, TypeError):
+    """A receiver is not callable, lacks ``**kwargs``, or has a parameter nothing can fill."""
+
+    code = "AKS-101"
+
+
+class InvalidSenderError(AksaraSignalsError, TypeError):
+    """What was given as a sender can never be one, such as an empty list."""
+
+    code = "AKS-102"
+
+
+class AmbiguousSenderError(AksaraSignalsError, LookupError):
+    """Two live mapped classes answer to one string sender."""
+
+    code = "AKS-103"
+
+
+class UnresolvedSenderError(AksaraSignalsError, LookupError):
+    """A string sender names no class; raised by :func:`aksara_signals.check_senders`."""
+
+    code = "AKS-104"
+
+
+class InvalidOptionError(AksaraSignalsError, TypeError):
+    """An option of ``Signal``, ``connect``, ``disconnect`` or ``SignalContext`` makes no sense."""
+
+    code = "AKS-105"
+
+
+class SignalPayloadError(AksaraSignalsError, TypeError):
+    """A signal was sent without an argument that its payload declares, or with a reserved one."""
+
+    code = "AKS-201"
+
+
+class AsyncReceiverError(AksaraSignalsError, RuntimeError):
+    """An async receiver had to wait for something where nobody can wait: in a synchronous send."""
+
+    code = "AKS-202"
+
+
+class SignalRecursionError(AksaraSignalsError, RecursionError):
+    """Receivers caused one another without end; the message shows the chain."""
+
+    code = "AKS-203"
+
+
+class UnknownSignalError(AksaraSignalsError, AttributeError):
+    """No signal has this name; the message offers the nearest one."""
+
+    code = "AKS-204"
+
+
+class UnmappedClassError(AksaraSignalsError, TypeError):
+    """A class given to ``register`` is not mapped by SQLAlchemy and is no base of a mapped one."""
+
+    code = "AKS-301"
+
+
+class NoSessionError(AksaraSignalsError, RuntimeError):
+    """A write was asked for, and no session is to be found."""
+
+    code = "AKS-302"
+
+
+class SessionInUseError(AksaraSignalsError, RuntimeError):
+    """A receiver tried to end, or divide, the transaction of the flush that is under way."""
+
+    code = "AKS-303"
+
+
+class UnknownFieldError(AksaraSignalsError, ValueError):
+    """``update_fields`` or ``update(…)`` names something that is no writable attribute."""
+
+    code = "AKS-304"
+
+
+class InstanceStateError(AksaraSignalsError, RuntimeError):
+    """The operation needs a saved row and the instance has none, or the other way round."""
+
+    code = "AKS-305"
+
+
+class AksaraSignalsWarning(UserWarning):
+    """Something works, but not as well as its author will expect."""

@@ -1,0 +1,14 @@
+"""Signals for SQLAlchemy: the life cycle of mapped classes, sent by the unit of work.
+
+Importing this package installs the session listeners, once; they cost next to nothing until a
+receiver is connected.
+"""
+
+from aksara_signals.orm import session_events
+from aksara_signals.orm.mixin import SignalMixin
+from aksara_signals.orm.models import register, unregister
+from aksara_signals.orm.sessions import session_scope
+
+__all__ = ["SignalMixin", "register", "session_scope", "unregister"]
+
+session_events.install()

@@ -1,0 +1,364 @@
+"""The one room that touches what SQLAlchemy keeps to itself.
+
+The hand-over from a flush to async receivers, the flag that forbids nested flushes, and every
+private name of SQLAlchemy that the library needs, so that a new version of SQLAlchemy is a matter
+of this file. Tried on 2.0 and 2.1.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from greenlet import getcurrent
+from sqlalchemy import inspect
+from sqlalchemy.orm import (
+    InstanceState,
+    Mapper,
+    RelationshipProperty,
+    Session,
+    UOWTransaction,
+    mapperlib,
+)
+from sqlalchemy.orm.attributes import (
+    NO_VALUE,
+    PASSIVE_OFF,
+    History,
+    flag_dirty,
+    get_history,
+    instance_state,
+)
+from sqlalchemy.orm.base import (
+    INCLUDE_PENDING_MUTATIONS,
+    LoaderCallableStatus,
+    PassiveFlag,
+)
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.util import await_only
+
+from aksara_signals.dispatch.delivery import Delivery, deliver, deliver_sync
+from aksara_signals.exceptions import SessionInUseError
+
+__all__ = ["hand_over", "in_greenlet"]
+
+State = InstanceState[Any]
+
+# -- the hand-over --------------------------------------------------------------------------------
+
+
+def in_greenlet() -> bool:
+    """Whether an event loop waits behind this synchronous code, to which awaitables can go."""
+    return getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False)
+
+
+def hand_over(deliveries: Iterable[Delivery], is_async: bool) -> None:
+    """Deliver from inside a flush or a constructor.
+
+    Args:
+        deliveries: In order.
+        is_async: Whether the receivers are async: then all of them are awaited in one hand-over.
+            Synchronous ones are called right here, in the greenlet of the flush, where lazy loads
+            work.
+    """
+    if not in_greenlet():
+        deliver_sync(deliveries)
+    elif is_async:
+        await_only(deliver(deliveries))
+    else:
+        deliver_sync(deliveries, drive=_await_here)
+
+
+def _await_here(awaitable: Awaitable[Any]) -> Any:
+    async def wait() -> Any:
+        return await awaitable
+
+    return await_only(wait())
+
+
+# -- the session ----------------------------------------------------------------------------------
+
+
+def is_flushing(session: Session) -> bool:
+    """Whether a flush is under way that another one can't join."""
+    return session._flushing
+
+
+@contextmanager
+def flushable(session: Session) -> Iterator[None]:
+    """Let receivers flush although the flush that sends to them is not quite over.
+
+    At ``after_flush_postexec`` everything is written and the instances are clean; SQLAlchemy's
+    flag against re-entrance is all that stands in the way of a nested flush.
+    """
+    before = session._flushing
+    session._flushing = False
+    try:
+        yield
+    finally:
+        session._flushing = before
+
+
+@contextmanager
+def refusing(session: Session, methods: tuple[str, ...], remedy: str) -> Iterator[None]:
+    """Refuse methods of a session while its receivers run, before they can do any harm.
+
+    The methods are shadowed on the session itself: an event would come too late for ``rollback()``
+    and ``close()``. AsyncSession and scoped sessions call the same ones.
+    """
+    namespace = vars(session)
+    before = {name: namespace[name] for name in methods if name in namespace}
+    for name in methods:
+        namespace[name] = _refusal(name, remedy)
+    try:
+        yield
+    finally:
+        for name in methods:
+            namespace.pop(name, None)
+        namespace.update(before)
+
+
+def _refusal(name: str, remedy: str) -> Callable[..., Any]:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise SessionInUseError(f"{name}() was called by a receiver {remedy}")
+
+    return refuse
+
+
+def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]]:
+    """The states that a flush has written, and whether each was a DELETE."""
+    for state, (is_delete, list_only) in flush_context.states.items():
+        # A row switch turns the deleted half into list-only: its row is gone all the same.
+        if is_delete or not list_only:
+            yield state, is_delete
+
+
+# -- states ---------------------------------------------------------------------------------------
+
+
+def is_orphan(state: State) -> bool:
+    """Whether a delete-orphan relationship has let go of this state."""
+    return bool(state.mapper._is_orphan(state))
+
+
+def will_be_expunged(state: State) -> bool:
+    """Whether the flush drops this orphan instead of inserting it."""
+    return not state.has_identity and bool(state._orphaned_outside_of_session)
+
+
+def has_parent(prop: RelationshipProperty[Any], child: State) -> bool:
+    """Whether a child still has a parent along a relationship."""
+    impl: Any = getattr(prop.class_attribute, "impl")  # noqa: B009 - not in the public type
+    return bool(impl.hasparent(child))
+
+
+def has_delete_orphans(mapper: Mapper[Any]) -> bool:
+    """Whether instances of a mapper can be orphans."""
+    return any(each._delete_orphans for each in mapper.iterate_to_root())
+
+
+_NET = PassiveFlag.PASSIVE_NO_INITIALIZE | INCLUDE_PENDING_MUTATIONS
+
+
+def net_history(state: State, key: str, *, load: bool = False) -> History:
+    """The net change of a relationship, also of a collection that isn't loaded.
+
+    Args:
+        state: Of the instance that has the relationship.
+        key: The relationship's name.
+        load: Whether to load it first; needs a greenlet under async.
+    """
+    return get_history(state.obj(), key, PASSIVE_OFF if load else _NET)
+
+
+def is_touched(state: State, key: str) -> bool:
+    """Whether an attribute has been changed since it was last written or loaded."""
+    return key in state.committed_state or key in state._pending_mutations
+
+
+def changed_columns(state: State) -> Iterator[tuple[str, Any]]:
+    """The column attributes that an UPDATE would write, each with its old value.
+
+    The old value is ``NO_VALUE`` where it is not known. The rules are those of SQLAlchemy's own
+    collection of UPDATE values.
+    """
+    columns = state.mapper.column_attrs
+    values = state.dict
+    for key, old in list(state.committed_state.items()):
+        if key in columns and key in values:
+            new = values[key]
+            impl: Any = state.manager[key].impl
+            if (
+                is_expression(new)
+                or isinstance(old, LoaderCallableStatus)
+                or impl.is_equal(new, old) is not True
+            ):
+                yield key, NO_VALUE if isinstance(old, LoaderCallableStatus) else old
+
+
+def has_column_changes(state: State) -> bool:
+    """Whether an UPDATE would write anything."""
+    return next(changed_columns(state), None) is not None
+
+
+def is_expression(value: Any) -> bool:
+    """Whether a value is SQL that the database will work out, such as ``Post.views + 1``."""
+    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+
+
+def expired_columns(state: State) -> list[str]:
+    """The column attributes that would be loaded at the first touch of any of them."""
+    expired = state.expired_attributes
+    if not expired:
+        return []
+    committed = state.committed_state
+    return [
+        key
+        for key in state.mapper.column_attrs.keys()  # noqa: SIM118 - not a dict
+        if key in expired and key not in committed and key not in state.dict
+    ]
+
+
+def identity_of(instance: object) -> str | None:
+    """The primary key of an instance in words; None for what isn't mapped or has no row yet."""
+    state = inspect(instance, raiseerr=False)
+    if not isinstance(state, InstanceState) or state.identity is None:
+        return None
+    return ", ".join(str(value) for value in state.identity)
+
+
+def describe(instance: object) -> str:
+    """Class and primary key of an instance; never any other column."""
+    return f"{type(instance).__qualname__} {identity_of(instance) or '(new)'}"
+
+
+# -- update_fields --------------------------------------------------------------------------------
+
+
+class HiddenHistory:
+    """Pending changes of one instance, kept out of a flush and put back afterwards.
+
+    The values stay where they are: only the history, by which the flush finds them, is taken away.
+
+    Args:
+        instance: A persistent instance.
+        visible: The names of the attributes whose changes are to be written.
+    """
+
+    def __init__(self, instance: object, visible: Callable[[str], bool]) -> None:
+        self._instance = instance
+        self._state: State = instance_state(instance)
+        self._old: dict[str, Any] = {}
+        self._undo: list[Callable[[], None]] = []
+        mapper = self._state.mapper
+        relationships = mapper.relationships
+        for key in list(self._state.committed_state):
+            if key in mapper.column_attrs:
+                if not visible(key):
+                    self._old[key] = self._state.committed_state.pop(key)
+            elif key in relationships and relationships[key].direction.name == "MANYTOONE":
+                if not visible(key):
+                    self._hide_reverse(relationships[key])
+                    self._old[key] = self._state.committed_state.pop(key)
+
+    def _hide_reverse(self, prop: RelationshipProperty[Any]) -> None:
+        """Hide this instance from the collections of its old and new parent, for they would write
+        the foreign key as well."""
+        history = net_history(self._state, prop.key)
+        for reverse in prop._reverse_property:
+            for parent in (*history.added, *history.deleted):
+                if parent is not None:
+                    self._hide_member(instance_state(parent), reverse.key)
+
+    def _hide_member(self, parent: State, key: str) -> None:
+        instance = self._instance
+        pending = parent._pending_mutations.get(key)
+        if pending is not None:
+            for members in (pending.added_items, pending.deleted_items):
+                if any(member is instance for member in members):
+                    members.remove(instance)
+                    self._undo.append(_appender(members, instance))
+            return
+        members = parent.committed_state.get(key)
+        if isinstance(members, list):  # SQLAlchemy's copy of the collection as it was
+            was_there = any(member is instance for member in members)
+            is_there = any(
+                member is instance for member in net_history(parent, key).sum()
+            ) and not any(member is instance for member in net_history(parent, key).deleted)
+            if is_there and not was_there:
+                members.append(instance)
+                self._undo.append(_remover(members, instance))
+            elif was_there and not is_there:
+                place = next(i for i, member in enumerate(members) if member is instance)
+                del members[place]
+                self._undo.append(lambda: members.insert(place, instance))
+
+    def reveal_touched(self) -> None:
+        """Let through what receivers have set since: it is written, whatever was asked for."""
+        for key in list(self._old):
+            if key in self._state.committed_state:
+                self._state.committed_state[key] = self._old.pop(key)
+
+    def restore(self) -> None:
+        """Put the pending changes back, unless a rollback has dropped the values."""
+        state = self._state
+        kept = [key for key in self._old if key in state.dict]
+        for key in kept:
+            state.committed_state[key] = self._old[key]
+        if kept:
+            for undo in reversed(self._undo):
+                undo()
+            flag_dirty(self._instance)
+
+    def known_old_values(self) -> dict[str, Any]:
+        """The values before the hidden changes, as far as they are known."""
+        return {
+            key: old
+            for key, old in self._old.items()
+            if not isinstance(old, LoaderCallableStatus) and key in self._state.mapper.column_attrs
+        }
+
+
+def _appender(members: Any, instance: object) -> Callable[[], None]:
+    add = getattr(members, "append", None) or members.add
+    return lambda: add(instance)
+
+
+def _remover(members: list[Any], instance: object) -> Callable[[], None]:
+    def remove() -> None:
+        members[:] = [member for member in members if member is not instance]
+
+    return remove
+
+
+# -- classes --------------------------------------------------------------------------------------
+
+
+def mapped_classes() -> Iterator[type]:
+    """Every live mapped class."""
+    for registry in list(mapperlib._all_registries()):
+        for mapper in list(registry.mappers):
+            yield mapper.class_
+
+
+_original_inits: weakref.WeakKeyDictionary[Any, Callable[..., None]] = weakref.WeakKeyDictionary()
+
+
+def wrap_init(cls: type, wrapper: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+    """Put a function around the construction of a mapped class, not of its subclasses.
+
+    SQLAlchemy calls ``original_init`` once per construction, however long the chain of
+    ``super().__init__`` is.
+    """
+    manager: Any = inspect(cls).class_manager
+    if manager not in _original_inits:
+        _original_inits[manager] = manager.original_init
+        manager.original_init = wrapper(manager.original_init)
+
+
+def unwrap_inits() -> None:
+    """Undo every :func:`wrap_init`."""
+    for manager, original in list(_original_inits.items()):
+        manager.original_init = original
+    _original_inits.clear()

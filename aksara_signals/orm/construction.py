@@ -1,0 +1,92 @@
+"""``pre_init`` and ``post_init``: hooked in only while somebody listens."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from inspect import Parameter
+from typing import Any
+
+from aksara_signals.dispatch.delivery import Delivery
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.orm import bridge, models
+from aksara_signals.signals import post_init, pre_init
+
+__all__ = ["class_mapped", "install"]
+
+
+def install() -> None:
+    """Follow who is connected to the init signals, and which classes are wired."""
+    for signal in (pre_init, post_init):
+        signal.watch(refresh)
+    models.watchers.append(refresh)
+    refresh()
+
+
+def refresh() -> None:
+    """Wrap the construction of every wired class, or of none if nobody listens."""
+    bridge.unwrap_inits()
+    if pre_init.is_connected or post_init.is_connected:
+        for cls in models.wired_classes():
+            bridge.wrap_init(cls, _sending)
+
+
+def class_mapped(cls: type) -> None:
+    """Do the same for a class that has just been mapped."""
+    if (pre_init.is_connected or post_init.is_connected) and models.is_wired(cls):
+        bridge.wrap_init(cls, _sending)
+
+
+def _sending(construct: Callable[..., None]) -> Callable[..., None]:
+    signature = inspect.signature(construct)
+
+    @functools.wraps(construct)
+    def init(self: object, *args: Any, **kwargs: Any) -> None:
+        cls = type(self)
+        if pre_init.plan_for(cls):
+            positional, keywords = _by_name(signature, self, args, kwargs)
+            _send(pre_init, cls, {"args": positional, "kwargs": keywords})
+            construct(self, *positional, **keywords)
+        else:
+            construct(self, *args, **kwargs)
+        if post_init.plan_for(cls):
+            _send(post_init, cls, {"instance": self})
+
+    return init
+
+
+def _by_name(
+    signature: inspect.Signature, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments as the caller would write them, as many as possible by name.
+
+    SQLAlchemy hands on every declared parameter by position, defaults included; what is left at
+    its default is dropped, so that receivers see what was really given.
+    """
+    bound = signature.bind(instance, *args, **kwargs)
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    for place, (name, value) in enumerate(bound.arguments.items()):
+        parameter = signature.parameters[name]
+        if place == 0:
+            continue  # self
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            positional.extend(value)
+        elif parameter.kind is Parameter.VAR_KEYWORD:
+            keywords.update(value)
+        elif parameter.kind is Parameter.POSITIONAL_ONLY:
+            positional.append(value)
+        elif value is not parameter.default:
+            keywords[name] = value
+    return positional, keywords
+
+
+def _send(signal: Signal, sender: type, payload: dict[str, Any]) -> None:
+    plan = signal.plan_for(sender)
+    arguments = {"signal": signal, "sender": sender, **payload}
+    for segment in plan.segments:
+        delivery = Delivery(
+            signal, sender, segment.sequential, arguments, concurrent=segment.concurrent
+        )
+        bridge.hand_over((delivery,), segment.is_async)

@@ -1,0 +1,146 @@
+"""SignalMixin: the life cycle of a mapped class, wired to the signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import inspect
+
+from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.registry import nearest
+from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
+from aksara_signals.orm import models, sessions
+from aksara_signals.orm.partial import partial_save, writable_fields
+from aksara_signals.orm.sessions import AnySession
+
+__all__ = ["SignalMixin"]
+
+
+class SignalMixin:
+    """Inherit it beside the declarative base, and writes of the mapped classes send signals.
+
+    Nothing else is needed: whatever is written through a ``Session`` or ``AsyncSession`` is told,
+    however it is written. The methods here are a convenience; they add, set, delete and flush,
+    and send nothing themselves. They never commit a session of yours. A model whose column is
+    named like one of them simply has the column.
+
+    Each finds its session in this order: ``session=``, the instance's own, the one at work in the
+    receiver that is under way, the one of :func:`session_scope`, and a new one from the factory
+    given to :meth:`bind_sessions`, which alone is committed and closed.
+
+    >>> from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+    >>> class Base(SignalMixin, DeclarativeBase):
+    ...     pass
+    >>> class Post(Base):
+    ...     __tablename__ = "post"
+    ...     id: Mapped[int] = mapped_column(primary_key=True)
+    ...     title: Mapped[str]
+    """
+
+    @classmethod
+    def bind_sessions(cls, factory: Callable[..., AnySession]) -> None:
+        """Give this class and its subclasses sessions for writes that find no other.
+
+        Args:
+            factory: An ``async_sessionmaker`` or ``sessionmaker``. Each write opens one session,
+                with ``expire_on_commit=False``, and commits it.
+        """
+        sessions.bind_sessions(cls, factory)
+
+    async def save(
+        self,
+        session: AnySession | None = None,
+        update_fields: Iterable[str] | None = None,
+    ) -> None:
+        """Add this instance to a session and flush it.
+
+        Inside a pre receiver nothing is flushed: the instance joins the flush under way.
+
+        Args:
+            session: Which session; see the class for what happens without.
+            update_fields: Write only these attributes. Others keep their pending values and stay
+                unsaved; what pre receivers set is written besides. Empty means: do nothing.
+
+        Raises:
+            UnknownFieldError: ``update_fields`` names what can't be written.
+            InstanceStateError: ``update_fields`` was given and there is no row to update yet.
+            NoSessionError: No session is to be found.
+
+        Source: Django's ``Model.save``, async and with SQLAlchemy's sessions.
+        """
+        if update_fields is None:
+            async with sessions.writing(self, session) as writer:
+                writer.add(self)
+                await sessions.flush(writer)
+            return
+        fields = writable_fields(type(self), update_fields)
+        if not fields:
+            return
+        _require_row(self, "save(update_fields=…)")
+        async with sessions.writing(self, session) as writer:
+            writer.add(self)
+            with partial_save(self, fields):
+                await sessions.flush(writer)
+
+    async def update(self, session: AnySession | None = None, **values: Any) -> None:
+        """Set attributes and flush; without any, flush what was set before.
+
+        Args:
+            session: Which session; see the class for what happens without.
+            values: Attribute names and their new values.
+
+        Raises:
+            UnknownFieldError: A name is no attribute. Nothing is set then.
+            InstanceStateError: There is no row to update.
+            NoSessionError: No session is to be found. Nothing is set then.
+
+        Source: ormar's and Edgy's ``Model.update``.
+        """
+        cls = type(self)
+        for name in values:
+            if not hasattr(cls, name):
+                known = [each.key for each in inspect(cls).attrs]
+                raise UnknownFieldError(
+                    f"update() names {name!r}, which is no attribute of "
+                    f"{describe_sender(cls)}{nearest(name, known)}"
+                )
+        _require_row(self, "update()")
+        async with sessions.writing(self, session) as writer:
+            writer.add(self)
+            for name, value in values.items():
+                setattr(self, name, value)
+            await sessions.flush(writer)
+
+    async def delete(self, session: AnySession | None = None) -> None:
+        """Delete this instance's row and flush; a pending instance is just taken out again.
+
+        Args:
+            session: Which session; see the class for what happens without.
+
+        Raises:
+            InstanceStateError: The instance was never added to a session.
+            NoSessionError: No session is to be found.
+
+        Source: Django's ``Model.delete``, async and with SQLAlchemy's sessions.
+        """
+        if inspect(self).transient:
+            _require_row(self, "delete()")
+        async with sessions.writing(self, session) as writer:
+            if inspect(self).pending:
+                writer.expunge(self)
+                return
+            await sessions.delete(writer, self)
+            await sessions.flush(writer)
+
+
+def _require_row(instance: object, operation: str) -> None:
+    state = inspect(instance)
+    if not state.has_identity:
+        raise InstanceStateError(
+            f"{operation} needs a row, and this {describe_sender(type(instance))} has none yet; "
+            f"save() it first"
+        )
+
+
+models.wire(SignalMixin)

@@ -1,0 +1,78 @@
+"""Which mapped classes send signals."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import registry
+
+from aksara_signals.dispatch.identity import describe_sender, mro_of
+from aksara_signals.exceptions import UnmappedClassError
+from aksara_signals.orm import bridge
+
+__all__ = ["is_wired", "register", "unregister", "watchers", "wire", "wired_classes"]
+
+_bases: weakref.WeakSet[type] = weakref.WeakSet()
+"""The mixin and whatever was registered; their mapped subclasses send signals."""
+
+watchers: list[Callable[[], object]] = []
+"""Called after classes were registered or unregistered."""
+
+
+def wire(base: type) -> None:
+    """Make the mapped subclasses of a base send signals, whether or not there are any yet."""
+    _bases.add(base)
+
+
+def is_wired(cls: type) -> bool:
+    """Whether a mapped class sends signals."""
+    return any(base in _bases for base in cls.__mro__)
+
+
+def wired_classes() -> list[type]:
+    """Every live mapped class that sends signals."""
+    return [cls for cls in bridge.mapped_classes() if is_wired(cls)]
+
+
+def register(*classes: type) -> None:
+    """Make mapped classes send signals that don't inherit :class:`SignalMixin`.
+
+    Args:
+        classes: Mapped classes, or bases of mapped classes; their subclasses, present and to come,
+            are included. ``register(object)`` means every mapped class.
+
+    Raises:
+        UnmappedClassError: One of them is not mapped and no base of a mapped class. None of them is
+            registered then.
+    """
+    for cls in classes:
+        if not _can_be_registered(cls):
+            raise UnmappedClassError(
+                f"register() was given {describe_sender(cls)}, which SQLAlchemy doesn't map and "
+                f"from which no mapped class inherits; map it first, or register its mapped "
+                f"subclasses"
+            )
+    _bases.update(classes)
+    for watcher in watchers:
+        watcher()
+
+
+def unregister(*classes: type) -> None:
+    """Undo :func:`register` for these classes; what was not registered is passed over."""
+    for cls in classes:
+        _bases.discard(cls)
+    for watcher in watchers:
+        watcher()
+
+
+def _can_be_registered(cls: object) -> bool:
+    if not isinstance(cls, type):
+        return False
+    if cls is object or inspect(cls, raiseerr=False) is not None:
+        return True
+    # A declarative base is registered before its first model exists.
+    if any(isinstance(getattr(cls, name, None), registry) for name in ("registry", "_sa_registry")):
+        return True
+    return any(cls in mro_of(mapped) for mapped in bridge.mapped_classes())

@@ -1,0 +1,133 @@
+"""``save(update_fields=…)``: what is written, and what stays pending."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import (
+    ColumnProperty,
+    CompositeProperty,
+    Mapper,
+    RelationshipDirection,
+    RelationshipProperty,
+)
+from sqlalchemy.orm.attributes import instance_state
+
+from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.registry import nearest
+from aksara_signals.exceptions import UnknownFieldError
+from aksara_signals.orm import bridge
+
+__all__ = ["partial_save", "partial_save_of", "reveal_touched", "writable_fields"]
+
+
+class PartialSave:
+    """One ``save(update_fields=…)`` under way."""
+
+    __slots__ = ("fields", "hidden")
+
+    def __init__(self, fields: frozenset[str], hidden: bridge.HiddenHistory) -> None:
+        self.fields = fields
+        self.hidden = hidden
+
+
+_under_way: weakref.WeakKeyDictionary[bridge.State, PartialSave] = weakref.WeakKeyDictionary()
+
+
+def partial_save_of(state: bridge.State) -> PartialSave | None:
+    """The partial save of an instance that is under way."""
+    return _under_way.get(state) if _under_way else None
+
+
+def reveal_touched(session: Any) -> None:
+    """What receivers have set is written too: to be called when the last of them is through."""
+    for state, partial in list(_under_way.items()):
+        if state.session is session:
+            partial.hidden.reveal_touched()
+
+
+@contextmanager
+def partial_save(instance: object, fields: frozenset[str]) -> Iterator[None]:
+    """Keep pending changes of other fields out of the flushes inside, and pending.
+
+    Args:
+        instance: Persistent.
+        fields: What :func:`writable_fields` has let through.
+    """
+    state: bridge.State = instance_state(instance)
+    visible = frozenset(_expanded(state.mapper, fields))
+    hidden = bridge.HiddenHistory(instance, lambda key: key in visible)
+    outer = _under_way.get(state)
+    _under_way[state] = PartialSave(fields, hidden)
+    try:
+        yield
+    finally:
+        if outer is None:
+            del _under_way[state]
+        else:
+            _under_way[state] = outer
+        hidden.restore()
+
+
+def writable_fields(cls: type, update_fields: Iterable[str]) -> frozenset[str]:
+    """The names of ``update_fields``, checked.
+
+    Raises:
+        UnknownFieldError: A name is no column, composite or many-to-one relationship of the class,
+            or the names come as one string.
+    """
+    if isinstance(update_fields, str):
+        raise UnknownFieldError(
+            f"update_fields={update_fields!r} is one string; give a list of names: "
+            f"update_fields=[{update_fields!r}]"
+        )
+    mapper = inspect(cls)
+    names = frozenset(update_fields)
+    for name in sorted(names, key=str):
+        if not _is_writable(mapper, name):
+            known = [each.key for each in mapper.attrs]
+            raise UnknownFieldError(
+                f"update_fields names {name!r}, which is no column and no many-to-one "
+                f"relationship of {describe_sender(cls)}{nearest(str(name), known)}"
+            )
+    return names
+
+
+def _is_writable(mapper: Mapper[Any], name: str) -> bool:
+    prop = _property(mapper, name)
+    if isinstance(prop, RelationshipProperty):
+        return prop.direction is RelationshipDirection.MANYTOONE and not prop.viewonly
+    return isinstance(prop, (ColumnProperty, CompositeProperty))
+
+
+def _property(mapper: Mapper[Any], name: str) -> Any:
+    synonym = mapper.synonyms.get(name)
+    return mapper.attrs.get(name if synonym is None else synonym.name)
+
+
+def _expanded(mapper: Mapper[Any], fields: frozenset[str]) -> Iterator[str]:
+    """Every attribute whose history the flush has to see, so that the fields are written."""
+    columns: set[str] = set()
+    for name in fields:
+        prop = _property(mapper, name)
+        if isinstance(prop, CompositeProperty):
+            columns.update(each.key for each in prop.props)
+        elif isinstance(prop, RelationshipProperty):
+            columns.update(_foreign_keys(mapper, prop))
+        else:
+            columns.add(prop.key)
+        yield prop.key
+    yield from columns
+    for relationship in mapper.relationships:
+        if relationship.direction is RelationshipDirection.MANYTOONE and columns.intersection(
+            _foreign_keys(mapper, relationship)
+        ):
+            yield relationship.key
+
+
+def _foreign_keys(mapper: Mapper[Any], prop: RelationshipProperty[Any]) -> set[str]:
+    return {mapper.get_property_by_column(column).key for column in prop.local_columns}

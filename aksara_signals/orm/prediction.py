@@ -1,0 +1,248 @@
+"""What a flush is going to write, told before it does.
+
+SQLAlchemy decides this in the middle of a flush, too late for receivers to take part. The rules
+here are the same ones, applied to the same history, at ``before_flush``.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty, Session
+from sqlalchemy.orm.attributes import instance_state
+
+from aksara_signals.orm import bridge
+from aksara_signals.orm.changes import Change, Kind
+
+__all__ = ["predict"]
+
+Relationship = RelationshipProperty[Any]
+
+
+class Traits:
+    """What about a mapper matters to prediction; worked out once."""
+
+    __slots__ = ("has_orphans", "many_to_one", "to_children")
+
+    def __init__(self, mapper: Mapper[Any]) -> None:
+        writable = [each for each in mapper.relationships if not each.viewonly]
+        self.has_orphans = bridge.has_delete_orphans(mapper)
+        self.many_to_one = [
+            each for each in writable if each.direction is RelationshipDirection.MANYTOONE
+        ]
+        self.to_children = [
+            each
+            for each in writable
+            if each.direction is RelationshipDirection.ONETOMANY or each.cascade.delete_orphan
+        ]
+
+
+_traits: weakref.WeakKeyDictionary[Mapper[Any], Traits] = weakref.WeakKeyDictionary()
+
+
+def traits_of(mapper: Mapper[Any]) -> Traits:
+    traits = _traits.get(mapper)
+    if traits is None:
+        traits = _traits[mapper] = Traits(mapper)
+    return traits
+
+
+def predict(
+    session: Session, is_heard: Callable[[type], bool], objects: Iterable[object] | None
+) -> list[Change]:
+    """The rows that a flush would write now.
+
+    Args:
+        session: About to flush.
+        is_heard: Whether anybody listens to a class; others are left out.
+        objects: What ``flush(objects)`` was restricted to, else None.
+
+    Returns:
+        Inserted rows in the order they were added, then updated and deleted ones by class and key.
+    """
+    prediction = Prediction(session, is_heard, objects)
+    return prediction.changes()
+
+
+class Prediction:
+    """One look at a session before its flush."""
+
+    def __init__(
+        self,
+        session: Session,
+        is_heard: Callable[[type], bool],
+        objects: Iterable[object] | None,
+    ) -> None:
+        self._is_heard = is_heard
+        only = None if objects is None else {id(each) for each in objects}  # alive: held by caller
+        self._new = _states(session.new, only)
+        self._dirty = _states(session.dirty, only)
+        self._deleted = dict.fromkeys(_states(session.deleted, only))
+        self._updated: dict[bridge.State, None] = {}
+
+    def changes(self) -> list[Change]:
+        self._find_orphans()
+        self._find_updates()
+        created = [
+            state
+            for state in sorted(self._new, key=lambda each: each.insert_order)
+            if state not in self._deleted
+            and not (
+                traits_of(state.mapper).has_orphans
+                and bridge.is_orphan(state)
+                and bridge.will_be_expunged(state)
+            )
+        ]
+        gone = [state for state in self._deleted if state.has_identity]
+        updated = [state for state in self._updated if state not in self._deleted]
+        return [
+            *self._told(Kind.CREATE, created),
+            *self._told(Kind.UPDATE, sorted(updated, key=_by_class_and_key)),
+            *self._told(Kind.DELETE, sorted(gone, key=_by_class_and_key)),
+        ]
+
+    def _told(self, kind: Kind, states: Iterable[bridge.State]) -> Iterator[Change]:
+        for state in states:
+            instance = state.obj()
+            if instance is not None and self._is_heard(state.class_):
+                yield Change(kind, state, instance)
+
+    # -- deletes -------------------------------------------------------------------------------
+
+    def _find_orphans(self) -> None:
+        for state in (*self._new, *self._dirty):
+            traits = traits_of(state.mapper)
+            if traits.has_orphans and state.has_identity and bridge.is_orphan(state):
+                self._delete(state)
+            for prop in traits.to_children:
+                if prop.cascade.delete_orphan and bridge.is_touched(state, prop.key):
+                    for child in _members(bridge.net_history(state, prop.key).deleted):
+                        if child.has_identity and not bridge.has_parent(prop, child):
+                            self._delete(child)
+
+    def _delete(self, state: bridge.State) -> None:
+        """A state, and what goes with it."""
+        if state in self._deleted:
+            return
+        self._deleted[state] = None
+        for _, _, child, _ in state.mapper.cascade_iterator("delete", state):
+            self._deleted.setdefault(child, None)
+
+    # -- updates -------------------------------------------------------------------------------
+
+    def _find_updates(self) -> None:
+        for state in self._dirty:
+            if state not in self._deleted and self._is_heard(state.class_) and _has_change(state):
+                self._updated[state] = None
+        for state in (*self._new, *self._dirty):
+            for prop in traits_of(state.mapper).to_children:
+                if self._concerns_us(prop) and state not in self._deleted:
+                    self._find_linked(state, prop)
+        for state in self._deleted:
+            for prop in traits_of(state.mapper).to_children:
+                if self._concerns_us(prop):
+                    self._find_abandoned(state, prop)
+
+    def _concerns_us(self, prop: Relationship) -> bool:
+        return prop.direction is RelationshipDirection.ONETOMANY and any(
+            self._is_heard(mapper.class_) for mapper in prop.mapper.self_and_descendants
+        )
+
+    def _find_linked(self, parent: bridge.State, prop: Relationship) -> None:
+        """Children whose foreign key is written because a collection has changed."""
+        if not bridge.is_touched(parent, prop.key):
+            if not prop.passive_updates and _key_has_changed(parent, prop):
+                for child in _members(bridge.net_history(parent, prop.key, load=True).sum()):
+                    self._update(child)
+            return
+        history = bridge.net_history(parent, prop.key)
+        for child in _members(history.added):
+            if _differs(parent, child, prop):
+                self._update(child)
+        for child in _members(history.deleted):
+            if not bridge.has_parent(prop, child) and not prop.cascade.delete_orphan:
+                self._update(child)
+
+    def _find_abandoned(self, parent: bridge.State, prop: Relationship) -> None:
+        """Children whose foreign key becomes null because their parent goes."""
+        if prop.cascade.delete or prop.passive_deletes == "all":
+            return
+        history = bridge.net_history(parent, prop.key, load=not prop.passive_deletes)
+        for child in _members((*history.unchanged, *history.deleted)):
+            if child in self._dirty and not _still_belongs(parent, child, prop):
+                continue
+            self._update(child)
+
+    def _update(self, child: bridge.State) -> None:
+        if child.has_identity and child not in self._deleted:
+            self._updated[child] = None
+
+
+def _states(objects: Iterable[object], only: set[int] | None) -> list[bridge.State]:
+    return [instance_state(each) for each in objects if only is None or id(each) in only]
+
+
+def _members(instances: Iterable[object] | None) -> Iterator[bridge.State]:
+    for instance in instances or ():
+        if instance is not None:
+            yield instance_state(instance)
+
+
+def _by_class_and_key(state: bridge.State) -> tuple[str, str, tuple[Any, ...]]:
+    cls = state.class_
+    # Keys may be of any type: numbers are put in the order of numbers, the rest in that of text.
+    key = tuple(
+        (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value))
+        for value in state.identity or ()
+    )
+    return cls.__module__, cls.__qualname__, key
+
+
+def _has_change(state: bridge.State) -> bool:
+    return bridge.has_column_changes(state) or any(
+        bridge.is_touched(state, prop.key) and _points_elsewhere(state, prop)
+        for prop in traits_of(state.mapper).many_to_one
+    )
+
+
+def _points_elsewhere(child: bridge.State, prop: Relationship) -> bool:
+    """Whether a changed many-to-one relationship changes the foreign key."""
+    history = bridge.net_history(child, prop.key)
+    if not (history.added or history.deleted):
+        return False
+    target = history.added[0] if history.added else None
+    return _differs(None if target is None else instance_state(target), child, prop)
+
+
+def _differs(parent: bridge.State | None, child: bridge.State, prop: Relationship) -> bool:
+    """Whether the foreign key of a child is another one than its parent's key."""
+    for parent_column, child_column in prop.synchronize_pairs:
+        child_key = child.mapper.get_property_by_column(child_column).key
+        if child_key not in child.dict:
+            return True  # not loaded: the flush writes it to be sure
+        value = None
+        if parent is not None:
+            parent_key = parent.mapper.get_property_by_column(parent_column).key
+            if parent_key not in parent.dict:
+                return True  # the parent is new: its key is yet to come
+            value = parent.dict[parent_key]
+        if child.dict[child_key] != value:
+            return True
+    return False
+
+
+def _still_belongs(parent: bridge.State, child: bridge.State, prop: Relationship) -> bool:
+    """Whether a changed child is still this parent's when the parent goes."""
+    if not bridge.has_parent(prop, child):
+        return False
+    return not _differs(parent, child, prop)
+
+
+def _key_has_changed(parent: bridge.State, prop: Relationship) -> bool:
+    touched = parent.committed_state
+    return any(
+        parent.mapper.get_property_by_column(column).key in touched
+        for column, _ in prop.synchronize_pairs
+    )

@@ -1,0 +1,351 @@
+"""From one flush to its signals: pre signals before it, post signals after it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy.orm import Session, UOWTransaction
+
+from aksara_signals.dispatch.delivery import NO_EXTRAS, Delivery
+from aksara_signals.dispatch.plan import Plan, Segment
+from aksara_signals.dispatch.recursion import recursion_error
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.exceptions import AksaraSignalsWarning, SessionInUseError
+from aksara_signals.orm import bridge
+from aksara_signals.orm.changes import Change, Kind, LiveChanges, changes_of, read_old_values
+from aksara_signals.orm.models import is_wired
+from aksara_signals.orm.partial import partial_save_of, reveal_touched
+from aksara_signals.orm.prediction import predict
+from aksara_signals.orm.sessions import at_work, user_session
+from aksara_signals.signals import (
+    post_delete,
+    post_save,
+    post_update,
+    pre_delete,
+    pre_save,
+    pre_update,
+)
+from aksara_signals.types import Changes
+
+__all__ = ["LIFE_CYCLE", "MAX_ROUNDS", "FlushRun", "is_anybody_listening"]
+
+PRE: dict[Kind, tuple[Signal, ...]] = {
+    Kind.CREATE: (pre_save,),
+    Kind.UPDATE: (pre_save, pre_update),
+    Kind.DELETE: (pre_delete,),
+}
+POST: dict[Kind, tuple[Signal, ...]] = {
+    Kind.CREATE: (post_save,),
+    Kind.UPDATE: (post_update, post_save),
+    Kind.DELETE: (post_delete,),
+}
+LIFE_CYCLE = (pre_save, post_save, pre_update, post_update, pre_delete, post_delete)
+"""The signals that a flush sends."""
+
+MAX_ROUNDS = 100
+"""How often pre receivers may add something new to the flush under way."""
+
+REFUSED_IN_PRE = ("begin_nested", "commit", "rollback", "close", "reset", "invalidate", "prepare")
+REFUSED_IN_POST = ("commit", "rollback", "close", "reset", "invalidate", "prepare")
+
+
+def is_anybody_listening() -> bool:
+    """Whether any life-cycle signal is connected to anything."""
+    return any(signal.is_connected for signal in LIFE_CYCLE)
+
+
+class FlushRun:
+    """One flush, from ``before_flush`` to ``after_flush_postexec``.
+
+    Args:
+        session: Flushing.
+        objects: What ``flush(objects)`` was restricted to, else None.
+    """
+
+    def __init__(self, session: Session, objects: Iterable[object] | None) -> None:
+        self._session = session
+        self._objects = None if objects is None else list(objects)
+        self._owner = user_session(session)
+        self._told: dict[bridge.State, Change] = {}
+        self._happened: list[Change] = []
+        self._old_values: dict[bridge.State, dict[str, Any]] = {}
+        self._changes: dict[bridge.State, Changes] = {}
+        self._audience = Audience()
+
+    @property
+    def has_told(self) -> bool:
+        """Whether any pre phase found something to tell, so that receivers may cause more."""
+        return bool(self._told)
+
+    # -- before --------------------------------------------------------------------------------
+
+    def before(self) -> None:
+        """Send pre signals until receivers add nothing new.
+
+        Raises:
+            SignalRecursionError: They never stop.
+            SessionInUseError: A receiver ended the transaction of the flush.
+        """
+        for _ in range(MAX_ROUNDS):
+            fresh = [
+                change
+                for change in predict(self._session, self._audience.is_heard, self._objects)
+                if self._is_news(change)
+            ]
+            if not fresh:
+                break
+            for change in fresh:
+                self._told[change.state] = change
+                self._load(change)
+            self._send_pre(fresh)
+        else:
+            raise recursion_error(
+                f"pre receivers changed further objects in {MAX_ROUNDS} successive rounds "
+                f"of one flush",
+                [f"{each.kind.value} {bridge.describe(each.instance)}" for each in fresh],
+            )
+        for change in self._told.values():
+            if change.kind is Kind.UPDATE and self._audience.asks_for_changes(change, POST):
+                self._read_old(change)
+
+    def _is_news(self, change: Change) -> bool:
+        told = self._told.get(change.state)
+        return told is None or (change.kind is Kind.DELETE and told.kind is not Kind.DELETE)
+
+    def _load(self, change: Change) -> None:
+        """Load what has expired: an async receiver can't, and a deleted row never could again."""
+        if change.kind is not Kind.CREATE:
+            for key in bridge.expired_columns(change.state)[:1]:
+                getattr(change.instance, key)
+
+    def _read_old(self, change: Change) -> dict[str, Any]:
+        known = self._old_values.setdefault(change.state, {})
+        partial = partial_save_of(change.state)
+        if partial is not None:
+            known.update(partial.hidden.known_old_values())
+        read_old_values(self._session, change, known)
+        return known
+
+    def _send_pre(self, fresh: list[Change]) -> None:
+        extras: dict[bridge.State, Any] = {}
+        for change in fresh:
+            if change.kind is not Kind.DELETE and self._audience.asks_for_changes(change, PRE):
+                extras[change.state] = LiveChanges(change, self._read_old(change))
+        transaction = self._session.get_transaction()
+        with (
+            at_work(self._owner),
+            bridge.refusing(
+                self._session,
+                REFUSED_IN_PRE,
+                "before a flush, which would lose the rows about to be written; do it in a post_ "
+                "receiver (savepoints) or after the flush (all else)",
+            ),
+        ):
+            self._send(fresh, PRE, extras)
+        self._require_same_transaction(transaction)
+
+    # -- after ---------------------------------------------------------------------------------
+
+    def record(self, flush_context: UOWTransaction) -> None:
+        """Note what was really written, while history still shows it."""
+        written = dict(bridge.written_states(flush_context))
+        for state, change in self._told.items():
+            is_delete = written.pop(state, None)
+            if is_delete is None or is_delete is not (change.kind is Kind.DELETE):
+                continue
+            if change.kind is not Kind.UPDATE or bridge.has_column_changes(state):
+                self._note(change)
+        unforeseen = [
+            change
+            for state, is_delete in written.items()
+            if (change := self._classify(state, is_delete)) is not None
+        ]
+        if unforeseen:
+            names = sorted({each.sender.__qualname__ for each in unforeseen})
+            warnings.warn(
+                f"a flush wrote {len(unforeseen)} rows of {', '.join(names)} that were not there "
+                f"when pre signals were sent, so only post signals tell of them; add them before "
+                f"the flush, or in a pre_save receiver instead of a before_flush listener",
+                AksaraSignalsWarning,
+                stacklevel=2,
+            )
+        for change in unforeseen:
+            self._note(change)
+
+    def _classify(self, state: bridge.State, is_delete: bool) -> Change | None:
+        instance = state.obj()
+        if instance is None or not self._audience.is_heard(state.class_):
+            return None
+        if is_delete:
+            return Change(Kind.DELETE, state, instance) if state.has_identity else None
+        if not state.has_identity:
+            return Change(Kind.CREATE, state, instance)
+        if bridge.has_column_changes(state):
+            return Change(Kind.UPDATE, state, instance)
+        return None
+
+    def _note(self, change: Change) -> None:
+        self._happened.append(change)
+        if change.kind is not Kind.DELETE and self._audience.asks_for_changes(change, POST):
+            self._changes[change.state] = changes_of(
+                change, self._old_values.get(change.state, {})
+            )
+
+    def after(self) -> None:
+        """Send post signals; receivers may use the session for anything but ending it.
+
+        Raises:
+            SessionInUseError: A receiver ended the transaction of the flush.
+        """
+        if not self._happened:
+            return
+        self._audience = Audience()  # whoever was connected by a pre receiver hears this
+        with bridge.flushable(self._session):
+            for change in self._happened:
+                if change.kind is not Kind.DELETE and self._audience.is_heard(change.sender):
+                    for key in bridge.expired_columns(change.state)[:1]:
+                        with self._session.no_autoflush:
+                            getattr(change.instance, key)
+            extras = {
+                state: {"changes": changes} for state, changes in self._changes.items()
+            }
+            transaction = self._session.get_transaction()
+            with (
+                at_work(self._owner),
+                bridge.refusing(
+                    self._session,
+                    REFUSED_IN_POST,
+                    "inside a flush, whose transaction is not the receiver's to end; raise an "
+                    "exception to roll back, or do it after the flush",
+                ),
+            ):
+                self._send(self._happened, POST, extras)
+            self._require_same_transaction(transaction)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def _require_same_transaction(self, before: Any) -> None:
+        if before is not None and self._session.get_transaction() is not before:
+            raise SessionInUseError(
+                "a receiver ended the transaction of the flush that called it; raise an exception "
+                "to roll back, and commit after the flush"
+            )
+
+    def _send(
+        self,
+        changes: list[Change],
+        signals: dict[Kind, tuple[Signal, ...]],
+        extras: dict[bridge.State, Any],
+    ) -> None:
+        """Deliver in few hand-overs: neighbours of one class and kind go through each run of
+        receivers together, and neighbouring async runs are one."""
+        pending: list[Delivery] = []
+        pending_is_async = False
+        for is_async, deliveries in self._steps(changes, signals, extras):
+            if pending and is_async is not pending_is_async:
+                bridge.hand_over(pending, pending_is_async)
+                pending = []
+            pending_is_async = is_async
+            pending += deliveries
+        if pending:
+            bridge.hand_over(pending, pending_is_async)
+
+    def _steps(
+        self,
+        changes: list[Change],
+        signals: dict[Kind, tuple[Signal, ...]],
+        extras: dict[bridge.State, Any],
+    ) -> Iterator[tuple[bool, list[Delivery]]]:
+        for (kind, sender), group in groupby(changes, lambda each: (each.kind, each.sender)):
+            runs = self._audience.runs(sender, kind, signals[kind])
+            if not runs:
+                continue
+            payloads = [(each, self._payload(each)) for each in group]
+            for is_async, segments in runs:
+                deliveries: list[Delivery] = []
+                for change, payload in payloads:
+                    extra = extras.get(change.state, NO_EXTRAS)
+                    deliveries += [
+                        Delivery(
+                            signal,
+                            sender,
+                            segment.sequential,
+                            {"signal": signal, "sender": sender, **payload},
+                            concurrent=segment.concurrent,
+                            extras=extra,
+                        )
+                        for signal, segment in segments
+                    ]
+                yield is_async, deliveries
+
+    def _payload(self, change: Change) -> dict[str, Any]:
+        if change.kind is Kind.DELETE:
+            return {"instance": change.instance, "session": self._owner}
+        partial = partial_save_of(change.state)
+        return {
+            "instance": change.instance,
+            "created": change.kind is Kind.CREATE,
+            "update_fields": None if partial is None else partial.fields,
+            "session": self._owner,
+        }
+
+
+Runs = list[tuple[bool, list[tuple[Signal, Segment]]]]
+
+
+class Audience:
+    """Who hears the classes of one flush, looked up once per class."""
+
+    def __init__(self) -> None:
+        self._heard: dict[type, bool] = {}
+        self._runs: dict[tuple[type, Kind, tuple[Signal, ...]], Runs] = {}
+        self._asking: dict[tuple[type, Kind, tuple[Signal, ...]], bool] = {}
+
+    def is_heard(self, cls: type) -> bool:
+        """Whether anybody hears any life-cycle signal of a class."""
+        heard = self._heard.get(cls)
+        if heard is None:
+            heard = self._heard[cls] = is_wired(cls) and any(
+                signal.plan_for(cls) for signal in LIFE_CYCLE
+            )
+        return heard
+
+    def asks_for_changes(self, change: Change, signals: dict[Kind, tuple[Signal, ...]]) -> bool:
+        """Whether a receiver of these signals names ``changes``."""
+        key = change.sender, change.kind, signals[change.kind]
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = any(
+                plan.on_demand for _, plan in self._plans(*key)
+            )
+        return asking
+
+    def runs(self, sender: type, kind: Kind, signals: tuple[Signal, ...]) -> Runs:
+        """The receivers of some signals, as runs of async and of synchronous ones."""
+        key = sender, kind, signals
+        runs = self._runs.get(key)
+        if runs is None:
+            runs = self._runs[key] = []
+            for signal, plan in self._plans(*key):
+                for segment in plan.segments:
+                    if runs and runs[-1][0] is segment.is_async:
+                        runs[-1][1].append((signal, segment))
+                    else:
+                        runs.append((segment.is_async, [(signal, segment)]))
+        return runs
+
+    @staticmethod
+    def _plans(
+        sender: type, kind: Kind, signals: tuple[Signal, ...]
+    ) -> Iterator[tuple[Signal, Plan]]:
+        for signal in signals:
+            plan = signal.plan_for(sender)
+            if plan.is_narrowed:
+                plan = plan.narrowed(kind is Kind.CREATE)
+            if plan:
+                yield signal, plan
+
+

@@ -1,0 +1,32 @@
+"""Names for the types that appear in the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+__all__ = ["Changes", "Receiver", "ReceiverT", "Responses", "Sender", "Senders"]
+
+Receiver: TypeAlias = Callable[..., Any]
+"""A receiver: any callable that accepts ``**kwargs``, async or not."""
+
+ReceiverT = TypeVar("ReceiverT", bound=Callable[..., Any])
+"""The receiver given to a decorator, which gives the very same object back."""
+
+Sender: TypeAlias = Any
+"""Whatever sends: mostly a class, also its name, a number, or any object (by identity)."""
+
+Senders: TypeAlias = "Sender | Iterable[Sender]"
+"""One sender, or several in a list, tuple or set."""
+
+Responses: TypeAlias = "list[tuple[Receiver, Any]]"
+"""What a send returns: ``(receiver, response)`` pairs in call order."""
+
+Changes: TypeAlias = "Mapping[str, tuple[Any, Any]]"
+"""Attribute name to ``(old, new)``."""
+
+
+class Drive(Protocol):
+    """Runs an awaitable to its end from synchronous code and returns its result."""
+
+    def __call__(self, awaitable: Awaitable[Any], /) -> Any: ...

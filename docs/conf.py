@@ -1,0 +1,50 @@
+"""Configuration of the documentation."""
+
+from importlib.metadata import version as installed_version
+
+project = "aksara_signals"
+author = "the aksara_signals authors"
+project_copyright = author
+release = version = installed_version("aksara-signals")
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+default_role = "py:obj"
+
+html_theme = "furo"
+html_title = f"{project} {release}"
+
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+# "Source:" tells where a behaviour was taken from.
+napoleon_custom_sections = [("Source", "notes_style")]
+
+# References are checked (-n), but only ours lead anywhere: the inventories of others would have to
+# be fetched for every build. Aliases of types are data, which a type can't refer to.
+_FOREIGN = r"asyncio|collections|contextlib|inspect|logging|sqlalchemy|types|typing|weakref"
+_INTERNAL = r"aksara_signals\.(dispatch|orm)\.[a-z_]+"
+_ALIASES = r"Changes|Receiver|ReceiverT|Responses|Sender|Senders"
+nitpick_ignore_regex = [
+    (r"py:.*", rf"({_FOREIGN})\..*"),
+    (r"py:.*", rf"{_INTERNAL}\..*"),
+    (r"py:.*", rf"(aksara_signals\.types\.)?({_ALIASES})"),
+    (
+        r"py:.*",
+        r"(Any|BaseException|Exception|[A-Z][A-Za-z]*Error|None|bool|str|int|type|dict|list)",
+    ),
+]
+
+
+def keep_colon(app, what, name, obj, options, lines):  # noqa: PLR0917 - autodoc's signature
+    """Keep napoleon from taking the first word of a signal's documentation for its type."""
+    if what == "data" and lines:
+        lines[0] = f":{lines[0]}"
+
+
+def setup(app):
+    """Connect what autodoc calls, before napoleon at 500."""
+    app.connect("autodoc-process-docstring", keep_colon, priority=400)

