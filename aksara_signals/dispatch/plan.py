@@ -13,6 +13,7 @@ from typing import Any
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import SignalContext
 from aksara_signals.dispatch.identity import receiver_address, same_receiver
+from aksara_signals.dispatch.registry import require_unambiguous
 from aksara_signals.types import Sender
 
 __all__ = ["NOBODY", "Plan", "Segment", "Snapshot"]
@@ -150,6 +151,9 @@ class Snapshot:
         matching = [
             each for each in self.connections() if each.sender_key.matches(sender, each.exact)
         ]
+        for connection in matching:
+            if connection.sender_key.is_name and isinstance(sender, type):
+                require_unambiguous(connection.sender_key.get())
         matching.sort(key=lambda each: -each.priority)  # stable: equal ones keep their order
         chosen: list[Connection] = []
         seen: dict[Hashable, list[Any]] = {}

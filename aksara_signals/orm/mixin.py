@@ -29,13 +29,13 @@ class SignalMixin:
     receiver that is under way, the one of :func:`session_scope`, and a new one from the factory
     given to :meth:`bind_sessions`, which alone is committed and closed.
 
-    >>> from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+    >>> from sqlalchemy import Column, Integer
+    >>> from sqlalchemy.orm import DeclarativeBase
     >>> class Base(SignalMixin, DeclarativeBase):
     ...     pass
     >>> class Post(Base):
     ...     __tablename__ = "post"
-    ...     id: Mapped[int] = mapped_column(primary_key=True)
-    ...     title: Mapped[str]
+    ...     id = Column(Integer, primary_key=True)
     """
 
     @classmethod

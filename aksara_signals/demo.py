@@ -1,0 +1,339 @@
+"""The demonstration: a small blog, the receivers its author would write, and what they are told.
+
+Run it with ``python -m aksara_signals demo``. Each line of the timeline is printed by a receiver at
+the moment it was called.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, TextIO
+
+from sqlalchemy import ForeignKey, event, func, select
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from aksara_signals import (
+    SignalContext,
+    post_delete,
+    post_init,
+    post_save,
+    post_update,
+    pre_delete,
+    pre_save,
+    pre_update,
+)
+from aksara_signals.orm import SignalMixin
+from aksara_signals.types import Changes
+
+__all__ = ["EMBEDDED", "run"]
+
+EMBEDDED = "sqlite+aiosqlite://"
+"""A database in this process's memory."""
+
+
+# -- the blog -------------------------------------------------------------------------------------
+
+
+class Base(SignalMixin, DeclarativeBase):
+    """Every model of the blog; inheriting the mixin is all the set-up there is."""
+
+
+class Author(Base):
+    __tablename__ = "aksara_demo_author"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    posts: Mapped[list[Post]] = relationship(back_populates="author", cascade="all, delete-orphan")
+
+
+class Post(Base):
+    __tablename__ = "aksara_demo_post"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    slug: Mapped[str | None]
+    author_id: Mapped[int] = mapped_column(ForeignKey("aksara_demo_author.id"))
+    author: Mapped[Author] = relationship(back_populates="posts")
+
+
+class AuditEntry(Base):
+    __tablename__ = "aksara_demo_audit_entry"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+
+
+class ClickbaitError(Exception):
+    """The editor says no."""
+
+
+# -- the timeline ---------------------------------------------------------------------------------
+
+
+class Timeline:
+    """Prints what happens as it happens.
+
+    Args:
+        out: Where to; coloured if it is a terminal and ``NO_COLOR`` is not set.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._start = time.perf_counter()
+        terminal = out.isatty() and os.environ.get("TERM") != "dumb"
+        self._coloured = terminal and "NO_COLOR" not in os.environ
+        self.deliveries = 0
+        """How many lines the receivers have printed."""
+
+    def chapter(self, text: str) -> None:
+        print(f"\n{self._paint('1', text)}", file=self._out)
+
+    def note(self, text: str) -> None:
+        print(f"  {self._paint('2', text)}", file=self._out)
+
+    def tells(self, receiver: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a receiver, async or not, so that every call of it becomes a line."""
+        if inspect.iscoroutinefunction(receiver):
+
+            @functools.wraps(receiver)
+            async def told_async(**arguments: Any) -> Any:
+                with self._line(receiver, arguments) as line:
+                    line.text = await receiver(**arguments)
+
+            return told_async
+
+        @functools.wraps(receiver)
+        def told(**arguments: Any) -> Any:
+            with self._line(receiver, arguments) as line:
+                line.text = receiver(**arguments)
+
+        return told
+
+    @contextmanager
+    def _line(
+        self, receiver: Callable[..., Any], arguments: dict[str, Any]
+    ) -> Iterator[SimpleNamespace]:
+        line = SimpleNamespace(text="")
+        called = time.perf_counter()
+        try:
+            yield line
+        except Exception as error:
+            line.text = self._paint("31", f"raises {type(error).__name__}: {error}")
+            raise
+        finally:
+            self.deliveries += 1
+            took = (time.perf_counter() - called) * 1000
+            since = (called - self._start) * 1000
+            signal = arguments["signal"].name
+            who = f"{arguments['sender'].__name__} {arguments['instance'].id or '(new)'}"
+            print(
+                self._paint("2", f"{since:8.2f} ms"),
+                self._paint("36", f"{signal:<11}"),
+                f"{who:<12}",
+                self._paint("32", f"{receiver.__name__:<17}"),
+                self._paint("2", f"{took:6.2f} ms"),
+                line.text or "",
+                sep="  ",
+                file=self._out,
+            )
+
+    def _paint(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._coloured else text
+
+
+# -- the receivers --------------------------------------------------------------------------------
+
+
+def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[tuple[Any, Any, Any]]:
+    """Connect what the blog's author would write.
+
+    Args:
+        timeline: Told of every call.
+        cache: Post identifiers to rendered pages, cleaned up on deletion.
+
+    Returns:
+        ``(signal, receiver, sender)`` of every connection, to be disconnected at the end.
+    """
+
+    async def generate_slug(instance: Post, **kwargs: Any) -> str:
+        instance.slug = re.sub(r"[^a-z0-9]+", "-", instance.title.lower()).strip("-")
+        return f"slug is {instance.slug!r}"
+
+    async def refuse_clickbait(instance: Post, **kwargs: Any) -> None:
+        if "you won't believe" in instance.title.lower():
+            raise ClickbaitError("not in this blog")
+
+    async def write_audit_entry(
+        instance: Post, created: bool, session: AsyncSession, **kwargs: Any
+    ) -> str:
+        action = "created" if created else "updated"
+        session.add(AuditEntry(text=f"post {instance.id} {action}"))
+        return f"adds 'post {instance.id} {action}' to the same transaction"
+
+    async def show_changes(changes: Changes, **kwargs: Any) -> str:
+        return ", ".join(f"{name}: {old!r} -> {new!r}" for name, (old, new) in changes.items())
+
+    def warm_cache(instance: Post, **kwargs: Any) -> str:
+        cache[instance.id] = f"<h1>{instance.title}</h1><p>by {instance.author.name}</p>"
+        return f"page rendered, cache holds {len(cache)}"
+
+    async def back_up(instance: Post, **kwargs: Any) -> str:
+        return f"archives {instance.title!r}"
+
+    async def clean_cache(instance: Post, **kwargs: Any) -> str:
+        page = cache.pop(instance.id, None)
+        return f"{'page dropped' if page else 'no page to drop'}, cache holds {len(cache)}"
+
+    def greet(**kwargs: Any) -> str:
+        return "an object was constructed"
+
+    async def entry_written(instance: AuditEntry, **kwargs: Any) -> str:
+        return f"audit entry {instance.id} is written"
+
+    connected: list[tuple[Any, Any, Any]] = []
+    for signal, receiver, sender, options in (
+        (post_init, timeline.tells(greet), Post, {}),
+        (pre_save, timeline.tells(refuse_clickbait), Post, {"priority": 10}),
+        (pre_save, timeline.tells(generate_slug), Post, {}),
+        (pre_update, timeline.tells(show_changes), Post, {}),
+        (post_update, timeline.tells(warm_cache), Post, {}),
+        (post_save, timeline.tells(warm_cache), Post, {"created": True}),
+        (post_save, timeline.tells(write_audit_entry), Post, {}),
+        (post_save, timeline.tells(entry_written), AuditEntry, {}),
+        (pre_delete, timeline.tells(back_up), Post, {}),
+        (post_delete, timeline.tells(clean_cache), Post, {}),
+    ):
+        signal.connect(receiver, sender=sender, **options)
+        connected.append((signal, receiver, sender))
+    return connected
+
+
+# -- the story ------------------------------------------------------------------------------------
+
+
+async def run(url: str = EMBEDDED, out: TextIO | None = None) -> int:
+    """Tell the whole story once.
+
+    Args:
+        url: Any async SQLAlchemy URL. Tables named ``aksara_demo_…`` are made there and dropped at
+            the end.
+        out: Where the timeline goes; standard output by default.
+
+    Returns:
+        How many deliveries were shown.
+
+    Raises:
+        SystemExit: The URL can't be used; says why and what to install.
+    """
+    timeline = Timeline(sys.stdout if out is None else out)
+    engine = make_engine(url)
+    cache: dict[int, str] = {}
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        connected = connect_receivers(timeline, cache)
+        try:
+            await tell(timeline, async_sessionmaker(engine, expire_on_commit=False))
+        finally:
+            for signal, receiver, sender in connected:
+                signal.disconnect(receiver, sender=sender)
+            async with engine.begin() as connection:
+                await connection.run_sync(Base.metadata.drop_all)
+    finally:
+        await engine.dispose()
+    return timeline.deliveries
+
+
+async def tell(timeline: Timeline, sessions: async_sessionmaker[AsyncSession]) -> None:
+    """The chapters."""
+    timeline.chapter("A post is written: session.add() and a commit, nothing else")
+    async with sessions.begin() as session:
+        author = Author(name="Ada")
+        session.add(Post(title="Hello, signals", author=author))
+    await count(timeline, sessions)
+
+    timeline.chapter("Its title changes")
+    async with sessions.begin() as session:
+        post = (await session.scalars(select(Post))).one()
+        post.title = "Hello, transactions"
+    await count(timeline, sessions)
+
+    timeline.chapter("A receiver vetoes, and everything in its transaction goes with it")
+    try:
+        async with sessions.begin() as session:
+            session.add(AuditEntry(text="written before the veto"))
+            await session.flush()
+            session.add(Post(title="You won't believe this", author_id=author.id))
+    except ClickbaitError as refusal:
+        timeline.note(f"the commit failed: {type(refusal).__name__}: {refusal}")
+    await count(timeline, sessions)
+
+    timeline.chapter("An import runs in silence: SignalContext.disable_for(Post)")
+    async with SignalContext.disable_for(Post), sessions.begin() as session:
+        session.add(Post(title="Imported", author_id=author.id))
+    await count(timeline, sessions)
+
+    timeline.chapter("The author goes, and the posts with her")
+    async with sessions.begin() as session:
+        await session.delete(await session.get_one(Author, author.id))
+    await count(timeline, sessions)
+
+
+async def count(timeline: Timeline, sessions: async_sessionmaker[AsyncSession]) -> None:
+    """Show what the database holds."""
+    async with sessions() as session:
+        numbers = [
+            f"{name}: {await session.scalar(select(func.count()).select_from(model))}"
+            for model, name in ((Author, "authors"), (Post, "posts"), (AuditEntry, "audit entries"))
+        ]
+    timeline.note(f"in the database: {', '.join(numbers)}")
+
+
+def make_engine(url: str) -> AsyncEngine:
+    """An engine for the demonstration.
+
+    Raises:
+        SystemExit: The URL is malformed, or its driver is not installed or not async.
+    """
+    try:
+        engine = create_async_engine(url)
+    except ModuleNotFoundError as error:
+        extra = "sqlite" if url.startswith("sqlite") else "postgres"
+        raise SystemExit(
+            f"{error.name} is not installed; run: pip install 'aksara-signals[{extra}]'"
+        ) from error
+    except (ArgumentError, NoSuchModuleError, InvalidRequestError) as error:
+        raise SystemExit(
+            f"this is no URL of an async database: {error}; "
+            f"try {EMBEDDED} or postgresql+asyncpg://…"
+        ) from error
+    if engine.dialect.name == "sqlite":
+        use_savepoints(engine)
+    return engine
+
+
+def use_savepoints(engine: AsyncEngine) -> None:
+    """SQLAlchemy's recipe for SQLite: without it, releasing a savepoint would commit."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def leave_transactions_alone(connection: Any, record: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
