@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from aksara_signals import (
+    Signal,
     SignalContext,
     post_delete,
     post_init,
@@ -159,7 +160,10 @@ class Timeline:
 # -- the receivers --------------------------------------------------------------------------------
 
 
-def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[tuple[Any, Any, Any]]:
+Connected = tuple[Signal, Callable[..., Any], type]
+
+
+def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[Connected]:
     """Connect what the blog's author would write.
 
     Args:
@@ -205,22 +209,22 @@ def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[tuple[A
     async def entry_written(instance: AuditEntry, **kwargs: Any) -> str:
         return f"audit entry {instance.id} is written"
 
-    connected: list[tuple[Any, Any, Any]] = []
-    for signal, receiver, sender, options in (
-        (post_init, timeline.tells(greet), Post, {}),
-        (pre_save, timeline.tells(refuse_clickbait), Post, {"priority": 10}),
-        (pre_save, timeline.tells(generate_slug), Post, {}),
-        (pre_update, timeline.tells(show_changes), Post, {}),
-        (post_update, timeline.tells(warm_cache), Post, {}),
-        (post_save, timeline.tells(warm_cache), Post, {"created": True}),
-        (post_save, timeline.tells(write_audit_entry), Post, {}),
-        (post_save, timeline.tells(entry_written), AuditEntry, {}),
-        (pre_delete, timeline.tells(back_up), Post, {}),
-        (post_delete, timeline.tells(clean_cache), Post, {}),
-    ):
-        signal.connect(receiver, sender=sender, **options)
-        connected.append((signal, receiver, sender))
-    return connected
+    wanted: list[tuple[Signal, Callable[..., Any], type, dict[str, Any]]] = [
+        (post_init, greet, Post, {}),
+        (pre_save, refuse_clickbait, Post, {"priority": 10}),
+        (pre_save, generate_slug, Post, {}),
+        (pre_update, show_changes, Post, {}),
+        (post_update, warm_cache, Post, {}),
+        (post_save, warm_cache, Post, {"created": True}),
+        (post_save, write_audit_entry, Post, {}),
+        (post_save, entry_written, AuditEntry, {}),
+        (pre_delete, back_up, Post, {}),
+        (post_delete, clean_cache, Post, {}),
+    ]
+    return [
+        (signal, signal.connect(timeline.tells(receiver), sender, **options), sender)
+        for signal, receiver, sender, options in wanted
+    ]
 
 
 # -- the story ------------------------------------------------------------------------------------

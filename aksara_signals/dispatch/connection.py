@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any
 
-from aksara_signals.dispatch.identity import SenderKey, describe_receiver, describe_sender
+from aksara_signals.dispatch.identity import (
+    SenderKey,
+    describe_receiver,
+    describe_sender,
+    without_partials,
+)
 from aksara_signals.dispatch.patching import ModuleName
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.exceptions import SignalPayloadError
@@ -103,18 +108,13 @@ class Connection:
             ) from None
 
     def __repr__(self) -> str:
-        receiver = self.receiver
-        described = "a receiver that is gone" if receiver is None else describe_receiver(receiver)
-        return f"<Connection of {described} to {describe_sender(self.sender)}>"
+        receiver, sender = describe_receiver(self.receiver), describe_sender(self.sender)
+        return f"<Connection of {receiver} to {sender}>"
 
 
 def is_async_receiver(receiver: Receiver) -> bool:
     """Whether calling the receiver surely gives a coroutine."""
-    target: Any = receiver
-    while hasattr(target, "func") and callable(target.func):
-        target = target.func  # functools.partial
-    if iscoroutinefunction(target):
-        return True
-    return not isinstance(target, type) and iscoroutinefunction(
-        getattr(type(target), "__call__", None)
-    )
+    target = without_partials(receiver)
+    if isinstance(target, type):
+        return False  # calling a class makes an instance, whatever its __call__ is
+    return iscoroutinefunction(target) or iscoroutinefunction(type(target).__call__)

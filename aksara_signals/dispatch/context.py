@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from aksara_signals.dispatch.identity import (
     SenderKey,
@@ -105,7 +105,7 @@ class SignalContext:
             same_receiver(receiver, one) for one in self._receivers
         )
 
-    def __enter__(self) -> SignalContext:
+    def __enter__(self) -> Self:
         active_contexts.set((*active_contexts.get(), self))
         return self
 
@@ -121,7 +121,7 @@ class SignalContext:
                 active_contexts.set(active[:place] + active[place + 1 :])
                 break
 
-    async def __aenter__(self) -> SignalContext:
+    async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(

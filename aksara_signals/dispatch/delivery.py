@@ -244,17 +244,11 @@ async def _deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> R
     return responses
 
 
-def _judge(
-    error: BaseException, delivery: Delivery, connection: Connection, robust: bool
-) -> None:
+def _judge(error: BaseException, delivery: Delivery, connection: Connection, robust: bool) -> None:
     """Let an error be collected, or raise it with a note that says where it comes from."""
     if robust and isinstance(error, Exception):
-        logger.error(
-            "a receiver failed: %s", describe_step(delivery, connection), exc_info=error
-        )
+        logger.error("a receiver failed: %s", describe_step(delivery, connection), exc_info=error)
         return
-    if not isinstance(
-        error, (asyncio.CancelledError, GeneratorExit, SignalRecursionError)
-    ):
+    if not isinstance(error, (asyncio.CancelledError, GeneratorExit, SignalRecursionError)):
         error.add_note(f"while {describe_step(delivery, connection)}")
     raise error

@@ -6,11 +6,12 @@ it is reused as soon as its owner dies. Every look-up ends with a comparison of 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import weakref
 from collections.abc import Callable, Hashable
 from numbers import Number
-from types import BuiltinMethodType, MethodType
+from types import BuiltinMethodType, CodeType, MethodType
 from typing import Any
 
 from aksara_signals.exceptions import InvalidSenderError
@@ -26,12 +27,13 @@ __all__ = [
     "same_receiver",
     "sender_key",
     "weak_receiver",
+    "without_partials",
 ]
 
 Reference = Callable[[], Any]
 
 
-def same_receiver(one: Receiver, other: Receiver) -> bool:
+def same_receiver(one: Receiver | None, other: Receiver | None) -> bool:
     """Whether two expressions denote one receiver: methods by their object and function."""
     if one is other:
         return True
@@ -42,13 +44,20 @@ def same_receiver(one: Receiver, other: Receiver) -> bool:
     return False
 
 
-def receiver_address(receiver: Receiver) -> Hashable:
+def receiver_address(receiver: Receiver | None) -> Hashable:
     """Where to look for a receiver. Equal for equal receivers, to be followed by a comparison."""
     if isinstance(receiver, MethodType):
         return id(receiver.__self__), id(receiver.__func__)
     if isinstance(receiver, BuiltinMethodType):
         return id(receiver.__self__), receiver.__name__
     return id(receiver)
+
+
+def without_partials(receiver: Receiver) -> Receiver:
+    """The function inside any number of ``functools.partial``."""
+    while isinstance(receiver, functools.partial):
+        receiver = receiver.func
+    return receiver
 
 
 def weak_receiver(receiver: Receiver, on_death: Callable[[Any], object]) -> Reference:
@@ -210,15 +219,18 @@ def describe_sender(sender: Sender) -> str:
     return f"<{type(sender).__qualname__} object>"
 
 
-def describe_receiver(receiver: Receiver) -> str:
+def describe_receiver(receiver: Receiver | None) -> str:
     """A receiver in words, with file and line where they are known: never calls its ``repr``."""
-    target: Any = receiver
-    while isinstance(getattr(target, "func", None), Callable):  # type: ignore[arg-type]
-        target = target.func  # functools.partial
+    if receiver is None:
+        return "a receiver that is gone"
+    target: Any = without_partials(receiver)
     name = getattr(target, "__qualname__", None)
     if not isinstance(name, str):
         target = type(target)
         name = f"{target.__qualname__} object"
     where = f"{getattr(target, '__module__', None) or '?'}.{name}"
-    code = getattr(inspect.unwrap(getattr(target, "__func__", target)), "__code__", None)
-    return f"{where} ({code.co_filename}:{code.co_firstlineno})" if code is not None else where
+    function = getattr(target, "__func__", target)
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if not isinstance(code, CodeType):
+        return where
+    return f"{where} ({code.co_filename}:{code.co_firstlineno})"

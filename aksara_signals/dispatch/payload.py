@@ -41,20 +41,22 @@ class Payload:
         object.__setattr__(self, "defaults", dict.fromkeys(self.optional))
 
     @classmethod
-    def of(cls, providing_args: Iterable[str] | None) -> Payload:
+    def of(cls, providing_args: Iterable[str] | Payload | None) -> Payload:
         """The payload of a custom signal.
 
         Raises:
             InvalidOptionError: ``providing_args`` is one string or holds something else than
                 parameter names.
         """
+        if isinstance(providing_args, Payload):
+            return providing_args
         if isinstance(providing_args, str):
             raise InvalidOptionError(
                 f"providing_args={providing_args!r} is one string; give a list of names"
             )
         names = tuple(dict.fromkeys(providing_args or ()))
-        for name in names:
-            if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
+        for name in map(str, names):
+            if not name.isidentifier() or name in RESERVED:
                 raise InvalidOptionError(
                     f"providing_args holds {name!r}; each must be the name of an argument, and "
                     f"signal and sender are passed to every receiver anyway: leave them out"
@@ -63,10 +65,12 @@ class Payload:
 
     @property
     def is_declared(self) -> bool:
+        """Whether anything is declared at all."""
         return bool(self.required or self.optional)
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Every declared argument."""
         return self.required + self.optional + self.on_demand
 
     def check(self, signal_name: str, payload: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ current_frame: ContextVar[Frame | None] = ContextVar("aksara_signals_frame", def
 """The delivery under way in this task, or the one that started this task."""
 
 describe_key: list[Callable[[Any], str | None]] = []
-"""Functions that give an instance's primary key in words; the layer that knows databases adds one."""
+"""Functions that give an instance's primary key in words, added by the layer that has keys."""
 
 
 class Frame:
@@ -35,15 +35,20 @@ class Frame:
 
     __slots__ = ("connection", "delivery", "depth", "parent")
 
+    parent: Frame | None
+    depth: int
+    delivery: Delivery | None
+    connection: Connection | None
+
     def __init__(self, parent: Frame | None) -> None:
         # A task started by a receiver inherits the frame of a delivery that may be over by now:
         # what it causes later is no recursion.
         while parent is not None and parent.delivery is None:
             parent = parent.parent
         self.parent = parent
-        self.depth: int = 1 if parent is None else parent.depth + 1
-        self.delivery: Delivery | None = None
-        self.connection: Connection | None = None
+        self.depth = 1 if parent is None else parent.depth + 1
+        self.delivery = None
+        self.connection = None
 
     def chain(self) -> Iterator[Frame]:
         """This frame and those around it, innermost first."""
@@ -94,11 +99,10 @@ def recursion_error(problem: str, steps: list[str]) -> SignalRecursionError:
 
 def describe_step(delivery: Delivery, connection: Connection | None) -> str:
     """One step of a chain in words: never a column value but the primary key."""
-    receiver = None if connection is None else connection.receiver
     key = None
     instance = delivery.arguments.get("instance")
     if instance is not None:
         key = next((text for text in (each(instance) for each in describe_key) if text), None)
     who = describe_sender(delivery.sender) + (f" {key}" if key else "")
-    to = "its receivers" if receiver is None else describe_receiver(receiver)
+    to = "its receivers" if connection is None else describe_receiver(connection.receiver)
     return f"{delivery.signal.display_name} sent by {who} to {to}"

@@ -25,7 +25,7 @@ class Signal:
     Args:
         name: What it is called in messages, in logs and by look-up; optional.
         providing_args: The names of the arguments that every send must pass. Others may be passed
-            besides. Without it, whatever is sent passes.
+            besides. Without it, whatever is sent passes. A ``Payload`` declares optional ones too.
         doc: One sentence for readers and tools.
 
     Raises:
@@ -49,19 +49,9 @@ class Signal:
         self,
         name: str | None = None,
         *,
-        providing_args: Iterable[str] | None = None,
+        providing_args: Iterable[str] | Payload | None = None,
         doc: str | None = None,
     ) -> None:
-        self._set_up(name, Payload.of(providing_args), doc)
-
-    @classmethod
-    def with_payload(cls, name: str, payload: Payload, doc: str) -> Signal:
-        """A signal whose payload has optional and on-demand arguments, as the built-in ones."""
-        signal = cls.__new__(cls)
-        signal._set_up(name, payload, doc)
-        return signal
-
-    def _set_up(self, name: str | None, payload: Payload, doc: str | None) -> None:
         if name is not None and not isinstance(name, str):
             raise InvalidOptionError(
                 f"a signal's name must be a string, not {type(name).__qualname__}; "
@@ -71,9 +61,9 @@ class Signal:
         self.doc = doc
         if doc:
             self.__doc__ = doc
-        self.payload = payload
-        self._required = frozenset(payload.required)
-        self._table = ConnectionTable(payload, lambda: self.display_name)
+        self.payload = Payload.of(providing_args)
+        self._required = frozenset(self.payload.required)
+        self._table = ConnectionTable(self.payload, lambda: self.display_name)
         register_signal(self)
 
     # -- names ---------------------------------------------------------------------------------
@@ -278,8 +268,13 @@ class Signal:
         if not plan.connections:
             return None
         arguments = {"signal": self, "sender": sender, **self.payload.defaults, **payload}
-        return Delivery(self, sender, plan.connections[: plan.split], arguments,
-                        concurrent=plan.connections[plan.split :])
+        return Delivery(
+            self,
+            sender,
+            plan.connections[: plan.split],
+            arguments,
+            concurrent=plan.connections[plan.split :],
+        )
 
     def plan_for(self, sender: Sender) -> Plan:
         """Who hears ``sender`` here and now, less what the active contexts silence."""

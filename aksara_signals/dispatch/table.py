@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from aksara_signals.dispatch.connection import Connection, is_async_receiver
@@ -41,8 +41,16 @@ class ConnectionTable:
         describe: Gives the signal's name for messages.
     """
 
-    __slots__ = ("_dead", "_describe", "_entries", "_index", "_lock", "_payload", "snapshot",
-                 "watchers")
+    __slots__ = (
+        "_dead",
+        "_describe",
+        "_entries",
+        "_index",
+        "_lock",
+        "_payload",
+        "snapshot",
+        "watchers",
+    )
 
     def __init__(self, payload: Payload, describe: Callable[[], str]) -> None:
         self._payload = payload

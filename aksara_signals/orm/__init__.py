@@ -4,11 +4,11 @@ Importing this package installs the session listeners, once; they cost next to n
 receiver is connected.
 """
 
-from aksara_signals.orm import session_events
+import aksara_signals.orm.session_events as _session_events
 from aksara_signals.orm.mixin import SignalMixin
 from aksara_signals.orm.models import register, unregister
 from aksara_signals.orm.sessions import session_scope
 
 __all__ = ["SignalMixin", "register", "session_scope", "unregister"]
 
-session_events.install()
+_session_events.install()

@@ -5,6 +5,8 @@ private name of SQLAlchemy that the library needs, so that a new version of SQLA
 of this file. Tried on 2.0 and 2.1.
 """
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import weakref
@@ -22,16 +24,10 @@ from sqlalchemy.orm import (
     UOWTransaction,
     mapperlib,
 )
-from sqlalchemy.orm.attributes import (
-    NO_VALUE,
-    PASSIVE_OFF,
-    History,
-    flag_dirty,
-    get_history,
-    instance_state,
-)
+from sqlalchemy.orm.attributes import History, get_history
 from sqlalchemy.orm.base import (
     INCLUDE_PENDING_MUTATIONS,
+    NO_VALUE,
     LoaderCallableStatus,
     PassiveFlag,
 )
@@ -40,8 +36,6 @@ from sqlalchemy.util import await_only
 
 from aksara_signals.dispatch.delivery import Delivery, deliver, deliver_sync
 from aksara_signals.exceptions import SessionInUseError
-
-__all__ = ["hand_over", "in_greenlet"]
 
 State = InstanceState[Any]
 
@@ -120,7 +114,7 @@ def refusing(session: Session, methods: tuple[str, ...], remedy: str) -> Iterato
 
 
 def _refusal(name: str, remedy: str) -> Callable[..., Any]:
-    def refuse(*args: object, **kwargs: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise SessionInUseError(f"{name}() was called by a receiver {remedy}")
 
     return refuse
@@ -169,7 +163,7 @@ def net_history(state: State, key: str, *, load: bool = False) -> History:
         key: The relationship's name.
         load: Whether to load it first; needs a greenlet under async.
     """
-    return get_history(state.obj(), key, PASSIVE_OFF if load else _NET)
+    return get_history(state.obj(), key, PassiveFlag.PASSIVE_OFF if load else _NET)
 
 
 def is_touched(state: State, key: str) -> bool:
@@ -189,12 +183,8 @@ def changed_columns(state: State) -> Iterator[tuple[str, Any]]:
         if key in columns and key in values:
             new = values[key]
             impl: Any = state.manager[key].impl
-            if (
-                is_expression(new)
-                or isinstance(old, LoaderCallableStatus)
-                or impl.is_equal(new, old) is not True
-            ):
-                yield key, NO_VALUE if isinstance(old, LoaderCallableStatus) else old
+            if is_expression(new) or is_unknown(old) or impl.is_equal(new, old) is not True:
+                yield key, NO_VALUE if is_unknown(old) else old
 
 
 def has_column_changes(state: State) -> bool:
@@ -233,103 +223,29 @@ def describe(instance: object) -> str:
     return f"{type(instance).__qualname__} {identity_of(instance) or '(new)'}"
 
 
-# -- update_fields --------------------------------------------------------------------------------
+# -- history in detail ----------------------------------------------------------------------------
 
 
-class HiddenHistory:
-    """Pending changes of one instance, kept out of a flush and put back afterwards.
-
-    The values stay where they are: only the history, by which the flush finds them, is taken away.
-
-    Args:
-        instance: A persistent instance.
-        visible: The names of the attributes whose changes are to be written.
-    """
-
-    def __init__(self, instance: object, visible: Callable[[str], bool]) -> None:
-        self._instance = instance
-        self._state: State = instance_state(instance)
-        self._old: dict[str, Any] = {}
-        self._undo: list[Callable[[], None]] = []
-        mapper = self._state.mapper
-        relationships = mapper.relationships
-        for key in list(self._state.committed_state):
-            if key in mapper.column_attrs:
-                if not visible(key):
-                    self._old[key] = self._state.committed_state.pop(key)
-            elif key in relationships and relationships[key].direction.name == "MANYTOONE":
-                if not visible(key):
-                    self._hide_reverse(relationships[key])
-                    self._old[key] = self._state.committed_state.pop(key)
-
-    def _hide_reverse(self, prop: RelationshipProperty[Any]) -> None:
-        """Hide this instance from the collections of its old and new parent, for they would write
-        the foreign key as well."""
-        history = net_history(self._state, prop.key)
-        for reverse in prop._reverse_property:
-            for parent in (*history.added, *history.deleted):
-                if parent is not None:
-                    self._hide_member(instance_state(parent), reverse.key)
-
-    def _hide_member(self, parent: State, key: str) -> None:
-        instance = self._instance
-        pending = parent._pending_mutations.get(key)
-        if pending is not None:
-            for members in (pending.added_items, pending.deleted_items):
-                if any(member is instance for member in members):
-                    members.remove(instance)
-                    self._undo.append(_appender(members, instance))
-            return
-        members = parent.committed_state.get(key)
-        if isinstance(members, list):  # SQLAlchemy's copy of the collection as it was
-            was_there = any(member is instance for member in members)
-            is_there = any(
-                member is instance for member in net_history(parent, key).sum()
-            ) and not any(member is instance for member in net_history(parent, key).deleted)
-            if is_there and not was_there:
-                members.append(instance)
-                self._undo.append(_remover(members, instance))
-            elif was_there and not is_there:
-                place = next(i for i, member in enumerate(members) if member is instance)
-                del members[place]
-                self._undo.append(lambda: members.insert(place, instance))
-
-    def reveal_touched(self) -> None:
-        """Let through what receivers have set since: it is written, whatever was asked for."""
-        for key in list(self._old):
-            if key in self._state.committed_state:
-                self._state.committed_state[key] = self._old.pop(key)
-
-    def restore(self) -> None:
-        """Put the pending changes back, unless a rollback has dropped the values."""
-        state = self._state
-        kept = [key for key in self._old if key in state.dict]
-        for key in kept:
-            state.committed_state[key] = self._old[key]
-        if kept:
-            for undo in reversed(self._undo):
-                undo()
-            flag_dirty(self._instance)
-
-    def known_old_values(self) -> dict[str, Any]:
-        """The values before the hidden changes, as far as they are known."""
-        return {
-            key: old
-            for key, old in self._old.items()
-            if not isinstance(old, LoaderCallableStatus) and key in self._state.mapper.column_attrs
-        }
+def reverse_keys(prop: RelationshipProperty[Any]) -> list[str]:
+    """The names of the relationships on the other side that mirror this one."""
+    return [reverse.key for reverse in prop._reverse_property]
 
 
-def _appender(members: Any, instance: object) -> Callable[[], None]:
-    add = getattr(members, "append", None) or members.add
-    return lambda: add(instance)
+def pending_members(state: State, key: str) -> tuple[Any, Any] | None:
+    """What was added to and taken out of a collection that isn't loaded; None if it is."""
+    pending = state._pending_mutations.get(key)
+    return None if pending is None else (pending.added_items, pending.deleted_items)
 
 
-def _remover(members: list[Any], instance: object) -> Callable[[], None]:
-    def remove() -> None:
-        members[:] = [member for member in members if member is not instance]
+def original_members(state: State, key: str) -> list[Any] | None:
+    """A loaded collection as it was before it was changed, as a list that may be changed."""
+    members: Any = state.committed_state.get(key)
+    return members if isinstance(members, list) else None
 
-    return remove
+
+def is_unknown(value: Any) -> bool:
+    """Whether an old value is one of SQLAlchemy's words for "not known"."""
+    return isinstance(value, LoaderCallableStatus)
 
 
 # -- classes --------------------------------------------------------------------------------------

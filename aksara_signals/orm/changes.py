@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import NO_VALUE
+from sqlalchemy.orm.base import NO_VALUE
 
 from aksara_signals.orm import bridge
 from aksara_signals.types import Changes
@@ -106,14 +106,12 @@ def read_old_values(session: Session, change: Change, known: OldValues) -> None:
     """
     state = change.state
     unknown = [
-        key
-        for key, old in bridge.changed_columns(state)
-        if old is NO_VALUE and key not in known
+        key for key, old in bridge.changed_columns(state) if old is NO_VALUE and key not in known
     ]
     if not unknown or state.identity is None:
         return
     mapper = state.mapper
-    columns = [mapper.all_orm_descriptors[key] for key in unknown]
+    columns = [mapper.column_attrs[key].class_attribute for key in unknown]
     criteria = [
         mapper.get_property_by_column(column).class_attribute == value
         for column, value in zip(mapper.primary_key, state.identity, strict=True)

@@ -21,6 +21,7 @@ from aksara_signals.dispatch.identity import describe_sender
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import UnknownFieldError
 from aksara_signals.orm import bridge
+from aksara_signals.orm.hidden_history import HiddenHistory
 
 __all__ = ["partial_save", "partial_save_of", "reveal_touched", "writable_fields"]
 
@@ -30,7 +31,7 @@ class PartialSave:
 
     __slots__ = ("fields", "hidden")
 
-    def __init__(self, fields: frozenset[str], hidden: bridge.HiddenHistory) -> None:
+    def __init__(self, fields: frozenset[str], hidden: HiddenHistory) -> None:
         self.fields = fields
         self.hidden = hidden
 
@@ -60,7 +61,7 @@ def partial_save(instance: object, fields: frozenset[str]) -> Iterator[None]:
     """
     state: bridge.State = instance_state(instance)
     visible = frozenset(_expanded(state.mapper, fields))
-    hidden = bridge.HiddenHistory(instance, lambda key: key in visible)
+    hidden = HiddenHistory(instance, lambda key: key in visible)
     outer = _under_way.get(state)
     _under_way[state] = PartialSave(fields, hidden)
     try:
@@ -85,7 +86,7 @@ def writable_fields(cls: type, update_fields: Iterable[str]) -> frozenset[str]:
             f"update_fields={update_fields!r} is one string; give a list of names: "
             f"update_fields=[{update_fields!r}]"
         )
-    mapper = inspect(cls)
+    mapper: Mapper[Any] = inspect(cls)
     names = frozenset(update_fields)
     for name in sorted(names, key=str):
         if not _is_writable(mapper, name):

@@ -87,7 +87,7 @@ class Prediction:
         self._find_updates()
         created = [
             state
-            for state in sorted(self._new, key=lambda each: each.insert_order)
+            for state in sorted(self._new, key=_by_insertion)
             if state not in self._deleted
             and not (
                 traits_of(state.mapper).has_orphans
@@ -188,6 +188,10 @@ def _members(instances: Iterable[object] | None) -> Iterator[bridge.State]:
     for instance in instances or ():
         if instance is not None:
             yield instance_state(instance)
+
+
+def _by_insertion(state: bridge.State) -> int:
+    return state.insert_order or 0
 
 
 def _by_class_and_key(state: bridge.State) -> tuple[str, str, tuple[Any, ...]]:

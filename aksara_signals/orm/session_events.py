@@ -11,7 +11,8 @@ from sqlalchemy.orm import Mapper, Session, UOWTransaction
 from aksara_signals.dispatch.recursion import MAX_DEPTH, describe_key, recursion_error
 from aksara_signals.dispatch.registry import class_sources, senders_changed
 from aksara_signals.orm import bridge, construction, partial
-from aksara_signals.orm.unit_of_work import FlushRun, is_anybody_listening
+from aksara_signals.orm.audience import is_anybody_listening
+from aksara_signals.orm.unit_of_work import FlushRun
 
 __all__ = ["install"]
 
@@ -59,29 +60,29 @@ def _before_flush(
         run = FlushRun(session, instances)
         run.before()
         if run.has_told:
-            _count(session)
+            _count(session, run)
         flush_context.attributes[_RUN] = run
     partial.reveal_touched(session)
 
 
-def _after_flush(session: Session, flush_context: UOWTransaction) -> None:
+def _after_flush(_: Session, flush_context: UOWTransaction) -> None:
     run = flush_context.attributes.get(_RUN)
     if run is not None:
         run.record(flush_context)
 
 
-def _after_flush_postexec(session: Session, flush_context: UOWTransaction) -> None:
+def _after_flush_postexec(_: Session, flush_context: UOWTransaction) -> None:
     run = flush_context.attributes.pop(_RUN, None)
     if run is not None:
         run.after()
 
 
-def _after_mapper_constructed(mapper: Mapper[Any], cls: type) -> None:
+def _after_mapper_constructed(_: Mapper[Any], cls: type) -> None:
     senders_changed()
     construction.class_mapped(cls)
 
 
-def _count(session: Session) -> None:
+def _count(session: Session, run: FlushRun) -> None:
     """Stop receivers that make every flush of a commit cause the next one."""
     commit = _commits.get(session)
     if commit is None:
@@ -94,5 +95,5 @@ def _count(session: Session) -> None:
     if commit.count > MAX_DEPTH:
         raise recursion_error(
             f"every one of {MAX_DEPTH} successive flushes of one commit left something to flush",
-            [bridge.describe(each) for each in (*session.new, *session.dirty, *session.deleted)],
+            run.steps(),
         )

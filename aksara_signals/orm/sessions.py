@@ -56,9 +56,7 @@ class Work:
 
 _work: ContextVar[Work | None] = ContextVar("aksara_signals_work", default=None)
 _scope: ContextVar[AnySession | None] = ContextVar("aksara_signals_scope", default=None)
-_factories: weakref.WeakKeyDictionary[type, Callable[..., AnySession]] = (
-    weakref.WeakKeyDictionary()
-)
+_factories: weakref.WeakKeyDictionary[type, Callable[..., AnySession]] = weakref.WeakKeyDictionary()
 
 
 def _current_task() -> asyncio.Task[Any] | None:

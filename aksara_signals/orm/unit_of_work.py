@@ -3,58 +3,41 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
 
 from aksara_signals.dispatch.delivery import NO_EXTRAS, Delivery
-from aksara_signals.dispatch.plan import Plan, Segment
+from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.recursion import recursion_error
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import AksaraSignalsWarning, SessionInUseError
 from aksara_signals.orm import bridge
+from aksara_signals.orm.audience import POST, PRE, Audience
 from aksara_signals.orm.changes import Change, Kind, LiveChanges, changes_of, read_old_values
-from aksara_signals.orm.models import is_wired
-from aksara_signals.orm.partial import partial_save_of, reveal_touched
+from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.prediction import predict
 from aksara_signals.orm.sessions import at_work, user_session
-from aksara_signals.signals import (
-    post_delete,
-    post_save,
-    post_update,
-    pre_delete,
-    pre_save,
-    pre_update,
-)
 from aksara_signals.types import Changes
 
-__all__ = ["LIFE_CYCLE", "MAX_ROUNDS", "FlushRun", "is_anybody_listening"]
-
-PRE: dict[Kind, tuple[Signal, ...]] = {
-    Kind.CREATE: (pre_save,),
-    Kind.UPDATE: (pre_save, pre_update),
-    Kind.DELETE: (pre_delete,),
-}
-POST: dict[Kind, tuple[Signal, ...]] = {
-    Kind.CREATE: (post_save,),
-    Kind.UPDATE: (post_update, post_save),
-    Kind.DELETE: (post_delete,),
-}
-LIFE_CYCLE = (pre_save, post_save, pre_update, post_update, pre_delete, post_delete)
-"""The signals that a flush sends."""
+__all__ = ["MAX_ROUNDS", "FlushRun"]
 
 MAX_ROUNDS = 100
 """How often pre receivers may add something new to the flush under way."""
 
-REFUSED_IN_PRE = ("begin_nested", "commit", "rollback", "close", "reset", "invalidate", "prepare")
+REFUSED_IN_PRE = (
+    "begin",
+    "begin_nested",
+    "commit",
+    "rollback",
+    "close",
+    "reset",
+    "invalidate",
+    "prepare",
+)
 REFUSED_IN_POST = ("commit", "rollback", "close", "reset", "invalidate", "prepare")
-
-
-def is_anybody_listening() -> bool:
-    """Whether any life-cycle signal is connected to anything."""
-    return any(signal.is_connected for signal in LIFE_CYCLE)
 
 
 class FlushRun:
@@ -77,8 +60,25 @@ class FlushRun:
 
     @property
     def has_told(self) -> bool:
-        """Whether any pre phase found something to tell, so that receivers may cause more."""
+        """Whether receivers were told anything, so that they may have caused more."""
         return bool(self._told)
+
+    def steps(self) -> list[str]:
+        """What this flush tells whom, in words: who of them caused what is not known."""
+        return self._steps_of([*self._told.values()], PRE) + self._steps_of(
+            [*self._told.values()], POST
+        )
+
+    def _steps_of(
+        self, changes: list[Change], signals: dict[Kind, tuple[Signal, ...]]
+    ) -> list[str]:
+        return [
+            f"{signal.display_name} sent by {bridge.describe(each.instance)} to "
+            f"{describe_receiver(connection.receiver)}"
+            for each in changes
+            for signal, plan in self._audience.plans(each.sender, each.kind, signals[each.kind])
+            for connection in plan.connections
+        ]
 
     # -- before --------------------------------------------------------------------------------
 
@@ -89,6 +89,7 @@ class FlushRun:
             SignalRecursionError: They never stop.
             SessionInUseError: A receiver ended the transaction of the flush.
         """
+        fresh: list[Change] = []
         for _ in range(MAX_ROUNDS):
             fresh = [
                 change
@@ -105,7 +106,7 @@ class FlushRun:
             raise recursion_error(
                 f"pre receivers changed further objects in {MAX_ROUNDS} successive rounds "
                 f"of one flush",
-                [f"{each.kind.value} {bridge.describe(each.instance)}" for each in fresh],
+                self._steps_of(fresh, PRE),
             )
         for change in self._told.values():
             if change.kind is Kind.UPDATE and self._audience.asks_for_changes(change, POST):
@@ -159,9 +160,9 @@ class FlushRun:
             if change.kind is not Kind.UPDATE or bridge.has_column_changes(state):
                 self._note(change)
         unforeseen = [
-            change
+            found
             for state, is_delete in written.items()
-            if (change := self._classify(state, is_delete)) is not None
+            if (found := self._classify(state, is_delete)) is not None
         ]
         if unforeseen:
             names = sorted({each.sender.__qualname__ for each in unforeseen})
@@ -190,9 +191,7 @@ class FlushRun:
     def _note(self, change: Change) -> None:
         self._happened.append(change)
         if change.kind is not Kind.DELETE and self._audience.asks_for_changes(change, POST):
-            self._changes[change.state] = changes_of(
-                change, self._old_values.get(change.state, {})
-            )
+            self._changes[change.state] = changes_of(change, self._old_values.get(change.state, {}))
 
     def after(self) -> None:
         """Send post signals; receivers may use the session for anything but ending it.
@@ -209,9 +208,7 @@ class FlushRun:
                     for key in bridge.expired_columns(change.state)[:1]:
                         with self._session.no_autoflush:
                             getattr(change.instance, key)
-            extras = {
-                state: {"changes": changes} for state, changes in self._changes.items()
-            }
+            extras = {state: {"changes": changes} for state, changes in self._changes.items()}
             transaction = self._session.get_transaction()
             with (
                 at_work(self._owner),
@@ -240,8 +237,11 @@ class FlushRun:
         signals: dict[Kind, tuple[Signal, ...]],
         extras: dict[bridge.State, Any],
     ) -> None:
-        """Deliver in few hand-overs: neighbours of one class and kind go through each run of
-        receivers together, and neighbouring async runs are one."""
+        """Deliver in few hand-overs.
+
+        Neighbours of one class and kind go through each run of receivers together, and
+        neighbouring async runs are one.
+        """
         pending: list[Delivery] = []
         pending_is_async = False
         for is_async, deliveries in self._steps(changes, signals, extras):
@@ -291,61 +291,3 @@ class FlushRun:
             "update_fields": None if partial is None else partial.fields,
             "session": self._owner,
         }
-
-
-Runs = list[tuple[bool, list[tuple[Signal, Segment]]]]
-
-
-class Audience:
-    """Who hears the classes of one flush, looked up once per class."""
-
-    def __init__(self) -> None:
-        self._heard: dict[type, bool] = {}
-        self._runs: dict[tuple[type, Kind, tuple[Signal, ...]], Runs] = {}
-        self._asking: dict[tuple[type, Kind, tuple[Signal, ...]], bool] = {}
-
-    def is_heard(self, cls: type) -> bool:
-        """Whether anybody hears any life-cycle signal of a class."""
-        heard = self._heard.get(cls)
-        if heard is None:
-            heard = self._heard[cls] = is_wired(cls) and any(
-                signal.plan_for(cls) for signal in LIFE_CYCLE
-            )
-        return heard
-
-    def asks_for_changes(self, change: Change, signals: dict[Kind, tuple[Signal, ...]]) -> bool:
-        """Whether a receiver of these signals names ``changes``."""
-        key = change.sender, change.kind, signals[change.kind]
-        asking = self._asking.get(key)
-        if asking is None:
-            asking = self._asking[key] = any(
-                plan.on_demand for _, plan in self._plans(*key)
-            )
-        return asking
-
-    def runs(self, sender: type, kind: Kind, signals: tuple[Signal, ...]) -> Runs:
-        """The receivers of some signals, as runs of async and of synchronous ones."""
-        key = sender, kind, signals
-        runs = self._runs.get(key)
-        if runs is None:
-            runs = self._runs[key] = []
-            for signal, plan in self._plans(*key):
-                for segment in plan.segments:
-                    if runs and runs[-1][0] is segment.is_async:
-                        runs[-1][1].append((signal, segment))
-                    else:
-                        runs.append((segment.is_async, [(signal, segment)]))
-        return runs
-
-    @staticmethod
-    def _plans(
-        sender: type, kind: Kind, signals: tuple[Signal, ...]
-    ) -> Iterator[tuple[Signal, Plan]]:
-        for signal in signals:
-            plan = signal.plan_for(sender)
-            if plan.is_narrowed:
-                plan = plan.narrowed(kind is Kind.CREATE)
-            if plan:
-                yield signal, plan
-
-

@@ -1,0 +1,117 @@
+"""History that a flush is not to see: what ``save(update_fields=…)`` leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy.orm import RelationshipDirection, RelationshipProperty
+from sqlalchemy.orm.attributes import flag_dirty, instance_state
+
+from aksara_signals.orm import bridge
+
+__all__ = ["HiddenHistory"]
+
+
+class HiddenHistory:
+    """Pending changes of one instance, kept out of a flush and put back afterwards.
+
+    The values stay where they are: only the history, by which the flush finds them, is taken away.
+
+    Args:
+        instance: A persistent instance.
+        visible: The names of the attributes whose changes are to be written.
+    """
+
+    def __init__(self, instance: object, visible: Callable[[str], bool]) -> None:
+        self._instance = instance
+        self._state: bridge.State = instance_state(instance)
+        self._old: dict[str, Any] = {}
+        self._undo: list[Callable[[], None]] = []
+        mapper = self._state.mapper
+        relationships = mapper.relationships
+        for key in list(self._state.committed_state):
+            if key in mapper.column_attrs:
+                if not visible(key):
+                    self._old[key] = self._state.committed_state.pop(key)
+            elif (
+                key in relationships
+                and relationships[key].direction is RelationshipDirection.MANYTOONE
+                and not visible(key)
+            ):
+                self._hide_reverse(relationships[key])
+                self._old[key] = self._state.committed_state.pop(key)
+
+    def _hide_reverse(self, prop: RelationshipProperty[Any]) -> None:
+        """Hide this instance from the collections of its old and its new parent.
+
+        They would write the foreign key as well.
+        """
+        history = bridge.net_history(self._state, prop.key)
+        for key in bridge.reverse_keys(prop):
+            for parent in (*history.added, *history.deleted):
+                if parent is not None:
+                    self._hide_member(instance_state(parent), key)
+
+    def _hide_member(self, parent: bridge.State, key: str) -> None:
+        instance = self._instance
+        pending = bridge.pending_members(parent, key)
+        if pending is not None:
+            for members in pending:
+                if _is_in(instance, members):
+                    members.remove(instance)
+                    self._undo.append(_adder(members, instance))
+            return
+        original = bridge.original_members(parent, key)
+        if original is None:
+            return
+        history = bridge.net_history(parent, key)
+        if _is_in(instance, history.added):
+            original.append(instance)
+            self._undo.append(_remover(original, instance))
+        elif _is_in(instance, history.deleted):
+            place = next(i for i, member in enumerate(original) if member is instance)
+            del original[place]
+            self._undo.append(lambda: original.insert(place, instance))
+
+    def reveal_touched(self) -> None:
+        """Let through what receivers have set since: it is written, whatever was asked for."""
+        for key in list(self._old):
+            if key in self._state.committed_state:
+                self._state.committed_state[key] = self._old.pop(key)
+
+    def restore(self) -> None:
+        """Put the pending changes back, unless a rollback has dropped the values."""
+        state = self._state
+        kept = [key for key in self._old if key in state.dict]
+        for key in kept:
+            state.committed_state[key] = self._old[key]
+        if kept:
+            for undo in reversed(self._undo):
+                undo()
+            flag_dirty(self._instance)
+
+    def known_old_values(self) -> dict[str, Any]:
+        """The values of columns before the hidden changes, as far as they are known."""
+        columns = self._state.mapper.column_attrs
+        return {
+            key: old
+            for key, old in self._old.items()
+            if key in columns and not bridge.is_unknown(old)
+        }
+
+
+def _is_in(instance: object, members: Iterable[object]) -> bool:
+    return any(member is instance for member in members)
+
+
+def _adder(members: Any, instance: object) -> Callable[[], None]:
+    add = getattr(members, "append", None) or members.add
+    return lambda: add(instance)
+
+
+def _remover(members: list[Any], instance: object) -> Callable[[], None]:
+    def remove() -> None:
+        members[:] = [member for member in members if member is not instance]
+
+    return remove
