@@ -12,6 +12,7 @@ from aksara_signals.dispatch.recursion import MAX_DEPTH, describe_key, recursion
 from aksara_signals.dispatch.registry import class_sources, senders_changed
 from aksara_signals.orm import bridge, construction, partial
 from aksara_signals.orm.audience import is_anybody_listening
+from aksara_signals.orm.sessions import is_at_work
 from aksara_signals.orm.unit_of_work import FlushRun
 
 __all__ = ["install"]
@@ -85,8 +86,8 @@ def _after_mapper_constructed(_: Mapper[Any], cls: type) -> None:
 def _count(session: Session, run: FlushRun) -> None:
     """Stop receivers that make every flush of a commit cause the next one."""
     commit = _commits.get(session)
-    if commit is None:
-        return
+    if commit is None or is_at_work(session):
+        return  # a receiver's own flush stands inside a delivery, where depth is counted
     current = session.get_nested_transaction() or session.get_transaction()
     if commit.transaction() is not current:
         del _commits[session]

@@ -23,6 +23,7 @@ __all__ = [
     "bind_sessions",
     "delete",
     "flush",
+    "is_at_work",
     "session_scope",
     "sync_session_of",
     "user_session",
@@ -98,6 +99,12 @@ def at_work(session: AnySession) -> Iterator[None]:
     finally:
         work.is_over = True  # a task that a receiver has started sees this one as well
         _work.reset(token)
+
+
+def is_at_work(session: Session) -> bool:
+    """Whether a flush of this session is delivering to the code that asks."""
+    work = _work.get()
+    return work is not None and not work.is_over and sync_session_of(work.session) is session
 
 
 @asynccontextmanager
