@@ -27,6 +27,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.attributes import History, get_history
 from sqlalchemy.orm.base import (
     INCLUDE_PENDING_MUTATIONS,
+    LOAD_AGAINST_COMMITTED,
     NO_VALUE,
     LoaderCallableStatus,
     PassiveFlag,
@@ -153,6 +154,9 @@ def has_delete_orphans(mapper: Mapper[Any]) -> bool:
 
 
 _NET = PassiveFlag.PASSIVE_NO_INITIALIZE | INCLUDE_PENDING_MUTATIONS
+# Against the committed key, as the flush itself loads: a collection loaded by a key that is about
+# to change would be empty, and the flush would believe it.
+_LOADED = PassiveFlag.PASSIVE_OFF | LOAD_AGAINST_COMMITTED | INCLUDE_PENDING_MUTATIONS
 
 
 def net_history(state: State, key: str, *, load: bool = False) -> History:
@@ -163,7 +167,7 @@ def net_history(state: State, key: str, *, load: bool = False) -> History:
         key: The relationship's name.
         load: Whether to load it first; needs a greenlet under async.
     """
-    return get_history(state.obj(), key, PassiveFlag.PASSIVE_OFF if load else _NET)
+    return get_history(state.obj(), key, _LOADED if load else _NET)
 
 
 def is_touched(state: State, key: str) -> bool:
@@ -187,6 +191,11 @@ def changed_columns(state: State) -> Iterator[tuple[str, Any]]:
                 yield key, NO_VALUE if is_unknown(old) else old
 
 
+def expressions(state: State) -> dict[str, Any]:
+    """The attributes whose new value the database will work out, each with its old value."""
+    return {key: old for key, old in changed_columns(state) if is_expression(state.dict[key])}
+
+
 def has_column_changes(state: State) -> bool:
     """Whether an UPDATE would write anything."""
     return next(changed_columns(state), None) is not None
@@ -195,6 +204,15 @@ def has_column_changes(state: State) -> bool:
 def is_expression(value: Any) -> bool:
     """Whether a value is SQL that the database will work out, such as ``Post.views + 1``."""
     return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+
+
+def load_expired(state: State) -> None:
+    """Load the column attributes that have expired; deferred ones stay away.
+
+    Needs a greenlet under async.
+    """
+    for key in expired_columns(state)[:1]:  # the first touch loads them all
+        getattr(state.obj(), key)
 
 
 def expired_columns(state: State) -> list[str]:

@@ -79,8 +79,10 @@ class Prediction:
         only = None if objects is None else {id(each) for each in objects}  # alive: held by caller
         self._new = _states(session.new, only)
         self._dirty = _states(session.dirty, only)
-        self._deleted = dict.fromkeys(_states(session.deleted, only))
-        self._updated: dict[bridge.State, None] = {}
+        # States with their instances: history may load what it lost sight of, and a state alone
+        # would let its instance go again.
+        self._deleted = {state: state.obj() for state in _states(session.deleted, only)}
+        self._updated: dict[bridge.State, object] = {}
 
     def changes(self) -> list[Change]:
         self._find_orphans()
@@ -126,16 +128,16 @@ class Prediction:
         """A state, and what goes with it."""
         if state in self._deleted:
             return
-        self._deleted[state] = None
-        for _, _, child, _ in state.mapper.cascade_iterator("delete", state):
-            self._deleted.setdefault(child, None)
+        self._deleted[state] = state.obj()
+        for instance, _, child, _ in state.mapper.cascade_iterator("delete", state):
+            self._deleted.setdefault(child, instance)
 
     # -- updates -------------------------------------------------------------------------------
 
     def _find_updates(self) -> None:
         for state in self._dirty:
             if state not in self._deleted and self._is_heard(state.class_) and _has_change(state):
-                self._updated[state] = None
+                self._updated[state] = state.obj()
         for state in (*self._new, *self._dirty):
             for prop in traits_of(state.mapper).to_children:
                 if self._concerns_us(prop) and state not in self._deleted:
@@ -177,7 +179,7 @@ class Prediction:
 
     def _update(self, child: bridge.State) -> None:
         if child.has_identity and child not in self._deleted:
-            self._updated[child] = None
+            self._updated[child] = child.obj()
 
 
 def _states(objects: Iterable[object], only: set[int] | None) -> list[bridge.State]:
@@ -222,10 +224,13 @@ def _points_elsewhere(child: bridge.State, prop: Relationship) -> bool:
 
 def _differs(parent: bridge.State | None, child: bridge.State, prop: Relationship) -> bool:
     """Whether the foreign key of a child is another one than its parent's key."""
+    bridge.load_expired(child)
+    if parent is not None and parent.has_identity:
+        bridge.load_expired(parent)
     for parent_column, child_column in prop.synchronize_pairs:
         child_key = child.mapper.get_property_by_column(child_column).key
         if child_key not in child.dict:
-            return True  # not loaded: the flush writes it to be sure
+            return True  # deferred: the flush writes it to be sure
         value = None
         if parent is not None:
             parent_key = parent.mapper.get_property_by_column(parent_column).key

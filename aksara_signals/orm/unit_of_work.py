@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
@@ -56,6 +57,7 @@ class FlushRun:
         self._happened: list[Change] = []
         self._old_values: dict[bridge.State, dict[str, Any]] = {}
         self._changes: dict[bridge.State, Changes] = {}
+        self._expressions: dict[bridge.State, dict[str, Any]] = {}
         self._audience = Audience()
 
     @property
@@ -109,8 +111,12 @@ class FlushRun:
                 self._steps_of(fresh, PRE),
             )
         for change in self._told.values():
-            if change.kind is Kind.UPDATE and self._audience.asks_for_changes(change, POST):
-                self._read_old(change)
+            if change.kind is Kind.UPDATE:
+                expressions = bridge.expressions(change.state)
+                if expressions:
+                    self._expressions[change.state] = expressions
+                if self._audience.asks_for_changes(change, POST):
+                    self._read_old(change)
 
     def _is_news(self, change: Change) -> bool:
         told = self._told.get(change.state)
@@ -119,8 +125,7 @@ class FlushRun:
     def _load(self, change: Change) -> None:
         """Load what has expired: an async receiver can't, and a deleted row never could again."""
         if change.kind is not Kind.CREATE:
-            for key in bridge.expired_columns(change.state)[:1]:
-                getattr(change.instance, key)
+            bridge.load_expired(change.state)
 
     def _read_old(self, change: Change) -> dict[str, Any]:
         known = self._old_values.setdefault(change.state, {})
@@ -157,7 +162,11 @@ class FlushRun:
             is_delete = written.pop(state, None)
             if is_delete is None or is_delete is not (change.kind is Kind.DELETE):
                 continue
-            if change.kind is not Kind.UPDATE or bridge.has_column_changes(state):
+            if (
+                change.kind is not Kind.UPDATE
+                or state in self._expressions  # expired by now: no history shows them any more
+                or bridge.has_column_changes(state)
+            ):
                 self._note(change)
         unforeseen = [
             found
@@ -205,10 +214,12 @@ class FlushRun:
         with bridge.flushable(self._session):
             for change in self._happened:
                 if change.kind is not Kind.DELETE and self._audience.is_heard(change.sender):
-                    for key in bridge.expired_columns(change.state)[:1]:
-                        with self._session.no_autoflush:
-                            getattr(change.instance, key)
-            extras = {state: {"changes": changes} for state, changes in self._changes.items()}
+                    with self._session.no_autoflush:
+                        bridge.load_expired(change.state)
+            extras = {
+                state: {"changes": self._complete(state, changes)}
+                for state, changes in self._changes.items()
+            }
             transaction = self._session.get_transaction()
             with (
                 at_work(self._owner),
@@ -221,6 +232,15 @@ class FlushRun:
             ):
                 self._send(self._happened, POST, extras)
             self._require_same_transaction(transaction)
+
+    def _complete(self, state: bridge.State, changes: Changes) -> Changes:
+        """The changes with what the database has worked out."""
+        known = self._old_values.get(state, {})
+        worked_out = {
+            key: (known.get(key, old), state.dict.get(key))
+            for key, old in self._expressions.get(state, {}).items()
+        }
+        return MappingProxyType({**changes, **worked_out}) if worked_out else changes
 
     # -- sending -------------------------------------------------------------------------------
 

@@ -1,0 +1,510 @@
+"""Every mapped shape: what is told before a flush is what is written, and is told after it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, String, Table, func
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    Session,
+    column_property,
+    configure_mappers,
+    mapped_column,
+    registry,
+    relationship,
+)
+
+from aksara_signals import (
+    post_delete,
+    post_save,
+    post_update,
+    pre_delete,
+    pre_save,
+    pre_update,
+)
+from aksara_signals.orm import SignalMixin, register, unregister
+
+
+class Base(SignalMixin, DeclarativeBase):
+    pass
+
+
+class Told:
+    """What the signals tell, as ``"created Class key"`` and so on, before and after."""
+
+    def __init__(self) -> None:
+        self.before: list[str] = []
+        self.after: list[str] = []
+
+        def save(into: list[str]) -> Callable[..., None]:
+            def receiver(instance: Any, created: bool, **kwargs: Any) -> None:
+                into.append(f"{'created' if created else 'updated'} {type(instance).__name__}")
+
+            return receiver
+
+        def delete(into: list[str]) -> Callable[..., None]:
+            def receiver(instance: Any, **kwargs: Any) -> None:
+                into.append(f"deleted {type(instance).__name__}")
+
+            return receiver
+
+        pre_save.connect(save(self.before))
+        post_save.connect(save(self.after))
+        pre_delete.connect(delete(self.before))
+        post_delete.connect(delete(self.after))
+
+    def of(self, session: Session) -> list[str]:
+        """Commit, and say what was told: the same before and after."""
+        self.before.clear()
+        self.after.clear()
+        session.commit()
+        assert self.before == self.after
+        return self.before[:]
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def session(sync_engine: Engine) -> Iterator[Session]:
+    configure_mappers()
+    Base.metadata.create_all(sync_engine)
+    with Session(sync_engine) as session:
+        yield session
+
+
+# -- inheritance ----------------------------------------------------------------------------------
+
+
+class Vehicle(Base):
+    __tablename__ = "vehicle"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str] = mapped_column(default="")
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "vehicle"}
+
+
+class Truck(Vehicle):
+    __tablename__ = "truck"
+    id: Mapped[int] = mapped_column(ForeignKey("vehicle.id"), primary_key=True)
+    load: Mapped[int] = mapped_column(default=0)
+    __mapper_args__ = {"polymorphic_identity": "truck"}
+
+
+class Bike(Vehicle):
+    gears: Mapped[int | None]
+    __mapper_args__ = {"polymorphic_identity": "bike"}
+
+
+class Boat(Vehicle):
+    __tablename__ = "boat"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(default="boat")
+    name: Mapped[str] = mapped_column(default="")
+    __mapper_args__ = {"concrete": True, "polymorphic_identity": "boat"}
+
+
+@pytest.mark.parametrize(("cls", "field"), [(Truck, "load"), (Bike, "gears"), (Boat, "name")])
+def test_inheritance(session: Session, told: Told, cls: type, field: str) -> None:
+    """Joined, single-table and concrete subclasses send as themselves, once, and to their bases."""
+    heard: list[type] = []
+
+    @post_save(Vehicle)
+    def hear(sender: type, **kwargs: Any) -> None:
+        heard.append(sender)
+
+    @post_save(Vehicle, exact=True)
+    def hear_exact(**kwargs: Any) -> None:
+        raise AssertionError("a subclass was taken for the class itself")
+
+    thing = cls()
+    session.add(thing)
+    assert told.of(session) == [f"created {cls.__name__}"]
+    setattr(thing, field, "5" if field == "name" else 5)
+    assert told.of(session) == [f"updated {cls.__name__}"]
+    assert heard == [cls, cls]
+    session.delete(thing)
+    assert told.of(session) == [f"deleted {cls.__name__}"]
+
+
+# -- keys -----------------------------------------------------------------------------------------
+
+
+class Country(Base):
+    __tablename__ = "country"
+    code: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(default="")
+    cities: Mapped[list[City]] = relationship(back_populates="country", passive_updates=False)
+
+
+class City(Base):
+    __tablename__ = "city"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    country_code: Mapped[str | None] = mapped_column(
+        ForeignKey("country.code", deferrable=True, initially="DEFERRED")
+    )
+    country: Mapped[Country | None] = relationship(back_populates="cities", passive_updates=False)
+
+
+class Seat(Base):
+    __tablename__ = "seat"
+    row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    letter: Mapped[str] = mapped_column(primary_key=True)
+    taken: Mapped[bool] = mapped_column(default=False)
+
+
+def test_composite_and_natural_keys(session: Session, told: Told) -> None:
+    """Composite keys work as any other, and a row switch is told as a delete and a creation."""
+    keys: list[Any] = []
+    post_save.connect(lambda instance, **k: keys.append((instance.row, instance.letter)), Seat)
+    seat = Seat(row=1, letter="a")
+    session.add(seat)
+    assert told.of(session) == ["created Seat"]
+    seat.taken = True
+    assert told.of(session) == ["updated Seat"]
+    seat.letter = "b"
+    assert told.of(session) == ["updated Seat"]
+    assert keys == [(1, "a"), (1, "a"), (1, "b")]
+    session.delete(seat)
+    session.add(Seat(row=1, letter="b"))
+    assert sorted(told.of(session)) == ["created Seat", "deleted Seat"]
+
+
+def test_a_natural_key_that_changes(session: Session, told: Told) -> None:
+    """Children whose foreign key follows are told as updated."""
+    country = Country(code="x", cities=[City(), City()])
+    session.add(country)
+    assert told.of(session) == ["created Country", "created City", "created City"]
+    country.code = "y"
+    assert told.of(session) == ["updated City", "updated City", "updated Country"]
+
+
+# -- relationships --------------------------------------------------------------------------------
+
+
+class Parent(Base):
+    __tablename__ = "parent"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(default="")
+    one_way: Mapped[list[OneWay]] = relationship()
+    two_way: Mapped[list[TwoWay]] = relationship(back_populates="parent")
+    owned: Mapped[list[Owned]] = relationship(cascade="all, delete-orphan")
+    single: Mapped[Single | None] = relationship(back_populates="parent")
+
+
+class OneWay(Base):
+    __tablename__ = "one_way"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("parent.id"))
+
+
+class TwoWay(Base):
+    __tablename__ = "two_way"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("parent.id"))
+    parent: Mapped[Parent | None] = relationship(back_populates="two_way")
+
+
+class Owned(Base):
+    __tablename__ = "owned"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("parent.id"))
+    details: Mapped[list[Detail]] = relationship(cascade="all, delete-orphan")
+
+
+class Detail(Base):
+    __tablename__ = "detail"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owned_id: Mapped[int | None] = mapped_column(ForeignKey("owned.id"))
+
+
+class Single(Base):
+    __tablename__ = "single"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("parent.id"))
+    parent: Mapped[Parent | None] = relationship(back_populates="single")
+
+
+def test_children_of_a_one_way_collection(session: Session, told: Told) -> None:
+    """A child whose foreign key only the collection writes is told as updated."""
+    one, two, child = Parent(), Parent(), OneWay()
+    session.add_all([one, two, child])
+    session.commit()
+    one.one_way.append(child)
+    assert told.of(session) == ["updated OneWay"]
+    one.one_way.remove(child)
+    two.one_way.append(child)
+    assert told.of(session) == ["updated OneWay"]
+    two.one_way.append(OneWay())
+    assert told.of(session) == ["created OneWay"]
+    two.one_way.remove(child)
+    assert told.of(session) == ["updated OneWay"]
+    two.one_way.append(child)
+    two.one_way.remove(child)
+    assert told.of(session) == []
+
+
+def test_children_whose_parent_goes(session: Session, told: Told) -> None:
+    """Children whose foreign key becomes null are told as updated, owned ones as deleted."""
+    parent = Parent(
+        one_way=[OneWay()],
+        two_way=[TwoWay()],
+        single=Single(),
+        owned=[Owned(details=[Detail(), Detail()])],
+    )
+    session.add(parent)
+    session.commit()
+    session.expire_all()
+    session.delete(parent)
+    assert told.of(session) == [
+        "updated OneWay",
+        "updated Single",
+        "updated TwoWay",
+        "deleted Detail",
+        "deleted Detail",
+        "deleted Owned",
+        "deleted Parent",
+    ]
+
+
+def test_two_way_children(session: Session, told: Told) -> None:
+    """From either side, a change of parent is told once, by the child."""
+    one, two, child = Parent(), Parent(), TwoWay()
+    session.add_all([one, two, child])
+    session.commit()
+    one.two_way.append(child)
+    assert told.of(session) == ["updated TwoWay"]
+    child.parent = two
+    assert told.of(session) == ["updated TwoWay"]
+    child.parent = one
+    child.parent = two
+    assert told.of(session) == []
+    child.parent_id = one.id
+    assert told.of(session) == ["updated TwoWay"]
+    child.parent = None
+    assert told.of(session) == ["updated TwoWay"]
+
+
+def test_one_to_one(session: Session, told: Told) -> None:
+    """Replacing the other end of a one-to-one relationship updates both."""
+    parent = Parent(single=Single())
+    session.add(parent)
+    assert told.of(session) == ["created Parent", "created Single"]
+    parent.single = Single()
+    assert told.of(session) == ["created Single", "updated Single"]
+
+
+def test_orphans(session: Session, told: Told) -> None:
+    """An orphan is told as deleted with all that it owns; a new parent saves it."""
+    one, two = Parent(owned=[Owned(details=[Detail()])]), Parent()
+    session.add_all([one, two])
+    session.commit()
+    child = one.owned[0]
+    assert two.owned == []  # loaded first: the load would flush
+    one.owned.remove(child)
+    two.owned.append(child)
+    assert told.of(session) == ["updated Owned"]
+    assert (one.owned, two.owned) == ([], [child])
+    one.owned.append(child)
+    two.owned.remove(child)
+    assert told.of(session) == ["updated Owned"]
+    one.owned.clear()
+    assert told.of(session) == ["deleted Detail", "deleted Owned"]
+
+
+def test_a_pending_orphan_is_not_written(session: Session, told: Told) -> None:
+    """An object that was taken out again before it was ever written is not told."""
+    parent = Parent()
+    session.add(parent)
+    session.commit()
+    child = Owned()
+    parent.owned.append(child)
+    parent.owned.remove(child)
+    assert told.of(session) == []
+
+
+class Node(Base):
+    __tablename__ = "node"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
+    children: Mapped[list[Node]] = relationship(back_populates="parent", cascade="all")
+    parent: Mapped[Node | None] = relationship(back_populates="children", remote_side=[id])
+
+
+def test_self_reference(session: Session, told: Told) -> None:
+    """Trees are told node by node: created in order, moved, and deleted with their branches."""
+    root = Node(children=[Node(children=[Node()]), Node()])
+    session.add(root)
+    assert told.of(session) == ["created Node"] * 4
+    first, second = root.children
+    first.children[0].parent = second
+    assert told.of(session) == ["updated Node"]
+    session.delete(root)
+    assert told.of(session) == ["deleted Node"] * 4
+
+
+class Keeper(Base):
+    __tablename__ = "keeper"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kept: Mapped[list[Kept]] = relationship(cascade="all, delete", passive_deletes=True)
+
+
+class Kept(Base):
+    __tablename__ = "kept"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    keeper_id: Mapped[int | None] = mapped_column(ForeignKey("keeper.id", ondelete="CASCADE"))
+
+
+def test_passive_deletes(session: Session, told: Told) -> None:
+    """Loaded children are told; what the database deletes by itself is not."""
+    session.add_all([Keeper(kept=[Kept()]), Keeper(kept=[Kept()])])
+    session.commit()
+    one, two = session.query(Keeper).order_by(Keeper.id)
+    assert len(one.kept) == 1
+    session.delete(one)
+    assert told.of(session) == ["deleted Keeper", "deleted Kept"]
+    session.expire_all()
+    session.delete(two)
+    assert told.of(session) == ["deleted Keeper"]
+
+
+# -- columns --------------------------------------------------------------------------------------
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Rich(Base):
+    __tablename__ = "rich"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column("the_name")
+    version: Mapped[int] = mapped_column()
+    colour: Mapped[Colour] = mapped_column(default=Colour.RED)
+    count: Mapped[int] = mapped_column(default=0)
+    upper = column_property(func.upper(name))
+    __mapper_args__ = {"version_id_col": version}
+
+
+def test_versions_expressions_and_properties(session: Session, told: Told) -> None:
+    """Versioned rows are told once; SQL expressions count as changes; read-only ones don't."""
+    seen: list[Any] = []
+    post_update.connect(lambda changes, **k: seen.append(dict(changes)), Rich)
+    rich = Rich(name="a")
+    session.add(rich)
+    assert told.of(session) == ["created Rich"]
+    rich.count = Rich.count + 1
+    assert told.of(session) == ["updated Rich"]
+    rich.colour = Colour.BLUE
+    assert told.of(session) == ["updated Rich"]
+    assert (rich.count, rich.version, rich.upper) == (1, 3, "A")
+    session.delete(rich)
+    assert told.of(session) == ["deleted Rich"]
+    assert seen == [
+        {"count": (0, 1)},
+        {"colour": (Colour.RED, Colour.BLUE)},
+    ]
+
+
+NAMES = ["query", "meta", "signals", "objects", "update", "save", "delete", "session"]
+
+
+class Awkward(Base):
+    __tablename__ = "awkward"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    query: Mapped[str | None]
+    meta: Mapped[str | None]
+    signals: Mapped[str | None]
+    objects: Mapped[str | None]
+    update: Mapped[str | None]  # type: ignore[assignment]
+    save: Mapped[str | None]  # type: ignore[assignment]
+    delete: Mapped[str | None]  # type: ignore[assignment]
+    session: Mapped[str | None]
+
+
+def test_columns_named_like_ours(session: Session, told: Told) -> None:
+    """A model may own columns of any name; they are columns and nothing else."""
+    thing = Awkward(**dict.fromkeys(NAMES, "x"))
+    session.add(thing)
+    assert told.of(session) == ["created Awkward"]
+    for name in NAMES:
+        assert getattr(thing, name) == "x"
+        setattr(thing, name, "y")
+        assert told.of(session) == ["updated Awkward"]
+    session.delete(thing)
+    assert told.of(session) == ["deleted Awkward"]
+
+
+# -- ways of mapping ------------------------------------------------------------------------------
+
+
+def test_dataclasses(sync_engine: Engine, told: Told) -> None:
+    """A mapped dataclass with the mixin is told like any other."""
+
+    class DataBase(MappedAsDataclass, SignalMixin, DeclarativeBase):
+        pass
+
+    class Item(DataBase):
+        __tablename__ = "item"
+        id: Mapped[int] = mapped_column(primary_key=True, init=False)
+        name: Mapped[str]
+        size: Mapped[int] = mapped_column(default=3)
+
+    DataBase.metadata.create_all(sync_engine)
+    with Session(sync_engine) as session:
+        item = Item(name="a")
+        session.add(item)
+        assert told.of(session) == ["created Item"]
+        assert (item.size, item.name) == (3, "a")
+        item.size = 4
+        assert told.of(session) == ["updated Item"]
+
+
+def test_imperative_mapping(sync_engine: Engine, told: Told) -> None:
+    """A class that knows nothing of us is told once it is registered, and no more afterwards."""
+
+    class Plain:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    mapping = registry(metadata=MetaData())
+    table = Table(
+        "plain",
+        mapping.metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(20)),
+    )
+    mapping.map_imperatively(Plain, table)
+    mapping.metadata.create_all(sync_engine)
+    with Session(sync_engine) as session:
+        session.add(Plain("unheard"))
+        assert told.of(session) == []
+        register(Plain)
+        session.add(Plain("heard"))
+        assert told.of(session) == ["created Plain"]
+        unregister(Plain)
+        session.add(Plain("unheard"))
+        assert told.of(session) == []
+
+
+def test_pre_update_follows_pre_save(session: Session) -> None:
+    """An UPDATE's four signals stand in their order, object by object."""
+    order: list[str] = []
+    for signal in (pre_save, pre_update, post_update, post_save):
+        signal.connect(lambda signal, **k: order.append(signal.name), sender=Vehicle)
+    thing = Bike(gears=1)
+    session.add(thing)
+    session.commit()
+    order.clear()
+    thing.gears = 2
+    session.commit()
+    assert order == ["pre_save", "pre_update", "post_update", "post_save"]
