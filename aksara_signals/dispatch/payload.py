@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import Parameter
 from typing import Any
 
@@ -118,7 +119,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
     if not callable(receiver):
         raise refuse("is not callable; connect a function, a method or an object with __call__")
     try:
-        parameters = list(inspect.signature(receiver).parameters.values())
+        parameters = list(inspect.signature(_described(receiver)).parameters.values())
     except (ValueError, TypeError) as error:
         raise refuse(
             "has no signature that can be read; wrap it in a function that accepts **kwargs"
@@ -158,6 +159,12 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
         elif payload.is_declared or parameter.kind is Parameter.POSITIONAL_ONLY:
             raise refuse(f"has a parameter {name} that nothing fills; {_offer(payload)}")
     return CallShape(tuple(positional[:by_position]), frozenset(payload.on_demand) & named)
+
+
+def _described(receiver: Receiver) -> Receiver:
+    """What to read the signature from: ``inspect`` compares other objects than functions."""
+    known = isinstance(receiver, (type, partial)) or inspect.isroutine(receiver)
+    return receiver if known else receiver.__call__
 
 
 def _offer(payload: Payload) -> str:

@@ -57,21 +57,25 @@ class Signal:
                 f"a signal's name must be a string, not {type(name).__qualname__}; "
                 f"argument names go into providing_args="
             )
-        self.name = name
         self.doc = doc
         if doc:
             self.__doc__ = doc
         self.payload = Payload.of(providing_args)
         self._required = frozenset(self.payload.required)
-        self._table = ConnectionTable(self.payload, lambda: self.display_name)
+        self._table = ConnectionTable(self.payload, name)
         register_signal(self)
 
     # -- names ---------------------------------------------------------------------------------
 
     @property
+    def name(self) -> str | None:
+        """What it is called in messages, in logs and by look-up."""
+        return self._table.name
+
+    @property
     def display_name(self) -> str:
         """The name for messages, also of a signal without one."""
-        return self.name or "an unnamed signal"
+        return self._table.display_name
 
     @property
     def providing_args(self) -> tuple[str, ...]:

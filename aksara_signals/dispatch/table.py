@@ -38,23 +38,25 @@ class ConnectionTable:
 
     Args:
         payload: The signal's.
-        describe: Gives the signal's name for messages.
+        name: The signal's, for messages. The table doesn't know the signal itself: a cycle would
+            keep a forgotten signal until the next collection.
     """
 
     __slots__ = (
         "_dead",
-        "_describe",
         "_entries",
         "_index",
         "_lock",
         "_payload",
+        "name",
         "snapshot",
         "watchers",
     )
 
-    def __init__(self, payload: Payload, describe: Callable[[], str]) -> None:
+    def __init__(self, payload: Payload, name: str | None) -> None:
+        self.name = name
+        """The signal's name, if it has one."""
         self._payload = payload
-        self._describe = describe
         self._lock = threading.Lock()
         self._entries: list[Connection] = []
         self._index: dict[Hashable, list[Connection]] = {}
@@ -63,6 +65,11 @@ class ConnectionTable:
         """What a send reads."""
         self.watchers: list[Callable[[], object]] = []
         """Called after connections came or went."""
+
+    @property
+    def display_name(self) -> str:
+        """The name for messages, also of a signal without one."""
+        return self.name or "an unnamed signal"
 
     def add(
         self,
@@ -91,10 +98,10 @@ class ConnectionTable:
         self.check_options(
             {"created": created, "priority": priority, "dispatch_uid": dispatch_uid, **unknown}
         )
-        shape = call_shape(receiver, self._payload, self._describe())
+        shape = call_shape(receiver, self._payload, self.display_name)
         if not senders:
             raise InvalidSenderError(
-                f"{self._describe()} was given an empty list of senders for receiver "
+                f"{self.display_name} was given an empty list of senders for receiver "
                 f"{describe_receiver(receiver)}; give at least one, or None for all"
             )
         reference: Callable[[], Any] = lambda: receiver  # noqa: E731 - held by the connection
@@ -104,7 +111,7 @@ class ConnectionTable:
                 reference = weak_receiver(receiver, mark)
             except TypeError as error:
                 raise InvalidReceiverError(
-                    f"receiver {describe_receiver(receiver)} of {self._describe()} supports no "
+                    f"receiver {describe_receiver(receiver)} of {self.display_name} supports no "
                     f"weak references; connect it with weak=False"
                 ) from error
         keys = [sender_key(sender, mark) for sender in senders]
@@ -178,7 +185,7 @@ class ConnectionTable:
         for option in options:
             if option not in OPTIONS:
                 raise InvalidOptionError(
-                    f"{self._describe()} can't be connected with {option}=; "
+                    f"{self.display_name} can't be connected with {option}=; "
                     f"the options are {', '.join(OPTIONS)}"
                 )
         created = options.get("created")
@@ -186,19 +193,19 @@ class ConnectionTable:
             "created" not in self._payload.names or not isinstance(created, bool)
         ):
             raise InvalidOptionError(
-                f"{self._describe()} can't be connected with created={created!r}; it narrows "
+                f"{self.display_name} can't be connected with created={created!r}; it narrows "
                 f"save signals, to INSERTs (True) or UPDATEs (False)"
             )
         if not isinstance(options.get("priority", 0), (int, float)):
             raise InvalidOptionError(
-                f"{self._describe()} can't be connected with a priority that is no number; "
+                f"{self.display_name} can't be connected with a priority that is no number; "
                 f"higher is called first, and 0 is the default"
             )
         try:
             hash(options.get("dispatch_uid"))
         except TypeError as error:
             raise InvalidOptionError(
-                f"{self._describe()} can't be connected with a dispatch_uid that is not hashable; "
+                f"{self.display_name} can't be connected with a dispatch_uid that is not hashable; "
                 f"a string will do"
             ) from error
 

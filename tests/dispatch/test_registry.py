@@ -1,0 +1,104 @@
+"""The registry: signals by name, and what string senders stand for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from aksara_signals import (
+    AmbiguousSenderError,
+    Signal,
+    UnknownSignalError,
+    UnresolvedSenderError,
+    all_signals,
+    check_senders,
+    lookup,
+    post_save,
+)
+from aksara_signals.dispatch import registry
+
+
+def test_signals_are_found_by_name() -> None:
+    """The built-in ones and one's own, as long as they live; the first of a name wins."""
+    assert lookup("post_save") is post_save
+    own = Signal("own")
+    second = Signal("own")
+    Signal()
+    assert lookup("own") is own
+    del own
+    gc.collect()
+    assert lookup("own") is second
+    assert second in all_signals()
+
+
+def test_an_unknown_name_is_an_error_with_a_hint() -> None:
+    """The nearest name is offered, and the error is an AttributeError too."""
+    with pytest.raises(UnknownSignalError, match="did you mean 'post_save'"):
+        lookup("post_sav")
+    with pytest.raises(AttributeError):
+        lookup("nothing like it")
+
+
+@pytest.fixture
+def mapped() -> Iterator[list[type]]:
+    """Classes that a mapping layer says are mapped."""
+    classes: list[type] = []
+    source = lambda: classes  # noqa: E731 - removed again by identity
+    registry.class_sources.append(source)
+    yield classes
+    registry.class_sources.remove(source)
+
+
+def make(name: str) -> type:
+    return type(name, (), {"__module__": "somewhere"})
+
+
+def receiver(**kwargs: Any) -> None: ...
+
+
+def test_a_name_for_two_classes_is_ambiguous(mapped: list[type]) -> None:
+    """At connect if both are there, else at the send; the dotted path is the way out."""
+    signal = Signal("x")
+    mapped.append(make("Doubled"))
+    signal.connect(receiver, sender="Doubled")
+    signal.send_sync(mapped[0])
+    mapped.append(type("Doubled", (), {"__module__": "elsewhere"}))
+    registry.senders_changed()
+    with pytest.raises(AmbiguousSenderError, match=r"elsewhere\.Doubled, somewhere\.Doubled"):
+        signal.send_sync(mapped[0])
+    with pytest.raises(AmbiguousSenderError):
+        Signal().connect(receiver, sender="Doubled")
+    signal.disconnect(receiver, sender="Doubled")
+    signal.connect(receiver, sender="elsewhere.Doubled")
+    assert signal.send_sync(mapped[0]) == []
+    assert len(signal.send_sync(mapped[1])) == 1
+
+
+def test_dead_classes_are_not_ambiguous() -> None:
+    """A class that nobody can reach any more doesn't count."""
+    import weakref
+
+    alive, dead = make("Twice"), make("Twice")
+    references = [weakref.ref(alive), weakref.ref(dead)]
+    source = lambda: [cls for each in references if (cls := each()) is not None]  # noqa: E731
+    registry.class_sources.append(source)
+    del dead
+    Signal().connect(receiver, sender="Twice")
+    registry.class_sources.remove(source)
+
+
+def test_names_that_nobody_has_are_listed(mapped: list[type]) -> None:
+    """check_senders names signal, receiver and the nearest class."""
+    signal = Signal("x")
+    mapped.append(make("Article"))
+    signal.connect(receiver, sender=["Article", "somewhere.Article", 5])
+    check_senders()
+    signal.connect(receiver, sender="Artcle")
+    with pytest.raises(UnresolvedSenderError, match="'Artcle' of x for .*did you mean 'Article'"):
+        check_senders()
+    mapped.append(make("Article"))
+    with pytest.raises(AmbiguousSenderError):
+        check_senders()
