@@ -65,6 +65,10 @@ def _by_name(
     its default is dropped, so that receivers see what was really given.
     """
     bound = signature.bind(instance, *args, **kwargs)
+    # Behind what stands for *args nothing can be given by name any more.
+    has_rest = any(
+        signature.parameters[name].kind is Parameter.VAR_POSITIONAL for name in bound.arguments
+    )
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for place, (name, value) in enumerate(bound.arguments.items()):
@@ -75,7 +79,9 @@ def _by_name(
             positional.extend(value)
         elif parameter.kind is Parameter.VAR_KEYWORD:
             keywords.update(value)
-        elif parameter.kind is Parameter.POSITIONAL_ONLY:
+        elif parameter.kind is Parameter.POSITIONAL_ONLY or (
+            has_rest and parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
+        ):
             positional.append(value)
         elif value is not parameter.default:
             keywords[name] = value

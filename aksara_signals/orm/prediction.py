@@ -86,6 +86,7 @@ class Prediction:
 
     def changes(self) -> list[Change]:
         self._find_orphans()
+        self._cancel_deletes()
         self._find_updates()
         created = [
             state
@@ -123,6 +124,20 @@ class Prediction:
                     for child in _members(bridge.net_history(state, prop.key).deleted):
                         if child.has_identity and not bridge.has_parent(prop, child):
                             self._delete(child)
+
+    def _cancel_deletes(self) -> None:
+        """The flush keeps a deleted object that was appended to a collection of a saved one."""
+        if not self._deleted:
+            return
+        for state in (*self._new, *self._dirty):
+            if state in self._deleted:
+                continue
+            for prop in traits_of(state.mapper).to_children:
+                if prop.direction is RelationshipDirection.ONETOMANY and bridge.is_touched(
+                    state, prop.key
+                ):
+                    for child in _members(bridge.net_history(state, prop.key).added):
+                        self._deleted.pop(child, None)
 
     def _delete(self, state: bridge.State) -> None:
         """A state, and what goes with it."""
