@@ -83,6 +83,7 @@ class Prediction:
         # would let its instance go again.
         self._deleted = {state: state.obj() for state in _states(session.deleted, only)}
         self._updated: dict[bridge.State, object] = {}
+        self._added: dict[Relationship, set[bridge.State]] = {}
 
     def changes(self) -> list[Change]:
         self._find_orphans()
@@ -115,7 +116,7 @@ class Prediction:
     # -- deletes -------------------------------------------------------------------------------
 
     def _find_orphans(self) -> None:
-        for state in (*self._new, *self._dirty):
+        for state in (*self._new, *self._dirty, *self._deleted):
             traits = traits_of(state.mapper)
             if traits.has_orphans and state.has_identity and bridge.is_orphan(state):
                 self._delete(state)
@@ -176,6 +177,7 @@ class Prediction:
             return
         history = bridge.net_history(parent, prop.key)
         for child in _members(history.added):
+            self._added.setdefault(prop, set()).add(child)
             if _differs(parent, child, prop):
                 self._update(child)
         for child in _members(history.deleted):
@@ -187,10 +189,13 @@ class Prediction:
         if prop.cascade.delete or prop.passive_deletes == "all":
             return
         history = bridge.net_history(parent, prop.key, load=not prop.passive_deletes)
-        for child in _members((*history.unchanged, *history.deleted)):
-            if child in self._dirty and not _still_belongs(parent, child, prop):
-                continue
-            self._update(child)
+        adopted = self._added.get(prop, ())
+        for child in _members(history.unchanged):
+            if child not in adopted:
+                self._update(child)
+        for child in _members(history.deleted):
+            if not bridge.has_parent(prop, child):
+                self._update(child)
 
     def _update(self, child: bridge.State) -> None:
         if child.has_identity and child not in self._deleted:
@@ -255,13 +260,6 @@ def _differs(parent: bridge.State | None, child: bridge.State, prop: Relationshi
         if child.dict[child_key] != value:
             return True
     return False
-
-
-def _still_belongs(parent: bridge.State, child: bridge.State, prop: Relationship) -> bool:
-    """Whether a changed child is still this parent's when the parent goes."""
-    if not bridge.has_parent(prop, child):
-        return False
-    return not _differs(parent, child, prop)
 
 
 def _key_has_changed(parent: bridge.State, prop: Relationship) -> bool:
