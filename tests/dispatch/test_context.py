@@ -159,7 +159,7 @@ def test_signals_and_receivers_can_be_singled_out(signal: Signal) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: SignalContext.disable_for(),
+        SignalContext.disable_for,
         lambda: SignalContext.disable_for(None),
         lambda: SignalContext.disable_for(Model, signals=[]),
     ],

@@ -97,7 +97,7 @@ def test_names_that_nobody_has_are_listed(mapped: list[type]) -> None:
     signal.connect(receiver, sender=["Article", "somewhere.Article", 5])
     check_senders()
     signal.connect(receiver, sender="Artcle")
-    with pytest.raises(UnresolvedSenderError, match="'Artcle' of x for .*did you mean 'Article'"):
+    with pytest.raises(UnresolvedSenderError, match=r"'Artcle' of x for .*did you mean 'Article'"):
         check_senders()
     mapped.append(make("Article"))
     with pytest.raises(AmbiguousSenderError):

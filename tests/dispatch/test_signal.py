@@ -171,7 +171,9 @@ async def test_results_come_in_call_order(signal: Signal, send: Any) -> None:
     def synchronous(**kwargs: Any) -> int:
         return 2
 
-    returns_awaitable = lambda **kwargs: asynchronous(**kwargs)  # noqa: E731 - the point
+    def returns_awaitable(**kwargs: Any) -> Any:
+        return asynchronous(**kwargs)
+
     for each in (asynchronous, synchronous, returns_awaitable):
         signal.connect(each)
     expected = [(asynchronous, 1), (synchronous, 2), (returns_awaitable, 1)]
@@ -505,7 +507,7 @@ def test_duplicates_are_ignored(signal: Signal) -> None:
     for _ in range(2):
         signal.connect(auditor.audit, sender=Model)
         signal.connect(echo("x"), dispatch_uid="once")
-        signal.connect([].append if False else auditor.audit, sender=Other)
+        signal.connect(auditor.audit, sender=Other)
     assert len(signal.connections) == 3
     assert signal.disconnect(auditor.audit, sender=Model)
     assert not signal.disconnect(auditor.audit, sender=Model)
@@ -741,7 +743,7 @@ async def test_a_task_that_outlives_its_delivery_starts_anew(signal: Signal) -> 
 async def test_any_callable_can_be_a_receiver(signal: Signal, send: Any) -> None:
     """Mocks, partials, callable objects and methods: whatever accepts keywords."""
 
-    class Callable_:
+    class AwkwardReceiver:
         async def __call__(self, **kwargs: Any) -> str:
             return "object"
 
@@ -761,9 +763,9 @@ async def test_any_callable_can_be_a_receiver(signal: Signal, send: Any) -> None
     signal.connect(mock.AsyncMock(return_value="async mock"))
     signal.connect(mock.MagicMock(return_value="magic mock"))
     signal.connect(functools.partial(with_name, "partial"))
-    signal.connect(Callable_())
-    signal.connect(dict.fromkeys if False else Callable_().__call__)
+    signal.connect(AwkwardReceiver())
+    signal.connect(AwkwardReceiver().__call__)
     responses = [response for _, response in await send(signal)]
     assert responses == ["mock", "async mock", "magic mock", "partial", "object", "object"]
     assert [each.is_async for each in signal.connections] == [False, True, False, True, True, True]
-    assert "Callable_" in repr(signal.connections)
+    assert "AwkwardReceiver" in repr(signal.connections)

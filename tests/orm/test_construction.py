@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import databases
@@ -55,7 +54,7 @@ class Item(DataBase):
 
 
 @pytest.fixture
-def heard() -> Iterator[list[Any]]:
+def heard() -> list[Any]:
     """What both signals told, in order."""
     calls: list[Any] = []
 
@@ -67,7 +66,7 @@ def heard() -> Iterator[list[Any]]:
     def after(sender: type, instance: Any, **rest: Any) -> None:
         calls.append(("post", sender, instance))
 
-    yield calls
+    return calls
 
 
 def test_both_are_sent_around_construction(heard: list[Any]) -> None:

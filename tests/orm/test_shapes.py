@@ -336,7 +336,7 @@ class Node(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("node.id"))
     children: Mapped[list[Node]] = relationship(back_populates="parent", cascade="all")
-    parent: Mapped[Node | None] = relationship(back_populates="children", remote_side=[id])
+    parent: Mapped[Node | None] = relationship(back_populates="children", remote_side="Node.id")
 
 
 def test_self_reference(session: Session, told: Told) -> None:

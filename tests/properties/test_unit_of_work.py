@@ -53,7 +53,20 @@ CLASSES = (Parent, Child, Owned)
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            "add name same append remove assign unassign own disown delete expire flush".split()
+            [
+                "add",
+                "name",
+                "same",
+                "append",
+                "remove",
+                "assign",
+                "unassign",
+                "own",
+                "disown",
+                "delete",
+                "expire",
+                "flush",
+            ]
         ),
         st.integers(0, 3),
         st.integers(0, 3),
