@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import Parameter
-from typing import Any
+from typing import Any, NoReturn
 
 from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.exceptions import (
@@ -74,8 +74,8 @@ class Payload:
         """Every declared argument."""
         return self.required + self.optional + self.on_demand
 
-    def check(self, signal_name: str, payload: Mapping[str, Any]) -> None:
-        """Refuse a payload that lacks a required argument or holds a reserved one.
+    def refuse(self, signal_name: str, payload: Mapping[str, Any]) -> NoReturn:
+        """Say what is wrong with a payload: it lacks a required argument or holds a reserved one.
 
         Raises:
             SignalPayloadError: Says which arguments are missing.
@@ -86,11 +86,10 @@ class Payload:
                 f"get the signal itself as; rename yours"
             )
         missing = [name for name in self.required if name not in payload]
-        if missing:
-            raise SignalPayloadError(
-                f"{signal_name} was sent without {', '.join(missing)}; it declares "
-                f"{', '.join(self.required)}: pass them all as keyword arguments"
-            )
+        raise SignalPayloadError(
+            f"{signal_name} was sent without {', '.join(missing)}; it declares "
+            f"{', '.join(self.required)}: pass them all as keyword arguments"
+        )
 
 
 @dataclass(frozen=True, slots=True)

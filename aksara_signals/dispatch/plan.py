@@ -46,8 +46,6 @@ class Plan:
 
     def narrowed(self, created: Any) -> Plan:
         """The plan for a payload with this ``created``; None matches no narrowed connection."""
-        if not self.is_narrowed:
-            return self
         wanted = None if created is None else bool(created)
         plan = self._by_created.get(wanted)
         if plan is None:

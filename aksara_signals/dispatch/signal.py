@@ -265,7 +265,7 @@ class Signal:
 
     def _delivery(self, sender: Sender, payload: dict[str, Any]) -> Delivery | None:
         if not self._required <= payload.keys() or "signal" in payload:
-            self.payload.check(self.display_name, payload)
+            self.payload.refuse(self.display_name, payload)
         plan = self.plan_for(sender)
         if plan.is_narrowed:
             plan = plan.narrowed(payload.get("created"))

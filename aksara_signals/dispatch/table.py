@@ -214,12 +214,14 @@ class ConnectionTable:
     def _find(
         self, receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable
     ) -> Connection | None:
-        for each in self._index.get(_address(receiver, key, dispatch_uid), ()):
-            if each.sender_key.same(key) and (
-                dispatch_uid is not None or same_receiver(each.receiver, receiver)
-            ):
-                return each
-        return None
+        bucket = self._index.get(_address(receiver, key, dispatch_uid), ())
+        same = (
+            each
+            for each in bucket
+            if each.sender_key.same(key)
+            and (dispatch_uid is not None or same_receiver(each.receiver, receiver))
+        )
+        return next(same, None)
 
     def _remove(self, gone: list[Connection]) -> None:
         if not gone:

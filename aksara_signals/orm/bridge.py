@@ -123,10 +123,12 @@ def _refusal(name: str, remedy: str) -> Callable[..., Any]:
 
 def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]]:
     """The states that a flush has written, and whether each was a DELETE."""
-    for state, (is_delete, list_only) in flush_context.states.items():
-        # A row switch turns the deleted half into list-only: its row is gone all the same.
-        if is_delete or not list_only:
-            yield state, is_delete
+    # A row switch turns the deleted half into list-only: its row is gone all the same.
+    return (
+        (state, is_delete)
+        for state, (is_delete, list_only) in flush_context.states.items()
+        if is_delete or not list_only
+    )
 
 
 # -- states ---------------------------------------------------------------------------------------
@@ -261,6 +263,14 @@ def original_members(state: State, key: str) -> list[Any] | None:
     return members if isinstance(members, list) else None
 
 
+def hide_scalar(state: State, key: str) -> Callable[[], None]:
+    """Take away the history of a relationship to one object, and return what puts it back."""
+    if key not in state.committed_state:
+        return lambda: None
+    old = state.committed_state.pop(key)
+    return lambda: state.committed_state.setdefault(key, old)
+
+
 def is_unknown(value: Any) -> bool:
     """Whether an old value is one of SQLAlchemy's words for "not known"."""
     return isinstance(value, LoaderCallableStatus)
@@ -286,9 +296,8 @@ def wrap_init(cls: type, wrapper: Callable[[Callable[..., None]], Callable[..., 
     ``super().__init__`` is.
     """
     manager: Any = inspect(cls).class_manager
-    if manager not in _original_inits:
-        _original_inits[manager] = manager.original_init
-        manager.original_init = wrapper(manager.original_init)
+    _original_inits[manager] = manager.original_init
+    manager.original_init = wrapper(manager.original_init)
 
 
 def unwrap_inits() -> None:

@@ -63,7 +63,8 @@ class HiddenHistory:
                     self._undo.append(_adder(members, instance))
             return
         original = bridge.original_members(parent, key)
-        if original is None:
+        if original is None:  # the other end of a one-to-one relationship
+            self._undo.append(bridge.hide_scalar(parent, key))
             return
         history = bridge.net_history(parent, key)
         if _is_in(instance, history.added):

@@ -159,9 +159,9 @@ class FlushRun:
         """Note what was really written, while history still shows it."""
         written = dict(bridge.written_states(flush_context))
         for state, change in self._told.items():
-            is_delete = written.pop(state, None)
-            if is_delete is None or is_delete is not (change.kind is Kind.DELETE):
+            if written.get(state) is not (change.kind is Kind.DELETE):
                 continue
+            del written[state]
             if (
                 change.kind is not Kind.UPDATE
                 or state in self._expressions  # expired by now: no history shows them any more
@@ -190,7 +190,7 @@ class FlushRun:
         if instance is None or not self._audience.is_heard(state.class_):
             return None
         if is_delete:
-            return Change(Kind.DELETE, state, instance) if state.has_identity else None
+            return Change(Kind.DELETE, state, instance)
         if not state.has_identity:
             return Change(Kind.CREATE, state, instance)
         if bridge.has_column_changes(state):

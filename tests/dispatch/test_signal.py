@@ -27,6 +27,7 @@ from aksara_signals import (
     pre_init,
     receiver,
 )
+from aksara_signals.dispatch import identity, plan, recursion
 from aksara_signals.dispatch.payload import Payload
 
 KINDS = ["send", "send_robust", "send_sync", "send_robust_sync"]
@@ -769,3 +770,62 @@ async def test_any_callable_can_be_a_receiver(signal: Signal, send: Any) -> None
     assert responses == ["mock", "async mock", "magic mock", "partial", "object", "object"]
     assert [each.is_async for each in signal.connections] == [False, True, False, True, True, True]
     assert "AwkwardReceiver" in repr(signal.connections)
+
+
+async def test_addresses_that_collide_are_told_apart(
+    signal: Signal, send: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Look-ups go by address and end with a comparison of the live objects."""
+    for module in (identity, plan):
+        monkeypatch.setattr(module, "id", lambda _: 7, raising=False)
+    one, two = echo("one"), echo("two")
+    for sender in (Model, Other):
+        signal.connect(one, sender=sender)
+        signal.connect(two, sender=sender)
+    assert len(signal.connections) == 4
+    assert [r for _, r in await send(signal, Model)] == ["one", "two"]
+    assert signal.disconnect(one, sender=Other)
+    assert [r for _, r in await send(signal, Other)] == ["two"]
+    assert [r for _, r in await send(signal, Model)] == ["one", "two"]
+
+
+def test_what_is_the_same(signal: Signal) -> None:
+    """Methods of one object are one receiver, of another object another one."""
+    first: list[Any] = []
+    second: list[Any] = []
+    assert identity.same_receiver(first.append, first.append)
+    assert not identity.same_receiver(first.append, second.append)
+    assert not identity.same_receiver(first.append, first.pop)
+    assert identity.receiver_address(first.append) == identity.receiver_address(first.append)
+    assert not identity.sender_key(Model).same(identity.sender_key("Model"))
+    assert identity.describe_sender(first) == "<list object>"
+    assert identity.describe_receiver(None) == "a receiver that is gone"
+
+
+async def test_a_class_may_be_a_receiver(signal: Signal, send: Any) -> None:
+    """Calling a class makes an instance, which is the response."""
+
+    class Note:
+        def __init__(self, **kwargs: Any) -> None:
+            self.kwargs = kwargs
+
+        async def __call__(self) -> None: ...
+
+    signal.connect(Note)
+    [(_, response)] = await send(signal, Model)
+    assert response.kwargs == {"signal": signal, "sender": Model}
+
+
+def test_a_dead_receiver_is_in_no_new_plan(signal: Signal) -> None:
+    """A weak receiver that died before the first send is passed over."""
+    held = [echo("x")]
+    signal.connect(held[0], weak=True)
+    held.clear()
+    gc.collect()
+    assert signal.send_sync(Model) == []
+    assert not signal.has_receivers(Model)
+
+
+def test_a_chain_survives_deliveries_that_are_over() -> None:
+    """A step whose delivery has ended is shown as over."""
+    assert recursion.Frame(None).describe() == "(over)"

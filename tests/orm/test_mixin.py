@@ -586,3 +586,54 @@ async def test_fields_of_a_new_instance_are_refused(session: AsyncSession) -> No
     with pytest.raises(InstanceStateError, match="needs a row"):
         await author.save(session, update_fields=["name"])
     assert author not in session
+
+
+class Cover(RichBase):
+    __tablename__ = "cover"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(default="")
+    book_id: Mapped[int | None] = mapped_column(ForeignKey("book.id"))
+    book: Mapped[Book | None] = relationship(back_populates="cover")
+
+
+class Book(RichBase):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    cover: Mapped[Cover | None] = relationship(back_populates="book")
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+async def test_the_other_end_of_one_to_one_is_left_out_too(
+    session: AsyncSession, loaded: bool
+) -> None:
+    """A one-to-one relationship that is left out is written by neither end."""
+    book, cover = Book(), Cover()
+    session.add_all([book, cover])
+    await session.commit()
+    await session.refresh(cover, ["id", "text", "book_id", "book"])
+    await session.refresh(book, ["id", "cover"] if loaded else ["id"])
+    cover.book, cover.text = book, "new"
+    await cover.save(update_fields=["text"])
+    query = text("select text, book_id from cover")
+    with session.no_autoflush:
+        assert tuple((await session.execute(query)).one()) == ("new", None)
+    await session.flush()
+    assert tuple((await session.execute(query)).one()) == ("new", book.id)
+
+
+async def test_partial_saves_nest(session: AsyncSession) -> None:
+    """A receiver may save another part of the same instance while a part is being saved."""
+    thing = await make_thing(session)
+
+    @post_save(Thing)
+    async def more(instance: Thing, update_fields: Any, **kwargs: Any) -> None:
+        if "label" in update_fields:
+            instance.x = 8
+            await instance.save(update_fields=["x"])
+
+    thing.label, thing.note = "b", "m"
+    await thing.save(update_fields=["label"])
+    with session.no_autoflush:
+        row = (await session.execute(text("select the_label, note, x from thing"))).one()
+    assert tuple(row) == ("b", "n", 8)
+    assert thing.note == "m"
