@@ -265,10 +265,9 @@ def original_members(state: State, key: str) -> list[Any] | None:
 
 def hide_scalar(state: State, key: str) -> Callable[[], None]:
     """Take away the history of a relationship to one object, and return what puts it back."""
-    if key not in state.committed_state:
-        return lambda: None
-    old = state.committed_state.pop(key)
-    return lambda: state.committed_state.setdefault(key, old)
+    committed = state.committed_state
+    old = {key: committed.pop(key)} if key in committed else {}
+    return lambda: state.committed_state.update(old)
 
 
 def is_unknown(value: Any) -> bool:

@@ -66,14 +66,11 @@ class HiddenHistory:
         if original is None:  # the other end of a one-to-one relationship
             self._undo.append(bridge.hide_scalar(parent, key))
             return
-        history = bridge.net_history(parent, key)
-        if _is_in(instance, history.added):
-            original.append(instance)
-            self._undo.append(_remover(original, instance))
-        elif _is_in(instance, history.deleted):
-            place = next(i for i, member in enumerate(original) if member is instance)
-            del original[place]
-            self._undo.append(lambda: original.insert(place, instance))
+        before = original[:]
+        is_added = _is_in(instance, bridge.net_history(parent, key).added)
+        original[:] = [member for member in before if member is not instance]
+        original.extend([instance] if is_added else [])
+        self._undo.append(lambda: _refill(original, before))
 
     def reveal_touched(self) -> None:
         """Let through what receivers have set since: it is written, whatever was asked for."""
@@ -111,8 +108,5 @@ def _adder(members: Any, instance: object) -> Callable[[], None]:
     return lambda: add(instance)
 
 
-def _remover(members: list[Any], instance: object) -> Callable[[], None]:
-    def remove() -> None:
-        members[:] = [member for member in members if member is not instance]
-
-    return remove
+def _refill(members: list[Any], before: list[Any]) -> None:
+    members[:] = before

@@ -38,8 +38,10 @@ def test_an_unknown_name_is_an_error_with_a_hint() -> None:
     """The nearest name is offered, and the error is an AttributeError too."""
     with pytest.raises(UnknownSignalError, match="did you mean 'post_save'"):
         lookup("post_sav")
+    unnamed = Signal()
     with pytest.raises(AttributeError):
         lookup("nothing like it")
+    assert unnamed.name is None
 
 
 @pytest.fixture

@@ -637,3 +637,50 @@ async def test_partial_saves_nest(session: AsyncSession) -> None:
         row = (await session.execute(text("select the_label, note, x from thing"))).one()
     assert tuple(row) == ("b", "n", 8)
     assert thing.note == "m"
+
+
+async def test_a_relationship_set_to_none_is_left_out(session: AsyncSession) -> None:
+    """Letting go of a parent stays pending as well."""
+    owner = Owner()
+    session.add(owner)
+    await session.flush()
+    thing = await make_thing(session, owner=owner)
+    await session.refresh(thing, ["owner"])
+    await session.refresh(owner, ["id", "things"])
+    thing.owner, thing.label = None, "b"
+    await thing.save(update_fields=["label"])
+    query = text("select the_label, owner_id from thing")
+    with session.no_autoflush:
+        assert tuple((await session.execute(query)).one()) == ("b", owner.id)
+    await session.flush()
+    assert tuple((await session.execute(query)).one()) == ("b", None)
+
+
+async def test_other_sessions_flush_meanwhile(
+    engine: AsyncEngine, database: databases.Database
+) -> None:
+    """A partial save concerns its own session only."""
+    if database.dialect == "sqlite":
+        other = AsyncSession(database.create_async_engine(connect_args={"timeout": 0.1}))
+    else:
+        other = AsyncSession(engine)
+    async with AsyncSession(engine) as session, other:
+        thing = await make_thing(session)
+
+        @pre_save(Thing)
+        async def meanwhile(**kwargs: Any) -> None:
+            if database.dialect == "postgresql":
+                other.add(Owner())
+                await other.commit()
+            else:
+                other.add(Owner())
+                await other.flush()
+                await other.rollback()
+
+        thing.label, thing.note = "b", "m"
+        await thing.save(update_fields=["label"])
+        assert (thing.label, thing.note) == ("b", "m")
+        await session.rollback()
+    bind = other.bind
+    assert bind is not None
+    await bind.dispose()

@@ -10,10 +10,11 @@ from typing import Any
 import databases
 import pytest
 from models import Audit, Author, Base, Post
-from sqlalchemy import event, select
+from sqlalchemy import delete, event, select
 from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from support import Recorder
 
 from aksara_signals import (
@@ -600,3 +601,60 @@ async def test_a_change_undone_by_a_pre_receiver_is_not_told_as_done(
         warnings.simplefilter("error")
         await session.commit()
     assert recorder.calls == []
+
+
+async def test_a_row_that_is_gone_has_no_old_value(session: AsyncSession) -> None:
+    """Where the old value can't be read any more, the flush fails as SQLAlchemy's own does."""
+    post = Post(title="a", body="long")
+    session.add(post)
+    await session.commit()
+    await session.refresh(post, ["id", "title"])
+
+    @post_save(Post)
+    async def look(changes: Any, **kwargs: Any) -> None: ...
+
+    await session.execute(delete(Post), execution_options={"synchronize_session": False})
+    post.body = "new"
+    with pytest.raises((StaleDataError, ObjectDeletedError)):
+        await session.flush()
+    await session.rollback()
+
+
+async def test_a_later_listener_may_change_a_fate(
+    session: AsyncSession, recorder: Recorder
+) -> None:
+    """What was told as an update and is deleted by a later listener is told as deleted."""
+    post, tag = Post(title="a"), Audit(text="x")
+    session.add_all([post, tag])
+    await session.commit()
+    await session.refresh(post)
+    await session.refresh(tag)
+    recorder.record(post_save)
+    recorder.record(post_delete)
+
+    @event.listens_for(session.sync_session, "before_flush")
+    def meddle(session: Session, context: object, instances: object) -> None:
+        session.delete(post)
+        tag.text = "y"
+
+    post.title = "b"
+    with pytest.warns(AksaraSignalsWarning):
+        await session.flush()
+    assert sorted(recorder.names) == ["post_delete", "post_save"]
+    event.remove(session.sync_session, "before_flush", meddle)
+
+
+async def test_nobody_listening_to_a_class_costs_it_nothing(
+    session: AsyncSession, recorder: Recorder
+) -> None:
+    """Objects of a class that nobody listens to are passed over, whatever happens to them."""
+    recorder.record(post_save, Audit)
+    author = Author(name="a", posts=[Post(title="x")])
+    session.add_all([author, Audit(text="a")])
+    await session.flush()
+    author.posts[0].title = "y"
+    await session.flush()
+    await session.delete(author.posts[0])
+    await session.delete(author)
+    await session.flush()
+    assert recorder.names == ["post_save"]
