@@ -216,6 +216,7 @@ class TwoWay(Base):
 class Owned(Base):
     __tablename__ = "owned"
     id: Mapped[int] = mapped_column(primary_key=True)
+    note: Mapped[str | None]
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("parent.id"))
     details: Mapped[list[Detail]] = relationship(cascade="all, delete-orphan")
 
@@ -318,6 +319,32 @@ def test_orphans(session: Session, told: Told) -> None:
     assert told.of(session) == ["updated Owned"]
     one.owned.clear()
     assert told.of(session) == ["deleted Detail", "deleted Owned"]
+
+
+def test_odd_moves_of_children(session: Session, told: Told) -> None:
+    """Changed orphans, foreign keys set by hand as well, and children of a parent that goes."""
+    one, two = Parent(owned=[Owned()], one_way=[OneWay(), OneWay(), OneWay()]), Parent()
+    session.add_all([one, two])
+    session.commit()
+    orphan = one.owned[0]
+    orphan.note = "changed as well"
+    one.owned.remove(orphan)
+    with session.no_autoflush:
+        first, second, third = one.one_way
+    session.delete(third)
+    assert told.of(session) == ["deleted OneWay", "deleted Owned"]
+    assert [len(one.one_way), len(two.one_way)] == [2, 0]
+    second.parent_id = two.id
+    two.one_way.append(second)
+    one.one_way.remove(second)
+    assert told.of(session) == ["updated OneWay"]
+    assert (one.one_way, two.one_way) == ([first], [second])
+    two.one_way.remove(second)
+    one.one_way.append(second)
+    with session.no_autoflush:
+        session.delete(two)
+    assert told.of(session) == ["updated OneWay", "deleted Parent"]
+    assert first.parent_id == second.parent_id == one.id
 
 
 def test_a_pending_orphan_is_not_written(session: Session, told: Told) -> None:
