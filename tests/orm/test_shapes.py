@@ -347,6 +347,30 @@ def test_odd_moves_of_children(session: Session, told: Told) -> None:
     assert first.parent_id == second.parent_id == one.id
 
 
+def test_children_that_leave_a_parent_that_goes(session: Session, told: Told) -> None:
+    """Taken out before, taken over by a new parent, or by an old one: told once each."""
+    leaver, adopted, moved = OneWay(), OneWay(), OneWay()
+    old, keeper = Parent(one_way=[leaver, adopted, moved]), Parent()
+    session.add_all([old, keeper])
+    session.commit()
+    assert len(old.one_way) == 3
+    assert keeper.one_way == []
+    with session.no_autoflush:
+        old.one_way.remove(leaver)
+        heir = Parent(one_way=[adopted])
+        session.add(heir)
+        keeper.one_way.append(moved)
+        session.delete(old)
+    assert told.of(session) == [
+        "created Parent",
+        "updated OneWay",
+        "updated OneWay",
+        "updated OneWay",
+        "deleted Parent",
+    ]
+    assert (leaver.parent_id, adopted.parent_id, moved.parent_id) == (None, heir.id, keeper.id)
+
+
 def test_a_pending_orphan_is_not_written(session: Session, told: Told) -> None:
     """An object that was taken out again before it was ever written is not told."""
     parent = Parent()
