@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from numbers import Number
 from types import BuiltinMethodType, CodeType, MethodType
@@ -81,7 +82,7 @@ def mro_of(sender: Sender) -> tuple[type, ...]:
     return sender.__mro__ if isinstance(sender, type) else ()
 
 
-class SenderKey:
+class SenderKey(ABC):
     """The sender a connection was made for, and the question which senders it matches."""
 
     __slots__ = ("address",)
@@ -92,17 +93,17 @@ class SenderKey:
     is_name = False
     """Whether this is a string, which may stand for a class that doesn't exist yet."""
 
+    @abstractmethod
     def get(self) -> Sender:
         """The sender itself; None once it is gone."""
-        raise NotImplementedError  # pragma: no cover - every kind below says it
 
     def same(self, other: SenderKey) -> bool:
         """Whether two keys stand for one sender."""
         return self.address == other.address
 
+    @abstractmethod
     def matches(self, sender: Sender, exact: bool) -> bool:
         """Whether what ``sender`` sends is for this key."""
-        raise NotImplementedError  # pragma: no cover - every kind below says it
 
 
 class AnySender(SenderKey):
