@@ -163,8 +163,6 @@ class Signal:
             return self.connect(senders[0])
         flat = [each for sender in senders for each in _several(sender)]
         self._table.check_options(options)
-        if senders and None in senders:
-            flat = [None]
         return lambda function: self.connect(function, flat if senders else None, **options)
 
     def disconnect(
