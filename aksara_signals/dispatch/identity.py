@@ -19,6 +19,7 @@ from aksara_signals.exceptions import InvalidSenderError
 from aksara_signals.types import Receiver, Sender
 
 __all__ = [
+    "SenderGroup",
     "SenderKey",
     "describe_receiver",
     "describe_sender",
@@ -82,6 +83,22 @@ def mro_of(sender: Sender) -> tuple[type, ...]:
     return sender.__mro__ if isinstance(sender, type) else ()
 
 
+class SenderGroup:
+    """Several senders that speak as one, such as a relationship's table and its classes.
+
+    A send by the group reaches whoever is connected to any of its members. Keep one group as long
+    as it is sent by: who hears it is worked out once per group.
+
+    Args:
+        members: Whom receivers may have been connected to.
+    """
+
+    __slots__ = ("__weakref__", "members")
+
+    def __init__(self, *members: Sender) -> None:
+        self.members = members
+
+
 class SenderKey(ABC):
     """The sender a connection was made for, and the question which senders it matches."""
 
@@ -101,9 +118,15 @@ class SenderKey(ABC):
         """Whether two keys stand for one sender."""
         return self.address == other.address
 
-    @abstractmethod
     def matches(self, sender: Sender, exact: bool) -> bool:
         """Whether what ``sender`` sends is for this key."""
+        if isinstance(sender, SenderGroup):
+            return any(self.matches_one(member, exact) for member in sender.members)
+        return self.matches_one(sender, exact)
+
+    @abstractmethod
+    def matches_one(self, sender: Sender, exact: bool) -> bool:
+        """Whether what ``sender``, who is no group, sends is for this key."""
 
 
 class AnySender(SenderKey):
@@ -117,7 +140,7 @@ class AnySender(SenderKey):
     def get(self) -> None:
         return None
 
-    def matches(self, sender: Sender, exact: bool) -> bool:
+    def matches_one(self, sender: Sender, exact: bool) -> bool:
         return True
 
 
@@ -134,7 +157,7 @@ class NamedSender(SenderKey):
     def get(self) -> str:
         return self.name
 
-    def matches(self, sender: Sender, exact: bool) -> bool:
+    def matches_one(self, sender: Sender, exact: bool) -> bool:
         if isinstance(sender, str):
             return sender == self.name
         classes = mro_of(sender)
@@ -153,7 +176,7 @@ class NumberSender(SenderKey):
     def get(self) -> Any:
         return self.number
 
-    def matches(self, sender: Sender, exact: bool) -> bool:
+    def matches_one(self, sender: Sender, exact: bool) -> bool:
         return isinstance(sender, Number) and bool(sender == self.number)
 
 
@@ -178,7 +201,7 @@ class ObjectSender(SenderKey):
         own = self.reference()
         return own is not None and own is other.reference()
 
-    def matches(self, sender: Sender, exact: bool) -> bool:
+    def matches_one(self, sender: Sender, exact: bool) -> bool:
         own = self.reference()
         if own is None:
             return False

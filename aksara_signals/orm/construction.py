@@ -8,9 +8,8 @@ from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
-from aksara_signals.dispatch.delivery import Delivery
-from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm import bridge, models
+from aksara_signals.orm.sending import send, steps_of
 from aksara_signals.signals import post_init, pre_init
 
 __all__ = ["class_mapped", "install"]
@@ -46,12 +45,12 @@ def _sending(construct: Callable[..., None]) -> Callable[..., None]:
         cls = type(self)
         if pre_init.plan_for(cls):
             positional, keywords = _by_name(signature, self, args, kwargs)
-            _send(pre_init, cls, {"args": positional, "kwargs": keywords})
+            send(steps_of(pre_init, cls, {"args": positional, "kwargs": keywords}))
             construct(self, *positional, **keywords)
         else:
             construct(self, *args, **kwargs)
         if post_init.plan_for(cls):
-            _send(post_init, cls, {"instance": self})
+            send(steps_of(post_init, cls, {"instance": self}))
 
     return init
 
@@ -86,13 +85,3 @@ def _by_name(
         elif value is not parameter.default:
             keywords[name] = value
     return positional, keywords
-
-
-def _send(signal: Signal, sender: type, payload: dict[str, Any]) -> None:
-    plan = signal.plan_for(sender)
-    arguments = {"signal": signal, "sender": sender, **payload}
-    for segment in plan.segments:
-        delivery = Delivery(
-            signal, sender, segment.sequential, arguments, concurrent=segment.concurrent
-        )
-        bridge.hand_over((delivery,), segment.is_async)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import inspect
+from sqlalchemy.orm import Session
 
 from aksara_signals.dispatch.identity import describe_sender
 from aksara_signals.dispatch.registry import nearest
@@ -70,18 +71,18 @@ class SignalMixin:
         Source: Django's ``Model.save``, async and with SQLAlchemy's sessions.
         """
         if update_fields is None:
-            async with sessions.writing(self, session) as writer:
+            async with sessions.session_for(type(self), session, instance=self) as writer:
                 writer.add(self)
-                await sessions.flush(writer)
+                await sessions.within(writer, sessions.flush)
             return
         fields = writable_fields(type(self), update_fields)
         if not fields:
             return
         _require_row(self, "save(update_fields=…)")
-        async with sessions.writing(self, session) as writer:
+        async with sessions.session_for(type(self), session, instance=self) as writer:
             writer.add(self)
             with partial_save(self, fields):
-                await sessions.flush(writer)
+                await sessions.within(writer, sessions.flush)
 
     async def update(self, session: AnySession | None = None, **values: Any) -> None:
         """Set attributes and flush; without any, flush what was set before.
@@ -106,11 +107,11 @@ class SignalMixin:
                     f"{describe_sender(cls)}{nearest(name, known)}"
                 )
         _require_row(self, "update()")
-        async with sessions.writing(self, session) as writer:
+        async with sessions.session_for(cls, session, instance=self) as writer:
             writer.add(self)
             for name, value in values.items():
                 setattr(self, name, value)
-            await sessions.flush(writer)
+            await sessions.within(writer, sessions.flush)
 
     async def delete(self, session: AnySession | None = None) -> None:
         """Delete this instance's row and flush; a pending instance is just taken out again.
@@ -126,12 +127,16 @@ class SignalMixin:
         """
         if inspect(self).transient:
             _require_row(self, "delete()")
-        async with sessions.writing(self, session) as writer:
+        async with sessions.session_for(type(self), session, instance=self) as writer:
             if inspect(self).pending:
                 writer.expunge(self)
                 return
-            await sessions.delete(writer, self)
-            await sessions.flush(writer)
+            await sessions.within(writer, lambda plain: _delete(plain, self))
+
+
+def _delete(session: Session, instance: object) -> None:
+    session.delete(instance)  # its cascades may have to load
+    sessions.flush(session)
 
 
 def _require_row(instance: object, operation: str) -> None:

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_session
 from sqlalchemy.orm import Session, object_session, scoped_session
@@ -21,17 +21,19 @@ __all__ = [
     "AnySession",
     "at_work",
     "bind_sessions",
-    "delete",
     "flush",
     "is_at_work",
+    "session_for",
     "session_scope",
     "sync_session_of",
     "user_session",
-    "writing",
+    "within",
 ]
 
 AnySession = AsyncSession | Session
 """What the user works with."""
+
+ResultT = TypeVar("ResultT")
 
 
 class Work:
@@ -128,37 +130,35 @@ def bind_sessions(cls: type, factory: Callable[..., AnySession]) -> None:
 
 
 @asynccontextmanager
-async def writing(instance: object, given: Any) -> AsyncIterator[Session]:
-    """The session for a write of an instance.
+async def session_for(
+    model: type, given: Any = None, *, instance: object = None
+) -> AsyncIterator[Session]:
+    """The session for an operation on a model.
 
     In this order: the one given, the instance's own, the one at work in the receiver under way,
     the one of :func:`session_scope`, one from the factory bound to the class. Only the last is
     the library's own: it is committed and closed at the end.
 
+    Args:
+        model: The class whose rows are read or written.
+        given: What the caller was given as ``session=``.
+        instance: The one that the operation is about, if it is about one.
+
     Raises:
         NoSessionError: There is none.
+        InvalidOptionError: What was given is no session.
     """
-    if given is not None:
-        yield sync_session_of(given)
+    found = _existing_session(given, instance)
+    if found is not None:
+        yield found
         return
-    own = object_session(instance)
-    if own is not None:
-        yield own
-        return
-    work, scope = _work.get(), _scope.get()
-    if work is not None and work.is_here:
-        yield sync_session_of(work.session)
-        return
-    if scope is not None:
-        yield sync_session_of(scope)
-        return
-    factory = next((f for cls in type(instance).__mro__ if (f := _factories.get(cls))), None)
+    factory = next((f for cls in model.__mro__ if (f := _factories.get(cls))), None)
     if factory is None:
         raise NoSessionError(
-            f"no session for an instance of {describe_sender(type(instance))}: pass session=, add "
-            f"the instance to a session, write from a receiver that is under way, enter 'async "
-            f"with session_scope(session)', or give the models a factory once with "
-            f"{type(instance).__name__}.bind_sessions(async_sessionmaker(engine))"
+            f"no session for {describe_sender(model)}: pass session=, add the instance to a "
+            f"session, write from a receiver that is under way, enter 'async with "
+            f"session_scope(session)', or give the models a factory once with "
+            f"{model.__name__}.bind_sessions(async_sessionmaker(engine))"
         )
     session = factory(expire_on_commit=False)
     if isinstance(session, AsyncSession):
@@ -169,21 +169,28 @@ async def writing(instance: object, given: Any) -> AsyncIterator[Session]:
             yield session
 
 
-async def flush(session: Session) -> None:
+def _existing_session(given: Any, instance: object) -> Session | None:
+    if given is not None:
+        return sync_session_of(given)
+    own = None if instance is None else object_session(instance)
+    if own is not None:
+        return own
+    work = _work.get()
+    if work is not None and work.is_here:
+        return sync_session_of(work.session)
+    scope = _scope.get()
+    return None if scope is None else sync_session_of(scope)
+
+
+async def within(session: Session, work: Callable[[Session], ResultT]) -> ResultT:
+    """Do synchronous work with a session: in a greenlet if it belongs to an AsyncSession."""
+    owner = user_session(session)
+    if isinstance(owner, AsyncSession):
+        return await owner.run_sync(work)
+    return work(session)
+
+
+def flush(session: Session) -> None:
     """Flush a session, or leave it to the flush that is under way."""
-    if bridge.is_flushing(session):
-        return  # a pre receiver writes: what it adds joins the flush that called it
-    owner = user_session(session)
-    if isinstance(owner, AsyncSession):
-        await owner.flush()
-    else:
-        owner.flush()
-
-
-async def delete(session: Session, instance: object) -> None:
-    """Mark an instance as deleted; its cascades may have to load."""
-    owner = user_session(session)
-    if isinstance(owner, AsyncSession):
-        await owner.delete(instance)
-    else:
-        owner.delete(instance)
+    if not bridge.is_flushing(session):  # else a pre receiver writes: that joins its flush
+        session.flush()

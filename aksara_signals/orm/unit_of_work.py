@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,7 @@ from aksara_signals.orm.audience import POST, PRE, Audience
 from aksara_signals.orm.changes import Change, Kind, LiveChanges, changes_of, read_old_values
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.prediction import predict
+from aksara_signals.orm.sending import Steps, send
 from aksara_signals.orm.sessions import at_work, user_session
 from aksara_signals.types import Changes
 
@@ -150,7 +151,7 @@ class FlushRun:
                 "receiver (savepoints) or after the flush (all else)",
             ),
         ):
-            self._send(fresh, PRE, extras)
+            send(self._steps(fresh, PRE, extras))
         self._require_same_transaction(transaction)
 
     # -- after ---------------------------------------------------------------------------------
@@ -230,7 +231,7 @@ class FlushRun:
                     "exception to roll back, or do it after the flush",
                 ),
             ):
-                self._send(self._happened, POST, extras)
+                send(self._steps(self._happened, POST, extras))
             self._require_same_transaction(transaction)
 
     def _complete(self, state: bridge.State, changes: Changes) -> Changes:
@@ -251,34 +252,13 @@ class FlushRun:
                 "to roll back, and commit after the flush"
             )
 
-    def _send(
-        self,
-        changes: list[Change],
-        signals: dict[Kind, tuple[Signal, ...]],
-        extras: dict[bridge.State, Any],
-    ) -> None:
-        """Deliver in few hand-overs.
-
-        Neighbours of one class and kind go through each run of receivers together, and
-        neighbouring async runs are one.
-        """
-        pending: list[Delivery] = []
-        pending_is_async = False
-        for is_async, deliveries in self._steps(changes, signals, extras):
-            if pending and is_async is not pending_is_async:
-                bridge.hand_over(pending, pending_is_async)
-                pending = []
-            pending_is_async = is_async
-            pending += deliveries
-        if pending:
-            bridge.hand_over(pending, pending_is_async)
-
     def _steps(
         self,
         changes: list[Change],
         signals: dict[Kind, tuple[Signal, ...]],
         extras: dict[bridge.State, Any],
-    ) -> Iterator[tuple[bool, list[Delivery]]]:
+    ) -> Steps:
+        """Neighbours of one class and kind go through each run of receivers together."""
         for (kind, sender), group in groupby(changes, lambda each: (each.kind, each.sender)):
             runs = self._audience.runs(sender, kind, signals[kind])
             if not runs:
