@@ -41,10 +41,10 @@ __all__ = [
     "pre_update",
 ]
 
-_SAVE = Payload(("instance",), ("created", "update_fields", "session"), ("changes",))
-_DELETE = Payload(("instance",), ("session",))
-_BULK = Payload(("instances",), ("session",))
-_BULK_UPDATE = Payload(("instances",), ("fields", "session"))
+_SAVE = Payload(("instance",), ("created", "update_fields", "session", "raw"), ("changes",))
+_DELETE = Payload(("instance",), ("session", "raw"))
+_BULK = Payload(("instances",), ("session", "raw"))
+_BULK_UPDATE = Payload(("instances",), ("fields", "session", "raw"))
 _RELATION = Payload(("instance",), ("child", "relation_name", "passed_args", "session"))
 
 pre_init = Signal(

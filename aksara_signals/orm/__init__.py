@@ -5,10 +5,21 @@ receiver is connected.
 """
 
 import aksara_signals.orm.session_events as _session_events
+from aksara_signals.orm.fixtures import loading_fixtures
+from aksara_signals.orm.manager import Manager
 from aksara_signals.orm.mixin import SignalMixin
 from aksara_signals.orm.models import register, unregister
+from aksara_signals.orm.queryset import QuerySet
 from aksara_signals.orm.sessions import session_scope
 
-__all__ = ["SignalMixin", "register", "session_scope", "unregister"]
+__all__ = [
+    "Manager",
+    "QuerySet",
+    "SignalMixin",
+    "loading_fixtures",
+    "register",
+    "session_scope",
+    "unregister",
+]
 
 _session_events.install()

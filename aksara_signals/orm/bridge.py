@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from greenlet import getcurrent
-from sqlalchemy import inspect
+from sqlalchemy import Integer, inspect
 from sqlalchemy.orm import (
     InstanceState,
     Mapper,
@@ -24,7 +24,7 @@ from sqlalchemy.orm import (
     UOWTransaction,
     mapperlib,
 )
-from sqlalchemy.orm.attributes import History, get_history
+from sqlalchemy.orm.attributes import History, get_history, instance_state
 from sqlalchemy.orm.base import (
     INCLUDE_PENDING_MUTATIONS,
     LOAD_AGAINST_COMMITTED,
@@ -119,6 +119,12 @@ def _refusal(name: str, remedy: str) -> Callable[..., Any]:
         raise SessionInUseError(f"{name}() was called by a receiver {remedy}")
 
     return refuse
+
+
+def row_count(session: Session, statement: Any) -> int:
+    """Execute one UPDATE or DELETE, and count the rows that it matched."""
+    result: Any = session.execute(statement)
+    return int(result.rowcount)
 
 
 def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]]:
@@ -270,6 +276,13 @@ def hide_scalar(state: State, key: str) -> Callable[[], None]:
     return lambda: state.committed_state.update(old)
 
 
+def has_members(state: State, key: str) -> bool:
+    """Whether a relationship of a new instance leads to anything."""
+    if not (key in state.dict or is_touched(state, key)):
+        return False
+    return any(each is not None for each in net_history(state, key).added or ())
+
+
 def is_unknown(value: Any) -> bool:
     """Whether an old value is one of SQLAlchemy's words for "not known"."""
     return isinstance(value, LoaderCallableStatus)
@@ -304,3 +317,45 @@ def unwrap_inits() -> None:
     for manager, original in list(_original_inits.items()):
         manager.original_init = original
     _original_inits.clear()
+
+
+# -- rows written beside the unit of work ---------------------------------------------------------
+
+
+def counts_keys_up(session: Session, mapper: Mapper[Any]) -> bool:
+    """Whether rows of one INSERT get their keys in ascending order, so that keys give the order.
+
+    SQLite does: it inserts the rows of VALUES one after another, and each takes the highest rowid
+    plus one. SQLAlchemy, asked for rows in order, would insert them one by one there.
+    """
+    table = mapper.local_table
+    column = getattr(table, "autoincrement_column", None)
+    return (
+        len(mapper.tables) == 1
+        and column is not None
+        and column.type._type_affinity is Integer
+        and session.get_bind(mapper).dialect.name == "sqlite"
+    )
+
+
+def register_inserted(session: Session, instances: Iterable[object]) -> None:
+    """Make transient instances, whose rows have just been inserted, persistent in a session.
+
+    As a flush does it: a rollback makes them transient again.
+    """
+    session.add_all(instances)
+    session._register_persistent({instance_state(each) for each in instances})
+
+
+def register_updated(session: Session, state: State, keys: Iterable[str]) -> None:
+    """Take columns, which have just been written, for committed; others stay pending.
+
+    As a flush does it: a rollback of a savepoint expires them.
+    """
+    state._commit(state.dict, keys)
+    owner = state.session
+    if owner is not None:
+        if not state.committed_state and "_pending_mutations" not in state.__dict__:
+            state._commit_all(state.dict, owner.identity_map)
+        if owner is session:
+            owner._register_altered((state,))

@@ -12,6 +12,7 @@ from aksara_signals.dispatch.identity import describe_sender
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
 from aksara_signals.orm import models, sessions
+from aksara_signals.orm.manager import ManagerAttribute
 from aksara_signals.orm.partial import partial_save, writable_fields
 from aksara_signals.orm.sessions import AnySession
 
@@ -30,6 +31,8 @@ class SignalMixin:
     receiver that is under way, the one of :func:`session_scope`, and a new one from the factory
     given to :meth:`bind_sessions`, which alone is committed and closed.
 
+    ``Model.objects`` (or ``Model.query``) creates and reads; ``Model.signals`` connects receivers.
+
     >>> from sqlalchemy import Column, Integer
     >>> from sqlalchemy.orm import DeclarativeBase
     >>> class Base(SignalMixin, DeclarativeBase):
@@ -38,6 +41,11 @@ class SignalMixin:
     ...     __tablename__ = "post"
     ...     id = Column(Integer, primary_key=True)
     """
+
+    objects = ManagerAttribute()
+    """The :class:`~aksara_signals.orm.Manager` of the class."""
+    query = objects
+    """Edgy's name for :attr:`objects`."""
 
     @classmethod
     def bind_sessions(cls, factory: Callable[..., AnySession]) -> None:

@@ -3,18 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
 
 from aksara_signals.dispatch.delivery import Delivery
 from aksara_signals.dispatch.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
+from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm import bridge
+from aksara_signals.orm.sessions import at_work, user_session
 from aksara_signals.types import Sender
 
-__all__ = ["Steps", "send", "steps_of"]
+__all__ = ["AFTER_WRITING", "BEFORE_A_FLUSH", "Rules", "Steps", "receiving", "send", "steps_of"]
 
 Steps = Iterator[tuple[bool, list[Delivery]]]
 """Runs of deliveries, each with whether its receivers are async."""
+
+
+class Rules(NamedTuple):
+    """What receivers may not do with the session that writes."""
+
+    refused: tuple[str, ...]
+    """Methods of the session."""
+    remedy: str
+    """How to do without them: goes on after "commit() was called by a receiver"."""
+
+
+AFTER_WRITING = Rules(
+    ("commit", "rollback", "close", "reset", "invalidate", "prepare"),
+    "inside a flush, whose transaction is not the receiver's to end; raise an exception to roll "
+    "back, or do it after the flush",
+)
+BEFORE_A_FLUSH = Rules(
+    ("begin", "begin_nested", *AFTER_WRITING.refused),
+    "before a flush, which would lose the rows about to be written; do it in a post_ receiver "
+    "(savepoints) or after the flush (all else)",
+)
+
+
+@contextmanager
+def receiving(session: Session, rules: Rules) -> Iterator[None]:
+    """Make a session the one at work for the receivers called inside, and keep it whole.
+
+    Raises:
+        SessionInUseError: A receiver ended the transaction.
+    """
+    before = session.get_transaction()
+    with at_work(user_session(session)), bridge.refusing(session, rules.refused, rules.remedy):
+        yield
+    if before is not None and session.get_transaction() is not before:
+        raise SessionInUseError(
+            "a receiver ended the transaction of the write that called it; raise an exception to "
+            "roll back, and commit after the write"
+        )
 
 
 def send(steps: Iterable[tuple[bool, list[Delivery]]]) -> None:

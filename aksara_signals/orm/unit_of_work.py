@@ -14,32 +14,21 @@ from aksara_signals.dispatch.delivery import NO_EXTRAS, Delivery
 from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.recursion import recursion_error
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.exceptions import AksaraSignalsWarning, SessionInUseError
+from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm import bridge
 from aksara_signals.orm.audience import POST, PRE, Audience
 from aksara_signals.orm.changes import Change, Kind, LiveChanges, changes_of, read_old_values
+from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.prediction import predict
-from aksara_signals.orm.sending import Steps, send
-from aksara_signals.orm.sessions import at_work, user_session
+from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Steps, receiving, send
+from aksara_signals.orm.sessions import user_session
 from aksara_signals.types import Changes
 
 __all__ = ["MAX_ROUNDS", "FlushRun"]
 
 MAX_ROUNDS = 100
 """How often pre receivers may add something new to the flush under way."""
-
-REFUSED_IN_PRE = (
-    "begin",
-    "begin_nested",
-    "commit",
-    "rollback",
-    "close",
-    "reset",
-    "invalidate",
-    "prepare",
-)
-REFUSED_IN_POST = ("commit", "rollback", "close", "reset", "invalidate", "prepare")
 
 
 class FlushRun:
@@ -141,18 +130,8 @@ class FlushRun:
         for change in fresh:
             if change.kind is not Kind.DELETE and self._audience.asks_for_changes(change, PRE):
                 extras[change.state] = LiveChanges(change, self._read_old(change))
-        transaction = self._session.get_transaction()
-        with (
-            at_work(self._owner),
-            bridge.refusing(
-                self._session,
-                REFUSED_IN_PRE,
-                "before a flush, which would lose the rows about to be written; do it in a post_ "
-                "receiver (savepoints) or after the flush (all else)",
-            ),
-        ):
+        with receiving(self._session, BEFORE_A_FLUSH):
             send(self._steps(fresh, PRE, extras))
-        self._require_same_transaction(transaction)
 
     # -- after ---------------------------------------------------------------------------------
 
@@ -221,18 +200,8 @@ class FlushRun:
                 state: {"changes": self._complete(state, changes)}
                 for state, changes in self._changes.items()
             }
-            transaction = self._session.get_transaction()
-            with (
-                at_work(self._owner),
-                bridge.refusing(
-                    self._session,
-                    REFUSED_IN_POST,
-                    "inside a flush, whose transaction is not the receiver's to end; raise an "
-                    "exception to roll back, or do it after the flush",
-                ),
-            ):
+            with receiving(self._session, AFTER_WRITING):
                 send(self._steps(self._happened, POST, extras))
-            self._require_same_transaction(transaction)
 
     def _complete(self, state: bridge.State, changes: Changes) -> Changes:
         """The changes with what the database has worked out."""
@@ -244,13 +213,6 @@ class FlushRun:
         return MappingProxyType({**changes, **worked_out}) if worked_out else changes
 
     # -- sending -------------------------------------------------------------------------------
-
-    def _require_same_transaction(self, before: Any) -> None:
-        if before is not None and self._session.get_transaction() is not before:
-            raise SessionInUseError(
-                "a receiver ended the transaction of the flush that called it; raise an exception "
-                "to roll back, and commit after the flush"
-            )
 
     def _steps(
         self,
@@ -282,12 +244,14 @@ class FlushRun:
                 yield is_async, deliveries
 
     def _payload(self, change: Change) -> dict[str, Any]:
+        raw = is_loading_fixtures()
         if change.kind is Kind.DELETE:
-            return {"instance": change.instance, "session": self._owner}
+            return {"instance": change.instance, "session": self._owner, "raw": raw}
         partial = partial_save_of(change.state)
         return {
             "instance": change.instance,
             "created": change.kind is Kind.CREATE,
             "update_fields": None if partial is None else partial.fields,
             "session": self._owner,
+            "raw": raw,
         }

@@ -190,7 +190,7 @@ async def test_an_insert_is_told(path: WritePath, told: Recorder) -> None:
         assert call.payload["created"] is True
         assert call.payload["update_fields"] is None
         assert isinstance(call.payload["session"], path.session_type)
-        assert set(call.payload) == {"instance", "created", "update_fields", "session"}
+        assert set(call.payload) == {"instance", "created", "update_fields", "session", "raw"}
 
 
 async def test_an_update_is_told(path: WritePath, told: Recorder) -> None:
@@ -213,7 +213,7 @@ async def test_a_delete_is_told(path: WritePath, told: Recorder) -> None:
     told.clear()
     await path.write(lambda session: session.delete(get_post(session)))
     assert told.names == ["pre_delete", "post_delete"]
-    assert all(set(call.payload) == {"instance", "session"} for call in told.calls)
+    assert all(set(call.payload) == {"instance", "session", "raw"} for call in told.calls)
 
 
 async def test_a_merge_is_told(path: WritePath, told: Recorder) -> None:

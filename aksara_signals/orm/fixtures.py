@@ -1,0 +1,33 @@
+"""Loading fixtures: writes whose data is complete already, and which receivers can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+__all__ = ["is_loading_fixtures", "loading_fixtures"]
+
+_is_loading: ContextVar[bool] = ContextVar("aksara_signals_is_loading_fixtures", default=False)
+
+
+@contextmanager
+def loading_fixtures() -> Iterator[None]:
+    """Send ``raw=True`` with whatever the current task writes inside.
+
+    Receivers that complete or copy data (slugs, audit rows, search indices) look at ``raw`` and
+    leave fixtures alone. To call no receiver at all, use
+    :meth:`SignalContext.disable_all <aksara_signals.SignalContext.disable_all>`.
+
+    Source: Django's ``loaddata``, which sends ``raw=True`` with its saves.
+    """
+    token = _is_loading.set(True)
+    try:
+        yield
+    finally:
+        _is_loading.reset(token)
+
+
+def is_loading_fixtures() -> bool:
+    """Whether the current task writes fixtures."""
+    return _is_loading.get()

@@ -1,0 +1,247 @@
+"""Manager: ``Model.objects``, a thin layer between a model and its session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, inspect
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.exceptions import UnknownFieldError, UnmappedClassError
+from aksara_signals.orm import bridge, bulk, sessions
+from aksara_signals.orm.queryset import QuerySet
+from aksara_signals.orm.sessions import AnySession
+
+__all__ = ["Manager", "ManagerAttribute"]
+
+ModelT = TypeVar("ModelT")
+
+
+class Manager(Generic[ModelT]):
+    """Creates, reads and writes instances of one model through the session at hand.
+
+    ``Model.objects`` gives one; for a class without the mixin, make one: ``Manager(Model)``.
+    Every verb takes ``session=``; without it, the session is found as for
+    :class:`~aksara_signals.orm.SignalMixin`. Only a session of the library's own is committed.
+
+    Args:
+        model: A mapped class.
+
+    Raises:
+        UnmappedClassError: The class is not mapped.
+
+    Source: Django's ``Manager``, with the verbs of ormar and Edgy.
+    """
+
+    __slots__ = ("model",)
+
+    def __init__(self, model: type[ModelT]) -> None:
+        if inspect(model, raiseerr=False) is None:
+            raise UnmappedClassError(
+                f"{describe_sender(model)} is not mapped by SQLAlchemy, so there is nothing to "
+                f"read or write; use a mapped subclass"
+            )
+        self.model = model
+        """The mapped class."""
+
+    def __repr__(self) -> str:
+        return f"<Manager of {describe_sender(self.model)}>"
+
+    # -- writing -------------------------------------------------------------------------------
+
+    async def create(self, session: AnySession | None = None, **values: Any) -> ModelT:
+        """Make an instance, add it to the session and flush it.
+
+        Inside a pre receiver the INSERT joins the flush under way.
+
+        Args:
+            session: Which session.
+            values: The constructor's arguments.
+        """
+
+        def work(plain: Session) -> ModelT:
+            instance = self.model(**values)
+            plain.add(instance)
+            sessions.flush(plain)
+            return instance
+
+        async with sessions.session_for(self.model, session) as found:
+            return await sessions.within(found, work)
+
+    async def get_or_create(
+        self,
+        defaults: dict[str, Any] | None = None,
+        session: AnySession | None = None,
+        **equals: Any,
+    ) -> tuple[ModelT, bool]:
+        """The one instance that matches, made if there is none.
+
+        The INSERT runs in a savepoint: if somebody else inserts the same row first, theirs is
+        returned.
+
+        Args:
+            defaults: Constructor arguments of a new instance, besides ``equals``.
+            session: Which session.
+            equals: Attribute names and their values.
+
+        Returns:
+            The instance, and whether it was made.
+
+        Raises:
+            sqlalchemy.exc.MultipleResultsFound: Several instances match.
+            sqlalchemy.exc.IntegrityError: A new row collides with one that doesn't match.
+
+        Source: Django's ``get_or_create``.
+        """
+        async with sessions.session_for(self.model, session) as found:
+            owner = sessions.user_session(found)
+            instance = await self.get_or_none(session=owner, **equals)
+            if instance is not None:
+                return instance, False
+            values = equals | (defaults or {})
+            try:
+                return await sessions.within(found, lambda plain: self._insert(plain, values)), True
+            except IntegrityError:
+                instance = await self.get_or_none(session=owner, **equals)
+                if instance is None:
+                    raise
+                return instance, False
+
+    def _insert(self, session: Session, values: dict[str, Any]) -> ModelT:
+        if "pk" in values:
+            raise UnknownFieldError(
+                "get_or_create(pk=…) can't make an instance: a constructor knows no pk; name the "
+                "attributes of the key"
+            )
+        instance = self.model(**values)
+        if bridge.is_flushing(session):
+            session.add(instance)  # no savepoint is to be had before a flush
+            return instance
+        with session.begin_nested():
+            session.add(instance)
+            session.flush()
+        return instance
+
+    async def bulk_create(
+        self,
+        instances: Iterable[ModelT],
+        batch_size: int | None = None,
+        session: AnySession | None = None,
+    ) -> list[ModelT]:
+        """Insert many rows in few statements, told by two bulk signals and no others.
+
+        Args:
+            instances: New ones, without relationships set. What ``pre_bulk_create`` receivers
+                change is what is written.
+            batch_size: The most rows of one statement; None leaves it to SQLAlchemy.
+            session: Which session.
+
+        Returns:
+            The instances in their order, persistent (detached if the session was the library's
+            own), with keys and server defaults.
+
+        Raises:
+            InstanceStateError: An instance has a row already, or relationships set, or holds SQL,
+                or is of another model. Nothing is written then.
+            InvalidOptionError: ``batch_size`` is no positive integer.
+
+        Source: Django's ``bulk_create``, which sends nothing.
+        """
+        bulk.check_batch_size(batch_size)
+        members = list(instances)
+        if members:
+            async with sessions.session_for(self.model, session) as found:
+                await sessions.within(
+                    found,
+                    lambda plain: bulk.bulk_create(plain, self.model, members, batch_size),
+                )
+        return members
+
+    async def bulk_update(
+        self,
+        instances: Iterable[ModelT],
+        fields: Iterable[str],
+        batch_size: int | None = None,
+        session: AnySession | None = None,
+    ) -> int:
+        """Update columns of many rows by primary key, told by two bulk signals and no others.
+
+        Nothing is flushed. The fields become committed; other pending values stay pending, but
+        what ``pre_bulk_update`` receivers set is written too.
+
+        Args:
+            instances: With rows.
+            fields: Names of columns outside the primary key.
+            batch_size: The most rows of one statement; None means all.
+            session: Which session.
+
+        Returns:
+            How many instances were written.
+
+        Raises:
+            UnknownFieldError: ``fields`` names something else, or nothing.
+            InstanceStateError: An instance has no row yet, or holds SQL, or is of another model.
+            InvalidOptionError: ``batch_size`` is no positive integer.
+
+        Source: Django's ``bulk_update``, which sends nothing; ormar's ``post_bulk_update``.
+        """
+        bulk.check_batch_size(batch_size)
+        names = bulk.column_fields(self.model, fields)
+        members = list(instances)
+        if not members:
+            return 0
+        async with sessions.session_for(self.model, session) as found:
+            return await sessions.within(
+                found,
+                lambda plain: bulk.bulk_update(plain, self.model, members, names, batch_size),
+            )
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def filter(
+        self, *criteria: ColumnElement[bool], session: AnySession | None = None, **equals: Any
+    ) -> QuerySet[ModelT]:
+        """The rows that match; see :meth:`QuerySet.filter`."""
+        return QuerySet(self.model).filter(*criteria, session=session, **equals)
+
+    async def all(self, session: AnySession | None = None) -> list[ModelT]:
+        """Every instance."""
+        return await QuerySet(self.model).all(session)
+
+    async def first(self, session: AnySession | None = None) -> ModelT | None:
+        """The instance with the lowest primary key, or None."""
+        return await QuerySet(self.model).first(session)
+
+    async def get(
+        self, *criteria: ColumnElement[bool], session: AnySession | None = None, **equals: Any
+    ) -> ModelT:
+        """The one instance that matches; see :meth:`QuerySet.get`."""
+        return await QuerySet(self.model).get(*criteria, session=session, **equals)
+
+    async def get_or_none(
+        self, *criteria: ColumnElement[bool], session: AnySession | None = None, **equals: Any
+    ) -> ModelT | None:
+        """The one instance that matches, or None; see :meth:`QuerySet.get_or_none`."""
+        return await QuerySet(self.model).get_or_none(*criteria, session=session, **equals)
+
+    async def count(self, session: AnySession | None = None) -> int:
+        """How many rows there are."""
+        return await QuerySet(self.model).count(session)
+
+    async def exists(self, session: AnySession | None = None) -> bool:
+        """Whether there is any row."""
+        return await QuerySet(self.model).exists(session)
+
+
+class ManagerAttribute:
+    """``Model.objects``: the manager of the class it is asked of."""
+
+    def __get__(self, instance: object, owner: type[ModelT]) -> Manager[ModelT]:
+        if instance is not None:
+            raise AttributeError(
+                f"a manager belongs to a class, not to an instance: write {owner.__name__}.objects"
+            )
+        return Manager(owner)
