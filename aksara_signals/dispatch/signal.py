@@ -294,10 +294,15 @@ class Signal:
         """The live connections, in the order they were made."""
         return tuple(each for each in self._table.snapshot.connections() if each.is_alive)
 
+    def connections_for(self, sender: Sender) -> tuple[Connection, ...]:
+        """The connections that a send by ``sender`` reaches, in call order, contexts aside."""
+        plan = self._table.snapshot.plan_for(sender)
+        return tuple(each for each in plan.connections if each.is_alive)
+
     def receivers_for(self, sender: Sender) -> list[Receiver]:
         """The receivers that hear ``sender``, in call order, contexts aside."""
-        plan = self._table.snapshot.plan_for(sender)
-        return [receiver for each in plan.connections if (receiver := each.receiver) is not None]
+        connections = self.connections_for(sender)
+        return [receiver for each in connections if (receiver := each.receiver) is not None]
 
     def has_receivers(self, sender: Sender = None) -> bool:
         """Whether anybody hears ``sender``, contexts aside.

@@ -140,6 +140,17 @@ def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]
 # -- states ---------------------------------------------------------------------------------------
 
 
+def sort_key(state: State) -> tuple[str, str, tuple[Any, ...]]:
+    """A fixed order of instances: by class, then by primary key."""
+    cls = state.class_
+    # Keys may be of any type: numbers are put in the order of numbers, the rest in that of text.
+    key = tuple(
+        (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value))
+        for value in state.identity or ()
+    )
+    return cls.__module__, cls.__qualname__, key
+
+
 def is_orphan(state: State) -> bool:
     """Whether a delete-orphan relationship has let go of this state."""
     return bool(state.mapper._is_orphan(state))
@@ -176,6 +187,17 @@ def net_history(state: State, key: str, *, load: bool = False) -> History:
         load: Whether to load it first; needs a greenlet under async.
     """
     return get_history(state.obj(), key, _LOADED if load else _NET)
+
+
+def pin_old_value(state: State, key: str) -> None:
+    """Keep what a relationship to one object referred to before, if it wasn't loaded.
+
+    SQLAlchemy loads it whenever history is asked for; after the flush it would load the new one.
+    """
+    if state.committed_state.get(key) is LoaderCallableStatus.PASSIVE_NO_RESULT:
+        history = net_history(state, key)
+        old = history.deleted[0] if history.deleted else None
+        state.committed_state[key] = history.unchanged[0] if history.unchanged else old
 
 
 def is_touched(state: State, key: str) -> bool:
@@ -255,6 +277,31 @@ def describe(instance: object) -> str:
 def reverse_keys(prop: RelationshipProperty[Any]) -> list[str]:
     """The names of the relationships on the other side that mirror this one."""
     return [reverse.key for reverse in prop._reverse_property]
+
+
+def configured_relationships(cls: type) -> Iterator[RelationshipProperty[Any]]:
+    """The relationships of a mapped class, none before its mapper has been configured."""
+    mapper: Mapper[Any] = inspect(cls)
+    if mapper.configured:
+        yield from mapper.relationships
+
+
+def was_declared_before(prop: RelationshipProperty[Any], other: RelationshipProperty[Any]) -> bool:
+    """Which of two relationships was declared first; a backref comes after what it belongs to."""
+    return bool(prop._creation_order < other._creation_order)
+
+
+def is_initiated_here(target: object, key: str, initiator: Any) -> bool:
+    """Whether a change of a relationship was made on it, and not on the other side."""
+    impl: Any = instance_state(target).manager[key].impl
+    return initiator is not None and initiator.parent_token is impl.parent_token
+
+
+def old_value(state: State, key: str) -> Any:
+    """The value of a column before its pending change; None also if it isn't known."""
+    load_expired(state)
+    old = state.committed_state.get(key, state.dict.get(key))
+    return None if is_unknown(old) else old
 
 
 def pending_members(state: State, key: str) -> tuple[Any, Any] | None:

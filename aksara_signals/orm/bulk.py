@@ -311,7 +311,7 @@ def _to_write(instance: object, fields: frozenset[str], pending: Row) -> frozens
 def _update_row(instance: object, written: Collection[str]) -> Row:
     state = instance_state(instance)
     mapper = state.mapper
-    row = dict(zip(key_names(mapper), state.identity or (), strict=True))
+    row: Row = dict(zip(key_names(mapper), state.identity or (), strict=True))
     for key in written:
         row[key] = state.dict[key]
         if bridge.is_expression(row[key]):

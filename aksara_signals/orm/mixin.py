@@ -12,8 +12,10 @@ from aksara_signals.dispatch.identity import describe_sender
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
 from aksara_signals.orm import models, sessions
+from aksara_signals.orm.emitter import EmitterAttribute, MetaAttribute
 from aksara_signals.orm.manager import ManagerAttribute
 from aksara_signals.orm.partial import partial_save, writable_fields
+from aksara_signals.orm.related import Related
 from aksara_signals.orm.sessions import AnySession
 
 __all__ = ["SignalMixin"]
@@ -46,6 +48,10 @@ class SignalMixin:
     """The :class:`~aksara_signals.orm.Manager` of the class."""
     query = objects
     """Edgy's name for :attr:`objects`."""
+    signals = EmitterAttribute()
+    """The signals of the class, as attributes: ``Post.signals.post_save.connect(…)``."""
+    meta = Meta = MetaAttribute()
+    """``Model.meta.signals`` and ``Model.Meta.signals``, as in ormar, Edgy and Mongoz."""
 
     @classmethod
     def bind_sessions(cls, factory: Callable[..., AnySession]) -> None:
@@ -140,6 +146,18 @@ class SignalMixin:
                 writer.expunge(self)
                 return
             await sessions.within(writer, lambda plain: _delete(plain, self))
+
+    def related(self, name: str, session: AnySession | None = None) -> Related:
+        """A relationship of this instance, to add to and take out of by awaiting.
+
+        Args:
+            name: The relationship's.
+            session: Which session; see the class for what happens without.
+
+        Raises:
+            UnknownFieldError: The class has no such relationship.
+        """
+        return Related(self, name, session)
 
 
 def _delete(session: Session, instance: object) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm.attributes import instance_state
 from aksara_signals.orm import bridge
 from aksara_signals.orm.changes import Change, Kind
 
-__all__ = ["predict"]
+__all__ = ["Prediction"]
 
 Relationship = RelationshipProperty[Any]
 
@@ -49,25 +49,14 @@ def traits_of(mapper: Mapper[Any]) -> Traits:
     return traits
 
 
-def predict(
-    session: Session, is_heard: Callable[[type], bool], objects: Iterable[object] | None
-) -> list[Change]:
+class Prediction:
     """The rows that a flush would write now.
 
     Args:
         session: About to flush.
         is_heard: Whether anybody listens to a class; others are left out.
         objects: What ``flush(objects)`` was restricted to, else None.
-
-    Returns:
-        Inserted rows in the order they were added, then updated and deleted ones by class and key.
     """
-    prediction = Prediction(session, is_heard, objects)
-    return prediction.changes()
-
-
-class Prediction:
-    """One look at a session before its flush."""
 
     def __init__(
         self,
@@ -81,30 +70,37 @@ class Prediction:
         self._dirty = _states(session.dirty, only)
         # States with their instances: history may load what it lost sight of, and a state alone
         # would let its instance go again.
-        self._deleted = {state: state.obj() for state in _states(session.deleted, only)}
+        self.deleted = {state: state.obj() for state in _states(session.deleted, only)}
+        """What would be deleted, cascades and orphans included."""
         self._updated: dict[bridge.State, object] = {}
         self._added: dict[Relationship, set[bridge.State]] = {}
-
-    def changes(self) -> list[Change]:
         self._find_orphans()
         self._cancel_deletes()
+
+    def changes(self) -> list[Change]:
+        """What receivers are told of.
+
+        Returns:
+            Inserted rows in the order they were added, then updated and deleted ones by class and
+            key.
+        """
         self._find_updates()
         created = [
             state
             for state in sorted(self._new, key=_by_insertion)
-            if state not in self._deleted
+            if state not in self.deleted
             and not (
                 traits_of(state.mapper).has_orphans
                 and bridge.is_orphan(state)
                 and bridge.will_be_expunged(state)
             )
         ]
-        gone = [state for state in self._deleted if state.has_identity]
-        updated = [state for state in self._updated if state not in self._deleted]
+        gone = [state for state in self.deleted if state.has_identity]
+        updated = [state for state in self._updated if state not in self.deleted]
         return [
             *self._told(Kind.CREATE, created),
-            *self._told(Kind.UPDATE, sorted(updated, key=_by_class_and_key)),
-            *self._told(Kind.DELETE, sorted(gone, key=_by_class_and_key)),
+            *self._told(Kind.UPDATE, sorted(updated, key=bridge.sort_key)),
+            *self._told(Kind.DELETE, sorted(gone, key=bridge.sort_key)),
         ]
 
     def _told(self, kind: Kind, states: Iterable[bridge.State]) -> Iterator[Change]:
@@ -116,7 +112,7 @@ class Prediction:
     # -- deletes -------------------------------------------------------------------------------
 
     def _find_orphans(self) -> None:
-        for state in (*self._new, *self._dirty, *self._deleted):
+        for state in (*self._new, *self._dirty, *self.deleted):
             traits = traits_of(state.mapper)
             if traits.has_orphans and state.has_identity and bridge.is_orphan(state):
                 self._delete(state)
@@ -128,37 +124,37 @@ class Prediction:
 
     def _cancel_deletes(self) -> None:
         """The flush keeps a deleted object that was appended to a collection of a saved one."""
-        if not self._deleted:
+        if not self.deleted:
             return
         for state in (*self._new, *self._dirty):
-            if state in self._deleted:
+            if state in self.deleted:
                 continue
             for prop in traits_of(state.mapper).to_children:
                 if prop.direction is RelationshipDirection.ONETOMANY and bridge.is_touched(
                     state, prop.key
                 ):
                     for child in _members(bridge.net_history(state, prop.key).added):
-                        self._deleted.pop(child, None)
+                        self.deleted.pop(child, None)
 
     def _delete(self, state: bridge.State) -> None:
         """A state, and what goes with it."""
-        if state in self._deleted:
+        if state in self.deleted:
             return
-        self._deleted[state] = state.obj()
+        self.deleted[state] = state.obj()
         for instance, _, child, _ in state.mapper.cascade_iterator("delete", state):
-            self._deleted.setdefault(child, instance)
+            self.deleted.setdefault(child, instance)
 
     # -- updates -------------------------------------------------------------------------------
 
     def _find_updates(self) -> None:
         for state in self._dirty:
-            if state not in self._deleted and self._is_heard(state.class_) and _has_change(state):
+            if state not in self.deleted and self._is_heard(state.class_) and _has_change(state):
                 self._updated[state] = state.obj()
         for state in (*self._new, *self._dirty):
             for prop in traits_of(state.mapper).to_children:
-                if self._concerns_us(prop) and state not in self._deleted:
+                if self._concerns_us(prop) and state not in self.deleted:
                     self._find_linked(state, prop)
-        for state in self._deleted:
+        for state in self.deleted:
             for prop in traits_of(state.mapper).to_children:
                 if self._concerns_us(prop):
                     self._find_abandoned(state, prop)
@@ -198,7 +194,7 @@ class Prediction:
                 self._update(child)
 
     def _update(self, child: bridge.State) -> None:
-        if child.has_identity and child not in self._deleted:
+        if child.has_identity and child not in self.deleted:
             self._updated[child] = child.obj()
 
 
@@ -214,16 +210,6 @@ def _members(instances: Iterable[object] | None) -> Iterator[bridge.State]:
 
 def _by_insertion(state: bridge.State) -> int:
     return state.insert_order or 0
-
-
-def _by_class_and_key(state: bridge.State) -> tuple[str, str, tuple[Any, ...]]:
-    cls = state.class_
-    # Keys may be of any type: numbers are put in the order of numbers, the rest in that of text.
-    key = tuple(
-        (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value))
-        for value in state.identity or ()
-    )
-    return cls.__module__, cls.__qualname__, key
 
 
 def _has_change(state: bridge.State) -> bool:

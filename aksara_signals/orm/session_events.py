@@ -10,8 +10,7 @@ from sqlalchemy.orm import Mapper, Session, UOWTransaction
 
 from aksara_signals.dispatch.recursion import MAX_DEPTH, describe_key, recursion_error
 from aksara_signals.dispatch.registry import class_sources, senders_changed
-from aksara_signals.orm import bridge, construction, partial
-from aksara_signals.orm.audience import is_anybody_listening
+from aksara_signals.orm import audience, bridge, construction, partial, touches
 from aksara_signals.orm.sessions import is_at_work
 from aksara_signals.orm.unit_of_work import FlushRun
 
@@ -46,6 +45,12 @@ def install() -> None:
     class_sources.append(bridge.mapped_classes)
     describe_key.append(bridge.identity_of)
     construction.install()
+    touches.install()
+
+
+def is_anybody_listening() -> bool:
+    """Whether anything that a flush sends is connected."""
+    return audience.is_anybody_listening() or touches.is_anybody_listening()
 
 
 def _before_commit(session: Session) -> None:

@@ -15,12 +15,13 @@ from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.recursion import recursion_error
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import AksaraSignalsWarning
-from aksara_signals.orm import bridge
+from aksara_signals.orm import bridge, touches
 from aksara_signals.orm.audience import POST, PRE, Audience
 from aksara_signals.orm.changes import Change, Kind, LiveChanges, changes_of, read_old_values
 from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.partial import partial_save_of
-from aksara_signals.orm.prediction import predict
+from aksara_signals.orm.prediction import Prediction
+from aksara_signals.orm.relationships import RelationshipRun
 from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Steps, receiving, send
 from aksara_signals.orm.sessions import user_session
 from aksara_signals.types import Changes
@@ -49,6 +50,9 @@ class FlushRun:
         self._changes: dict[bridge.State, Changes] = {}
         self._expressions: dict[bridge.State, dict[str, Any]] = {}
         self._audience = Audience()
+        self._relationships = (
+            RelationshipRun(session, self._objects) if touches.is_anybody_listening() else None
+        )
 
     @property
     def has_told(self) -> bool:
@@ -83,12 +87,12 @@ class FlushRun:
         """
         fresh: list[Change] = []
         for _ in range(MAX_ROUNDS):
-            fresh = [
-                change
-                for change in predict(self._session, self._audience.is_heard, self._objects)
-                if self._is_news(change)
-            ]
+            prediction = Prediction(self._session, self._audience.is_heard, self._objects)
+            fresh = [change for change in prediction.changes() if self._is_news(change)]
             if not fresh:
+                # Links are told when all rows have been, so that pre_save comes before pre_add.
+                if self._send_pre_links(prediction):
+                    continue
                 break
             for change in fresh:
                 self._told[change.state] = change
@@ -133,6 +137,15 @@ class FlushRun:
         with receiving(self._session, BEFORE_A_FLUSH):
             send(self._steps(fresh, PRE, extras))
 
+    def _send_pre_links(self, prediction: Prediction) -> bool:
+        """Tell of the links that haven't been told yet, and whether there were any."""
+        run = self._relationships
+        told = [] if run is None else run.fresh(prediction.deleted)
+        if run is not None and told:
+            with receiving(self._session, BEFORE_A_FLUSH):
+                send(run.pre_steps(told))
+        return bool(told)
+
     # -- after ---------------------------------------------------------------------------------
 
     def record(self, flush_context: UOWTransaction) -> None:
@@ -153,10 +166,17 @@ class FlushRun:
             for state, is_delete in written.items()
             if (found := self._classify(state, is_delete)) is not None
         ]
-        if unforeseen:
+        links = 0
+        if self._relationships is not None:
+            deleted = {
+                state for state, is_delete in bridge.written_states(flush_context) if is_delete
+            }
+            links = self._relationships.record(deleted)
+        if unforeseen or links:
             names = sorted({each.sender.__qualname__ for each in unforeseen})
             warnings.warn(
-                f"a flush wrote {len(unforeseen)} rows of {', '.join(names)} that were not there "
+                f"a flush wrote {len(unforeseen)} rows{' of ' if names else ''}{', '.join(names)} "
+                f"and {links} links of relationships that were not there "
                 f"when pre signals were sent, so only post signals tell of them; add them before "
                 f"the flush, or in a pre_save receiver instead of a before_flush listener",
                 AksaraSignalsWarning,
@@ -188,7 +208,8 @@ class FlushRun:
         Raises:
             SessionInUseError: A receiver ended the transaction of the flush.
         """
-        if not self._happened:
+        links = self._relationships
+        if not self._happened and not (links is not None and links.has_happened):
             return
         self._audience = Audience()  # whoever was connected by a pre receiver hears this
         with bridge.flushable(self._session):
@@ -202,6 +223,8 @@ class FlushRun:
             }
             with receiving(self._session, AFTER_WRITING):
                 send(self._steps(self._happened, POST, extras))
+                if links is not None:
+                    send(links.post_steps())
 
     def _complete(self, state: bridge.State, changes: Changes) -> Changes:
         """The changes with what the database has worked out."""

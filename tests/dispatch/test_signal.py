@@ -377,14 +377,15 @@ async def test_receivers_get_everything_by_keyword(send: Any) -> None:
     post_save.connect(lambda **kwargs: seen.append(kwargs), sender=Model)
     await send(post_save, Model, instance=5, extra=6)
     expected = {"signal": post_save, "sender": Model, "instance": 5, "extra": 6}
-    assert seen == [expected | {"created": None, "update_fields": None, "session": None}]
+    unsent = {"created": None, "update_fields": None, "session": None, "raw": None}
+    assert seen == [expected | unsent]
 
 
 @pytest.mark.parametrize(
     ("receiver_", "expected"),
     [
         (lambda s, i, created, **k: (s, i, created, sorted(k)),
-         (Model, 5, True, ["session", "signal", "update_fields"])),
+         (Model, 5, True, ["raw", "session", "signal", "update_fields"])),
         (lambda sender, i, **k: (sender, i), (Model, 5)),
         (lambda s, instance, **k: (s, instance), (Model, 5)),
         (lambda s, **k: (s, k["instance"]), (Model, 5)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,6 @@ from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     Session,
-    composite,
     mapped_column,
     relationship,
     sessionmaker,
@@ -99,7 +98,7 @@ class Token(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
     version: Mapped[int] = mapped_column()
     note: Mapped[str | None]
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 - SQLAlchemy's own spelling
+    __mapper_args__ = {"version_id_col": version}
 
 
 class Animal(Base):
@@ -108,7 +107,7 @@ class Animal(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column()
     name: Mapped[str]
-    __mapper_args__ = {"polymorphic_on": kind, "polymorphic_identity": "animal"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_on": kind, "polymorphic_identity": "animal"}
 
 
 class Dog(Animal):
@@ -116,17 +115,17 @@ class Dog(Animal):
 
     id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
     trick: Mapped[str | None]
-    __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_identity": "dog"}
 
 
 @pytest.fixture
-async def sessions(async_engine: AsyncEngine) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+async def sessions(async_engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     """Sessions on a database with empty tables, to which the models are bound."""
     async with async_engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     maker = async_sessionmaker(async_engine)
     Base.bind_sessions(maker)
-    yield maker
+    return maker
 
 
 @contextmanager
@@ -136,7 +135,7 @@ def statements(engine: AsyncEngine | Engine) -> Iterator[list[str]]:
     target = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
 
     def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        if statement.split()[0] in {"INSERT", "UPDATE", "SELECT", "DELETE"}:
+        if statement.split(maxsplit=1)[0] in {"INSERT", "UPDATE", "SELECT", "DELETE"}:
             found.append(statement)
 
     event.listen(target, "before_cursor_execute", note)
@@ -473,9 +472,7 @@ async def test_a_completely_updated_instance_is_clean(sessions: Any) -> None:
         assert entry.shout == "NEW"
 
 
-async def test_bulk_update_is_executed_in_batches(
-    sessions: Any, async_engine: AsyncEngine
-) -> None:
+async def test_bulk_update_is_executed_in_batches(sessions: Any, async_engine: AsyncEngine) -> None:
     """One executemany per batch, never one statement per row."""
     rows = await Seat.objects.bulk_create([Seat(row=1, number=n) for n in range(100)])
     for each in rows:

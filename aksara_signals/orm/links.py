@@ -1,0 +1,292 @@
+"""Links between instances that a flush makes or cuts: what of relationships has changed."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Table, inspect, select
+from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty, Session
+from sqlalchemy.orm.attributes import instance_state
+
+from aksara_signals.orm import bridge
+from aksara_signals.orm.columns import key_names
+from aksara_signals.orm.models import is_wired
+from aksara_signals.orm.touches import known_touches
+
+__all__ = ["Link", "LinkFinder", "is_forward"]
+
+Relationship = RelationshipProperty[Any]
+LinkKey = tuple[Relationship, bool, bridge.State, bridge.State]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """One instance added to, or taken out of, a relationship of another one."""
+
+    key: LinkKey
+    """The same for both sides of one link."""
+    is_added: bool
+    prop: Relationship
+    """Of the owner."""
+    owner: object
+    child: object
+
+    @property
+    def is_many_to_many(self) -> bool:
+        """Whether the link is a row of its own."""
+        return isinstance(self.prop.secondary, Table)
+
+
+class Traits:
+    """The relationships of a mapper by which links are made; worked out once."""
+
+    __slots__ = ("owned", "parents")
+
+    def __init__(self, mapper: Mapper[Any]) -> None:
+        writable = [each for each in mapper.relationships if not each.viewonly]
+        self.owned = [
+            each for each in writable if each.direction is not RelationshipDirection.MANYTOONE
+        ]
+        self.parents = [
+            (each, reverse)
+            for each in writable
+            if each.direction is RelationshipDirection.MANYTOONE
+            for key in bridge.reverse_keys(each)
+            if not (reverse := each.mapper.relationships[key]).viewonly
+        ]
+
+
+_traits: weakref.WeakKeyDictionary[Mapper[Any], Traits] = weakref.WeakKeyDictionary()
+
+
+def _traits_of(mapper: Mapper[Any]) -> Traits:
+    traits = _traits.get(mapper)
+    if traits is None:
+        traits = _traits[mapper] = Traits(mapper)
+    return traits
+
+
+def is_forward(prop: Relationship) -> bool:
+    """Whether a relationship is the first declared of the two sides."""
+    return all(bridge.was_declared_before(prop, other) for other in _reverses(prop))
+
+
+def _reverses(prop: Relationship) -> list[Relationship]:
+    return [prop.mapper.relationships[key] for key in bridge.reverse_keys(prop)]
+
+
+class LinkFinder:
+    """What a flush does to links: looked at before it and again after it.
+
+    Args:
+        session: That flushes.
+        only: What ``flush(objects)`` was restricted to, else None.
+    """
+
+    def __init__(self, session: Session, only: Iterable[object] | None) -> None:
+        self._session = session
+        self._only = None if only is None else {id(each) for each in only}  # held by the caller
+        self._parents: dict[tuple[Any, ...], object] = {}
+        self._absent: set[LinkKey] = set()
+        self._linked: dict[tuple[bridge.State, Relationship], set[tuple[Any, ...]]] = {}
+        self._sides: dict[LinkKey, list[Link]] = {}
+
+    def find(self, deleted: Collection[bridge.State]) -> list[Link]:
+        """The links that are made or cut now, each once, from the side that was changed.
+
+        Args:
+            deleted: What the flush deletes: its links go silently.
+
+        Returns:
+            In the order of the owners: new ones as they were added, then others by class and key.
+        """
+        self._sides = {}
+        for state in self._states():
+            traits = _traits_of(state.mapper)
+            if state not in deleted:
+                for prop in traits.owned:
+                    if bridge.is_touched(state, prop.key):
+                        self._from_owner(state, prop, deleted)
+                for prop, reverse in traits.parents:
+                    self._from_child(state, prop, reverse, deleted)
+        chosen = [self._choose(sides) for sides in self._sides.values()]
+        return [link for link in chosen if is_wired(type(link.owner))]
+
+    def _states(self) -> list[bridge.State]:
+        def states(objects: Iterable[object]) -> list[bridge.State]:
+            return [
+                instance_state(each)
+                for each in objects
+                if self._only is None or id(each) in self._only
+            ]
+
+        return [
+            *sorted(states(self._session.new), key=lambda state: state.insert_order or 0),
+            *sorted(states(self._session.dirty), key=bridge.sort_key),
+        ]
+
+    # -- from the owner ------------------------------------------------------------------------
+
+    def _from_owner(
+        self, owner: bridge.State, prop: Relationship, deleted: Collection[bridge.State]
+    ) -> None:
+        if not prop.uselist:
+            bridge.pin_old_value(owner, prop.key)
+        history = bridge.net_history(owner, prop.key)
+        for child in history.deleted or ():
+            self._add(False, owner, prop, child, deleted)
+        for child in history.added or ():
+            self._add(True, owner, prop, child, deleted)
+
+    def _add(
+        self,
+        is_added: bool,
+        owner: bridge.State,
+        prop: Relationship,
+        child: object,
+        deleted: Collection[bridge.State],
+    ) -> None:
+        if child is None:
+            return
+        child_state = instance_state(child)
+        if owner in deleted or (is_added and child_state in deleted):
+            return
+        key: LinkKey
+        if prop.direction is RelationshipDirection.MANYTOMANY and not is_forward(prop):
+            key = _reverses(prop)[0], is_added, child_state, owner
+        else:
+            key = prop, is_added, owner, child_state
+        if not is_added and self._is_absent(key, owner, prop, child_state):
+            return
+        instance = owner.obj()
+        if instance is not None:
+            self._sides.setdefault(key, []).append(Link(key, is_added, prop, instance, child))
+
+    def _is_absent(
+        self, key: LinkKey, owner: bridge.State, prop: Relationship, child: bridge.State
+    ) -> bool:
+        """Whether there is no row to delete: a collection that is never loaded doesn't know."""
+        if prop.lazy not in ("write_only", "dynamic") or not isinstance(prop.secondary, Table):
+            return False
+        if key in self._absent:
+            return True
+        known = self._linked.get((owner, prop))
+        if known is None:
+            known = self._linked[owner, prop] = self._linked_to(owner, prop)
+        if _values(child, [pair[0] for pair in prop.secondary_synchronize_pairs or ()]) in known:
+            return False
+        self._absent.add(key)
+        return True
+
+    def _linked_to(self, owner: bridge.State, prop: Relationship) -> set[tuple[Any, ...]]:
+        pairs = prop.synchronize_pairs
+        values = _values(owner, [pair[0] for pair in pairs])
+        remote = [pair[1] for pair in prop.secondary_synchronize_pairs or ()]
+        criteria = [pair[1] == value for pair, value in zip(pairs, values, strict=True)]
+        with self._session.no_autoflush:
+            return {tuple(row) for row in self._session.execute(select(*remote).where(*criteria))}
+
+    # -- from the child ------------------------------------------------------------------------
+
+    def _from_child(
+        self,
+        child: bridge.State,
+        prop: Relationship,
+        reverse: Relationship,
+        deleted: Collection[bridge.State],
+    ) -> None:
+        """A many-to-one relationship, or its foreign key, was set: that is told of the parent."""
+        pairs = prop.local_remote_pairs
+        names = [child.mapper.get_property_by_column(local).key for local, _ in pairs or ()]
+        relationship_touched = bridge.is_touched(child, prop.key)
+        if not relationship_touched and not any(name in child.committed_state for name in names):
+            return
+        old_key = [bridge.old_value(child, name) for name in names] if child.has_identity else None
+        old = None if old_key is None else self._parent(prop, old_key)
+        if relationship_touched:
+            history = bridge.net_history(child, prop.key)
+            new = history.added[0] if history.added else old
+            old = next((each for each in history.deleted or () if each is not None), old)
+        else:
+            new = self._parent(prop, [child.dict.get(name) for name in names])
+        if old is new:
+            return
+        instance = child.obj()
+        if old is not None:
+            self._add(False, instance_state(old), reverse, instance, deleted)
+        if new is not None:
+            self._add(True, instance_state(new), reverse, instance, deleted)
+
+    def _parent(self, prop: Relationship, values: list[Any]) -> Any:
+        """The instance that a foreign key refers to; None if there is none, or no telling."""
+        if any(value is None or bridge.is_expression(value) for value in values):
+            return None
+        pairs = prop.local_remote_pairs or ()
+        remote = {column: value for (_, column), value in zip(pairs, values, strict=True)}
+        mapper = prop.mapper
+        if set(remote) != set(mapper.primary_key):
+            return None
+        identity = tuple(remote[column] for column in mapper.primary_key)
+        known = self._parents.get((mapper, *identity))
+        if known is None:
+            with self._session.no_autoflush:
+                known = self._session.get(mapper.class_, identity)
+            self._parents[(mapper, *identity)] = known
+        return known
+
+    # -- which side ----------------------------------------------------------------------------
+
+    @staticmethod
+    def _choose(sides: list[Link]) -> Link:
+        if len(sides) == 1 and not sides[0].is_many_to_many:
+            return sides[0]
+        return max(sides, key=_claim)
+
+
+def _claim(link: Link) -> tuple[int, int, bool]:
+    """How much speaks for telling a link from this side.
+
+    The member was touched here; else (what a new value has pushed out of a scalar) the
+    relationship was; else the side that was declared first.
+    """
+    touches = known_touches(instance_state(link.owner))
+    forward = is_forward(link.prop)
+    if touches is None:
+        return 0, 0, forward
+    key = link.prop.key
+    return touches.touched_at(key, link.child), touches.last_touched_at(key), forward
+
+
+def _values(state: bridge.State, columns: Iterable[Any]) -> tuple[Any, ...]:
+    bridge.load_expired(state)
+    return tuple(
+        state.dict.get(state.mapper.get_property_by_column(column).key) for column in columns
+    )
+
+
+def key_of(instance: object) -> Any:
+    """The primary key as receivers see it: one value, or a tuple; None while it isn't known."""
+    mapper: Mapper[Any] = inspect(type(instance))
+    values = instance_state(instance).dict
+    key = tuple(values.get(name) for name in key_names(mapper))
+    if any(value is None for value in key):
+        identity = instance_state(instance).identity
+        if identity is None:
+            return None
+        key = tuple(identity)
+    return key[0] if len(key) == 1 else key
+
+
+def grouped(links: Iterable[Link]) -> Iterator[tuple[Link, list[Link]]]:
+    """Links by owner and relationship: those that are cut before those that are made."""
+    groups: dict[tuple[int, Relationship], list[Link]] = {}
+    for link in links:
+        groups.setdefault((id(link.owner), link.prop), []).append(link)
+    for members in groups.values():
+        for is_added in (False, True):
+            found = [link for link in members if link.is_added is is_added]
+            if found:
+                yield found[0], found

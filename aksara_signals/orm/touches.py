@@ -1,0 +1,160 @@
+"""From which side of a two-way relationship a link was changed, and what was said with it.
+
+History shows what has changed, and shows it on both sides alike. Which side the user has touched
+is known to attribute events alone, so there are listeners on two-way many-to-many relationships;
+only while somebody listens to their signals.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
+from sqlalchemy.orm.attributes import instance_state
+
+from aksara_signals.orm import bridge, models
+from aksara_signals.signals import (
+    m2m_changed,
+    post_relation_add,
+    post_relation_remove,
+    pre_relation_add,
+    pre_relation_remove,
+)
+
+__all__ = [
+    "RELATIONS",
+    "Touches",
+    "forget",
+    "install",
+    "is_anybody_listening",
+    "known_touches",
+    "touches_of",
+]
+
+RELATIONS = (
+    m2m_changed,
+    pre_relation_add,
+    post_relation_add,
+    pre_relation_remove,
+    post_relation_remove,
+)
+"""The signals that tell of relationships."""
+
+NOTHING_PASSED: Mapping[str, Any] = {}
+
+_serial = itertools.count(1)
+
+
+class Touches:
+    """What was done to the relationships of one instance, by hand and since its last flush."""
+
+    __slots__ = ("cleared", "members", "passed")
+
+    def __init__(self) -> None:
+        self.members: dict[tuple[str, int], tuple[int, object]] = {}
+        """Relationship and address of a member: when it was touched, and the member, held here."""
+        self.passed: dict[tuple[str, int], tuple[Mapping[str, Any], object]] = {}
+        """The same, with the keyword arguments given to ``related(…)``'s methods."""
+        self.cleared: set[str] = set()
+        """Relationships that ``related(…).clear()`` is emptying."""
+
+    def touched_at(self, key: str, member: object) -> int:
+        """When a member was added or removed by hand; 0 if it wasn't."""
+        return self.members.get((key, id(member)), (0, None))[0]
+
+    def last_touched_at(self, key: str) -> int:
+        """When any member of a relationship was added or removed by hand; 0 if none was."""
+        return max(
+            (when for (each, _), (when, _) in self.members.items() if each == key), default=0
+        )
+
+    def passed_args(self, key: str, member: object) -> dict[str, Any]:
+        """The keyword arguments given with a member."""
+        return dict(self.passed.get((key, id(member)), (NOTHING_PASSED, None))[0])
+
+
+_touches: weakref.WeakKeyDictionary[bridge.State, Touches] = weakref.WeakKeyDictionary()
+_attached: list[tuple[Any, str, Callable[..., Any]]] = []
+_seen: weakref.WeakSet[RelationshipProperty[Any]] = weakref.WeakSet()
+
+
+def is_anybody_listening() -> bool:
+    """Whether any relationship signal is connected to anything."""
+    return any(signal.is_connected for signal in RELATIONS)
+
+
+def touches_of(state: bridge.State) -> Touches:
+    """What is done to an instance's relationships, to be added to."""
+    found = _touches.get(state)
+    if found is None:
+        found = _touches[state] = Touches()
+    return found
+
+
+def known_touches(state: bridge.State) -> Touches | None:
+    """What was done to an instance's relationships, if anything."""
+    return _touches.get(state)
+
+
+def forget(state: bridge.State) -> None:
+    """Start anew: what was done has been told."""
+    _touches.pop(state, None)
+
+
+def install() -> None:
+    """Follow who is connected, which classes are wired and which are configured."""
+    for signal in RELATIONS:
+        signal.watch(refresh)
+    models.watchers.append(refresh)
+    event.listen(Mapper, "after_configured", refresh)
+
+
+def refresh() -> None:
+    """Listen to every two-way many-to-many relationship of wired classes, or to none."""
+    if not is_anybody_listening():
+        while _attached:
+            attribute, name, listener = _attached.pop()
+            event.remove(attribute, name, listener)
+        _seen.clear()
+        return
+    for cls in models.wired_classes():
+        for prop in bridge.configured_relationships(cls):
+            if (
+                prop not in _seen
+                and prop.direction is RelationshipDirection.MANYTOMANY
+                and bridge.reverse_keys(prop)
+            ):
+                _seen.add(prop)
+                _attach(prop)
+
+
+def _attach(prop: RelationshipProperty[Any]) -> None:
+    key = prop.key
+
+    def member_touched(target: object, member: object, initiator: Any) -> None:
+        # The change comes from this attribute itself, and not from the other side of it.
+        if bridge.is_initiated_here(target, key, initiator):
+            _touch(target, key, member)
+
+    def scalar_touched(target: object, value: object, old: object, initiator: Any) -> None:
+        if bridge.is_initiated_here(target, key, initiator):
+            for member in (value, old):
+                if member is not None and not bridge.is_unknown(member):
+                    _touch(target, key, member)
+
+    listeners: list[tuple[str, Callable[..., Any]]] = (
+        [("append", member_touched), ("remove", member_touched)]
+        if prop.uselist
+        else [("set", scalar_touched)]
+    )
+    for name, listener in listeners:
+        event.listen(prop.class_attribute, name, listener, propagate=True)
+        _attached.append((prop.class_attribute, name, listener))
+
+
+def _touch(target: object, key: str, member: object) -> None:
+    touches_of(instance_state(target)).members[key, id(member)] = next(_serial), member
