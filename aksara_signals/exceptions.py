@@ -18,6 +18,7 @@ __all__ = [
     "InvalidOptionError",
     "InvalidReceiverError",
     "InvalidSenderError",
+    "MigrationError",
     "NoSessionError",
     "SessionInUseError",
     "SignalPayloadError",
@@ -124,9 +125,15 @@ class UnknownFieldError(AksaraSignalsError, ValueError):
 
 
 class InstanceStateError(AksaraSignalsError, RuntimeError):
-    """The operation needs a saved row and the instance has none, or the other way round."""
+    """An instance isn't in the state that the operation needs, such as one that has no row yet."""
 
     code = "AKS-305"
+
+
+class MigrationError(AksaraSignalsError, RuntimeError):
+    """Alembic isn't ready for the signals of migrations."""
+
+    code = "AKS-401"
 
 
 class AksaraSignalsWarning(UserWarning):

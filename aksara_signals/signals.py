@@ -3,15 +3,8 @@
 Every receiver gets ``signal`` and ``sender`` besides. ``instance`` (or ``instances``) must be
 passed when a signal is sent by hand; the rest of the payload is None unless passed.
 
-.. list-table:: Which are live
-   :header-rows: 1
-
-   * - signals
-     - since
-   * - ``pre_init`` … ``post_delete``
-     - 0.1: sent by the unit of work and by constructors of mapped classes
-   * - bulk, relation and migration signals, ``m2m_changed``
-     - declared, so that receivers can be connected; sent from a later version on
+``raw`` is True inside :func:`aksara_signals.orm.loading_fixtures`, else False: a receiver that
+completes or copies data leaves fixtures alone.
 """
 
 from __future__ import annotations
@@ -45,6 +38,7 @@ _SAVE = Payload(("instance",), ("created", "update_fields", "session", "raw"), (
 _DELETE = Payload(("instance",), ("session", "raw"))
 _BULK = Payload(("instances",), ("session", "raw"))
 _BULK_UPDATE = Payload(("instances",), ("fields", "session", "raw"))
+_MIGRATE = Payload(optional=("connection",))
 _RELATION = Payload(("instance",), ("child", "relation_name", "passed_args", "session"))
 
 pre_init = Signal(
@@ -86,51 +80,48 @@ post_delete = Signal("post_delete", providing_args=_DELETE, doc="A DELETE has be
 pre_bulk_create = Signal(
     "pre_bulk_create", providing_args=_BULK, doc="Rows are about to be inserted."
 )
-"""Payload: ``instances`` (a list), ``session``. Declared; sent from a later version on."""
+"""Payload: ``instances`` (a list), ``session``."""
 
 post_bulk_create = Signal("post_bulk_create", providing_args=_BULK, doc="Rows have been inserted.")
-"""Payload: ``instances`` (a list), ``session``. Declared; sent from a later version on."""
+"""Payload: ``instances`` (a list), ``session``."""
 
 pre_bulk_update = Signal(
     "pre_bulk_update", providing_args=_BULK_UPDATE, doc="Rows are about to be updated."
 )
-"""Payload: ``instances`` (a list), ``fields``, ``session``. Declared; sent from a later version
-on."""
+"""Payload: ``instances`` (a list), ``fields``, ``session``."""
 
 post_bulk_update = Signal(
     "post_bulk_update", providing_args=_BULK_UPDATE, doc="Rows have been updated."
 )
-"""Payload: ``instances`` (a list), ``fields``, ``session``. Declared; sent from a later version
-on."""
+"""Payload: ``instances`` (a list), ``fields``, ``session``."""
 
 pre_relation_add = Signal(
     "pre_relation_add",
     providing_args=_RELATION,
     doc="An instance is about to be added to a relationship.",
 )
-"""Payload: ``instance`` (the owner), ``child``, ``relation_name``, ``passed_args``, ``session``.
-Declared; sent from a later version on."""
+"""Payload: ``instance`` (the owner), ``child``, ``relation_name``, ``passed_args``, ``session``."""
 
 post_relation_add = Signal(
     "post_relation_add",
     providing_args=_RELATION,
     doc="An instance has been added to a relationship.",
 )
-"""Payload: as for ``pre_relation_add``. Declared; sent from a later version on."""
+"""Payload: as for ``pre_relation_add``."""
 
 pre_relation_remove = Signal(
     "pre_relation_remove",
     providing_args=_RELATION,
     doc="An instance is about to be removed from a relationship.",
 )
-"""Payload: as for ``pre_relation_add``. Declared; sent from a later version on."""
+"""Payload: as for ``pre_relation_add``."""
 
 post_relation_remove = Signal(
     "post_relation_remove",
     providing_args=_RELATION,
     doc="An instance has been removed from a relationship.",
 )
-"""Payload: as for ``pre_relation_add``. Declared; sent from a later version on."""
+"""Payload: as for ``pre_relation_add``."""
 
 m2m_changed = Signal(
     "m2m_changed",
@@ -141,12 +132,11 @@ m2m_changed = Signal(
 )
 """Payload: ``instance`` (whose relationship it is), ``action`` (``pre_add``, ``post_add``,
 ``pre_remove``, ``post_remove``, ``pre_clear``, ``post_clear``), ``reverse``, ``model``,
-``pk_set``, ``objects``, ``session``. The sender is the secondary ``Table``. Declared; sent from a
-later version on."""
+``pk_set``, ``objects``, ``session``. The sender is the secondary ``Table``."""
 
-pre_migrate = Signal("pre_migrate", providing_args=Payload(), doc="Migrations are about to run.")
-"""Senders: ``"upgrade"``, ``"downgrade"``, ``"revision"``. Declared; sent from a later version
-on."""
+pre_migrate = Signal("pre_migrate", providing_args=_MIGRATE, doc="Migrations are about to run.")
+"""Payload: ``connection``, None in Alembic's offline mode. Senders: ``"upgrade"``,
+``"downgrade"``, ``"revision"``. Sent by ``aksara_signals.contrib.alembic``."""
 
-post_migrate = Signal("post_migrate", providing_args=Payload(), doc="Migrations have run.")
-"""Senders: as for ``pre_migrate``. Declared; sent from a later version on."""
+post_migrate = Signal("post_migrate", providing_args=_MIGRATE, doc="Migrations have run.")
+"""Payload and senders: as for ``pre_migrate``. Not sent if a migration fails."""

@@ -1,0 +1,69 @@
+"""Migrations with Alembic: told before and after, silent while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aksara_signals.dispatch.context import SignalContext
+from aksara_signals.exceptions import MigrationError
+from aksara_signals.orm.sending import send, steps_of
+from aksara_signals.signals import post_migrate, pre_migrate
+
+try:
+    from alembic import context
+    from alembic.runtime.migration import MigrationContext
+except ImportError as error:
+    raise ImportError(
+        "aksara_signals.contrib.alembic needs Alembic: pip install 'aksara-signals[alembic]'"
+    ) from error
+
+__all__ = ["COMMANDS", "migration_signals"]
+
+COMMANDS = ("upgrade", "downgrade", "revision")
+"""The commands of Alembic that are told: the senders of the two signals."""
+
+
+@contextmanager
+def migration_signals() -> Iterator[None]:
+    """Send ``pre_migrate`` and ``post_migrate`` around migrations, and silence models meanwhile.
+
+    For ``env.py``, around ``context.run_migrations()``. Inside ``context.begin_transaction()``,
+    what receivers write through the payload's ``connection`` stands and falls with the migration;
+    around it, they run before and after its transaction. ``post_migrate`` is sent only if the
+    migrations succeed. Commands other than ``upgrade``, ``downgrade`` and ``revision`` (which
+    runs ``env.py`` only to compare models with a database) are silenced and not told. Where
+    ``env.py`` uses an async engine, async receivers are awaited; elsewhere one that has to wait
+    for something raises :class:`~aksara_signals.AsyncReceiverError`.
+
+    Raises:
+        MigrationError: ``context.configure()`` has not been called yet.
+
+    Source: Django's ``pre_migrate`` and ``post_migrate``, whose senders are its applications.
+    """
+    migration = _configured()
+    sender = _command(migration)
+    payload = {"connection": None if migration.as_sql else migration.connection}
+    if sender is not None:
+        send(steps_of(pre_migrate, sender, payload))
+    with SignalContext.disable_all():
+        yield
+    if sender is not None:
+        send(steps_of(post_migrate, sender, payload))
+
+
+def _configured() -> MigrationContext:
+    try:
+        return context.get_context()
+    except Exception as error:  # Alembic has no class of its own for this one
+        raise MigrationError(
+            "migration_signals() was entered before context.configure(); write it around "
+            "context.run_migrations() in env.py"
+        ) from error
+
+
+def _command(migration: MigrationContext) -> str | None:
+    # Alembic tells env.py what to run, not for whom; but what to run is a function defined inside
+    # the command: "upgrade.<locals>.upgrade".
+    name: str = getattr(migration.opts.get("fn"), "__qualname__", "").partition(".")[0]
+    return name if name in COMMANDS else None
