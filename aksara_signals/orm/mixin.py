@@ -54,12 +54,16 @@ class SignalMixin:
     """``Model.meta.signals`` and ``Model.Meta.signals``, as in ormar, Edgy and Mongoz."""
 
     @classmethod
-    def bind_sessions(cls, factory: Callable[..., AnySession]) -> None:
-        """Give this class and its subclasses sessions for writes that find no other.
+    def bind_sessions(cls, factory: Callable[..., AnySession] | None) -> None:
+        """Give this class and its subclasses sessions for operations that find no other.
 
         Args:
-            factory: An ``async_sessionmaker`` or ``sessionmaker``. Each write opens one session,
-                with ``expire_on_commit=False``, and commits it.
+            factory: An ``async_sessionmaker`` or ``sessionmaker``. Each operation opens one
+                session, with ``expire_on_commit=False``, and commits it. None takes back what was
+                given to this very class.
+
+        Raises:
+            InvalidOptionError: The factory can't be called.
         """
         sessions.bind_sessions(cls, factory)
 
@@ -93,9 +97,9 @@ class SignalMixin:
         if not fields:
             return
         _require_row(self, "save(update_fields=…)")
-        async with sessions.session_for(type(self), session, instance=self) as writer:
-            writer.add(self)
-            with partial_save(self, fields):
+        with partial_save(self, fields):  # outside, because a session of our own flushes at its end
+            async with sessions.session_for(type(self), session, instance=self) as writer:
+                writer.add(self)
                 await sessions.within(writer, sessions.flush)
 
     async def update(self, session: AnySession | None = None, **values: Any) -> None:

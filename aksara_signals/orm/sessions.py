@@ -124,8 +124,16 @@ async def session_scope(session: AnySession) -> AsyncIterator[AnySession]:
         _scope.reset(token)
 
 
-def bind_sessions(cls: type, factory: Callable[..., AnySession]) -> None:
-    """Give a class and its subclasses a factory of sessions, for writes that find no other."""
+def bind_sessions(cls: type, factory: Callable[..., AnySession] | None) -> None:
+    """Give a class and its subclasses a factory of sessions, or take it back with None."""
+    if factory is None:
+        _factories.pop(cls, None)
+        return
+    if not callable(factory):
+        raise InvalidOptionError(
+            f"{cls.__name__}.bind_sessions() was given {describe_sender(factory)}, which makes no "
+            f"sessions; give it an async_sessionmaker or a sessionmaker"
+        )
     _factories[cls] = factory
 
 

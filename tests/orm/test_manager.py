@@ -48,9 +48,7 @@ async def maker(async_engine: AsyncEngine) -> AsyncIterator[async_sessionmaker[A
     maker = async_sessionmaker(async_engine)
     Base.bind_sessions(maker)
     yield maker
-    from aksara_signals.orm import sessions
-
-    sessions._factories.pop(Base, None)
+    Base.bind_sessions(None)
 
 
 async def three() -> list[Post]:
@@ -292,3 +290,16 @@ async def test_sql_functions_in_criteria_and_repr() -> None:
     await three()
     assert await Post.objects.filter(func.upper(Post.title) == "B").count() == 1
     assert "Post" in repr(Post.objects)
+
+
+async def test_a_partial_save_through_a_session_of_its_own(recorder: Recorder) -> None:
+    """The commit of the library's own session leaves the other fields pending as well."""
+    post = await Post.objects.create(title="a", slug="a")
+    recorder.record(post_save)
+    post.title = post.slug = "b"
+    await post.save(update_fields=["title"])
+    stored = await Post.objects.get(pk=post.id)
+    assert (stored.title, stored.slug) == ("b", "a")
+    assert [call.payload["update_fields"] for call in recorder.calls] == [{"title"}]
+    await post.save()
+    assert (await Post.objects.get(pk=post.id)).slug == "b"

@@ -193,6 +193,25 @@ def test_a_bound_factory_may_be_synchronous(sync_engine: Any) -> None:
         assert len(session.scalars(select(Note)).all()) == 1
 
 
+async def test_bound_sessions_can_be_taken_back() -> None:
+    """bind_sessions(None) undoes what was bound to the class; what makes no sessions is refused."""
+
+    class OwnBase(SignalMixin, DeclarativeBase):
+        pass
+
+    class Note(OwnBase):
+        __tablename__ = "note"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    with pytest.raises(InvalidOptionError, match="async_sessionmaker"):
+        OwnBase.bind_sessions(5)
+    OwnBase.bind_sessions(None)
+    OwnBase.bind_sessions(lambda **options: pytest.fail("taken back"))
+    OwnBase.bind_sessions(None)
+    with pytest.raises(NoSessionError):
+        await Note().save()
+
+
 async def test_a_receiver_writes_through_the_session_at_work(session: AsyncSession) -> None:
     """In a receiver, and only in its own task and while it runs, writes find its session."""
     outcomes: list[Any] = []
