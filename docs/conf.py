@@ -1,6 +1,11 @@
 """Configuration of the documentation."""
 
+import ast
+import re
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from sphinx.errors import ExtensionError
 
 project = "aksara_signals"
 author = "the aksara_signals authors"
@@ -45,6 +50,25 @@ def keep_colon(app, what, name, obj, options, lines):  # noqa: PLR0917 - autodoc
         lines[0] = f":{lines[0]}"
 
 
+def check_promises(app):
+    """Hold reference/coming-from against tests/seeds: each names all of the other's tests."""
+    page = (Path(app.srcdir) / "reference" / "coming-from.rst").read_text(encoding="utf-8")
+    listed = re.findall(r"``(test_\w+\.test_\w+)``", page)
+    shown = {
+        f"{path.stem}.{node.name}"
+        for path in (Path(app.srcdir).parent / "tests" / "seeds").glob("test_*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and any("mark.shows" in ast.unparse(each) for each in node.decorator_list)
+    }
+    if not shown or shown != set(listed) or len(listed) != len(set(listed)):
+        differing = sorted(shown.symmetric_difference(listed))
+        raise ExtensionError(
+            f"coming-from.rst and tests/seeds differ in {differing}, or a test is listed twice"
+        )
+
+
 def setup(app):
-    """Connect what autodoc calls, before napoleon at 500."""
+    """Connect what autodoc calls, before napoleon at 500, and our own checks."""
+    app.connect("builder-inited", check_promises)
     app.connect("autodoc-process-docstring", keep_colon, priority=400)

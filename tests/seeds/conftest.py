@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     shows = metafunc.definition.get_closest_marker("shows")
     muted = ("nothing",)
-    if metafunc.config.getoption("--mute"):
+    if metafunc.config.getoption("--mute", default=False):  # unknown unless this folder is named
         assert shows is not None, f"{metafunc.function.__name__} says not what it shows"
         muted = shows.args[1:]
         assert muted, f"{metafunc.function.__name__} stands for no signal"
