@@ -32,11 +32,11 @@ napoleon_custom_sections = [("Source", "notes_style")]
 # be fetched for every build. Aliases of types are data, which a type can't refer to.
 _FOREIGN = r"asyncio|collections|contextlib|inspect|logging|sqlalchemy|types|typing|weakref"
 _INTERNAL = r"aksara_signals\.(dispatch|orm)\.[a-z_]+"
-_ALIASES = r"Changes|Receiver|ReceiverT|Responses|Sender|Senders"
+_ALIASES = r"AnySession|Changes|ModelT|Receiver|ReceiverT|Responses|Sender|Senders"
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_FOREIGN})\..*"),
     (r"py:.*", rf"{_INTERNAL}\..*"),
-    (r"py:.*", rf"(aksara_signals\.types\.)?({_ALIASES})"),
+    (r"py:.*", rf"(aksara_signals\.(types|orm\.sessions)\.)?({_ALIASES})"),
     (
         r"py:.*",
         r"(Any|BaseException|Exception|[A-Z][A-Za-z]*Error|None|bool|str|int|type|dict|list)",

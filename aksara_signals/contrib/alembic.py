@@ -34,7 +34,7 @@ def migration_signals() -> Iterator[None]:
     migrations succeed. Commands other than ``upgrade``, ``downgrade`` and ``revision`` (which
     runs ``env.py`` only to compare models with a database) are silenced and not told. Where
     ``env.py`` uses an async engine, async receivers are awaited; elsewhere one that has to wait
-    for something raises :class:`~aksara_signals.AsyncReceiverError`.
+    for something raises ``AsyncReceiverError``.
 
     Raises:
         MigrationError: ``context.configure()`` has not been called yet.

@@ -103,10 +103,9 @@ def bulk_create(
         row = _insert_row(instance)
         groups.setdefault((type(instance), frozenset(row)), []).append((instance, row))
     for instance in instances:
-        if instance_state(instance).pending:
-            object_session = instance_state(instance).session
-            if object_session is not None:
-                object_session.expunge(instance)
+        owner = instance_state(instance).session  # it is pending there
+        if owner is not None:
+            owner.expunge(instance)
     for (cls, given), members in groups.items():
         for part in _batches(members, batch_size):
             _insert(session, cls, given, part, batch_size)

@@ -45,7 +45,10 @@ class BoundSignal:
         return f"<{self.signal!r} of {describe_sender(self.model)}>"
 
     def connect(self, receiver: Receiver | None = None, **options: Any) -> Any:
-        """Connect a receiver to this model; see :meth:`Signal.connect`. Decorates, too."""
+        """Connect a receiver to this model; see :meth:`~aksara_signals.Signal.connect`.
+
+        It decorates, too.
+        """
         return self.signal.connect(receiver, self.model, **options)
 
     def __call__(self, receiver: Receiver | None = None, **options: Any) -> Any:
@@ -53,7 +56,7 @@ class BoundSignal:
         return self.connect(receiver, **options)
 
     def disconnect(self, receiver: Receiver | None = None, **options: Any) -> bool:
-        """Undo :meth:`connect`; see :meth:`Signal.disconnect`."""
+        """Undo :meth:`connect`; see :meth:`~aksara_signals.Signal.disconnect`."""
         return self.signal.disconnect(receiver, self.model, **options)
 
     async def send(self, /, sender: Any = None, **payload: Any) -> Responses:
@@ -61,11 +64,17 @@ class BoundSignal:
         return await self.signal.send(self._sender(sender), **payload)
 
     async def send_robust(self, /, sender: Any = None, **payload: Any) -> Responses:
-        """As :meth:`send`, but every receiver runs; see :meth:`Signal.send_robust`."""
+        """As :meth:`send`, but every receiver runs.
+
+        See :meth:`~aksara_signals.Signal.send_robust`.
+        """
         return await self.signal.send_robust(self._sender(sender), **payload)
 
     def send_sync(self, /, sender: Any = None, **payload: Any) -> Responses:
-        """As :meth:`send`, from code that can't await; see :meth:`Signal.send_sync`."""
+        """As :meth:`send`, from code that can't await.
+
+        See :meth:`~aksara_signals.Signal.send_sync`.
+        """
         return self.signal.send_sync(self._sender(sender), **payload)
 
     def send_robust_sync(self, /, sender: Any = None, **payload: Any) -> Responses:

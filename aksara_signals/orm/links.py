@@ -161,9 +161,8 @@ class LinkFinder:
             key = prop, is_added, owner, child_state
         if not is_added and self._is_absent(key, owner, prop, child_state):
             return
-        instance = owner.obj()
-        if instance is not None:
-            self._sides.setdefault(key, []).append(Link(key, is_added, prop, instance, child))
+        link = Link(key, is_added, prop, owner.obj(), child)
+        self._sides.setdefault(key, []).append(link)
 
     def _is_absent(
         self, key: LinkKey, owner: bridge.State, prop: Relationship, child: bridge.State
@@ -273,10 +272,7 @@ def key_of(instance: object) -> Any:
     values = instance_state(instance).dict
     key = tuple(values.get(name) for name in key_names(mapper))
     if any(value is None for value in key):
-        identity = instance_state(instance).identity
-        if identity is None:
-            return None
-        key = tuple(identity)
+        return None
     return key[0] if len(key) == 1 else key
 
 

@@ -49,7 +49,7 @@ class SignalMixin:
     query = objects
     """Edgy's name for :attr:`objects`."""
     signals = EmitterAttribute()
-    """The signals of the class, as attributes: ``Post.signals.post_save.connect(…)``."""
+    """The signals of the class, as in ``Post.signals.post_save.connect(…)``."""
     meta = Meta = MetaAttribute()
     """``Model.meta.signals`` and ``Model.Meta.signals``, as in ormar, Edgy and Mongoz."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, delete, exists, func, inspect, select, tuple_, update
@@ -72,15 +73,16 @@ class QuerySet(Generic[ModelT]):
         """The same rows in another order.
 
         Args:
-            clauses: Attributes or SQL expressions (``Post.views.desc()``), or attribute names.
+            clauses: Attributes or SQL expressions (``Post.views.desc()``), or attribute names; a
+                minus before a name turns the order round.
 
         Raises:
             UnknownFieldError: A name is no attribute of the model.
         """
-        order = tuple(
-            attribute_named(self.model, each) if isinstance(each, str) else each for each in clauses
+        order = (
+            self._clauses_named(each) if isinstance(each, str) else (each,) for each in clauses
         )
-        return replace(self, order=order)
+        return replace(self, order=tuple(chain.from_iterable(order)))
 
     def limit(self, count: int | None) -> QuerySet[ModelT]:
         """The first rows only, at most ``count``; None takes the limit away."""
@@ -219,6 +221,11 @@ class QuerySet(Generic[ModelT]):
         statement = self._select()
         # Also what keeps two that lock the same rows from waiting for each other.
         return statement if self.order else statement.order_by(*self._key_columns())
+
+    def _clauses_named(self, name: str) -> list[Any]:
+        bare = name.removeprefix("-")
+        found = self._key_columns() if bare == "pk" else [attribute_named(self.model, bare)]
+        return found if bare == name else [each.desc() for each in found]
 
     def _key_columns(self) -> list[Any]:
         return [getattr(self.model, name) for name in key_names(inspect(self.model))]

@@ -182,8 +182,7 @@ class Reference(Collection):
         setattr(self._instance, self._key, member)
 
     def remove(self, member: object) -> None:
-        if getattr(self._instance, self._key) is member:
-            setattr(self._instance, self._key, None)
+        setattr(self._instance, self._key, None)
 
 
 def _collection(session: Session, instance: object, prop: RelationshipProperty[Any]) -> Collection:

@@ -572,3 +572,57 @@ async def test_a_class_without_the_mixin_has_managers_of_its_own(sessions: Any) 
     """``Manager(Model)`` is what ``Model.objects`` gives."""
     await Manager(Entry).bulk_create(entries(2))
     assert await Manager(Entry).count() == 2
+
+
+async def test_rows_that_are_complete_are_inserted_without_reading_back(
+    sessions: Any, async_engine: AsyncEngine
+) -> None:
+    """Where every column is given, nothing has to be fetched."""
+    with statements(async_engine) as executed:
+        await Country.objects.bulk_create([Country(code=code, rank=2) for code in ("de", "fr")])
+    assert len(executed) == 1
+    assert "RETURNING" not in executed[0]
+    assert await Country.objects.filter(rank=2).count() == 2
+
+
+async def test_what_isnt_loaded_is_not_written(sessions: Any, async_engine: AsyncEngine) -> None:
+    """An instance whose fields are expired has nothing to write, and isn't counted."""
+    async with sessions() as session:
+        one, two = Entry(title="one"), Entry(title="two")
+        session.add_all([one, two])
+        await session.commit()
+        two.title = "new"
+        with statements(async_engine) as executed:
+            count = await Entry.objects.bulk_update([one, two], ["title"], session=session)
+        assert count == 1
+        assert len([each for each in executed if each.startswith("UPDATE")]) == 1
+        await session.commit()
+    assert {entry.title for entry in await Entry.objects.all()} == {"one", "new"}
+
+
+async def test_pending_values_of_computed_columns_stay_pending(sessions: Any) -> None:
+    """What an onupdate writes is read back, but not over a value that is waiting to be saved."""
+    async with sessions(expire_on_commit=False) as session:
+        entry = Entry(title="one")
+        session.add(entry)
+        await session.flush()
+        entry.title, entry.edited = "two", "by hand"
+        await Entry.objects.bulk_update([entry], ["title"], session=session)
+        assert entry.edited == "by hand"
+        await session.commit()
+    assert (await Entry.objects.get(pk=entry.id)).edited == "by hand"
+
+
+async def test_instances_of_another_session_are_updated(sessions: Any) -> None:
+    """The session that executes needn't be the one that the instances are in."""
+    async with sessions() as one, sessions() as other:
+        entry = Entry(title="a", slug="a")
+        one.add(entry)
+        await one.commit()
+        await one.refresh(entry)
+        await one.commit()
+        entry.title = "b"
+        await Entry.objects.bulk_update([entry], ["title"], session=other)
+        await other.commit()
+        assert entry not in one.dirty
+    assert (await Entry.objects.get(slug="a")).title == "b"

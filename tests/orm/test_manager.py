@@ -74,7 +74,9 @@ async def test_reading_verbs() -> None:
     assert (await Post.objects.first()).id == a.id  # type: ignore[union-attr]
     assert await Post.objects.count() == 3
     assert await Post.objects.exists()
-    some = Post.objects.filter(Post.views > 0).order_by(Post.views.desc())
+    assert [each.id for each in await Post.objects.filter().order_by("-pk").all()] == ids[::-1]
+    assert (await Post.objects.filter().order_by("views", "-id").first()).id == a.id
+    some = Post.objects.filter(Post.views > 0).order_by("-views")
     assert [each.title for each in await some.all()] == ["c", "b"]
     assert [each.title for each in await some.limit(1).all()] == ["c"]
     assert (await some.first()).title == "c"  # type: ignore[union-attr]
@@ -111,7 +113,7 @@ def test_unknown_names_are_refused(equals: dict[str, Any], message: str) -> None
     with pytest.raises(UnknownFieldError, match=message):
         Post.objects.filter(**equals)
     with pytest.raises(UnknownFieldError, match="no attribute"):
-        Post.objects.filter().order_by("-title")
+        Post.objects.filter().order_by("-titel")
 
 
 async def test_get_or_create_makes_what_is_missing(recorder: Recorder) -> None:
@@ -273,14 +275,9 @@ async def test_every_step_of_the_search_for_a_session(maker: Any) -> None:
 
 async def test_without_any_session_the_error_names_the_ways(maker: Any) -> None:
     """Five ways to a session, all in the message."""
-    from aksara_signals.orm import sessions
-
-    factory = sessions._factories.pop(Base)
-    try:
-        with pytest.raises(NoSessionError) as caught:
-            await Post.objects.create(title="x")
-    finally:
-        sessions._factories[Base] = factory
+    Base.bind_sessions(None)
+    with pytest.raises(NoSessionError) as caught:
+        await Post.objects.create(title="x")
     for way in ("session=", "add the instance", "receiver", "session_scope", "bind_sessions"):
         assert way in str(caught.value)
 
@@ -303,3 +300,29 @@ async def test_a_partial_save_through_a_session_of_its_own(recorder: Recorder) -
     assert [call.payload["update_fields"] for call in recorder.calls] == [{"title"}]
     await post.save()
     assert (await Post.objects.get(pk=post.id)).slug == "b"
+
+
+async def test_get_or_create_in_a_pre_receiver_joins_the_flush(maker: Any) -> None:
+    """No savepoint is to be had there; the new row is written by the flush under way."""
+    made: list[bool] = []
+
+    @pre_save(Post)
+    async def tag(sender: type, instance: Post, **kwargs: Any) -> None:
+        made.append((await Badge.objects.get_or_create({"code": "c"}, row=1, number=1))[1])
+
+    await Post.objects.create(title="a")
+    assert (await Badge.objects.get(pk=(1, 1))).code == "c"
+    await Post.objects.create(title="b")
+    assert made == [True, False]
+
+
+async def test_with_signals_keeps_what_is_pending_where_nothing_is_autoflushed(maker: Any) -> None:
+    """Pending changes of a session that doesn't autoflush are not overwritten by the look-up."""
+    await three()
+    async with maker(autoflush=False, expire_on_commit=False) as session:
+        post = await Post.objects.get(title="a", session=session)
+        post.slug = "pending"
+        await Post.objects.filter(pk=post.id).with_signals().update(title="A", session=session)
+        await session.commit()
+    stored = await Post.objects.get(pk=post.id)
+    assert (stored.title, stored.slug) == ("A", "pending")

@@ -73,6 +73,9 @@ class Person(Base):
         secondaryjoin=lambda: Person.id == follow.c.right_id,
         back_populates="followers",
     )
+    locker: Mapped[Locker | None] = relationship(
+        secondary="locker_keeper", back_populates="keeper", uselist=False
+    )
     followers: Mapped[list[Person]] = relationship(
         secondary=follow,
         primaryjoin=lambda: Person.id == follow.c.right_id,
@@ -111,6 +114,37 @@ class Tag(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     posts: Mapped[list[Post]] = relationship(secondary=post_tag, back_populates="tags")
+
+
+class Locker(Base):
+    """One person's at most, and found by a code that is no key."""
+
+    __tablename__ = "locker"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(unique=True)
+    keeper: Mapped[Person | None] = relationship(
+        secondary="locker_keeper", back_populates="locker", uselist=False
+    )
+    items: Mapped[list[Item]] = relationship(back_populates="locker")
+    visitors: Mapped[list[Person]] = relationship(secondary="locker_visitor")
+
+
+link("locker_keeper", "locker", "person")
+locker_visitor = Table(
+    "locker_visitor",
+    Base.metadata,
+    Column("locker_id", ForeignKey("locker.id"), primary_key=True),
+    Column("person_id", ForeignKey("person.id", ondelete="CASCADE"), primary_key=True),
+)
+
+
+class Item(Base):
+    __tablename__ = "item"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str | None] = mapped_column(ForeignKey("locker.code"))
+    locker: Mapped[Locker | None] = relationship(back_populates="items")
 
 
 class Comment(Base):
@@ -721,3 +755,100 @@ async def test_listeners_are_there_only_while_somebody_is_connected() -> None:
     assert len(list(Post.tags.dispatch.append)) == before + 1
     m2m_changed.disconnect(receiver, sender=Post)
     assert len(list(Post.tags.dispatch.append)) == before
+
+
+async def test_two_scalar_sides_are_told_once(
+    session: AsyncSession, m2m: Callable[[], Any]
+) -> None:
+    """A many-to-many relationship of one to one knows the side that was assigned."""
+    one, two, locker = Person(name="1"), Person(name="2"), Locker(code="x")
+    await saved(session, one, two, locker)
+    await on(session, lambda: setattr(one, "locker", locker))
+    told = ("locker_keeper", one, "pre_add", False, {locker.id})
+    assert m2m() == [told, (*told[:2], "post_add", *told[3:])]
+    await on(session, lambda: setattr(locker, "keeper", two))
+    assert [(instance, action, keys) for _, instance, action, _, keys in m2m()] == [
+        (locker, "pre_remove", {one.id}),
+        (locker, "pre_add", {two.id}),
+        (locker, "post_remove", {one.id}),
+        (locker, "post_add", {two.id}),
+    ]
+
+
+async def test_a_reference_to_something_else_than_a_key(
+    session: AsyncSession, recorder: Recorder
+) -> None:
+    """By assignment it is told; a column set to what is no key can't be, and sends nothing."""
+    item, locker = Item(), Locker(code="x")
+    await saved(session, item, locker)
+    recorder.record(post_relation_add, Locker)
+    item.code = "x"
+    await session.commit()
+    assert recorder.calls == []
+    await session.refresh(item, ["locker"])
+    await on(session, lambda: setattr(item, "locker", None))
+    await on(session, lambda: setattr(item, "locker", locker))
+    assert [call.payload["child"] for call in recorder.calls] == [item]
+
+
+async def test_a_reference_set_and_set_back_sends_nothing(
+    session: AsyncSession, recorder: Recorder
+) -> None:
+    """No net change of a foreign key, no signal."""
+    one = Person(name="1")
+    post = Post(title="a", author=one)
+    await saved(session, one, post, Person(name="2"))
+    for signal in RELATIONS:
+        recorder.record(signal)
+    post.author_id, post.title = one.id + 1, "b"
+    post.author_id = one.id
+    await session.commit()
+    assert recorder.calls == []
+
+
+async def test_keys_of_expired_members_are_known(
+    session: AsyncSession, m2m: Callable[[], Any]
+) -> None:
+    """An expired instance is told by the key of its row, without a query."""
+    tag, post = Tag(name="a"), Post(title="x")
+    post.tags.append(tag)
+    await saved(session, post)
+    key = tag.id
+    session.expire(tag)
+    post.tags.remove(tag)
+    await session.flush()
+    assert [(action, keys) for *_, action, _, keys in m2m()] == [
+        ("pre_remove", {key}),
+        ("post_remove", {key}),
+    ]
+
+
+async def test_what_is_deleted_in_the_same_flush_is_not_told(
+    session: AsyncSession, recorder: Recorder
+) -> None:
+    """Neither a link to what is deleted, nor that a deleted owner has lost a child."""
+    old, new = Person(name="old"), Person(name="new")
+    locker = Locker(code="x", visitors=[])
+    post = Post(title="x", author=old)
+    await saved(session, old, new, post, locker)
+    for signal in (m2m_changed, *RELATIONS):
+        recorder.record(signal)
+    post.author = new
+    locker.visitors.append(old)
+    await session.delete(old)
+    await session.commit()
+    assert [(c.signal, c.payload["instance"], c.payload["child"]) for c in recorder.calls] == [
+        ("pre_relation_add", new, post),
+        ("post_relation_add", new, post),
+    ]
+
+
+async def test_related_adds_to_what_has_no_row_yet(
+    session: AsyncSession, recorder: Recorder
+) -> None:
+    """A new instance is saved along with the members of a collection that is never loaded."""
+    recorder.record(post_relation_add, Post)
+    post, fan = Post(title="new"), Person(name="fan")
+    await post.related("fans", session=session).add(fan)
+    assert [call.payload["child"] for call in recorder.calls] == [fan]
+    assert (await session.scalars(post.fans.select())).all() == [fan]
