@@ -16,6 +16,7 @@ __all__ = [
     "AsyncReceiverError",
     "InstanceStateError",
     "InvalidOptionError",
+    "InvalidPhaseError",
     "InvalidReceiverError",
     "InvalidSenderError",
     "MigrationError",
@@ -74,6 +75,12 @@ class InvalidOptionError(AksaraSignalsError, TypeError):
     """An option of ``Signal``, ``connect``, ``disconnect`` or ``SignalContext`` makes no sense."""
 
     code = "AKS-105"
+
+
+class InvalidPhaseError(InvalidOptionError):
+    """A phase is unknown, or the signal is sent before there is anything whose outcome counts."""
+
+    code = "AKS-106"
 
 
 class SignalPayloadError(AksaraSignalsError, TypeError):

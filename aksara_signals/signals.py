@@ -3,11 +3,16 @@
 Every receiver gets ``signal`` and ``sender`` besides. ``instance`` (or ``instances``) must be
 passed when a signal is sent by hand; the rest of the payload is None unless passed.
 
+Receivers of the signals sent after the fact may wait for the outcome of the transaction
+(``phase="after_commit"``); of ``m2m_changed`` they then get the ``post_`` actions.
+
 ``raw`` is True inside :func:`aksara_signals.orm.loading_fixtures`, else False: a receiver that
 completes or copies data leaves fixtures alone.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.signal import Signal
@@ -36,14 +41,22 @@ __all__ = [
 
 _SAVE = Payload(("instance",), ("created", "update_fields", "session", "raw"), ("changes",))
 _DELETE = Payload(("instance",), ("session", "raw"))
-_BULK = Payload(("instances",), ("session", "raw"))
-_BULK_UPDATE = Payload(("instances",), ("fields", "session", "raw"))
-_MIGRATE = Payload(optional=("connection",))
-_RELATION = Payload(("instance",), ("child", "relation_name", "passed_args", "session"))
+_BULK = Payload(("instances",), ("session", "raw"), is_of_one_row=False)
+_BULK_UPDATE = Payload(("instances",), ("fields", "session", "raw"), is_of_one_row=False)
+_RELATION = Payload(
+    ("instance",), ("child", "relation_name", "passed_args", "session"), is_of_one_row=False
+)
+_MIGRATE = Payload(optional=("connection",), can_wait=False)
+
+
+def _before(payload: Payload) -> Payload:
+    """The payload of what is sent before the fact: there is no outcome to wait for."""
+    return replace(payload, can_wait=False)
+
 
 pre_init = Signal(
     "pre_init",
-    providing_args=Payload(optional=("args", "kwargs")),
+    providing_args=Payload(optional=("args", "kwargs"), can_wait=False),
     doc="An instance of a mapped class is about to be made.",
 )
 """Payload: ``args`` (a list) and ``kwargs`` (a dict) of the constructor, which is called with them
@@ -51,12 +64,14 @@ afterwards; both may be changed in place. Sent by constructors, never by loading
 
 post_init = Signal(
     "post_init",
-    providing_args=Payload(("instance",)),
+    providing_args=Payload(("instance",), can_wait=False),
     doc="An instance of a mapped class has been made.",
 )
 """Payload: ``instance``. Sent by constructors, never by loading."""
 
-pre_save = Signal("pre_save", providing_args=_SAVE, doc="An INSERT or UPDATE is about to be made.")
+pre_save = Signal(
+    "pre_save", providing_args=_before(_SAVE), doc="An INSERT or UPDATE is about to be made."
+)
 """Payload: ``instance``, ``created`` (True for an INSERT), ``update_fields`` (None, or the
 frozenset given to ``save``), ``session``; ``changes`` for receivers that name it. What receivers
 set is written."""
@@ -65,20 +80,24 @@ post_save = Signal("post_save", providing_args=_SAVE, doc="An INSERT or UPDATE h
 """Payload: as for ``pre_save``. Keys and server defaults are on the instance; the transaction is
 still open, and a receiver that raises rolls it back."""
 
-pre_update = Signal("pre_update", providing_args=_SAVE, doc="An UPDATE is about to be made.")
+pre_update = Signal(
+    "pre_update", providing_args=_before(_SAVE), doc="An UPDATE is about to be made."
+)
 """Payload: as for ``pre_save``, with ``created=False``. Sent after it."""
 
 post_update = Signal("post_update", providing_args=_SAVE, doc="An UPDATE has been made.")
 """Payload: as for ``post_save``, with ``created=False``. Sent before it."""
 
-pre_delete = Signal("pre_delete", providing_args=_DELETE, doc="A DELETE is about to be made.")
+pre_delete = Signal(
+    "pre_delete", providing_args=_before(_DELETE), doc="A DELETE is about to be made."
+)
 """Payload: ``instance``, ``session``."""
 
 post_delete = Signal("post_delete", providing_args=_DELETE, doc="A DELETE has been made.")
 """Payload: ``instance``, whose columns are still readable, and ``session``."""
 
 pre_bulk_create = Signal(
-    "pre_bulk_create", providing_args=_BULK, doc="Rows are about to be inserted."
+    "pre_bulk_create", providing_args=_before(_BULK), doc="Rows are about to be inserted."
 )
 """Payload: ``instances`` (a list), ``session``."""
 
@@ -86,7 +105,7 @@ post_bulk_create = Signal("post_bulk_create", providing_args=_BULK, doc="Rows ha
 """Payload: ``instances`` (a list), ``session``."""
 
 pre_bulk_update = Signal(
-    "pre_bulk_update", providing_args=_BULK_UPDATE, doc="Rows are about to be updated."
+    "pre_bulk_update", providing_args=_before(_BULK_UPDATE), doc="Rows are about to be updated."
 )
 """Payload: ``instances`` (a list), ``fields``, ``session``."""
 
@@ -97,7 +116,7 @@ post_bulk_update = Signal(
 
 pre_relation_add = Signal(
     "pre_relation_add",
-    providing_args=_RELATION,
+    providing_args=_before(_RELATION),
     doc="An instance is about to be added to a relationship.",
 )
 """Payload: ``instance`` (the owner), ``child``, ``relation_name``, ``passed_args``, ``session``."""
@@ -111,7 +130,7 @@ post_relation_add = Signal(
 
 pre_relation_remove = Signal(
     "pre_relation_remove",
-    providing_args=_RELATION,
+    providing_args=_before(_RELATION),
     doc="An instance is about to be removed from a relationship.",
 )
 """Payload: as for ``pre_relation_add``."""
@@ -126,7 +145,9 @@ post_relation_remove = Signal(
 m2m_changed = Signal(
     "m2m_changed",
     providing_args=Payload(
-        ("instance",), ("action", "reverse", "model", "pk_set", "objects", "session")
+        ("instance",),
+        ("action", "reverse", "model", "pk_set", "objects", "session"),
+        is_of_one_row=False,
     ),
     doc="The links of a many-to-many relationship change.",
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-__all__ = ["Changes", "Receiver", "ReceiverT", "Responses", "Sender", "Senders"]
+__all__ = ["Changes", "Phase", "Receiver", "ReceiverT", "Responses", "Sender", "Senders"]
 
 Receiver: TypeAlias = Callable[..., Any]
 """A receiver: any callable that accepts ``**kwargs``, async or not."""
@@ -21,6 +21,9 @@ Senders: TypeAlias = "Sender | Iterable[Sender]"
 
 Responses: TypeAlias = "list[tuple[Receiver, Any]]"
 """What a send returns: ``(receiver, response)`` pairs in call order."""
+
+Phase: TypeAlias = Literal["immediate", "after_commit", "after_rollback"]
+"""When a receiver is called: at once, inside the transaction, or when its outcome is known."""
 
 Changes: TypeAlias = "Mapping[str, tuple[Any, Any]]"
 """Attribute name to ``(old, new)``."""

@@ -2,6 +2,7 @@
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import SignalContext
+from aksara_signals.dispatch.outcome import drain, on_delivery_error
 from aksara_signals.dispatch.receiver import receiver
 from aksara_signals.dispatch.registry import all_signals, check_senders, lookup
 from aksara_signals.dispatch.signal import Signal
@@ -12,6 +13,8 @@ __all__ = [
     "SignalContext",
     "all_signals",
     "check_senders",
+    "drain",
     "lookup",
+    "on_delivery_error",
     "receiver",
 ]

@@ -15,6 +15,7 @@ from aksara_signals.dispatch.identity import (
 )
 from aksara_signals.dispatch.patching import ModuleName
 from aksara_signals.dispatch.payload import CallShape
+from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import Receiver, Sender
 
@@ -48,6 +49,12 @@ class Connection:
     """Whether the receiver runs in a task group after the sequential ones."""
     created: bool | None = None
     """True narrows a save signal to INSERTs, False to UPDATEs, None doesn't narrow."""
+    phase: str = IMMEDIATE
+    """When the receiver is called: ``immediate``, ``after_commit`` or ``after_rollback``."""
+    coalesce: bool = False
+    """Whether a receiver that waits is called once per row, however often the row is written."""
+    timeout_seconds: float | None = None
+    """How long a receiver that waited may run; None means as long as it likes."""
     is_async: bool = False
     """Whether the receiver is known to be async. An unknown one may still return an awaitable."""
     module_name: ModuleName | None = None

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Iterable, Mapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.identity import describe_receiver
@@ -19,14 +19,19 @@ from aksara_signals.dispatch.recursion import Frame, current_frame, describe_ste
 from aksara_signals.exceptions import AsyncReceiverError, SignalRecursionError
 from aksara_signals.types import Drive, Receiver, Responses, Sender
 
-if TYPE_CHECKING:
-    from aksara_signals.dispatch.signal import Signal
-
-__all__ = ["Delivery", "deliver", "deliver_sync", "drive_to_end"]
+__all__ = ["Delivery", "Failure", "Origin", "deliver", "deliver_sync", "drive_to_end"]
 
 logger = logging.getLogger("aksara_signals")
 
 NO_EXTRAS: Mapping[str, Any] = {}
+
+
+class Origin(Protocol):
+    """What a delivery comes from: a signal, or something that is delivered like one."""
+
+    @property
+    def display_name(self) -> str:
+        """The name for messages."""
 
 
 class Delivery:
@@ -36,7 +41,7 @@ class Delivery:
 
     def __init__(
         self,
-        signal: Signal,
+        signal: Origin,
         sender: Sender,
         sequential: tuple[Connection, ...],
         arguments: dict[str, Any],
@@ -54,7 +59,17 @@ class Delivery:
         """On-demand arguments, for the receivers that name them."""
 
 
-async def deliver(deliveries: Iterable[Delivery], *, robust: bool = False) -> Responses:
+Failure = tuple[BaseException, Delivery, Connection]
+"""An exception, and whom it came from while what was told."""
+
+
+async def deliver(
+    deliveries: Iterable[Delivery],
+    *,
+    robust: bool = False,
+    failures: list[Failure] | None = None,
+    is_aside: bool = False,
+) -> Responses:
     """Call the receivers of each delivery and await what they return.
 
     Sequential receivers run one after another; the concurrent ones of a delivery then run
@@ -64,6 +79,9 @@ async def deliver(deliveries: Iterable[Delivery], *, robust: bool = False) -> Re
         deliveries: In the order to be delivered.
         robust: Whether a receiver's exception is logged and takes the place of its response,
             instead of ending everything.
+        failures: Takes the exceptions that are logged. A receiver that raises ``CancelledError``
+            although nobody cancels the task is then one of them.
+        is_aside: Whether this runs in a task of its own, off the stack of what caused it.
 
     Returns:
         ``(receiver, response)`` pairs in call order.
@@ -74,7 +92,7 @@ async def deliver(deliveries: Iterable[Delivery], *, robust: bool = False) -> Re
             concurrent receivers' errors come as an ``ExceptionGroup``.
     """
     responses: Responses = []
-    frame = enter_frame()
+    frame = enter_frame(is_aside)
     mocked = mocking_is_possible()
     token = current_frame.set(frame)
     try:
@@ -99,7 +117,7 @@ async def deliver(deliveries: Iterable[Delivery], *, robust: bool = False) -> Re
                     ):
                         response = await response
                 except BaseException as error:
-                    _judge(error, delivery, connection, robust)
+                    _judge(error, delivery, connection, robust, failures)
                     response = error
                 responses.append((receiver, response))
             if delivery.concurrent:
@@ -111,7 +129,11 @@ async def deliver(deliveries: Iterable[Delivery], *, robust: bool = False) -> Re
 
 
 def deliver_sync(
-    deliveries: Iterable[Delivery], *, robust: bool = False, drive: Drive | None = None
+    deliveries: Iterable[Delivery],
+    *,
+    robust: bool = False,
+    failures: list[Failure] | None = None,
+    drive: Drive | None = None,
 ) -> Responses:
     """Call the receivers of each delivery without an event loop of their own.
 
@@ -120,6 +142,7 @@ def deliver_sync(
     Args:
         deliveries: In the order to be delivered.
         robust: As in :func:`deliver`.
+        failures: As in :func:`deliver`.
         drive: What runs a returned awaitable to its end; :func:`drive_to_end` by default.
 
     Returns:
@@ -156,7 +179,7 @@ def deliver_sync(
                             drive_to_end(response, receiver) if drive is None else drive(response)
                         )
                 except BaseException as error:
-                    _judge(error, delivery, connection, robust)
+                    _judge(error, delivery, connection, robust, failures)
                     response = error
                 responses.append((receiver, response))
     finally:
@@ -244,11 +267,31 @@ async def _deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> R
     return responses
 
 
-def _judge(error: BaseException, delivery: Delivery, connection: Connection, robust: bool) -> None:
+def _judge(
+    error: BaseException,
+    delivery: Delivery,
+    connection: Connection,
+    robust: bool,
+    failures: list[Failure] | None = None,
+) -> None:
     """Let an error be collected, or raise it with a note that says where it comes from."""
-    if robust and isinstance(error, Exception):
+    is_own = failures is not None and _is_own_cancellation(error)
+    if robust and (isinstance(error, Exception) or is_own):
         logger.error("a receiver failed: %s", describe_step(delivery, connection), exc_info=error)
+        if failures is not None:
+            failures.append((error, delivery, connection))
         return
     if not isinstance(error, (asyncio.CancelledError, GeneratorExit, SignalRecursionError)):
         error.add_note(f"while {describe_step(delivery, connection)}")
     raise error
+
+
+def _is_own_cancellation(error: BaseException) -> bool:
+    """Whether a receiver's ``CancelledError`` is of its own making: its task is not cancelled."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop in this thread
+        return True
+    return task is None or not task.cancelling()

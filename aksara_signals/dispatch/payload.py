@@ -35,6 +35,10 @@ class Payload:
     """None unless sent."""
     on_demand: tuple[str, ...] = ()
     """Given only to receivers that name them as a parameter, because they cost something."""
+    can_wait: bool = True
+    """Whether receivers may wait for the outcome of the transaction that the signal tells of."""
+    is_of_one_row: bool = True
+    """Whether two sends about one row can be told as one."""
     defaults: Mapping[str, None] = field(init=False)
     """The optional names, each with None."""
 

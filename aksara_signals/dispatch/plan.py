@@ -13,6 +13,7 @@ from typing import Any
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import SignalContext
 from aksara_signals.dispatch.identity import receiver_address, same_receiver
+from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.dispatch.registry import require_unambiguous
 from aksara_signals.types import Sender
 
@@ -22,13 +23,25 @@ __all__ = ["NOBODY", "Plan", "Segment", "Snapshot"]
 class Plan:
     """The connections that one sender's sends reach, in call order."""
 
-    __slots__ = ("_by_created", "connections", "is_narrowed", "on_demand", "segments", "split")
+    __slots__ = (
+        "_by_created",
+        "connections",
+        "is_narrowed",
+        "on_demand",
+        "segments",
+        "split",
+        "waiting",
+    )
 
     def __init__(self, connections: tuple[Connection, ...]) -> None:
-        sequential = [each for each in connections if not each.concurrent]
-        concurrent = [each for each in connections if each.concurrent]
+        immediate = [each for each in connections if each.phase == IMMEDIATE]
+        sequential = [each for each in immediate if not each.concurrent]
+        concurrent = [each for each in immediate if each.concurrent]
+        self.waiting = tuple(each for each in connections if each.phase != IMMEDIATE)
+        """Those that wait for the outcome of the transaction."""
         self.connections: tuple[Connection, ...] = (*sequential, *concurrent)
-        """Sequential ones by priority and order of connection, then the concurrent ones."""
+        """Those called at once: sequential ones by priority and order of connection, then the
+        concurrent ones."""
         self.split = len(sequential)
         """Where the concurrent ones begin."""
         self.on_demand: frozenset[str] = frozenset().union(
@@ -42,7 +55,12 @@ class Plan:
         self._by_created: dict[bool | None, Plan] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.connections)
+        return bool(self.connections or self.waiting)
+
+    @property
+    def everybody(self) -> tuple[Connection, ...]:
+        """Those called at once, then those that wait."""
+        return self.connections + self.waiting
 
     def narrowed(self, created: Any) -> Plan:
         """The plan for a payload with this ``created``; None matches no narrowed connection."""
@@ -50,7 +68,7 @@ class Plan:
         plan = self._by_created.get(wanted)
         if plan is None:
             plan = self._by_created[wanted] = Plan(
-                tuple(each for each in self.connections if each.created in (None, wanted))
+                tuple(each for each in self.everybody if each.created in (None, wanted))
             )
         return plan
 
@@ -61,10 +79,10 @@ class Plan:
             if plan and context.silences(signal, sender):
                 kept = tuple(
                     each
-                    for each in plan.connections
+                    for each in plan.everybody
                     if (receiver := each.receiver) is not None and context.spares(receiver)
                 )
-                if len(kept) != len(plan.connections):
+                if len(kept) != len(plan.everybody):
                     plan = Plan(kept) if kept else NOBODY
         return plan
 
@@ -159,7 +177,7 @@ class Snapshot:
             receiver = connection.receiver
             if receiver is None:
                 continue
-            address = receiver_address(receiver)
+            address = receiver_address(receiver), connection.phase
             if any(same_receiver(receiver, one) for one in seen.get(address, ())):
                 continue
             seen.setdefault(address, []).append(receiver)

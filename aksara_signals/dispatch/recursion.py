@@ -14,13 +14,28 @@ if TYPE_CHECKING:
     from aksara_signals.dispatch.connection import Connection
     from aksara_signals.dispatch.delivery import Delivery
 
-__all__ = ["MAX_DEPTH", "Frame", "current_frame", "describe_key", "enter_frame", "recursion_error"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_GENERATIONS",
+    "Frame",
+    "current_frame",
+    "describe_key",
+    "enter_frame",
+    "recursion_error",
+]
 
 MAX_DEPTH = 50
 """How many deliveries may stand inside one another.
 
 Far above what honest receivers need; low enough that the nested flushes of a synchronous session,
 some twelve Python frames each, stay below Python's own limit of 1,000.
+"""
+
+MAX_GENERATIONS = 500
+"""How many deliveries after a commit may have caused one another.
+
+Each runs in a task of its own, so none stands on the stack of another; the number only stops what
+has no end.
 """
 
 current_frame: ContextVar[Frame | None] = ContextVar("aksara_signals_frame", default=None)
@@ -31,22 +46,29 @@ describe_key: list[Callable[[Any], str | None]] = []
 
 
 class Frame:
-    """A delivery under way: where it stands, and which delivery it stands in."""
+    """A delivery under way: where it stands, and which delivery it stands in.
 
-    __slots__ = ("connection", "delivery", "depth", "parent")
+    Args:
+        parent: The delivery that causes this one.
+        is_aside: Whether this one runs in a task of its own, off the stack of the other.
+    """
+
+    __slots__ = ("connection", "delivery", "depth", "generation", "parent")
 
     parent: Frame | None
     depth: int
+    generation: int
     delivery: Delivery | None
     connection: Connection | None
 
-    def __init__(self, parent: Frame | None) -> None:
+    def __init__(self, parent: Frame | None, is_aside: bool = False) -> None:
         # A task started by a receiver inherits the frame of a delivery that may be over by now:
         # what it causes later is no recursion.
         while parent is not None and parent.delivery is None:
             parent = parent.parent
         self.parent = parent
-        self.depth = 1 if parent is None else parent.depth + 1
+        self.depth = 1 if parent is None or is_aside else parent.depth + 1
+        self.generation = 0 if parent is None else parent.generation + is_aside
         self.delivery = None
         self.connection = None
 
@@ -64,16 +86,19 @@ class Frame:
         return describe_step(self.delivery, self.connection)
 
 
-def enter_frame() -> Frame:
+def enter_frame(is_aside: bool = False) -> Frame:
     """A frame for a delivery that starts now.
+
+    Args:
+        is_aside: As for :class:`Frame`.
 
     Raises:
         SignalRecursionError: Too many deliveries stand inside one another.
     """
-    frame = Frame(current_frame.get())
-    if frame.depth > MAX_DEPTH:
+    frame = Frame(current_frame.get(), is_aside)
+    if frame.depth > MAX_DEPTH or frame.generation > MAX_GENERATIONS:
         raise recursion_error(
-            f"{MAX_DEPTH} deliveries stand inside one another",
+            f"{max(frame.depth, frame.generation) - 1} deliveries stand inside one another",
             [step.describe() for step in frame.chain() if step is not frame],
         )
     return frame

@@ -10,11 +10,12 @@ from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import active_contexts
 from aksara_signals.dispatch.delivery import Delivery, deliver, deliver_sync
 from aksara_signals.dispatch.payload import Payload
+from aksara_signals.dispatch.phases import keep_waiting
 from aksara_signals.dispatch.plan import NOBODY, Plan
 from aksara_signals.dispatch.registry import register_signal
 from aksara_signals.dispatch.table import ConnectionTable
 from aksara_signals.exceptions import InvalidOptionError
-from aksara_signals.types import Receiver, ReceiverT, Responses, Sender, Senders
+from aksara_signals.types import Phase, Receiver, ReceiverT, Responses, Sender, Senders
 
 __all__ = ["Signal"]
 
@@ -99,6 +100,9 @@ class Signal:
         exact: bool = False,
         concurrent: bool = False,
         created: bool | None = None,
+        phase: Phase = "immediate",
+        coalesce: bool = False,
+        timeout_seconds: float | None = None,
     ) -> ReceiverT: ...
 
     @overload
@@ -113,6 +117,9 @@ class Signal:
         exact: bool = False,
         concurrent: bool = False,
         created: bool | None = None,
+        phase: Phase = "immediate",
+        coalesce: bool = False,
+        timeout_seconds: float | None = None,
     ) -> Callable[[ReceiverT], ReceiverT]: ...
 
     def connect(
@@ -133,18 +140,29 @@ class Signal:
             concurrent: Whether the receiver runs in a task group after the others. It gets
                 ``session=None`` from model signals.
             created: True for INSERTs only, False for UPDATEs only; save signals have it.
+            phase: ``immediate`` (inside the transaction), or ``after_commit`` or
+                ``after_rollback``: once the outermost transaction's outcome is known and its
+                connection is free. Instances are then detached copies as of the send. Errors are
+                logged and reach nobody but ``on_delivery_error``.
+            coalesce: Whether a receiver that waits is called once per row and transaction, with
+                what is known at the end.
+            timeout_seconds: How long a receiver that waited may run before it is cancelled and
+                logged; under a plain ``Session`` nobody can stop it.
 
         Returns:
-            The receiver itself, unchanged. Connecting it again to the same sender does nothing.
+            The receiver itself, unchanged. Connecting it again to the same sender and phase does
+            nothing.
 
         Raises:
             InvalidReceiverError: The receiver can't be called as above.
             InvalidSenderError: The sender is an empty list or an empty string.
             AmbiguousSenderError: Two live mapped classes have the name given as the sender.
             InvalidOptionError: An option is unknown or doesn't fit this signal.
+            InvalidPhaseError: The phase is unknown, or the signal is sent before there is
+                anything whose outcome counts.
 
-        Source: Django's ``Signal.connect``; ``priority``, ``exact``, ``concurrent`` and
-        ``created`` are ours.
+        Source: Django's ``Signal.connect``; ``phase`` is Spring's ``@TransactionalEventListener``;
+        the options from ``priority`` to ``created`` are ours.
         """
         if receiver is None:
             self._table.check_options(options)
@@ -222,6 +240,8 @@ class Signal:
 
         Raises:
             SignalPayloadError: A declared argument is missing. No receiver is called then.
+            NoSessionError: A receiver waits for the outcome of a transaction, and neither
+                ``session`` nor ``instance`` says of which. No receiver is called then.
             SignalRecursionError: Receivers cause one another without end.
             BaseException: A receiver's error, of its own type, with a note of signal, sender and
                 receiver. Later sequential receivers are not called. Several concurrent receivers'
@@ -267,9 +287,13 @@ class Signal:
         plan = self.plan_for(sender)
         if plan.is_narrowed:
             plan = plan.narrowed(payload.get("created"))
-        if not plan.connections:
+        if not plan:
             return None
         arguments = {"signal": self, "sender": sender, **self.payload.defaults, **payload}
+        if plan.waiting:
+            keep_waiting(self, arguments, plan.waiting)
+            if not plan.connections:
+                return None
         return Delivery(
             self,
             sender,
@@ -297,7 +321,7 @@ class Signal:
     def connections_for(self, sender: Sender) -> tuple[Connection, ...]:
         """The connections that a send by ``sender`` reaches, in call order, contexts aside."""
         plan = self._table.snapshot.plan_for(sender)
-        return tuple(each for each in plan.connections if each.is_alive)
+        return tuple(each for each in plan.everybody if each.is_alive)
 
     def receivers_for(self, sender: Sender) -> list[Receiver]:
         """The receivers that hear ``sender``, in call order, contexts aside."""

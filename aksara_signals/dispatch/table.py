@@ -23,14 +23,30 @@ from aksara_signals.dispatch.identity import (
 )
 from aksara_signals.dispatch.patching import module_name_of
 from aksara_signals.dispatch.payload import Payload, call_shape
+from aksara_signals.dispatch.phases import AFTER_COMMIT, IMMEDIATE, PHASES
 from aksara_signals.dispatch.plan import Snapshot
 from aksara_signals.dispatch.registry import require_unambiguous
-from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError, InvalidSenderError
+from aksara_signals.exceptions import (
+    InvalidOptionError,
+    InvalidPhaseError,
+    InvalidReceiverError,
+    InvalidSenderError,
+)
 from aksara_signals.types import Receiver, Sender
 
 __all__ = ["ConnectionTable"]
 
-OPTIONS = ("weak", "dispatch_uid", "priority", "exact", "concurrent", "created")
+OPTIONS = (
+    "weak",
+    "dispatch_uid",
+    "priority",
+    "exact",
+    "concurrent",
+    "created",
+    "phase",
+    "coalesce",
+    "timeout_seconds",
+)
 
 
 class ConnectionTable:
@@ -82,6 +98,9 @@ class ConnectionTable:
         exact: bool = False,
         concurrent: bool = False,
         created: bool | None = None,
+        phase: str = IMMEDIATE,
+        coalesce: bool = False,
+        timeout_seconds: float | None = None,
         **unknown: Any,
     ) -> list[Connection]:
         """Connect a receiver to each sender.
@@ -94,9 +113,18 @@ class ConnectionTable:
             InvalidSenderError: There are no senders.
             AmbiguousSenderError: Two live mapped classes answer to a string.
             InvalidOptionError: An option is unknown or doesn't fit the signal.
+            InvalidPhaseError: The phase is unknown, or the signal has no outcome to wait for.
         """
         self.check_options(
-            {"created": created, "priority": priority, "dispatch_uid": dispatch_uid, **unknown}
+            {
+                "created": created,
+                "priority": priority,
+                "dispatch_uid": dispatch_uid,
+                "phase": phase,
+                "coalesce": coalesce,
+                "timeout_seconds": timeout_seconds,
+                **unknown,
+            }
         )
         shape = call_shape(receiver, self._payload, self.display_name)
         if not senders:
@@ -123,9 +151,9 @@ class ConnectionTable:
         with self._lock:
             self._sweep()
             for key in keys:
-                if self._find(receiver, key, dispatch_uid) is None:
+                if self._find(receiver, key, dispatch_uid, phase) is None:
                     connection = Connection(
-                        address=_address(receiver, key, dispatch_uid),
+                        address=_address(receiver, key, dispatch_uid, phase),
                         reference=reference,
                         sender_key=key,
                         shape=shape,
@@ -135,6 +163,9 @@ class ConnectionTable:
                         weak=weak,
                         concurrent=concurrent,
                         created=created,
+                        phase=phase,
+                        coalesce=coalesce,
+                        timeout_seconds=timeout_seconds,
                         is_async=is_async,
                         module_name=module_name,
                         narrows_session=concurrent and "session" in self._payload.optional,
@@ -157,7 +188,8 @@ class ConnectionTable:
             gone = [
                 found
                 for key in keys
-                if (found := self._find(receiver, key, dispatch_uid)) is not None
+                for phase in (PHASES if dispatch_uid is None else (IMMEDIATE,))
+                if (found := self._find(receiver, key, dispatch_uid, phase)) is not None
             ]
             self._remove(gone)
         self._notify(gone)
@@ -201,6 +233,7 @@ class ConnectionTable:
                 f"{self.display_name} can't be connected with a priority that is no number; "
                 f"higher is called first, and 0 is the default"
             )
+        self._check_waiting(options)
         try:
             hash(options.get("dispatch_uid"))
         except TypeError as error:
@@ -209,12 +242,46 @@ class ConnectionTable:
                 f"a string will do"
             ) from error
 
+    def _check_waiting(self, options: dict[str, Any]) -> None:
+        """Refuse phases, and options of those who wait, that make no sense."""
+        phase = options.get("phase", IMMEDIATE)
+        if phase not in PHASES:
+            raise InvalidPhaseError(
+                f"{self.display_name} can't be connected with phase={phase!r}; the phases are "
+                f"{', '.join(PHASES)}"
+            )
+        if phase != IMMEDIATE and not self._payload.can_wait:
+            raise InvalidPhaseError(
+                f"{self.display_name} can't be connected with phase={phase!r}: what it tells of "
+                f"has no outcome yet; connect to the signal that is sent after the fact"
+            )
+        seconds = options.get("timeout_seconds")
+        if phase == IMMEDIATE:
+            for option in ("coalesce", "timeout_seconds"):
+                if options.get(option):
+                    raise InvalidOptionError(
+                        f"{self.display_name} can't be connected with {option}= and the phase "
+                        f"{IMMEDIATE!r}; it is for receivers that wait (phase={AFTER_COMMIT!r})"
+                    )
+        elif options.get("coalesce") and not self._payload.is_of_one_row:
+            raise InvalidOptionError(
+                f"{self.display_name} can't be connected with coalesce=True: each send tells of "
+                f"something else than the one before; coalesce signals of single rows"
+            )
+        if seconds is not None and not (
+            isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds > 0
+        ):
+            raise InvalidOptionError(
+                f"{self.display_name} can't be connected with timeout_seconds={seconds!r}; give a "
+                f"positive number of seconds, or None"
+            )
+
     # -- all below: under the lock -------------------------------------------------------------
 
     def _find(
-        self, receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable
+        self, receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable, phase: str
     ) -> Connection | None:
-        bucket = self._index.get(_address(receiver, key, dispatch_uid), ())
+        bucket = self._index.get(_address(receiver, key, dispatch_uid, phase), ())
         same = (
             each
             for each in bucket
@@ -257,7 +324,9 @@ def _marker(dead: deque[None]) -> Callable[[Any], None]:
     return lambda _: dead.append(None)
 
 
-def _address(receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable) -> Hashable:
+def _address(
+    receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable, phase: str
+) -> Hashable:
     if dispatch_uid is not None:
-        return "uid", dispatch_uid, key.address
-    return receiver_address(receiver), key.address
+        return "uid", dispatch_uid, key.address  # a name is a name, whatever the phase
+    return receiver_address(receiver), key.address, phase

@@ -11,12 +11,15 @@ from aksara_signals.orm.mixin import SignalMixin
 from aksara_signals.orm.models import register, unregister
 from aksara_signals.orm.queryset import QuerySet
 from aksara_signals.orm.sessions import session_scope
+from aksara_signals.orm.transactions import on_commit, on_rollback
 
 __all__ = [
     "Manager",
     "QuerySet",
     "SignalMixin",
     "loading_fixtures",
+    "on_commit",
+    "on_rollback",
     "register",
     "session_scope",
     "unregister",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.plan import Plan, Segment
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.changes import Change, Kind
@@ -47,6 +48,9 @@ class Audience:
     def __init__(self) -> None:
         self._heard: dict[type, bool] = {}
         self._runs: dict[tuple[type, Kind, tuple[Signal, ...]], Runs] = {}
+        self._waiting: dict[
+            tuple[type, Kind, tuple[Signal, ...]], list[tuple[Signal, tuple[Connection, ...]]]
+        ] = {}
         self._asking: dict[tuple[type, Kind, tuple[Signal, ...]], bool] = {}
 
     def is_heard(self, cls: type) -> bool:
@@ -79,6 +83,18 @@ class Audience:
                     else:
                         runs.append((segment.is_async, [(signal, segment)]))
         return runs
+
+    def waiting(
+        self, sender: type, kind: Kind, signals: tuple[Signal, ...]
+    ) -> list[tuple[Signal, tuple[Connection, ...]]]:
+        """The receivers of some signals that wait for the outcome of the transaction."""
+        key = sender, kind, signals
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = [
+                (signal, plan.waiting) for signal, plan in self.plans(*key) if plan.waiting
+            ]
+        return waiting
 
     @staticmethod
     def plans(

@@ -36,6 +36,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.util import await_only
 
 from aksara_signals.dispatch.delivery import Delivery, deliver, deliver_sync
+from aksara_signals.dispatch.outcome import deliver_outcome, deliver_outcome_sync
 from aksara_signals.exceptions import SessionInUseError
 
 State = InstanceState[Any]
@@ -63,6 +64,14 @@ def hand_over(deliveries: Iterable[Delivery], is_async: bool) -> None:
         await_only(deliver(deliveries))
     else:
         deliver_sync(deliveries, drive=_await_here)
+
+
+def hand_over_outcome(deliveries: Iterable[Delivery]) -> None:
+    """Deliver to receivers that have waited, when a transaction has ended."""
+    if in_greenlet():
+        await_only(deliver_outcome(deliveries))
+    else:
+        deliver_outcome_sync(deliveries)
 
 
 def _await_here(awaitable: Awaitable[Any]) -> Any:
@@ -138,6 +147,37 @@ def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]
 
 
 # -- states ---------------------------------------------------------------------------------------
+
+
+def state_of(value: Any) -> State | None:
+    """The state of an instance of a mapped class; None for anything else."""
+    state = getattr(value, "_sa_instance_state", None)
+    return state if isinstance(state, InstanceState) else None
+
+
+def session_of(instance: Any) -> Session | None:
+    """The session that an instance is in, if it is mapped and is in one."""
+    state = state_of(instance)
+    return None if state is None else state.session
+
+
+def detached_copy(manager: Any, key: Any, values: dict[str, Any], missing: list[str]) -> object:
+    """An instance that was never in a session, as if it had been loaded and then detached.
+
+    Args:
+        manager: The class manager of its class; no constructor is called.
+        key: Its identity key, or None.
+        values: Of the columns that it has.
+        missing: The columns that it hasn't: reading one raises ``DetachedInstanceError``.
+    """
+    instance: object = manager.new_instance()
+    state = instance_state(instance)
+    state.dict.update(values)
+    if key is not None:
+        state.key = key
+        state.identity_token = key[2]
+        state._expire_attributes(state.dict, missing)
+    return instance
 
 
 def sort_key(state: State) -> tuple[str, str, tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from aksara_signals.exceptions import InstanceStateError, InvalidOptionError, Un
 from aksara_signals.orm import bridge
 from aksara_signals.orm.columns import columns_of, key_names
 from aksara_signals.orm.fixtures import is_loading_fixtures
-from aksara_signals.orm.sending import AFTER_WRITING, receiving, send, steps_of
+from aksara_signals.orm.sending import AFTER_WRITING, keep, receiving, send, steps_of
 from aksara_signals.orm.sessions import user_session
 from aksara_signals.signals import (
     post_bulk_create,
@@ -369,8 +369,10 @@ def _register_updated(
 
 def _send(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> None:
     if signal.plan_for(model):
+        payload = {**payload, "raw": is_loading_fixtures()}
+        keep(session, signal, model, payload)
         with receiving(session, AFTER_WRITING):
-            send(steps_of(signal, model, {**payload, "raw": is_loading_fixtures()}))
+            send(steps_of(signal, model, payload))
 
 
 def _batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import RelationshipProperty, Session
 from sqlalchemy.orm.attributes import instance_state
@@ -13,7 +13,7 @@ from aksara_signals.dispatch.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm import bridge, touches
 from aksara_signals.orm.links import Link, LinkFinder, grouped, is_forward, key_of
-from aksara_signals.orm.sending import Steps, steps_of
+from aksara_signals.orm.sending import Steps, keep, steps_of
 from aksara_signals.orm.sessions import AnySession, user_session
 from aksara_signals.signals import (
     m2m_changed,
@@ -90,14 +90,22 @@ class RelationshipRun:
     def pre_steps(self, told: Iterable[Told]) -> Steps:
         """The pre signals of links."""
         for each in told:
-            yield from self._steps("pre", each)
+            for one in self._sends("pre", each):
+                yield from steps_of(*one.sent, heard_as=one.heard_as)
 
     def post_steps(self) -> Steps:
         """The post signals of what was recorded."""
         for each in self._happened:
-            yield from self._steps("post", each)
+            for one in self._sends("post", each):
+                yield from steps_of(*one.sent, heard_as=one.heard_as)
 
-    def _steps(self, when: str, told: Told) -> Steps:
+    def keep(self) -> None:
+        """Keep the post signals of what was recorded for receivers that wait."""
+        for each in self._happened:
+            for one in self._sends("post", each):
+                keep(self._session, *one.sent, heard_as=one.heard_as)
+
+    def _sends(self, when: str, told: Told) -> Iterator[Send]:
         for instance in (told.owner, *told.children):
             state = instance_state(instance)
             if state.has_identity and state.session is not None:
@@ -107,33 +115,46 @@ class RelationshipRun:
         secondary = told.prop.secondary
         if secondary is not None:
             keys = (key_of(child) for child in told.children)
-            yield from steps_of(
-                m2m_changed,
-                secondary,
-                {
-                    **payload,
-                    "action": f"{when}_{told.action}",
-                    "reverse": not is_forward(told.prop),
-                    "model": told.prop.mapper.class_,
-                    "pk_set": frozenset(key for key in keys if key is not None),
-                    "objects": list(told.children),
-                },
-                heard_as=_heard_as(told.prop, type(told.owner)),
+            yield Send(
+                (
+                    m2m_changed,
+                    secondary,
+                    {
+                        **payload,
+                        "action": f"{when}_{told.action}",
+                        "reverse": not is_forward(told.prop),
+                        "model": told.prop.mapper.class_,
+                        "pk_set": frozenset(key for key in keys if key is not None),
+                        "objects": list(told.children),
+                    },
+                ),
+                _heard_as(told.prop, type(told.owner)),
             )
         signal = _SIGNALS[when, told.action == "add"]
         if not signal.plan_for(type(told.owner)):
             return
         for child, passed_args in zip(told.children, told.passed_args, strict=True):
-            yield from steps_of(
-                signal,
-                type(told.owner),
-                {
-                    **payload,
-                    "child": child,
-                    "relation_name": told.prop.key,
-                    "passed_args": passed_args,
-                },
+            yield Send(
+                (
+                    signal,
+                    type(told.owner),
+                    {
+                        **payload,
+                        "child": child,
+                        "relation_name": told.prop.key,
+                        "passed_args": passed_args,
+                    },
+                )
             )
+
+
+class Send(NamedTuple):
+    """One signal about links."""
+
+    sent: tuple[Signal, Any, dict[str, Any]]
+    """Signal, sender and payload."""
+    heard_as: SenderGroup | None = None
+    """Whom receivers may have been connected to instead of the sender."""
 
 
 def _told(links: Iterable[Link]) -> Iterator[Told]:

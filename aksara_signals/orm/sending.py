@@ -13,10 +13,21 @@ from aksara_signals.dispatch.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm import bridge
+from aksara_signals.orm.copies import freeze
 from aksara_signals.orm.sessions import at_work, user_session
+from aksara_signals.orm.transactions import Told, wait
 from aksara_signals.types import Sender
 
-__all__ = ["AFTER_WRITING", "BEFORE_A_FLUSH", "Rules", "Steps", "receiving", "send", "steps_of"]
+__all__ = [
+    "AFTER_WRITING",
+    "BEFORE_A_FLUSH",
+    "Rules",
+    "Steps",
+    "keep",
+    "receiving",
+    "send",
+    "steps_of",
+]
 
 Steps = Iterator[tuple[bool, list[Delivery]]]
 """Runs of deliveries, each with whether its receivers are async."""
@@ -72,6 +83,30 @@ def send(steps: Iterable[tuple[bool, list[Delivery]]]) -> None:
         pending += deliveries
     if pending:
         bridge.hand_over(pending, pending_is_async)
+
+
+def keep(
+    session: Session,
+    signal: Signal,
+    sender: Sender,
+    payload: dict[str, Any],
+    *,
+    heard_as: SenderGroup | None = None,
+) -> None:
+    """Keep one signal for the receivers that wait for the outcome of the session's transaction.
+
+    Args:
+        session: Whose transaction it is.
+        signal: What is sent.
+        sender: What receivers get as the sender.
+        payload: All of it but ``signal`` and ``sender``.
+        heard_as: Whom receivers may have been connected to instead of the sender.
+    """
+    plan = signal.plan_for(sender if heard_as is None else heard_as)
+    if plan.waiting:
+        arguments = {"signal": signal, "sender": sender}
+        arguments.update((name, freeze(value)) for name, value in payload.items())
+        wait(session, Told(signal, sender, arguments), plan.waiting)
 
 
 def steps_of(

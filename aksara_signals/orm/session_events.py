@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, Session, UOWTransaction
 
 from aksara_signals.dispatch.recursion import MAX_DEPTH, describe_key, recursion_error
 from aksara_signals.dispatch.registry import class_sources, senders_changed
-from aksara_signals.orm import audience, bridge, construction, partial, touches
+from aksara_signals.orm import audience, bridge, construction, partial, touches, transactions
 from aksara_signals.orm.sessions import is_at_work
 from aksara_signals.orm.unit_of_work import FlushRun
 
@@ -46,6 +46,7 @@ def install() -> None:
     describe_key.append(bridge.identity_of)
     construction.install()
     touches.install()
+    transactions.install()
 
 
 def is_anybody_listening() -> bool:

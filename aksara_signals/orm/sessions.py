@@ -23,6 +23,7 @@ __all__ = [
     "bind_sessions",
     "flush",
     "is_at_work",
+    "outside_of_sessions",
     "session_for",
     "session_scope",
     "sync_session_of",
@@ -101,6 +102,17 @@ def at_work(session: AnySession) -> Iterator[None]:
     finally:
         work.is_over = True  # a task that a receiver has started sees this one as well
         _work.reset(token)
+
+
+@contextmanager
+def outside_of_sessions() -> Iterator[None]:
+    """Let the code inside find no session that isn't its own."""
+    work, scope = _work.set(None), _scope.set(None)
+    try:
+        yield
+    finally:
+        _scope.reset(scope)
+        _work.reset(work)
 
 
 def is_at_work(session: Session) -> bool:

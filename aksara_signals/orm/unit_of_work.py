@@ -18,12 +18,14 @@ from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm import bridge, touches
 from aksara_signals.orm.audience import POST, PRE, Audience
 from aksara_signals.orm.changes import Change, Kind, LiveChanges, changes_of, read_old_values
+from aksara_signals.orm.copies import Snapshot
 from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.prediction import Prediction
 from aksara_signals.orm.relationships import RelationshipRun
 from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Steps, receiving, send
 from aksara_signals.orm.sessions import user_session
+from aksara_signals.orm.transactions import Told, wait
 from aksara_signals.types import Changes
 
 __all__ = ["MAX_ROUNDS", "FlushRun"]
@@ -221,10 +223,25 @@ class FlushRun:
                 state: {"changes": self._complete(state, changes)}
                 for state, changes in self._changes.items()
             }
+            self._keep(extras)
             with receiving(self._session, AFTER_WRITING):
                 send(self._steps(self._happened, POST, extras))
                 if links is not None:
                     send(links.post_steps())
+
+    def _keep(self, extras: dict[bridge.State, Any]) -> None:
+        """Keep what has happened, as it is now, for receivers that wait for the outcome."""
+        for change in self._happened:
+            kept = self._audience.waiting(change.sender, change.kind, POST[change.kind])
+            if not kept:
+                continue
+            payload = self._payload(change) | {"instance": Snapshot(change.state)}
+            for signal, connections in kept:
+                arguments = {"signal": signal, "sender": change.sender, **payload}
+                extra = extras.get(change.state, NO_EXTRAS)
+                wait(self._session, Told(signal, change.sender, arguments, extra), connections)
+        if self._relationships is not None:
+            self._relationships.keep()
 
     def _complete(self, state: bridge.State, changes: Changes) -> Changes:
         """The changes with what the database has worked out."""

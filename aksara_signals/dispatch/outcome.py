@@ -1,0 +1,199 @@
+"""Delivery to receivers that have waited for the outcome of a transaction.
+
+The outcome stands: nothing that happens here reaches whoever committed, and each receiver runs
+whatever becomes of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from aksara_signals.dispatch.delivery import Delivery, Failure, deliver, deliver_sync, logger
+from aksara_signals.dispatch.payload import Payload
+from aksara_signals.dispatch.recursion import describe_step
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.exceptions import SignalRecursionError
+
+__all__ = ["deliver_outcome", "deliver_outcome_sync", "drain", "on_delivery_error"]
+
+on_delivery_error = Signal(
+    "on_delivery_error",
+    providing_args=Payload(("error", "connection"), ("failed_signal", "payload"), can_wait=False),
+    doc="A receiver that waited for the outcome of a transaction has failed.",
+)
+"""Payload: ``error`` (the exception), ``connection`` (whose receiver failed), ``failed_signal``
+(None for a callback of ``on_commit`` or ``on_rollback``) and ``payload`` (a dict of what the
+receiver was sent). The sender is that of the failed signal. Sent once the error has been logged;
+what its own receivers raise is logged too."""
+
+_under_way: set[asyncio.Task[None]] = set()
+
+
+async def deliver_outcome(deliveries: Iterable[Delivery]) -> None:
+    """Deliver in a task of its own, to its end.
+
+    Sequential receivers run one after another; the concurrent ones of all deliveries then run in
+    one task group.
+
+    Args:
+        deliveries: Each with one sequential connection, in the order to be delivered.
+
+    Raises:
+        asyncio.CancelledError: The caller was cancelled meanwhile, once all receivers have run.
+    """
+    task = asyncio.create_task(_deliver_all(deliveries))
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()  # raises where the event loop, in closing, has cancelled the task itself
+    if cancelled is not None:
+        raise cancelled
+
+
+def deliver_outcome_sync(deliveries: Iterable[Delivery]) -> None:
+    """As :func:`deliver_outcome`, where nobody can wait: one by one, and without time limits."""
+    rest = iter(deliveries)
+    is_over = False
+    while not is_over:
+        run = _Run(rest)
+        try:
+            deliver_sync(run, robust=True, failures=run.failures)
+        except SignalRecursionError as error:
+            run.give_up(error)
+        for sender, payload in _reports(run.failures):
+            on_delivery_error.send_robust_sync(sender, **payload)
+        is_over = run.is_last
+
+
+async def drain(timeout_seconds: float | None = 10.0) -> int:
+    """Wait for the deliveries after commits and rollbacks that are under way in this event loop.
+
+    For the shutdown of a server, before its engines are disposed of. Deliveries that these cause
+    are waited for as well.
+
+    Args:
+        timeout_seconds: The longest to wait; None means as long as it takes.
+
+    Returns:
+        How many were still under way at the end, and go on; 0 means that all is done.
+    """
+    loop, own = asyncio.get_running_loop(), asyncio.current_task()
+    end = None if timeout_seconds is None else loop.time() + timeout_seconds
+    while True:
+        tasks = [each for each in tuple(_under_way) if each.get_loop() is loop and each is not own]
+        left = None if end is None else end - loop.time()
+        if not tasks or (left is not None and left <= 0):
+            return len(tasks)
+        await asyncio.wait(tasks, timeout=left)
+
+
+class _Run:
+    """Deliveries that go through the loop together: as many as need no attention.
+
+    A run ends behind a failure, which is reported before others go on, and before a delivery that
+    has a time limit.
+
+    Args:
+        rest: What is left to deliver; taken from.
+        together: Takes the deliveries to concurrent receivers. Without it nothing is treated
+            apart: there is nobody to run them together or to watch the time.
+    """
+
+    def __init__(self, rest: Iterator[Delivery], together: list[Delivery] | None = None) -> None:
+        self._rest = rest
+        self._together = together
+        self.failures: list[Failure] = []
+        self.limited: Delivery | None = None
+        """What ended the run by its time limit."""
+        self.is_last = False
+        """Whether nothing is left."""
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for delivery in self._rest:
+            if self._together is not None:
+                [connection] = delivery.sequential
+                if connection.concurrent:
+                    self._together.append(delivery)
+                    continue
+                if connection.timeout_seconds is not None:
+                    self.limited = delivery
+                    return
+            yield delivery
+            if self.failures:
+                return
+        self.is_last = True
+
+    def give_up(self, error: SignalRecursionError) -> None:
+        """Deliver nothing more: receivers cause one another without end."""
+        for delivery in self._rest:
+            _note(error, delivery, self.failures, "receivers that waited are not called any more")
+            break
+        self.is_last = True
+
+
+async def _deliver_all(deliveries: Iterable[Delivery]) -> None:
+    rest = iter(deliveries)
+    together: list[Delivery] = []
+    is_over = False
+    while not is_over:
+        run = _Run(rest, together)
+        try:
+            await deliver(run, robust=True, failures=run.failures, is_aside=True)
+        except SignalRecursionError as error:
+            run.give_up(error)
+        await _report(run.failures)
+        if run.limited is not None:
+            await _deliver_one(run.limited)
+        is_over = run.is_last
+    if together:
+        async with asyncio.TaskGroup() as group:
+            for delivery in together:
+                group.create_task(_deliver_one(delivery))
+
+
+async def _deliver_one(delivery: Delivery) -> None:
+    """Deliver to one receiver, within its time limit."""
+    [connection] = delivery.sequential
+    seconds = connection.timeout_seconds
+    failures: list[Failure] = []
+    try:
+        async with asyncio.timeout(seconds):
+            await deliver((delivery,), robust=True, failures=failures, is_aside=True)
+    except TimeoutError as error:
+        _note(error, delivery, failures, f"a receiver was cancelled after {seconds} seconds")
+    except SignalRecursionError as error:
+        _note(error, delivery, failures, "a receiver that waited is not called any more")
+    await _report(failures)
+
+
+async def _report(failures: list[Failure]) -> None:
+    for sender, payload in _reports(failures):
+        await on_delivery_error.send_robust(sender, **payload)
+
+
+def _reports(failures: list[Failure]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    for error, delivery, connection in failures:
+        payload = dict(delivery.arguments)
+        payload.pop("sender", None)
+        yield (
+            delivery.sender,
+            {
+                "error": error,
+                "connection": connection,
+                "failed_signal": payload.pop("signal", None),
+                "payload": payload,
+            },
+        )
+
+
+def _note(error: BaseException, delivery: Delivery, failures: list[Failure], what: str) -> None:
+    [connection] = delivery.sequential
+    logger.error("%s: %s", what, describe_step(delivery, connection), exc_info=error)
+    failures.append((error, delivery, connection))

@@ -1,0 +1,87 @@
+"""What receivers get who wait for the outcome: copies of instances, as they were when it happened.
+
+The instance itself may be expired, changed again, or in use by whoever committed.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from typing import Any
+
+from sqlalchemy.orm import Mapper
+
+from aksara_signals.orm import bridge
+
+__all__ = ["Snapshot", "freeze", "thaw"]
+
+_CONTAINERS = (list, tuple, set, frozenset)
+_MUTABLE = (dict, list, set, bytearray)
+"""Column values that can be changed in place, those of ``sqlalchemy.ext.mutable`` among them."""
+
+
+class Snapshot:
+    """The columns of one instance at one moment.
+
+    Args:
+        state: Of the instance.
+    """
+
+    __slots__ = ("_manager", "_missing", "_values", "key")
+
+    def __init__(self, state: bridge.State) -> None:
+        values = state.dict
+        keys = _column_keys(state.mapper)
+        self._manager = state.manager
+        self._values = {key: _kept(values[key]) for key in keys if key in values}
+        self._missing = [key for key in keys if key not in values]
+        self.key = state.key
+        """The identity key; None of an instance that has no row."""
+
+    def thaw(self) -> object:
+        """A new detached instance of the class, with the identity and the column values."""
+        values = {key: _kept(value) for key, value in self._values.items()}
+        return bridge.detached_copy(self._manager, self.key, values, self._missing)
+
+
+class _Members:
+    """A list, tuple or set that holds snapshots where it held instances."""
+
+    __slots__ = ("_members", "_type")
+
+    def __init__(self, members: Any) -> None:
+        self._type = type(members)
+        self._members = [freeze(each) for each in members]
+
+    def thaw(self) -> Any:
+        return self._type(thaw(each) for each in self._members)
+
+
+def freeze(value: Any) -> Any:
+    """The value with a snapshot for an instance, also for each one in a list, tuple or set."""
+    state = bridge.state_of(value)
+    if state is not None:
+        return Snapshot(state)
+    if type(value) in _CONTAINERS and any(bridge.state_of(each) is not None for each in value):
+        return _Members(value)
+    return value
+
+
+def thaw(value: Any) -> Any:
+    """What :func:`freeze` was given, with new copies in the place of instances."""
+    return value.thaw() if isinstance(value, (Snapshot, _Members)) else value
+
+
+def _kept(value: Any) -> Any:
+    """The value, protected from changes in place."""
+    return copy.deepcopy(value) if isinstance(value, _MUTABLE) else value
+
+
+_keys: weakref.WeakKeyDictionary[Mapper[Any], tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def _column_keys(mapper: Mapper[Any]) -> tuple[str, ...]:
+    keys = _keys.get(mapper)
+    if keys is None:
+        keys = _keys[mapper] = tuple(mapper.column_attrs.keys())
+    return keys

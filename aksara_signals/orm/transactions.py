@@ -1,0 +1,300 @@
+"""What waits for the outcome of a transaction: a queue per session, aware of savepoints.
+
+Whatever is sent or registered belongs to the innermost savepoint that is open, else to the
+transaction. A released savepoint hands it on to what it stands in; a rolled-back one decides it.
+Everything is delivered when the outermost transaction has ended and its connection is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction
+
+from aksara_signals.dispatch.connection import Connection, is_async_receiver
+from aksara_signals.dispatch.delivery import NO_EXTRAS, Delivery, Origin
+from aksara_signals.dispatch.identity import describe_sender, sender_key
+from aksara_signals.dispatch.payload import CallShape
+from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK, keepers
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.exceptions import InvalidReceiverError, SessionInUseError
+from aksara_signals.orm import bridge
+from aksara_signals.orm.copies import Snapshot, freeze, thaw
+from aksara_signals.orm.sessions import (
+    AnySession,
+    outside_of_sessions,
+    sync_session_of,
+    user_session,
+)
+from aksara_signals.types import Sender
+
+__all__ = ["Told", "install", "on_commit", "on_rollback", "wait"]
+
+_QUEUE = "aksara_signals.queue"
+"""Where a session keeps what waits: in its own ``info``, so that the two go together."""
+
+
+class Told:
+    """Something that was sent, as it will be delivered."""
+
+    __slots__ = ("arguments", "extras", "origin", "sender")
+
+    def __init__(
+        self,
+        origin: Origin,
+        sender: Sender,
+        arguments: Mapping[str, Any],
+        extras: Mapping[str, Any] = NO_EXTRAS,
+    ) -> None:
+        self.origin = origin
+        self.sender = sender
+        self.arguments = arguments
+        """With snapshots for instances."""
+        self.extras = extras
+
+    @property
+    def row(self) -> Any:
+        """The identity key of the row that was told of, or None."""
+        instance = self.arguments.get("instance")
+        return instance.key if isinstance(instance, Snapshot) else None
+
+    def delivery(self, connection: Connection) -> Delivery:
+        """For one receiver, with copies of its own."""
+        arguments = {name: thaw(value) for name, value in self.arguments.items()}
+        return Delivery(self.origin, self.sender, (connection,), arguments, extras=self.extras)
+
+    def followed_by(self, other: Told) -> Told:
+        """This and something later about the same row, told as one."""
+        arguments = dict(other.arguments)
+        if "created" in arguments:
+            arguments["created"] = self.arguments["created"] or arguments["created"]
+        before, after = self.arguments.get("update_fields"), arguments.get("update_fields")
+        if "update_fields" in arguments:
+            together = None if before is None or after is None else before | after
+            arguments["update_fields"] = together
+        extras = dict(other.extras)
+        changes = dict(self.extras.get("changes") or {})
+        for name, (old, new) in (extras.get("changes") or {}).items():
+            changes[name] = changes[name][0] if name in changes else old, new
+        if changes:
+            extras["changes"] = changes
+        return Told(self.origin, self.sender, arguments, extras)
+
+
+class Waiting:
+    """One receiver of something that was told."""
+
+    __slots__ = ("connection", "is_undone", "told")
+
+    def __init__(self, told: Told, connection: Connection) -> None:
+        self.told = told
+        self.connection = connection
+        self.is_undone = False
+        """Whether a savepoint around it has been rolled back."""
+
+    def is_due(self, is_committed: bool) -> bool:
+        """Whether this is what the receiver has waited for."""
+        outcome = AFTER_COMMIT if is_committed and not self.is_undone else AFTER_ROLLBACK
+        return self.connection.phase == outcome
+
+
+class Queue:
+    """What waits in one session."""
+
+    __slots__ = ("by_transaction", "committed", "is_delivering", "next")
+
+    def __init__(self) -> None:
+        self.by_transaction: dict[SessionTransaction, list[Waiting]] = {}
+        """Root transactions and savepoints that are open, with what was sent inside."""
+        self.committed: SessionTransaction | None = None
+        """The one that has just been committed or released, and is about to end."""
+        self.next: list[Waiting] = []
+        """What waits for the transaction that begins next."""
+        self.is_delivering = False
+
+
+# -- what waits -----------------------------------------------------------------------------------
+
+
+def wait(session: Session, told: Told, connections: Iterable[Connection]) -> None:
+    """Keep something that was sent for receivers that wait for the outcome."""
+    queue: Queue | None = session.info.get(_QUEUE)
+    if queue is None:
+        queue = session.info[_QUEUE] = Queue()
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    waiting = queue.next
+    if transaction is not None:
+        waiting = queue.by_transaction.setdefault(transaction, [])
+    waiting.extend(Waiting(told, connection) for connection in connections)
+
+
+def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
+    """Have a callback called once the transaction of a session is committed.
+
+    It belongs to the innermost savepoint that is open: rolled back, the callback is forgotten. It
+    is called when the outermost transaction has been committed and its connection is free, among
+    the receivers that wait with ``phase="after_commit"``, in order.
+
+    Args:
+        session: If it is idle, the transaction that it begins next is meant.
+        callback: Without parameters, sync or async. What it raises is logged, and reaches nobody
+            but :data:`on_delivery_error <aksara_signals.on_delivery_error>`.
+
+    Raises:
+        InvalidReceiverError: The callback can't be called.
+        InvalidOptionError: What was given is no session.
+
+    Source: Django's ``transaction.on_commit``; on an idle session, that one calls back at once.
+    """
+    _call_back(session, callback, AFTER_COMMIT)
+
+
+def on_rollback(session: AnySession, callback: Callable[[], Any]) -> None:
+    """Have a callback called once the transaction of a session is known not to be committed.
+
+    That is, when it was rolled back, or its session was closed without a commit; and for what
+    belongs to a savepoint that was rolled back, when the outermost transaction ends, however it
+    does. Otherwise as :func:`on_commit`.
+    """
+    _call_back(session, callback, AFTER_ROLLBACK)
+
+
+class _Registered:
+    """What calls a callback."""
+
+    def __init__(self, display_name: str) -> None:
+        self.display_name = display_name
+
+
+_REGISTERED = {
+    AFTER_COMMIT: _Registered("on_commit"),
+    AFTER_ROLLBACK: _Registered("on_rollback"),
+}
+
+
+def _call_back(session: AnySession, callback: Callable[[], Any], phase: str) -> None:
+    registered = _REGISTERED[phase]
+    if not callable(callback):
+        raise InvalidReceiverError(
+            f"{registered.display_name}() was given {describe_sender(callback)}, which can't be "
+            f"called; give a function without parameters, such as "
+            f"{registered.display_name}(session, lambda: notify(post.id))"
+        )
+    plain = sync_session_of(session)
+    connection = Connection(
+        address=None,
+        reference=lambda: callback,
+        sender_key=sender_key(None),
+        shape=CallShape(),
+        phase=phase,
+        is_async=is_async_receiver(callback),
+    )
+    wait(plain, Told(registered, type(user_session(plain)), {}), [connection])
+
+
+def _keep(
+    signal: Signal, arguments: Mapping[str, Any], connections: tuple[Connection, ...]
+) -> bool:
+    """Keep a hand-sent signal, if its session or its instance says for which transaction."""
+    session = arguments.get("session")
+    if session is None:
+        session = bridge.session_of(arguments.get("instance"))
+    if session is None:
+        return False
+    frozen = {name: freeze(value) for name, value in arguments.items()}
+    wait(sync_session_of(session), Told(signal, arguments["sender"], frozen), connections)
+    return True
+
+
+# -- what becomes of it ---------------------------------------------------------------------------
+
+
+def install() -> None:
+    """Follow the transactions of every session, and keep what is sent by hand."""
+    event.listen(Session, "after_transaction_create", _after_transaction_create)
+    event.listen(Session, "after_commit", _after_commit)
+    event.listen(Session, "after_transaction_end", _after_transaction_end)
+    keepers.append(_keep)
+
+
+def _after_transaction_create(session: Session, transaction: SessionTransaction) -> None:
+    queue: Queue | None = session.info.get(_QUEUE)
+    if queue is None:
+        return
+    if queue.is_delivering:
+        transaction.close()
+        raise SessionInUseError(
+            "a receiver that waited for the outcome of a transaction used the session of that "
+            "transaction, which has ended; open a session of its own "
+            "(async with sessionmaker.begin() as session), or write through Model.objects with "
+            "bind_sessions()"
+        )
+    if queue.next and transaction.parent is None:
+        queue.by_transaction[transaction] = queue.next
+        queue.next = []
+
+
+def _after_commit(session: Session) -> None:
+    queue: Queue | None = session.info.get(_QUEUE)
+    if queue is not None:
+        # Nothing is decided yet: this is sent for the release of a savepoint, too.
+        queue.committed = session.get_nested_transaction() or session.get_transaction()
+
+
+def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+    queue: Queue | None = session.info.get(_QUEUE)
+    if queue is None:
+        return
+    is_committed = queue.committed is transaction
+    if is_committed:
+        queue.committed = None
+    waiting = queue.by_transaction.pop(transaction, None)
+    if not waiting:
+        return
+    outer = transaction.parent
+    if outer is None:
+        _deliver(queue, [each for each in waiting if each.is_due(is_committed)])
+        return
+    if not is_committed:
+        for each in waiting:
+            each.is_undone = True
+    while outer.parent is not None and not outer.nested:
+        outer = outer.parent  # a flush has a transaction in between
+    queue.by_transaction.setdefault(outer, []).extend(waiting)
+
+
+def _deliver(queue: Queue, due: list[Waiting]) -> None:
+    if not due:
+        return
+    queue.is_delivering = True
+    try:
+        with outside_of_sessions():
+            bridge.hand_over_outcome(
+                told.delivery(connection) for told, connection in _coalesced(due)
+            )
+    finally:
+        queue.is_delivering = False
+
+
+def _coalesced(due: list[Waiting]) -> Iterator[tuple[Told, Connection]]:
+    """One of each row for connections that coalesce, in the place of the last one."""
+    together: dict[Any, Told] = {}
+    left: dict[Any, int] = {}
+    for each in due:
+        row = each.told.row if each.connection.coalesce else None
+        if row is not None:
+            key = each.connection, row
+            before = together.get(key)
+            together[key] = each.told if before is None else before.followed_by(each.told)
+            left[key] = left.get(key, 0) + 1
+    for each in due:
+        row = each.told.row if each.connection.coalesce else None
+        if row is None:
+            yield each.told, each.connection
+            continue
+        key = each.connection, row
+        left[key] -= 1
+        if not left[key]:
+            yield together[key], each.connection
