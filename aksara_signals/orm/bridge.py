@@ -298,6 +298,11 @@ def expired_columns(state: State) -> list[str]:
     ]
 
 
+def is_unloaded(state: State, key: str) -> bool:
+    """Whether touching a column attribute that has no value would load one."""
+    return key in state.expired_attributes or state.mapper.column_attrs[key].deferred
+
+
 def identity_of(instance: object) -> str | None:
     """The primary key of an instance in words; None for what isn't mapped or has no row yet."""
     state = inspect(instance, raiseerr=False)

@@ -34,7 +34,13 @@ class Snapshot:
         keys = _column_keys(state.mapper)
         self._manager = state.manager
         self._values = {key: _kept(values[key]) for key in keys if key in values}
-        self._missing = [key for key in keys if key not in values]
+        self._missing = []
+        for key in keys:
+            if key not in values:
+                if bridge.is_unloaded(state, key):
+                    self._missing.append(key)
+                else:
+                    self._values[key] = None  # what an INSERT has left out
         self.key = state.key
         """The identity key; None of an instance that has no row."""
 
