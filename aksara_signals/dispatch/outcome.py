@@ -49,7 +49,7 @@ async def deliver_outcome(deliveries: Iterable[Delivery]) -> None:
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait((task,))
         except asyncio.CancelledError as error:
             cancelled = error
     task.result()  # raises where the event loop, in closing, has cancelled the task itself

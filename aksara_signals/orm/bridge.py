@@ -32,6 +32,7 @@ from sqlalchemy.orm.base import (
     LoaderCallableStatus,
     PassiveFlag,
 )
+from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.util import await_only
 
@@ -87,6 +88,15 @@ def _await_here(awaitable: Awaitable[Any]) -> Any:
 def is_flushing(session: Session) -> bool:
     """Whether a flush is under way that another one can't join."""
     return session._flushing
+
+
+def is_committing(session: Session) -> bool:
+    """Whether COMMIT is being sent for the session's outermost transaction, or has been."""
+    transaction = session.get_transaction()
+    return transaction is not None and transaction._state in (
+        SessionTransactionState.PREPARED,
+        SessionTransactionState.COMMITTED,
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ Everything is delivered when the outermost transaction has ended and its connect
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from aksara_signals.orm.sessions import (
     sync_session_of,
     user_session,
 )
+from aksara_signals.orm.shield import CommitShield
 from aksara_signals.types import Sender
 
 __all__ = ["Told", "install", "on_commit", "on_rollback", "wait"]
@@ -103,7 +105,7 @@ class Waiting:
 class Queue:
     """What waits in one session."""
 
-    __slots__ = ("by_transaction", "committed", "is_delivering", "next")
+    __slots__ = ("by_transaction", "committed", "is_delivering", "next", "shield")
 
     def __init__(self) -> None:
         self.by_transaction: dict[SessionTransaction, list[Waiting]] = {}
@@ -113,6 +115,20 @@ class Queue:
         self.next: list[Waiting] = []
         """What waits for the transaction that begins next."""
         self.is_delivering = False
+        self.shield: CommitShield | None = None
+
+    def protect(self, session: Session) -> None:
+        """Keep a COMMIT in this greenlet, if it is one, from being torn."""
+        if bridge.in_greenlet() and not (self.shield is not None and self.shield.is_here):
+            self.shield = CommitShield(session)
+
+    def unprotect(self) -> asyncio.CancelledError | None:
+        """The transaction is over; what was held back meanwhile."""
+        shield, self.shield = self.shield, None
+        if shield is None:
+            return None
+        shield.remove()
+        return shield.held
 
 
 # -- what waits -----------------------------------------------------------------------------------
@@ -128,6 +144,7 @@ def wait(session: Session, told: Told, connections: Iterable[Connection]) -> Non
     if transaction is not None:
         waiting = queue.by_transaction.setdefault(transaction, [])
     waiting.extend(Waiting(told, connection) for connection in connections)
+    queue.protect(session)  # a flush that is part of a commit
 
 
 def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
@@ -214,6 +231,7 @@ def _keep(
 def install() -> None:
     """Follow the transactions of every session, and keep what is sent by hand."""
     event.listen(Session, "after_transaction_create", _after_transaction_create)
+    event.listen(Session, "before_commit", _before_commit)
     event.listen(Session, "after_commit", _after_commit)
     event.listen(Session, "after_transaction_end", _after_transaction_end)
     keepers.append(_keep)
@@ -236,6 +254,12 @@ def _after_transaction_create(session: Session, transaction: SessionTransaction)
         queue.next = []
 
 
+def _before_commit(session: Session) -> None:
+    queue: Queue | None = session.info.get(_QUEUE)
+    if queue is not None and queue.by_transaction:
+        queue.protect(session)
+
+
 def _after_commit(session: Session) -> None:
     queue: Queue | None = session.info.get(_QUEUE)
     if queue is not None:
@@ -250,12 +274,15 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     is_committed = queue.committed is transaction
     if is_committed:
         queue.committed = None
-    waiting = queue.by_transaction.pop(transaction, None)
-    if not waiting:
-        return
+    waiting = queue.by_transaction.pop(transaction, [])
     outer = transaction.parent
     if outer is None:
+        held = queue.unprotect()
         _deliver(queue, [each for each in waiting if each.is_due(is_committed)])
+        if held is not None:
+            raise held
+        return
+    if not waiting:
         return
     if not is_committed:
         for each in waiting:

@@ -38,3 +38,14 @@ class Audit(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str]
+
+
+class Promise(Base):
+    """Its foreign key is looked at when the transaction is committed, and not before."""
+
+    __tablename__ = "promise"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(
+        ForeignKey("author.id", deferrable=True, initially="DEFERRED")
+    )

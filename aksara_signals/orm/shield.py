@@ -1,0 +1,71 @@
+"""What keeps a COMMIT whole: a task may be cancelled, but not between COMMIT and its answer.
+
+Torn there, nobody could say whether the rows are in the database, and what waits for the outcome
+would be told the wrong one. Only sessions in which something waits are shielded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+from sqlalchemy.orm import Session
+
+from aksara_signals.orm import bridge
+
+__all__ = ["CommitShield"]
+
+
+class CommitShield:
+    """Stands between the greenlet of a commit and the event loop, which awaits for it.
+
+    What the greenlet asks to await goes through here. While the session's transaction is being
+    committed, it is awaited to its end; a cancellation is held back until the outcome is told.
+
+    Args:
+        session: At work in the current greenlet.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._current: Any = getcurrent()
+        self._driver: Any = self._current.parent
+        self._relay: Any = greenlet(self._pass_on, self._driver)
+        self._relay.switch()  # SQLAlchemy wants a parent that has been started
+        self._current.parent = self._relay
+        self._is_closed = False
+        self.held: asyncio.CancelledError | None = None
+        """The cancellation that came in between."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the shield of the current greenlet."""
+        return self._current is getcurrent()
+
+    def remove(self) -> None:
+        """Let everything pass again."""
+        if self._current.parent is self._relay:
+            self._current.parent = self._driver
+
+    def _pass_on(self) -> Any:
+        awaitable = self._current.switch()
+        # Until the greenlet has ended: then it is its result that comes by.
+        while not self._current.dead:
+            # Without a transaction, its connection is on the way back to the pool.
+            if self._session.in_transaction():
+                self._is_closed = bridge.is_committing(self._session)
+            if self._is_closed:
+                awaitable = self._to_its_end(awaitable)
+            awaitable = self._driver.switch(awaitable)
+        return awaitable
+
+    async def _to_its_end(self, awaitable: Awaitable[Any]) -> Any:
+        task = asyncio.ensure_future(awaitable)
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError as error:
+                self.held = error
+        return task.result()
