@@ -114,13 +114,13 @@ class UnmappedClassError(AksaraSignalsError, TypeError):
 
 
 class NoSessionError(AksaraSignalsError, RuntimeError):
-    """A write was asked for, and no session is to be found."""
+    """A session is needed, to write with or to wait for its outcome, and none is to be found."""
 
     code = "AKS-302"
 
 
 class SessionInUseError(AksaraSignalsError, RuntimeError):
-    """A receiver tried to end, or divide, the transaction of the flush that is under way."""
+    """A receiver did with a session what it mustn't while it runs, such as commit it."""
 
     code = "AKS-303"
 

@@ -50,7 +50,7 @@ class Connection:
     created: bool | None = None
     """True narrows a save signal to INSERTs, False to UPDATEs, None doesn't narrow."""
     phase: str = IMMEDIATE
-    """When the receiver is called: ``immediate``, ``after_commit`` or ``after_rollback``."""
+    """When the receiver is called (``immediate``, ``after_commit`` or ``after_rollback``)."""
     coalesce: bool = False
     """Whether a receiver that waits is called once per row, however often the row is written."""
     timeout_seconds: float | None = None

@@ -32,6 +32,7 @@ class Origin(Protocol):
     @property
     def display_name(self) -> str:
         """The name for messages."""
+        ...
 
 
 class Delivery:

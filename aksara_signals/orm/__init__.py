@@ -5,6 +5,7 @@ receiver is connected.
 """
 
 import aksara_signals.orm.session_events as _session_events
+from aksara_signals.dispatch.outcome import drain, on_delivery_error
 from aksara_signals.orm.fixtures import loading_fixtures
 from aksara_signals.orm.manager import Manager
 from aksara_signals.orm.mixin import SignalMixin
@@ -17,8 +18,10 @@ __all__ = [
     "Manager",
     "QuerySet",
     "SignalMixin",
+    "drain",
     "loading_fixtures",
     "on_commit",
+    "on_delivery_error",
     "on_rollback",
     "register",
     "session_scope",

@@ -1,4 +1,7 @@
-"""Whose outcome receivers wait for, and which it is: every way in which transactions end."""
+"""Whose outcome receivers wait for: savepoints, several engines, callbacks.
+
+The ways in which transactions end are in ``test_commit_paths``.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from models import Base, Post, Promise
+from models import Base, Post
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
-    async_scoped_session,
     async_sessionmaker,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -68,112 +70,6 @@ def outcomes() -> Outcomes:
 # -- when -----------------------------------------------------------------------------------------
 
 
-async def commit(sessions: Sessions) -> None:
-    async with sessions() as session:
-        session.add(Post(title="x"))
-        await session.commit()
-
-
-async def begin_block(sessions: Sessions) -> None:
-    async with sessions() as session, session.begin():
-        session.add(Post(title="x"))
-
-
-async def maker_begin(sessions: Sessions) -> None:
-    async with sessions.begin() as session:
-        session.add(Post(title="x"))
-
-
-async def commit_after_flush(sessions: Sessions) -> None:
-    async with sessions() as session:
-        session.add(Post(title="x"))
-        await session.flush()
-        await session.commit()
-
-
-async def run_sync(sessions: Sessions) -> None:
-    def work(session: Session) -> None:
-        session.add(Post(title="x"))
-        session.commit()
-
-    async with sessions() as session:
-        await session.run_sync(work)
-
-
-async def scoped(sessions: Sessions) -> None:
-    registry = async_scoped_session(sessions, scopefunc=asyncio.current_task)
-    registry.add(Post(title="x"))
-    await registry.commit()
-    await registry.remove()
-
-
-async def savepoint_released(sessions: Sessions) -> None:
-    async with sessions.begin() as session, session.begin_nested():
-        session.add(Post(title="x"))
-
-
-async def save(sessions: Sessions) -> None:
-    Base.bind_sessions(sessions)
-    try:
-        await Post(title="x").save()
-    finally:
-        Base.bind_sessions(None)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        commit,
-        begin_block,
-        maker_begin,
-        commit_after_flush,
-        run_sync,
-        scoped,
-        savepoint_released,
-        save,
-    ],
-    ids=lambda path: path.__name__,
-)
-async def test_every_way_to_commit_delivers(
-    sessions: Sessions, outcomes: Outcomes, path: Any
-) -> None:
-    """Whichever way a transaction is committed, those who waited for it are told once."""
-    await path(sessions)
-    assert outcomes.heard == ["after_commit x"]
-
-
-async def rollback(session: AsyncSession) -> None:
-    await session.rollback()
-
-
-async def close(session: AsyncSession) -> None:
-    await session.close()
-
-
-async def reset(session: AsyncSession) -> None:
-    await session.reset()
-
-
-async def invalidate(session: AsyncSession) -> None:
-    await session.invalidate()
-
-
-@pytest.mark.parametrize("path", [rollback, close, reset, invalidate], ids=lambda p: p.__name__)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_every_other_end_is_a_rollback(
-    sessions: Sessions, outcomes: Outcomes, path: Any
-) -> None:
-    """Whatever ends a transaction without a commit tells those who wait for a rollback."""
-    session = sessions()
-    session.add(Post(title="x"))
-    await session.flush()
-    assert outcomes.heard == []
-    await path(session)
-    assert outcomes.heard == ["after_rollback x"]
-    await session.close()
-    assert outcomes.take() == ["after_rollback x"]
-
-
 async def test_nothing_is_delivered_before_the_outcome_is_known(
     sessions: Sessions, outcomes: Outcomes
 ) -> None:
@@ -212,17 +108,6 @@ async def test_a_rolled_back_savepoint_decides_what_happened_inside(
     ]
 
 
-async def test_a_failed_commit_is_a_rollback(sessions: Sessions, outcomes: Outcomes) -> None:
-    """A constraint that only fails at COMMIT undoes what was flushed."""
-    async with sessions() as session:
-        session.add_all([Post(title="x"), Promise(author_id=77)])
-        await session.flush()
-        with pytest.raises(IntegrityError):
-            await session.commit()
-        await session.rollback()
-    assert outcomes.heard == ["after_rollback x"]
-
-
 async def test_a_session_is_used_again_after_a_failure(
     sessions: Sessions, outcomes: Outcomes
 ) -> None:
@@ -239,18 +124,6 @@ async def test_a_session_is_used_again_after_a_failure(
         session.add(Post(id=1, title="again"))
         await session.commit()
         assert outcomes.take() == ["after_commit again"]
-
-
-async def test_a_veto_is_a_rollback(sessions: Sessions, outcomes: Outcomes) -> None:
-    """A receiver that raises inside the transaction undoes what others wait for."""
-
-    @post_save(Post)
-    async def refuse(**kwargs: Any) -> None:
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        await maker_begin(sessions)
-    assert outcomes.heard == ["after_rollback x"]
 
 
 def test_a_synchronous_session_delivers(sync_engine: Any, recorder: Recorder) -> None:
@@ -288,24 +161,6 @@ def test_a_synchronous_session_cant_wait(
         assert session.query(Post).one().title == "a"
 
 
-@pytest.mark.parametrize("outcome", ["commit", "rollback"])
-def test_two_phase_commits_count(postgresql_server: Any, recorder: Recorder, outcome: str) -> None:
-    """A prepared transaction is decided when it is committed or rolled back."""
-    import databases
-
-    with databases.postgresql_database(postgresql_server) as database:
-        engine = database.create_sync_engine()
-        Base.metadata.create_all(engine)
-        recorder.record(post_save, Post, phase=COMMIT, sync=True)
-        with Session(engine, twophase=True) as session:
-            session.add(Post(title="x"))
-            session.prepare()
-            assert recorder.calls == []
-            getattr(session, outcome)()
-        assert len(recorder.calls) == (outcome == "commit")
-        engine.dispose()
-
-
 async def test_several_engines_in_one_session(
     async_engine: AsyncEngine, tmp_path: Any, outcomes: Outcomes
 ) -> None:
@@ -325,24 +180,6 @@ async def test_several_engines_in_one_session(
         await session.rollback()
         assert outcomes.take() == ["after_rollback y"]
     await other.dispose()
-
-
-@pytest.mark.parametrize(
-    "mode", ["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
-)
-async def test_a_session_joined_into_a_connections_transaction(
-    async_engine: AsyncEngine, sessions: Sessions, outcomes: Outcomes, mode: str
-) -> None:
-    """It is the session's own outcome that counts, whatever the connection's will be."""
-    async with async_engine.connect() as connection:
-        transaction = await connection.begin()
-        async with AsyncSession(connection, join_transaction_mode=mode) as session:
-            session.add(Post(title="x"))
-            await session.commit()
-        assert outcomes.heard == ["after_commit x"]
-        if transaction.is_active:
-            await transaction.rollback()
-    assert outcomes.heard == ["after_commit x"]
 
 
 # -- callbacks ------------------------------------------------------------------------------------
