@@ -132,9 +132,8 @@ class _Run:
 
     def give_up(self, error: SignalRecursionError) -> None:
         """Deliver nothing more: receivers cause one another without end."""
-        for delivery in self._rest:
-            _note(error, delivery, self.failures, "receivers that waited are not called any more")
-            break
+        first = next(self._rest)
+        _note(error, first, self.failures, "receivers that waited are not called any more")
         self.is_last = True
 
 
@@ -168,8 +167,6 @@ async def _deliver_one(delivery: Delivery) -> None:
             await deliver((delivery,), robust=True, failures=failures, is_aside=True)
     except TimeoutError as error:
         _note(error, delivery, failures, f"a receiver was cancelled after {seconds} seconds")
-    except SignalRecursionError as error:
-        _note(error, delivery, failures, "a receiver that waited is not called any more")
     await _report(failures)
 
 

@@ -21,32 +21,19 @@ from aksara_signals.dispatch.identity import (
     sender_key,
     weak_receiver,
 )
+from aksara_signals.dispatch.options import check_options
 from aksara_signals.dispatch.patching import module_name_of
 from aksara_signals.dispatch.payload import Payload, call_shape
-from aksara_signals.dispatch.phases import AFTER_COMMIT, IMMEDIATE, PHASES
+from aksara_signals.dispatch.phases import IMMEDIATE, PHASES
 from aksara_signals.dispatch.plan import Snapshot
 from aksara_signals.dispatch.registry import require_unambiguous
 from aksara_signals.exceptions import (
-    InvalidOptionError,
-    InvalidPhaseError,
     InvalidReceiverError,
     InvalidSenderError,
 )
 from aksara_signals.types import Receiver, Sender
 
 __all__ = ["ConnectionTable"]
-
-OPTIONS = (
-    "weak",
-    "dispatch_uid",
-    "priority",
-    "exact",
-    "concurrent",
-    "created",
-    "phase",
-    "coalesce",
-    "timeout_seconds",
-)
 
 
 class ConnectionTable:
@@ -213,68 +200,9 @@ class ConnectionTable:
 
         Raises:
             InvalidOptionError: Names the option and what it may be.
+            InvalidPhaseError: The phase is unknown, or the signal has no outcome to wait for.
         """
-        for option in options:
-            if option not in OPTIONS:
-                raise InvalidOptionError(
-                    f"{self.display_name} can't be connected with {option}=; "
-                    f"the options are {', '.join(OPTIONS)}"
-                )
-        created = options.get("created")
-        if created is not None and (
-            "created" not in self._payload.names or not isinstance(created, bool)
-        ):
-            raise InvalidOptionError(
-                f"{self.display_name} can't be connected with created={created!r}; it narrows "
-                f"save signals, to INSERTs (True) or UPDATEs (False)"
-            )
-        if not isinstance(options.get("priority", 0), (int, float)):
-            raise InvalidOptionError(
-                f"{self.display_name} can't be connected with a priority that is no number; "
-                f"higher is called first, and 0 is the default"
-            )
-        self._check_waiting(options)
-        try:
-            hash(options.get("dispatch_uid"))
-        except TypeError as error:
-            raise InvalidOptionError(
-                f"{self.display_name} can't be connected with a dispatch_uid that is not hashable; "
-                f"a string will do"
-            ) from error
-
-    def _check_waiting(self, options: dict[str, Any]) -> None:
-        """Refuse phases, and options of those who wait, that make no sense."""
-        phase = options.get("phase", IMMEDIATE)
-        if phase not in PHASES:
-            raise InvalidPhaseError(
-                f"{self.display_name} can't be connected with phase={phase!r}; the phases are "
-                f"{', '.join(PHASES)}"
-            )
-        if phase != IMMEDIATE and not self._payload.can_wait:
-            raise InvalidPhaseError(
-                f"{self.display_name} can't be connected with phase={phase!r}: what it tells of "
-                f"has no outcome yet; connect to the signal that is sent after the fact"
-            )
-        seconds = options.get("timeout_seconds")
-        if phase == IMMEDIATE:
-            for option in ("coalesce", "timeout_seconds"):
-                if options.get(option):
-                    raise InvalidOptionError(
-                        f"{self.display_name} can't be connected with {option}= and the phase "
-                        f"{IMMEDIATE!r}; it is for receivers that wait (phase={AFTER_COMMIT!r})"
-                    )
-        elif options.get("coalesce") and not self._payload.is_of_one_row:
-            raise InvalidOptionError(
-                f"{self.display_name} can't be connected with coalesce=True: each send tells of "
-                f"something else than the one before; coalesce signals of single rows"
-            )
-        if seconds is not None and not (
-            isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds > 0
-        ):
-            raise InvalidOptionError(
-                f"{self.display_name} can't be connected with timeout_seconds={seconds!r}; give a "
-                f"positive number of seconds, or None"
-            )
+        check_options(options, self._payload, self.display_name)
 
     # -- all below: under the lock -------------------------------------------------------------
 

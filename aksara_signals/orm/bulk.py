@@ -1,33 +1,21 @@
-"""Many rows in few statements, told by two signals."""
+"""What bulk creation and bulk update have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Column, insert, inspect, select, tuple_, update
-from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.attributes import instance_state, set_committed_value
+from sqlalchemy.orm import Session
 
-from aksara_signals.dispatch.identity import describe_sender
-from aksara_signals.dispatch.registry import nearest
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.exceptions import InstanceStateError, InvalidOptionError, UnknownFieldError
-from aksara_signals.orm import bridge
-from aksara_signals.orm.columns import columns_of, key_names
+from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.sending import AFTER_WRITING, keep, receiving, send, steps_of
-from aksara_signals.orm.sessions import user_session
-from aksara_signals.signals import (
-    post_bulk_create,
-    post_bulk_update,
-    pre_bulk_create,
-    pre_bulk_update,
-)
 
-__all__ = ["bulk_create", "bulk_update", "check_batch_size", "column_fields"]
+__all__ = ["Row", "batches", "check_batch_size", "send_bulk"]
 
 Row = dict[str, Any]
+"""Column values by attribute name."""
 
 
 def check_batch_size(batch_size: Any) -> None:
@@ -45,329 +33,8 @@ def check_batch_size(batch_size: Any) -> None:
         )
 
 
-def column_fields(model: type, fields: Iterable[str]) -> frozenset[str]:
-    """The names given to ``bulk_update``, checked.
-
-    Raises:
-        UnknownFieldError: There are none, they come as one string, or one is no column of the
-            model or part of its primary key.
-    """
-    mapper: Mapper[Any] = inspect(model)
-    if isinstance(fields, str):
-        raise UnknownFieldError(
-            f"bulk_update(fields={fields!r}) is one string; give a list of names: [{fields!r}]"
-        )
-    names = frozenset(fields)
-    if not names:
-        raise UnknownFieldError("bulk_update() was given no fields; name at least one column")
-    columns = columns_of(mapper)
-    keys = key_names(mapper)
-    for name in sorted(names, key=str):
-        if name in keys:
-            raise UnknownFieldError(
-                f"bulk_update() can't change {name!r}, which is in the primary key of "
-                f"{describe_sender(model)} and says which row is meant; change it and save()"
-            )
-        if name not in columns:
-            raise UnknownFieldError(
-                f"bulk_update() names {name!r}, which is no column of {describe_sender(model)} "
-                f"(for a relationship, name its foreign key){nearest(str(name), columns)}"
-            )
-    return names
-
-
-# -- create ---------------------------------------------------------------------------------------
-
-
-def bulk_create(
-    session: Session, model: type, instances: list[Any], batch_size: int | None
-) -> None:
-    """Insert the rows of new instances, between ``pre_bulk_create`` and ``post_bulk_create``.
-
-    Args:
-        session: Takes the instances, as a flush does.
-        model: The sender.
-        instances: New ones; pre receivers may change the list and what is in it.
-        batch_size: The most rows of one statement; None leaves it to SQLAlchemy.
-
-    Raises:
-        InstanceStateError: An instance has a row already, has relationships set, or holds SQL.
-    """
-    payload = {"instances": instances, "session": user_session(session)}
-    for instance in instances:
-        _require_new(instance, model)
-    _send(session, pre_bulk_create, model, payload)
-    groups: dict[tuple[type, frozenset[str]], list[tuple[Any, Row]]] = {}
-    for instance in instances:
-        _require_new(instance, model)
-        row = _insert_row(instance)
-        groups.setdefault((type(instance), frozenset(row)), []).append((instance, row))
-    for instance in instances:
-        owner = instance_state(instance).session  # it is pending there
-        if owner is not None:
-            owner.expunge(instance)
-    for (cls, given), members in groups.items():
-        for part in _batches(members, batch_size):
-            _insert(session, cls, given, part, batch_size)
-    bridge.register_inserted(session, instances)
-    _send(session, post_bulk_create, model, payload)
-
-
-def _require_new(instance: object, model: type) -> None:
-    if not isinstance(instance, model):
-        raise InstanceStateError(
-            f"bulk_create() of {describe_sender(model)} was given {bridge.describe(instance)}; "
-            f"give instances of one model at a time"
-        )
-    state = instance_state(instance)
-    if state.has_identity:
-        raise InstanceStateError(
-            f"bulk_create() was given {bridge.describe(instance)}, which has a row already; use "
-            f"bulk_update() for it"
-        )
-    for prop in state.mapper.relationships:
-        if bridge.has_members(state, prop.key):
-            raise InstanceStateError(
-                f"bulk_create() was given {bridge.describe(instance)} with its relationship "
-                f"{prop.key!r} set, which an INSERT of many rows can't write; set the foreign key, "
-                f"or add() the instances to the session"
-            )
-
-
-def _insert_row(instance: object) -> Row:
-    """What is inserted for an instance; what isn't in it, the database or a default provides."""
-    state = instance_state(instance)
-    mapper = state.mapper
-    values = state.dict
-    keys = key_names(mapper)
-    row: Row = {}
-    for key, column in columns_of(mapper).items():
-        value = values.get(key)
-        if column.computed is not None:
-            continue
-        if bridge.is_expression(value):
-            raise InstanceStateError(
-                f"bulk_create() was given {bridge.describe(instance)} with SQL for {key!r}, which "
-                f"an INSERT of many rows can't hold; give a value, or add() it to the session"
-            )
-        if value is None:
-            if column is mapper.version_id_col and mapper.version_id_generator:
-                row[key] = mapper.version_id_generator(None)
-                continue
-            evaluates_none = column.type.should_evaluate_none
-            if key in values and evaluates_none:
-                pass  # JSON's null is a value
-            elif evaluates_none or key in keys or _is_provided(column, mapper):
-                continue
-        row[key] = value
-    return row
-
-
-def _is_provided(column: Column[Any], mapper: Mapper[Any]) -> bool:
-    """Whether something is inserted although no value is given."""
-    return (
-        column.default is not None
-        or column.server_default is not None
-        or column.identity is not None
-        or column is mapper.polymorphic_on
-    )
-
-
-def _insert(
-    session: Session,
-    cls: type,
-    given: frozenset[str],
-    part: Sequence[tuple[Any, Row]],
-    batch_size: int | None,
-) -> None:
-    mapper: Mapper[Any] = inspect(cls)
-    keys = key_names(mapper)
-    wanted = [key for key in columns_of(mapper) if key not in given]
-    rows = [row for _, row in part]
-    # Every row of this call has the same keys: None is a value here, no gap.
-    options: dict[str, Any] = {"render_nulls": True}
-    if batch_size is not None:
-        options["insertmanyvalues_page_size"] = batch_size
-    if not wanted:
-        session.execute(insert(cls), rows, execution_options=options)
-        fetched: Iterable[Sequence[Any]] = [()] * len(part)
-    elif given.issuperset(keys):
-        # Keys that are known tell the rows apart, in whichever order they come back.
-        by_key = {
-            tuple(found[: len(keys)]): found[len(keys) :]
-            for found in _returned(session, cls, [*keys, *wanted], rows, options)
-        }
-        fetched = [by_key[tuple(row[key] for key in keys)] for row in rows]
-    elif bridge.counts_keys_up(session, mapper):
-        place = wanted.index(keys[0])
-        found = _returned(session, cls, wanted, rows, options)
-        fetched = sorted(found, key=lambda each: each[place])
-    else:
-        fetched = _returned(session, cls, wanted, rows, options, is_ordered=True)
-    for (instance, row), found in zip(part, fetched, strict=True):
-        values = instance_state(instance).dict
-        values.update(row)
-        values.update(zip(wanted, found, strict=True))
-
-
-def _returned(
-    session: Session,
-    cls: type,
-    keys: Sequence[str],
-    rows: list[Row],
-    options: dict[str, Any],
-    *,
-    is_ordered: bool = False,
-) -> Sequence[Sequence[Any]]:
-    statement = insert(cls).returning(
-        *(getattr(cls, key) for key in keys), sort_by_parameter_order=is_ordered
-    )
-    return session.execute(statement, rows, execution_options=options).all()
-
-
-# -- update ---------------------------------------------------------------------------------------
-
-
-def bulk_update(
-    session: Session,
-    model: type,
-    instances: list[Any],
-    fields: frozenset[str],
-    batch_size: int | None,
-) -> int:
-    """Update columns of existing rows, between ``pre_bulk_update`` and ``post_bulk_update``.
-
-    Nothing is flushed. What pre receivers set besides is written too; other pending values stay
-    pending.
-
-    Args:
-        session: Executes the statements; the instances may be of another one or of none.
-        model: The sender.
-        instances: With rows; pre receivers may change the list and what is in it.
-        fields: What :func:`column_fields` let through.
-        batch_size: The most rows of one statement; None means all.
-
-    Returns:
-        How many instances were written.
-
-    Raises:
-        InstanceStateError: An instance has no row yet or holds SQL.
-    """
-    payload = {"instances": instances, "fields": fields, "session": user_session(session)}
-    for instance in instances:
-        _require_row(instance, model)
-    pending = {id(each): _pending(each) for each in instances}  # alive: the caller holds them
-    with session.no_autoflush:
-        _send(session, pre_bulk_update, model, payload)
-        groups: dict[tuple[type, frozenset[str]], list[tuple[Any, Row]]] = {}
-        for instance in instances:
-            _require_row(instance, model)
-            written = _to_write(instance, fields, pending.get(id(instance), {}))
-            if written:
-                row = _update_row(instance, written)
-                groups.setdefault((type(instance), frozenset(written)), []).append((instance, row))
-        for (cls, written), members in groups.items():
-            for part in _batches(members, batch_size):
-                session.execute(update(cls), [row for _, row in part])
-                _register_updated(session, cls, written, part)
-        _send(session, post_bulk_update, model, payload)
-    return sum(len(members) for members in groups.values())
-
-
-def _require_row(instance: object, model: type) -> None:
-    if not isinstance(instance, model):
-        raise InstanceStateError(
-            f"bulk_update() of {describe_sender(model)} was given {bridge.describe(instance)}; "
-            f"give instances of one model at a time"
-        )
-    if not instance_state(instance).has_identity:
-        raise InstanceStateError(
-            f"bulk_update() was given a {describe_sender(type(instance))} that has no row yet; "
-            f"use bulk_create() for it"
-        )
-
-
-def _pending(instance: object) -> Row:
-    state = instance_state(instance)
-    return {key: state.dict[key] for key in state.committed_state if key in state.dict}
-
-
-def _to_write(instance: object, fields: frozenset[str], pending: Row) -> frozenset[str]:
-    """The fields, and what pre receivers have set; but nothing that isn't loaded."""
-    state = instance_state(instance)
-    values = state.dict
-    columns = columns_of(state.mapper)
-    set_since = {
-        key
-        for key in state.committed_state
-        if key in columns
-        and key in values
-        and (key not in pending or pending[key] is not values[key])
-    }
-    return frozenset(key for key in fields | set_since if key in values)
-
-
-def _update_row(instance: object, written: Collection[str]) -> Row:
-    state = instance_state(instance)
-    mapper = state.mapper
-    row: Row = dict(zip(key_names(mapper), state.identity or (), strict=True))
-    for key in written:
-        row[key] = state.dict[key]
-        if bridge.is_expression(row[key]):
-            raise InstanceStateError(
-                f"bulk_update() was given {bridge.describe(instance)} with SQL for {key!r}, which "
-                f"an UPDATE of many rows can't hold; use filter(…).update({key}=…) or save()"
-            )
-    version = mapper.version_id_col
-    if version is not None:
-        key = mapper.get_property_by_column(version).key
-        row[key] = state.committed_state.get(key, state.dict.get(key))
-    return row
-
-
-def _register_updated(
-    session: Session, cls: type, written: frozenset[str], part: Sequence[tuple[Any, Row]]
-) -> None:
-    """Take what was written for committed, and read what the database has set besides."""
-    mapper: Mapper[Any] = inspect(cls)
-    for instance, _ in part:
-        bridge.register_updated(session, instance_state(instance), written)
-    columns = columns_of(mapper)
-    besides = [
-        key
-        for key, column in columns.items()
-        if key not in written
-        and (
-            column.onupdate is not None
-            or column.server_onupdate is not None
-            or column.computed is not None
-            or column is mapper.version_id_col
-        )
-    ]
-    if not besides:
-        return
-    keys = key_names(mapper)
-    key_columns = [getattr(cls, key) for key in keys]
-    by_key = {instance_state(each).identity: each for each, _ in part}
-    for identities in _batches(list(by_key), 500):  # SQLite takes 999 parameters at the least
-        found = session.execute(
-            select(*key_columns, *(getattr(cls, key) for key in besides)).where(
-                tuple_(*key_columns).in_(identities)
-                if len(keys) > 1
-                else key_columns[0].in_([identity[0] for identity in identities])
-            )
-        )
-        for row in found:
-            instance = by_key[tuple(row[: len(keys)])]
-            for key, value in zip(besides, row[len(keys) :], strict=True):
-                if key not in instance_state(instance).committed_state:
-                    set_committed_value(instance, key, value)
-
-
-# -- both -----------------------------------------------------------------------------------------
-
-
-def _send(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> None:
+def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> None:
+    """Send a bulk signal, if anybody hears the model."""
     if signal.plan_for(model):
         payload = {**payload, "raw": is_loading_fixtures()}
         keep(session, signal, model, payload)
@@ -375,7 +42,8 @@ def _send(session: Session, signal: Signal, model: type, payload: dict[str, Any]
             send(steps_of(signal, model, payload))
 
 
-def _batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:
+def batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:
+    """The members, at most ``batch_size`` at a time."""
     size = batch_size or len(members)
     for start in range(0, len(members), size):
         yield members[start : start + size]

@@ -11,7 +11,10 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.dispatch.identity import describe_sender
 from aksara_signals.exceptions import UnknownFieldError, UnmappedClassError
-from aksara_signals.orm import bridge, bulk, sessions
+from aksara_signals.orm import bridge, sessions
+from aksara_signals.orm.bulk import check_batch_size
+from aksara_signals.orm.bulk_create import bulk_create
+from aksara_signals.orm.bulk_update import bulk_update, column_fields
 from aksara_signals.orm.queryset import QuerySet
 from aksara_signals.orm.sessions import AnySession
 
@@ -150,13 +153,13 @@ class Manager(Generic[ModelT]):
 
         Source: Django's ``bulk_create``, which sends nothing.
         """
-        bulk.check_batch_size(batch_size)
+        check_batch_size(batch_size)
         members = list(instances)
         if members:
             async with sessions.session_for(self.model, session) as found:
                 await sessions.within(
                     found,
-                    lambda plain: bulk.bulk_create(plain, self.model, members, batch_size),
+                    lambda plain: bulk_create(plain, self.model, members, batch_size),
                 )
         return members
 
@@ -188,15 +191,15 @@ class Manager(Generic[ModelT]):
 
         Source: Django's ``bulk_update``, which sends nothing; ormar's ``post_bulk_update``.
         """
-        bulk.check_batch_size(batch_size)
-        names = bulk.column_fields(self.model, fields)
+        check_batch_size(batch_size)
+        names = column_fields(self.model, fields)
         members = list(instances)
         if not members:
             return 0
         async with sessions.session_for(self.model, session) as found:
             return await sessions.within(
                 found,
-                lambda plain: bulk.bulk_update(plain, self.model, members, names, batch_size),
+                lambda plain: bulk_update(plain, self.model, members, names, batch_size),
             )
 
     # -- reading -------------------------------------------------------------------------------

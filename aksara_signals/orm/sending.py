@@ -15,7 +15,8 @@ from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm import bridge
 from aksara_signals.orm.copies import freeze
 from aksara_signals.orm.sessions import at_work, user_session
-from aksara_signals.orm.transactions import Told, wait
+from aksara_signals.orm.told import Told
+from aksara_signals.orm.transactions import wait
 from aksara_signals.types import Sender
 
 __all__ = [

@@ -8,98 +8,32 @@ Everything is delivered when the outermost transaction has ended and its connect
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from aksara_signals.dispatch.connection import Connection, is_async_receiver
-from aksara_signals.dispatch.delivery import NO_EXTRAS, Delivery, Origin
 from aksara_signals.dispatch.identity import describe_sender, sender_key
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK, keepers
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidReceiverError, SessionInUseError
 from aksara_signals.orm import bridge
-from aksara_signals.orm.copies import Snapshot, freeze, thaw
+from aksara_signals.orm.copies import freeze
 from aksara_signals.orm.sessions import (
     AnySession,
     outside_of_sessions,
     sync_session_of,
     user_session,
 )
-from aksara_signals.orm.shield import CommitShield
-from aksara_signals.types import Sender
+from aksara_signals.orm.told import Told, Waiting, coalesced
 
-__all__ = ["Told", "install", "on_commit", "on_rollback", "wait"]
+__all__ = ["install", "on_commit", "on_rollback", "wait"]
 
 _QUEUE = "aksara_signals.queue"
 """Where a session keeps what waits: in its own ``info``, so that the two go together."""
-
-
-class Told:
-    """Something that was sent, as it will be delivered."""
-
-    __slots__ = ("arguments", "extras", "origin", "sender")
-
-    def __init__(
-        self,
-        origin: Origin,
-        sender: Sender,
-        arguments: Mapping[str, Any],
-        extras: Mapping[str, Any] = NO_EXTRAS,
-    ) -> None:
-        self.origin = origin
-        self.sender = sender
-        self.arguments = arguments
-        """With snapshots for instances."""
-        self.extras = extras
-
-    @property
-    def row(self) -> Any:
-        """The identity key of the row that was told of, or None."""
-        instance = self.arguments.get("instance")
-        return instance.key if isinstance(instance, Snapshot) else None
-
-    def delivery(self, connection: Connection) -> Delivery:
-        """For one receiver, with copies of its own."""
-        arguments = {name: thaw(value) for name, value in self.arguments.items()}
-        return Delivery(self.origin, self.sender, (connection,), arguments, extras=self.extras)
-
-    def followed_by(self, other: Told) -> Told:
-        """This and something later about the same row, told as one."""
-        arguments = dict(other.arguments)
-        if "created" in arguments:
-            arguments["created"] = self.arguments["created"] or arguments["created"]
-        before, after = self.arguments.get("update_fields"), arguments.get("update_fields")
-        if "update_fields" in arguments:
-            together = None if before is None or after is None else before | after
-            arguments["update_fields"] = together
-        extras = dict(other.extras)
-        changes = dict(self.extras.get("changes") or {})
-        for name, (old, new) in (extras.get("changes") or {}).items():
-            changes[name] = changes[name][0] if name in changes else old, new
-        if changes:
-            extras["changes"] = changes
-        return Told(self.origin, self.sender, arguments, extras)
-
-
-class Waiting:
-    """One receiver of something that was told."""
-
-    __slots__ = ("connection", "is_undone", "told")
-
-    def __init__(self, told: Told, connection: Connection) -> None:
-        self.told = told
-        self.connection = connection
-        self.is_undone = False
-        """Whether a savepoint around it has been rolled back."""
-
-    def is_due(self, is_committed: bool) -> bool:
-        """Whether this is what the receiver has waited for."""
-        outcome = AFTER_COMMIT if is_committed and not self.is_undone else AFTER_ROLLBACK
-        return self.connection.phase == outcome
 
 
 class Queue:
@@ -115,12 +49,12 @@ class Queue:
         self.next: list[Waiting] = []
         """What waits for the transaction that begins next."""
         self.is_delivering = False
-        self.shield: CommitShield | None = None
+        self.shield: bridge.CommitShield | None = None
 
     def protect(self, session: Session) -> None:
         """Keep a COMMIT in this greenlet, if it is one, from being torn."""
         if bridge.in_greenlet() and not (self.shield is not None and self.shield.is_here):
-            self.shield = CommitShield(session)
+            self.shield = bridge.CommitShield(session)
 
     def unprotect(self) -> asyncio.CancelledError | None:
         """The transaction is over; what was held back meanwhile."""
@@ -299,29 +233,7 @@ def _deliver(queue: Queue, due: list[Waiting]) -> None:
     try:
         with outside_of_sessions():
             bridge.hand_over_outcome(
-                told.delivery(connection) for told, connection in _coalesced(due)
+                told.delivery(connection) for told, connection in coalesced(due)
             )
     finally:
         queue.is_delivering = False
-
-
-def _coalesced(due: list[Waiting]) -> Iterator[tuple[Told, Connection]]:
-    """One of each row for connections that coalesce, in the place of the last one."""
-    together: dict[Any, Told] = {}
-    left: dict[Any, int] = {}
-    for each in due:
-        row = each.told.row if each.connection.coalesce else None
-        if row is not None:
-            key = each.connection, row
-            before = together.get(key)
-            together[key] = each.told if before is None else before.followed_by(each.told)
-            left[key] = left.get(key, 0) + 1
-    for each in due:
-        row = each.told.row if each.connection.coalesce else None
-        if row is None:
-            yield each.told, each.connection
-            continue
-        key = each.connection, row
-        left[key] -= 1
-        if not left[key]:
-            yield together[key], each.connection

@@ -25,7 +25,8 @@ from aksara_signals.orm.prediction import Prediction
 from aksara_signals.orm.relationships import RelationshipRun
 from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Steps, receiving, send
 from aksara_signals.orm.sessions import user_session
-from aksara_signals.orm.transactions import Told, wait
+from aksara_signals.orm.told import Told
+from aksara_signals.orm.transactions import wait
 from aksara_signals.types import Changes
 
 __all__ = ["MAX_ROUNDS", "FlushRun"]

@@ -288,6 +288,41 @@ async def test_custom_signals_wait_for_their_sessions_transaction(sessions: Sess
     assert seen == [(Post, True, True), ("given", None, None), ("sync", None, None)]
 
 
+async def test_an_instance_without_a_row_is_copied_too(sessions: Sessions) -> None:
+    """A custom signal may tell of one that was never saved: the copy is transient."""
+    drafted = Signal("drafted")
+    seen: list[Any] = []
+
+    @drafted.connect(phase=COMMIT)
+    async def look(instance: Post, **kwargs: Any) -> None:
+        seen.append((inspect(instance).transient, instance.title, instance.slug, instance.body))
+
+    called = drafted.connect(lambda **kwargs: "at once")
+    async with sessions.begin() as session:
+        responses = await drafted.send(Post, instance=Post(title="x"), session=session)
+    assert responses == [(called, "at once")]
+    assert seen == [(True, "x", None, None)]
+
+
+async def test_custom_signals_coalesce_by_their_instance(sessions: Sessions) -> None:
+    """One that tells of no instance isn't coalesced."""
+    viewed = Signal("viewed")
+    seen: list[Any] = []
+
+    @viewed.connect(phase=COMMIT, coalesce=True)
+    async def look(times: int, instance: Any = None, **kwargs: Any) -> None:
+        seen.append((times, None if instance is None else instance.title))
+
+    async with sessions.begin() as session:
+        post = Post(title="x")
+        session.add(post)
+        await session.flush()
+        for times in (1, 2):
+            await viewed.send(Post, instance=post, times=times)
+            await viewed.send(Post, session=session, times=times)
+    assert seen == [(1, None), (2, "x"), (2, None)]
+
+
 async def test_a_send_without_a_transaction_is_refused(recorder: Recorder) -> None:
     """Nobody is called then, neither those who wait nor those who don't."""
     published = Signal("published")

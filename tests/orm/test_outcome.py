@@ -26,10 +26,12 @@ from support import Recorder
 from aksara_signals import (
     SessionInUseError,
     SignalContext,
+    SignalRecursionError,
     drain,
     on_delivery_error,
     post_save,
 )
+from aksara_signals.dispatch import recursion
 from aksara_signals.orm import on_commit, session_scope
 
 COMMIT, ROLLBACK = "after_commit", "after_rollback"
@@ -192,50 +194,50 @@ def test_chains_of_a_synchronous_session(sync_engine: Any) -> None:
         assert session.query(Post).count() == 21
 
 
-@pytest.mark.parametrize("is_async", [True, False])
-def test_endless_chains_are_stopped(
-    database: Database,
-    is_async: bool,
+@pytest.mark.parametrize("options", [{}, {"timeout_seconds": 60}, {"concurrent": True}], ids=str)
+async def test_endless_chains_are_stopped(
+    sessions: Sessions,
+    options: dict[str, Any],
+    reported: list[Any],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error is logged with the chain, observed, and reaches no commit."""
-    from aksara_signals.dispatch import recursion
-
     monkeypatch.setattr(recursion, "MAX_GENERATIONS", 20)
+
+    @post_save(Post, phase=COMMIT, **options)
+    async def endless(instance: Post, **kwargs: Any) -> None:
+        await commit(sessions)
+
+    await commit(sessions)
+    assert "SignalRecursionError" in caplog.text
+    assert [type(report["error"]) for report in reported] == [SignalRecursionError]
+    async with sessions() as session:
+        assert (await session.execute(text("select count(*) from post"))).scalar_one() == 22
+
+
+def test_endless_chains_of_a_synchronous_session_are_stopped(
+    sync_engine: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Long before Python's own limit."""
     errors: list[BaseException] = []
-    on_delivery_error.connect(observer := lambda error, **kwargs: errors.append(error))
-    sync_engine = database.create_sync_engine()
+    observer = on_delivery_error.connect(lambda error, **kwargs: errors.append(error))
     Base.metadata.create_all(sync_engine)
 
+    @post_save(Post, phase=COMMIT)
     def endless(instance: Post, **kwargs: Any) -> None:
+        write()
+
+    def write() -> None:
         with Session(sync_engine) as session, session.begin():
             session.add(Post(title="next"))
 
-    async def endless_async(instance: Post, **kwargs: Any) -> None:
-        async with sessions.begin() as session:
-            session.add(Post(title="next"))
-
-    async def main() -> None:
-        nonlocal sessions
-        engine = database.create_async_engine()
-        sessions = async_sessionmaker(engine)
-        await maker_begin(sessions)
-        await engine.dispose()
-
-    sessions: Any = None
-    post_save.connect(endless_async if is_async else endless, sender=Post, phase=COMMIT)
-    if is_async:
-        asyncio.run(main())
-    else:
-        with Session(sync_engine) as session, session.begin():
-            session.add(Post(title="first"))
+    write()
     on_delivery_error.disconnect(observer)
     assert "SignalRecursionError" in caplog.text
-    assert [type(error).__name__ for error in errors] == ["SignalRecursionError"]
+    assert [type(error) for error in errors] == [SignalRecursionError]
     with Session(sync_engine) as session:
-        assert session.query(Post).count() == (22 if is_async else 51)
-    sync_engine.dispose()
+        assert session.query(Post).count() == recursion.MAX_DEPTH + 1
 
 
 # -- errors, time and cancellation ----------------------------------------------------------------
@@ -272,6 +274,23 @@ async def test_errors_reach_nobody_but_the_log_and_the_observer(
     assert first["failed_signal"] is post_save
     assert first["payload"]["instance"].title == "x"
     assert second["connection"].receiver is broken_too
+
+
+def test_a_cancellation_without_an_event_loop_is_a_failure(
+    sync_engine: Any, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is no task that could have been cancelled."""
+    Base.metadata.create_all(sync_engine)
+
+    @post_save(Post, phase=COMMIT)
+    def broken(**kwargs: Any) -> None:
+        raise asyncio.CancelledError
+
+    recorder.record(post_save, Post, phase=COMMIT)
+    with Session(sync_engine) as session, session.begin():
+        session.add(Post(title="x"))
+    assert "CancelledError" in caplog.text
+    assert len(recorder.calls) == 1
 
 
 async def test_an_observer_that_fails_is_logged(
@@ -469,6 +488,25 @@ async def test_a_cancellation_doesnt_tear_a_commit(
         titles = set(await session.scalars(select(Post.title)))
     assert [call.payload["instance"].title for call in recorder.calls] == ["x"]
     assert titles == {"x"}
+
+
+async def test_two_sessions_commit_in_one_greenlet(sessions: Sessions, recorder: Recorder) -> None:
+    """Each is shielded for its own commit, in whichever order they end."""
+    recorder.record(post_save, Post, phase=COMMIT)
+
+    def work(one: Session, two: Session) -> None:
+        for session, title in ((one, "1"), (two, "2")):
+            session.add(Post(title=title))
+            if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time
+                session.flush()
+        one.commit()
+        one.add(Post(title="3"))
+        two.commit()
+        one.commit()
+
+    async with sessions() as one, sessions() as two:
+        await one.run_sync(lambda _: work(one.sync_session, two.sync_session))
+    assert [call.payload["instance"].title for call in recorder.calls] == ["1", "2", "3"]
 
 
 async def test_a_cancellation_that_a_failed_commit_has_held_back_surfaces(

@@ -28,7 +28,7 @@ from aksara_signals import (
     pre_delete,
     pre_save,
 )
-from aksara_signals.orm import bridge
+from aksara_signals.orm.bridge import handover
 
 REFUSED = ["commit", "rollback", "close", "reset", "invalidate"]
 
@@ -393,13 +393,13 @@ async def test_one_hand_over_for_the_whole_flush(
 ) -> None:
     """Async receivers of all objects of a flush are awaited in one hand-over a phase."""
     hand_overs: list[Any] = []
-    original = bridge.await_only
+    original = handover.await_only
 
     def counted(awaitable: Any) -> Any:
         hand_overs.append(awaitable)
         return original(awaitable)
 
-    monkeypatch.setattr(bridge, "await_only", counted)
+    monkeypatch.setattr(handover, "await_only", counted)
 
     @pre_save
     async def before(**kwargs: Any) -> None: ...
@@ -417,7 +417,7 @@ async def test_sync_receivers_need_no_hand_over(
     session: AsyncSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where only sync receivers are connected, the flush never leaves its greenlet for them."""
-    monkeypatch.setattr(bridge, "await_only", None)
+    monkeypatch.setattr(handover, "await_only", None)
 
     @post_save(Post)
     def hear(**kwargs: Any) -> None: ...

@@ -13,7 +13,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 from sqlalchemy.orm import Session
 
-from aksara_signals.orm import bridge
+from aksara_signals.orm.bridge.sessions import is_committing
 
 __all__ = ["CommitShield"]
 
@@ -32,10 +32,10 @@ class CommitShield:
         self._session = session
         self._current: Any = getcurrent()
         self._driver: Any = self._current.parent
-        self._relay: Any = greenlet(self._pass_on, self._driver)
+        self._relay: Any = greenlet(self._stand_between, self._driver)
         self._relay.switch()  # SQLAlchemy wants a parent that has been started
         self._current.parent = self._relay
-        self._is_closed = False
+        self._is_closed = self._is_removed = False
         self.held: asyncio.CancelledError | None = None
         """The cancellation that came in between."""
 
@@ -46,17 +46,20 @@ class CommitShield:
 
     def remove(self) -> None:
         """Let everything pass again."""
-        if self._current.parent is self._relay:
+        self._is_removed = True
+        if self._current.parent is self._relay:  # else another session's shield stands before it
             self._current.parent = self._driver
 
-    def _pass_on(self) -> Any:
-        awaitable = self._current.switch()
+    def _stand_between(self) -> Any:
+        return self._pass_on(self._current.switch())
+
+    def _pass_on(self, awaitable: Any) -> Any:
         # Until the greenlet has ended: then it is its result that comes by.
         while not self._current.dead:
             # Without a transaction, its connection is on the way back to the pool.
             if self._session.in_transaction():
-                self._is_closed = bridge.is_committing(self._session)
-            if self._is_closed:
+                self._is_closed = is_committing(self._session)
+            if self._is_closed and not self._is_removed:
                 awaitable = self._to_its_end(awaitable)
             awaitable = self._driver.switch(awaitable)
         return awaitable

@@ -1,0 +1,170 @@
+"""What has been changed about an instance, and was not written yet."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import (
+    Mapper,
+    RelationshipProperty,
+)
+from sqlalchemy.orm.attributes import History, get_history, instance_state
+from sqlalchemy.orm.base import (
+    INCLUDE_PENDING_MUTATIONS,
+    LOAD_AGAINST_COMMITTED,
+    NO_VALUE,
+    LoaderCallableStatus,
+    PassiveFlag,
+)
+from sqlalchemy.sql import ClauseElement
+
+from aksara_signals.orm.bridge.states import State, load_expired
+
+__all__ = [
+    "changed_columns",
+    "configured_relationships",
+    "expressions",
+    "has_column_changes",
+    "has_members",
+    "hide_scalar",
+    "is_expression",
+    "is_initiated_here",
+    "is_touched",
+    "is_unknown",
+    "net_history",
+    "old_value",
+    "original_members",
+    "pending_members",
+    "pin_old_value",
+    "reverse_keys",
+    "was_declared_before",
+]
+
+
+_NET = PassiveFlag.PASSIVE_NO_INITIALIZE | INCLUDE_PENDING_MUTATIONS
+# Against the committed key, as the flush itself loads: a collection loaded by a key that is about
+# to change would be empty, and the flush would believe it.
+_LOADED = PassiveFlag.PASSIVE_OFF | LOAD_AGAINST_COMMITTED | INCLUDE_PENDING_MUTATIONS
+
+
+def net_history(state: State, key: str, *, load: bool = False) -> History:
+    """The net change of a relationship, also of a collection that isn't loaded.
+
+    Args:
+        state: Of the instance that has the relationship.
+        key: The relationship's name.
+        load: Whether to load it first; needs a greenlet under async.
+    """
+    return get_history(state.obj(), key, _LOADED if load else _NET)
+
+
+def pin_old_value(state: State, key: str) -> None:
+    """Keep what a relationship to one object referred to before, if it wasn't loaded.
+
+    SQLAlchemy loads it whenever history is asked for; after the flush it would load the new one.
+    """
+    if state.committed_state.get(key) is LoaderCallableStatus.PASSIVE_NO_RESULT:
+        history = net_history(state, key)
+        old = history.deleted[0] if history.deleted else None
+        state.committed_state[key] = history.unchanged[0] if history.unchanged else old
+
+
+def is_touched(state: State, key: str) -> bool:
+    """Whether an attribute has been changed since it was last written or loaded."""
+    return key in state.committed_state or key in state._pending_mutations
+
+
+def changed_columns(state: State) -> Iterator[tuple[str, Any]]:
+    """The column attributes that an UPDATE would write, each with its old value.
+
+    The old value is ``NO_VALUE`` where it is not known. The rules are those of SQLAlchemy's own
+    collection of UPDATE values.
+    """
+    columns = state.mapper.column_attrs
+    values = state.dict
+    for key, old in list(state.committed_state.items()):
+        if key in columns and key in values:
+            new = values[key]
+            impl: Any = state.manager[key].impl
+            if is_expression(new) or is_unknown(old) or impl.is_equal(new, old) is not True:
+                yield key, NO_VALUE if is_unknown(old) else old
+
+
+def expressions(state: State) -> dict[str, Any]:
+    """The attributes whose new value the database will work out, each with its old value."""
+    return {key: old for key, old in changed_columns(state) if is_expression(state.dict[key])}
+
+
+def has_column_changes(state: State) -> bool:
+    """Whether an UPDATE would write anything."""
+    return next(changed_columns(state), None) is not None
+
+
+def is_expression(value: Any) -> bool:
+    """Whether a value is SQL that the database will work out, such as ``Post.views + 1``."""
+    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+
+
+def reverse_keys(prop: RelationshipProperty[Any]) -> list[str]:
+    """The names of the relationships on the other side that mirror this one."""
+    return [reverse.key for reverse in prop._reverse_property]
+
+
+def configured_relationships(cls: type) -> Iterator[RelationshipProperty[Any]]:
+    """The relationships of a mapped class, none before its mapper has been configured."""
+    mapper: Mapper[Any] = inspect(cls)
+    if mapper.configured:
+        yield from mapper.relationships
+
+
+def was_declared_before(prop: RelationshipProperty[Any], other: RelationshipProperty[Any]) -> bool:
+    """Which of two relationships was declared first; a backref comes after what it belongs to."""
+    return bool(prop._creation_order < other._creation_order)
+
+
+def is_initiated_here(target: object, key: str, initiator: Any) -> bool:
+    """Whether a change of a relationship was made on it, and not on the other side."""
+    impl: Any = instance_state(target).manager[key].impl
+    return initiator is not None and initiator.parent_token is impl.parent_token
+
+
+def old_value(state: State, key: str) -> Any:
+    """The value of a column before its pending change; None also if it isn't known."""
+    load_expired(state)
+    old = state.committed_state.get(key, state.dict.get(key))
+    return None if is_unknown(old) else old
+
+
+def pending_members(state: State, key: str) -> tuple[Any, Any] | None:
+    """What was added to and taken out of a collection that isn't loaded; None if it is."""
+    pending = state._pending_mutations.get(key)
+    return None if pending is None else (pending.added_items, pending.deleted_items)
+
+
+def original_members(state: State, key: str) -> list[Any] | None:
+    """A loaded collection as it was before it was changed, as a list that may be changed."""
+    members: Any = state.committed_state.get(key)
+    return members if isinstance(members, list) else None
+
+
+def hide_scalar(state: State, key: str) -> Callable[[], None]:
+    """Take away the history of a relationship to one object, and return what puts it back."""
+    committed = state.committed_state
+    old = {key: committed.pop(key)} if key in committed else {}
+    return lambda: state.committed_state.update(old)
+
+
+def has_members(state: State, key: str) -> bool:
+    """Whether a relationship of a new instance leads to anything."""
+    if not (key in state.dict or is_touched(state, key)):
+        return False
+    return any(each is not None for each in net_history(state, key).added or ())
+
+
+def is_unknown(value: Any) -> bool:
+    """Whether an old value is one of SQLAlchemy's words for "not known"."""
+    return isinstance(value, LoaderCallableStatus)

@@ -1,0 +1,91 @@
+"""Sessions: what they are at, and what receivers may not do with them."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy.orm import (
+    Session,
+    UOWTransaction,
+)
+from sqlalchemy.orm.session import SessionTransactionState
+
+from aksara_signals.exceptions import SessionInUseError
+from aksara_signals.orm.bridge.states import State
+
+__all__ = ["flushable", "is_committing", "is_flushing", "refusing", "row_count", "written_states"]
+
+
+def is_flushing(session: Session) -> bool:
+    """Whether a flush is under way that another one can't join."""
+    return session._flushing
+
+
+def is_committing(session: Session) -> bool:
+    """Whether COMMIT is being sent for the session's outermost transaction, or has been."""
+    transaction = session.get_transaction()
+    return transaction is not None and transaction._state in (
+        SessionTransactionState.PREPARED,
+        SessionTransactionState.COMMITTED,
+    )
+
+
+@contextmanager
+def flushable(session: Session) -> Iterator[None]:
+    """Let receivers flush although the flush that sends to them is not quite over.
+
+    At ``after_flush_postexec`` everything is written and the instances are clean; SQLAlchemy's
+    flag against re-entrance is all that stands in the way of a nested flush.
+    """
+    before = session._flushing
+    session._flushing = False
+    try:
+        yield
+    finally:
+        session._flushing = before
+
+
+@contextmanager
+def refusing(session: Session, methods: tuple[str, ...], remedy: str) -> Iterator[None]:
+    """Refuse methods of a session while its receivers run, before they can do any harm.
+
+    The methods are shadowed on the session itself: an event would come too late for ``rollback()``
+    and ``close()``. AsyncSession and scoped sessions call the same ones.
+    """
+    namespace = vars(session)
+    before = {name: namespace[name] for name in methods if name in namespace}
+    for name in methods:
+        namespace[name] = _refusal(name, remedy)
+    try:
+        yield
+    finally:
+        for name in methods:
+            namespace.pop(name, None)
+        namespace.update(before)
+
+
+def _refusal(name: str, remedy: str) -> Callable[..., Any]:
+    def refuse(*_: object, **__: object) -> None:
+        raise SessionInUseError(f"{name}() was called by a receiver {remedy}")
+
+    return refuse
+
+
+def row_count(session: Session, statement: Any) -> int:
+    """Execute one UPDATE or DELETE, and count the rows that it matched."""
+    result: Any = session.execute(statement)
+    return int(result.rowcount)
+
+
+def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]]:
+    """The states that a flush has written, and whether each was a DELETE."""
+    # A row switch turns the deleted half into list-only: its row is gone all the same.
+    return (
+        (state, is_delete)
+        for state, (is_delete, list_only) in flush_context.states.items()
+        if is_delete or not list_only
+    )

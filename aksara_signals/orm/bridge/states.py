@@ -1,0 +1,140 @@
+"""Instances: their columns, keys and copies."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import (
+    InstanceState,
+    Mapper,
+    RelationshipProperty,
+    Session,
+)
+from sqlalchemy.orm.attributes import instance_state
+
+__all__ = [
+    "State",
+    "describe",
+    "detached_copy",
+    "expired_columns",
+    "has_delete_orphans",
+    "has_parent",
+    "identity_of",
+    "is_orphan",
+    "is_unloaded",
+    "load_expired",
+    "session_of",
+    "sort_key",
+    "state_of",
+    "will_be_expunged",
+]
+
+
+State = InstanceState[Any]
+"""What SQLAlchemy knows of one instance."""
+
+
+def state_of(value: Any) -> State | None:
+    """The state of an instance of a mapped class; None for anything else."""
+    state = getattr(value, "_sa_instance_state", None)
+    return state if isinstance(state, InstanceState) else None
+
+
+def session_of(instance: Any) -> Session | None:
+    """The session that an instance is in, if it is mapped and is in one."""
+    state = state_of(instance)
+    return None if state is None else state.session
+
+
+def detached_copy(manager: Any, key: Any, values: dict[str, Any], missing: list[str]) -> object:
+    """An instance that was never in a session, as if it had been loaded and then detached.
+
+    Args:
+        manager: The class manager of its class; no constructor is called.
+        key: Its identity key, or None.
+        values: Of the columns that it has.
+        missing: The columns that it hasn't: reading one raises ``DetachedInstanceError``.
+    """
+    instance: object = manager.new_instance()
+    state = instance_state(instance)
+    state.dict.update(values)
+    if key is not None:
+        state.key = key
+        state.identity_token = key[2]
+        state._expire_attributes(state.dict, missing)
+    return instance
+
+
+def sort_key(state: State) -> tuple[str, str, tuple[Any, ...]]:
+    """A fixed order of instances: by class, then by primary key."""
+    cls = state.class_
+    # Keys may be of any type: numbers are put in the order of numbers, the rest in that of text.
+    key = tuple(
+        (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value))
+        for value in state.identity or ()
+    )
+    return cls.__module__, cls.__qualname__, key
+
+
+def is_orphan(state: State) -> bool:
+    """Whether a delete-orphan relationship has let go of this state."""
+    return bool(state.mapper._is_orphan(state))
+
+
+def will_be_expunged(state: State) -> bool:
+    """Whether the flush drops this orphan instead of inserting it."""
+    return not state.has_identity and bool(state._orphaned_outside_of_session)
+
+
+def has_parent(prop: RelationshipProperty[Any], child: State) -> bool:
+    """Whether a child still has a parent along a relationship."""
+    impl: Any = getattr(prop.class_attribute, "impl")  # noqa: B009 - not in the public type
+    return bool(impl.hasparent(child))
+
+
+def has_delete_orphans(mapper: Mapper[Any]) -> bool:
+    """Whether instances of a mapper can be orphans."""
+    return any(each._delete_orphans for each in mapper.iterate_to_root())
+
+
+def load_expired(state: State) -> None:
+    """Load the column attributes that have expired; deferred ones stay away.
+
+    Needs a greenlet under async.
+    """
+    for key in expired_columns(state)[:1]:  # the first touch loads them all
+        getattr(state.obj(), key)
+
+
+def expired_columns(state: State) -> list[str]:
+    """The column attributes that would be loaded at the first touch of any of them."""
+    expired = state.expired_attributes
+    if not expired:
+        return []
+    committed = state.committed_state
+    return [
+        key
+        for key in state.mapper.column_attrs.keys()  # noqa: SIM118 - not a dict
+        if key in expired and key not in committed and key not in state.dict
+    ]
+
+
+def is_unloaded(state: State, key: str) -> bool:
+    """Whether touching a column attribute that has no value would load one."""
+    return key in state.expired_attributes or state.mapper.column_attrs[key].deferred
+
+
+def identity_of(instance: object) -> str | None:
+    """The primary key of an instance in words; None for what isn't mapped or has no row yet."""
+    state = inspect(instance, raiseerr=False)
+    if not isinstance(state, InstanceState) or state.identity is None:
+        return None
+    return ", ".join(str(value) for value in state.identity)
+
+
+def describe(instance: object) -> str:
+    """Class and primary key of an instance; never any other column."""
+    return f"{type(instance).__qualname__} {identity_of(instance) or '(new)'}"

@@ -1,0 +1,191 @@
+"""Columns of many rows in few statements, told by two signals."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import inspect, select, tuple_, update
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
+
+from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.registry import nearest
+from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
+from aksara_signals.orm import bridge
+from aksara_signals.orm.bulk import Row, batches, send_bulk
+from aksara_signals.orm.columns import columns_of, key_names
+from aksara_signals.orm.sessions import user_session
+from aksara_signals.signals import (
+    post_bulk_update,
+    pre_bulk_update,
+)
+
+__all__ = ["bulk_update", "column_fields"]
+
+
+def column_fields(model: type, fields: Iterable[str]) -> frozenset[str]:
+    """The names given to ``bulk_update``, checked.
+
+    Raises:
+        UnknownFieldError: There are none, they come as one string, or one is no column of the
+            model or part of its primary key.
+    """
+    mapper: Mapper[Any] = inspect(model)
+    if isinstance(fields, str):
+        raise UnknownFieldError(
+            f"bulk_update(fields={fields!r}) is one string; give a list of names: [{fields!r}]"
+        )
+    names = frozenset(fields)
+    if not names:
+        raise UnknownFieldError("bulk_update() was given no fields; name at least one column")
+    columns = columns_of(mapper)
+    keys = key_names(mapper)
+    for name in sorted(names, key=str):
+        if name in keys:
+            raise UnknownFieldError(
+                f"bulk_update() can't change {name!r}, which is in the primary key of "
+                f"{describe_sender(model)} and says which row is meant; change it and save()"
+            )
+        if name not in columns:
+            raise UnknownFieldError(
+                f"bulk_update() names {name!r}, which is no column of {describe_sender(model)} "
+                f"(for a relationship, name its foreign key){nearest(str(name), columns)}"
+            )
+    return names
+
+
+def bulk_update(
+    session: Session,
+    model: type,
+    instances: list[Any],
+    fields: frozenset[str],
+    batch_size: int | None,
+) -> int:
+    """Update columns of existing rows, between ``pre_bulk_update`` and ``post_bulk_update``.
+
+    Nothing is flushed. What pre receivers set besides is written too; other pending values stay
+    pending.
+
+    Args:
+        session: Executes the statements; the instances may be of another one or of none.
+        model: The sender.
+        instances: With rows; pre receivers may change the list and what is in it.
+        fields: What :func:`column_fields` let through.
+        batch_size: The most rows of one statement; None means all.
+
+    Returns:
+        How many instances were written.
+
+    Raises:
+        InstanceStateError: An instance has no row yet or holds SQL.
+    """
+    payload = {"instances": instances, "fields": fields, "session": user_session(session)}
+    for instance in instances:
+        _require_row(instance, model)
+    pending = {id(each): _pending(each) for each in instances}  # alive: the caller holds them
+    with session.no_autoflush:
+        send_bulk(session, pre_bulk_update, model, payload)
+        groups: dict[tuple[type, frozenset[str]], list[tuple[Any, Row]]] = {}
+        for instance in instances:
+            _require_row(instance, model)
+            written = _to_write(instance, fields, pending.get(id(instance), {}))
+            if written:
+                row = _update_row(instance, written)
+                groups.setdefault((type(instance), frozenset(written)), []).append((instance, row))
+        for (cls, written), members in groups.items():
+            for part in batches(members, batch_size):
+                session.execute(update(cls), [row for _, row in part])
+                _register_updated(session, cls, written, part)
+        send_bulk(session, post_bulk_update, model, payload)
+    return sum(len(members) for members in groups.values())
+
+
+def _require_row(instance: object, model: type) -> None:
+    if not isinstance(instance, model):
+        raise InstanceStateError(
+            f"bulk_update() of {describe_sender(model)} was given {bridge.describe(instance)}; "
+            f"give instances of one model at a time"
+        )
+    if not instance_state(instance).has_identity:
+        raise InstanceStateError(
+            f"bulk_update() was given a {describe_sender(type(instance))} that has no row yet; "
+            f"use bulk_create() for it"
+        )
+
+
+def _pending(instance: object) -> Row:
+    state = instance_state(instance)
+    return {key: state.dict[key] for key in state.committed_state if key in state.dict}
+
+
+def _to_write(instance: object, fields: frozenset[str], pending: Row) -> frozenset[str]:
+    """The fields, and what pre receivers have set; but nothing that isn't loaded."""
+    state = instance_state(instance)
+    values = state.dict
+    columns = columns_of(state.mapper)
+    set_since = {
+        key
+        for key in state.committed_state
+        if key in columns
+        and key in values
+        and (key not in pending or pending[key] is not values[key])
+    }
+    return frozenset(key for key in fields | set_since if key in values)
+
+
+def _update_row(instance: object, written: Collection[str]) -> Row:
+    state = instance_state(instance)
+    mapper = state.mapper
+    row: Row = dict(zip(key_names(mapper), state.identity or (), strict=True))
+    for key in written:
+        row[key] = state.dict[key]
+        if bridge.is_expression(row[key]):
+            raise InstanceStateError(
+                f"bulk_update() was given {bridge.describe(instance)} with SQL for {key!r}, which "
+                f"an UPDATE of many rows can't hold; use filter(…).update({key}=…) or save()"
+            )
+    version = mapper.version_id_col
+    if version is not None:
+        key = mapper.get_property_by_column(version).key
+        row[key] = state.committed_state.get(key, state.dict.get(key))
+    return row
+
+
+def _register_updated(
+    session: Session, cls: type, written: frozenset[str], part: Sequence[tuple[Any, Row]]
+) -> None:
+    """Take what was written for committed, and read what the database has set besides."""
+    mapper: Mapper[Any] = inspect(cls)
+    for instance, _ in part:
+        bridge.register_updated(session, instance_state(instance), written)
+    columns = columns_of(mapper)
+    besides = [
+        key
+        for key, column in columns.items()
+        if key not in written
+        and (
+            column.onupdate is not None
+            or column.server_onupdate is not None
+            or column.computed is not None
+            or column is mapper.version_id_col
+        )
+    ]
+    if not besides:
+        return
+    keys = key_names(mapper)
+    key_columns = [getattr(cls, key) for key in keys]
+    by_key = {instance_state(each).identity: each for each, _ in part}
+    for identities in batches(list(by_key), 500):  # SQLite takes 999 parameters at the least
+        found = session.execute(
+            select(*key_columns, *(getattr(cls, key) for key in besides)).where(
+                tuple_(*key_columns).in_(identities)
+                if len(keys) > 1
+                else key_columns[0].in_([identity[0] for identity in identities])
+            )
+        )
+        for row in found:
+            instance = by_key[tuple(row[: len(keys)])]
+            for key, value in zip(besides, row[len(keys) :], strict=True):
+                if key not in instance_state(instance).committed_state:
+                    set_committed_value(instance, key, value)

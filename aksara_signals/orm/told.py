@@ -1,0 +1,100 @@
+"""What waits: something that was sent, for one receiver, to be told as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.delivery import NO_EXTRAS, Delivery, Origin
+from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
+from aksara_signals.orm.copies import Snapshot, thaw
+from aksara_signals.types import Sender
+
+__all__ = ["Told", "Waiting", "coalesced"]
+
+
+class Told:
+    """Something that was sent, as it will be delivered."""
+
+    __slots__ = ("arguments", "extras", "origin", "sender")
+
+    def __init__(
+        self,
+        origin: Origin,
+        sender: Sender,
+        arguments: Mapping[str, Any],
+        extras: Mapping[str, Any] = NO_EXTRAS,
+    ) -> None:
+        self.origin = origin
+        self.sender = sender
+        self.arguments = arguments
+        """With snapshots for instances."""
+        self.extras = extras
+
+    @property
+    def row(self) -> Any:
+        """The identity key of the row that was told of, or None."""
+        instance = self.arguments.get("instance")
+        return instance.key if isinstance(instance, Snapshot) else None
+
+    def delivery(self, connection: Connection) -> Delivery:
+        """For one receiver, with copies of its own."""
+        arguments = {name: thaw(value) for name, value in self.arguments.items()}
+        return Delivery(self.origin, self.sender, (connection,), arguments, extras=self.extras)
+
+    def followed_by(self, other: Told) -> Told:
+        """This and something later about the same row, told as one."""
+        arguments = dict(other.arguments)
+        if "created" in arguments:
+            arguments["created"] = self.arguments["created"] or arguments["created"]
+        before, after = self.arguments.get("update_fields"), arguments.get("update_fields")
+        if "update_fields" in arguments:
+            together = None if before is None or after is None else before | after
+            arguments["update_fields"] = together
+        extras = dict(other.extras)
+        changes = dict(self.extras.get("changes") or {})
+        for name, (old, new) in (extras.get("changes") or {}).items():
+            changes[name] = changes[name][0] if name in changes else old, new
+        if changes:
+            extras["changes"] = changes
+        return Told(self.origin, self.sender, arguments, extras)
+
+
+class Waiting:
+    """One receiver of something that was told."""
+
+    __slots__ = ("connection", "is_undone", "told")
+
+    def __init__(self, told: Told, connection: Connection) -> None:
+        self.told = told
+        self.connection = connection
+        self.is_undone = False
+        """Whether a savepoint around it has been rolled back."""
+
+    def is_due(self, is_committed: bool) -> bool:
+        """Whether this is what the receiver has waited for."""
+        outcome = AFTER_COMMIT if is_committed and not self.is_undone else AFTER_ROLLBACK
+        return self.connection.phase == outcome
+
+
+def coalesced(due: list[Waiting]) -> Iterator[tuple[Told, Connection]]:
+    """One of each row for connections that coalesce, in the place of the last one."""
+    together: dict[Any, Told] = {}
+    left: dict[Any, int] = {}
+    for each in due:
+        row = each.told.row if each.connection.coalesce else None
+        if row is not None:
+            key = each.connection, row
+            before = together.get(key)
+            together[key] = each.told if before is None else before.followed_by(each.told)
+            left[key] = left.get(key, 0) + 1
+    for each in due:
+        row = each.told.row if each.connection.coalesce else None
+        if row is None:
+            yield each.told, each.connection
+            continue
+        key = each.connection, row
+        left[key] -= 1
+        if not left[key]:
+            yield together[key], each.connection
