@@ -196,6 +196,9 @@ def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[Connect
         cache[instance.id] = f"<h1>{instance.title}</h1><p>by {instance.author.name}</p>"
         return f"page rendered, cache holds {len(cache)}"
 
+    async def announce(instance: Post, **kwargs: Any) -> str:
+        return f"committed: mail about {instance.title!r} may go out"
+
     async def back_up(instance: Post, **kwargs: Any) -> str:
         return f"archives {instance.title!r}"
 
@@ -217,6 +220,7 @@ def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[Connect
         (post_update, warm_cache, Post, {}),
         (post_save, warm_cache, Post, {"created": True}),
         (post_save, write_audit_entry, Post, {}),
+        (post_save, announce, Post, {"created": True, "phase": "after_commit"}),
         (post_save, entry_written, AuditEntry, {}),
         (pre_delete, back_up, Post, {}),
         (post_delete, clean_cache, Post, {}),

@@ -27,14 +27,15 @@ async def test_the_story_is_told(database: databases.Database) -> None:
     deliveries = await demo.run(url, out)
     lines = [line for line in out.getvalue().splitlines() if " ms  " in line]
     told = [(line.split()[2], line.split()[5]) for line in lines]
-    assert deliveries == len(lines) == 19
-    assert told[:6] == [
+    assert deliveries == len(lines) == 20
+    assert told[:7] == [
         ("post_init", "greet"),
         ("pre_save", "refuse_clickbait"),
         ("pre_save", "generate_slug"),
         ("post_save", "warm_cache"),
         ("post_save", "write_audit_entry"),
         ("post_save", "entry_written"),
+        ("post_save", "announce"),
     ]
     assert "raises ClickbaitError: not in this blog" in out.getvalue()
     assert "in the database: authors: 1, posts: 2, audit entries: 2" in out.getvalue()

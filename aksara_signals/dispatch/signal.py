@@ -170,6 +170,27 @@ class Signal:
         self._table.add(receiver, _several(sender), **options)
         return receiver
 
+    @overload
+    def __call__(
+        self,
+        *senders: type | str | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | None,
+        weak: bool = False,
+        dispatch_uid: Hashable = None,
+        priority: int = 0,
+        exact: bool = False,
+        concurrent: bool = False,
+        created: bool | None = None,
+        phase: Phase = "immediate",
+        coalesce: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> Callable[[ReceiverT], ReceiverT]: ...
+
+    @overload
+    def __call__(self, receiver: ReceiverT, /) -> ReceiverT: ...
+
+    @overload
+    def __call__(self, *senders: Any, **options: Any) -> Any: ...
+
     def __call__(self, *senders: Any, **options: Any) -> Any:
         """Connect the decorated receiver: ``@post_save(Post)``, ``@post_save()``, ``@post_save``.
 

@@ -32,8 +32,9 @@ from aksara_signals.orm.told import Told, Waiting, coalesced
 
 __all__ = ["install", "on_commit", "on_rollback", "wait"]
 
-_QUEUE = "aksara_signals.queue"
-"""Where a session keeps what waits: in its own ``info``, so that the two go together."""
+_QUEUE = "_aksara_signals_queue"
+"""Under which name a session keeps what waits, so that the two go together; not in its ``info``,
+which belongs to the user."""
 
 
 class Queue:
@@ -70,9 +71,9 @@ class Queue:
 
 def wait(session: Session, told: Told, connections: Iterable[Connection]) -> None:
     """Keep something that was sent for receivers that wait for the outcome."""
-    queue: Queue | None = session.info.get(_QUEUE)
+    queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
-        queue = session.info[_QUEUE] = Queue()
+        queue = vars(session)[_QUEUE] = Queue()
     transaction = session.get_nested_transaction() or session.get_transaction()
     waiting = queue.next
     if transaction is not None:
@@ -172,7 +173,7 @@ def install() -> None:
 
 
 def _after_transaction_create(session: Session, transaction: SessionTransaction) -> None:
-    queue: Queue | None = session.info.get(_QUEUE)
+    queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
     if queue.is_delivering:
@@ -189,20 +190,20 @@ def _after_transaction_create(session: Session, transaction: SessionTransaction)
 
 
 def _before_commit(session: Session) -> None:
-    queue: Queue | None = session.info.get(_QUEUE)
+    queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None and queue.by_transaction:
         queue.protect(session)
 
 
 def _after_commit(session: Session) -> None:
-    queue: Queue | None = session.info.get(_QUEUE)
+    queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None:
         # Nothing is decided yet: this is sent for the release of a savepoint, too.
         queue.committed = session.get_nested_transaction() or session.get_transaction()
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    queue: Queue | None = session.info.get(_QUEUE)
+    queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
     is_committed = queue.committed is transaction

@@ -500,6 +500,7 @@ async def test_two_sessions_commit_in_one_greenlet(sessions: Sessions, recorder:
             if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time
                 session.flush()
         one.commit()
+        two.scalar(select(1))
         one.add(Post(title="3"))
         two.commit()
         one.commit()

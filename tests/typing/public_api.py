@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, assert_type
 
-from aksara_signals import Connection, Signal, SignalContext, post_save, receiver
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from aksara_signals import (
+    Connection,
+    Signal,
+    SignalContext,
+    drain,
+    m2m_changed,
+    on_delivery_error,
+    post_save,
+    receiver,
+)
+from aksara_signals.orm import on_commit, on_rollback
 
 
 class Post:
@@ -52,6 +64,28 @@ async def use() -> None:
         assert_type(context, SignalContext)
     async with SignalContext.disable_all() as context:
         assert_type(context, SignalContext)
+
+
+@post_save(Post, phase="after_commit", coalesce=True, timeout_seconds=2.5)
+async def waiting(sender: type[Post], instance: Post, **kwargs: Any) -> None:
+    """One that waits for the outcome."""
+
+
+checked = post_save()(notify)
+checked = post_save(notify)
+checked = post_save(Post, "models.Tag", [Post])(notify)
+assert_type(m2m_changed(object()), Any)
+
+post_save.connect(notify, Post, phase="later")  # type: ignore[call-overload]  # no such phase
+on_delivery_error.connect(notify)
+
+
+async def shut_down() -> None:
+    """The types of what waits."""
+    assert_type(await drain(), int)
+    session = AsyncSession()
+    on_commit(session, shut_down)
+    on_rollback(session.sync_session, lambda: 5)
 
 
 @receiver([post_save], sender=Post)
