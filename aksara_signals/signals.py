@@ -12,8 +12,6 @@ completes or copies data leaves fixtures alone.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.signal import Signal
 
@@ -48,12 +46,6 @@ _RELATION = Payload(
 )
 _MIGRATE = Payload(optional=("connection",), can_wait=False)
 
-
-def _before(payload: Payload) -> Payload:
-    """The payload of what is sent before the fact: there is no outcome to wait for."""
-    return replace(payload, can_wait=False)
-
-
 pre_init = Signal(
     "pre_init",
     providing_args=Payload(optional=("args", "kwargs"), can_wait=False),
@@ -70,7 +62,9 @@ post_init = Signal(
 """Payload: ``instance``. Sent by constructors, never by loading."""
 
 pre_save = Signal(
-    "pre_save", providing_args=_before(_SAVE), doc="An INSERT or UPDATE is about to be made."
+    "pre_save",
+    providing_args=_SAVE.before_the_fact(),
+    doc="An INSERT or UPDATE is about to be made.",
 )
 """Payload: ``instance``, ``created`` (True for an INSERT), ``update_fields`` (None, or the
 frozenset given to ``save``), ``session``; ``changes`` for receivers that name it. What receivers
@@ -81,7 +75,7 @@ post_save = Signal("post_save", providing_args=_SAVE, doc="An INSERT or UPDATE h
 still open, and a receiver that raises rolls it back."""
 
 pre_update = Signal(
-    "pre_update", providing_args=_before(_SAVE), doc="An UPDATE is about to be made."
+    "pre_update", providing_args=_SAVE.before_the_fact(), doc="An UPDATE is about to be made."
 )
 """Payload: as for ``pre_save``, with ``created=False``. Sent after it."""
 
@@ -89,7 +83,7 @@ post_update = Signal("post_update", providing_args=_SAVE, doc="An UPDATE has bee
 """Payload: as for ``post_save``, with ``created=False``. Sent before it."""
 
 pre_delete = Signal(
-    "pre_delete", providing_args=_before(_DELETE), doc="A DELETE is about to be made."
+    "pre_delete", providing_args=_DELETE.before_the_fact(), doc="A DELETE is about to be made."
 )
 """Payload: ``instance``, ``session``."""
 
@@ -97,7 +91,7 @@ post_delete = Signal("post_delete", providing_args=_DELETE, doc="A DELETE has be
 """Payload: ``instance``, whose columns are still readable, and ``session``."""
 
 pre_bulk_create = Signal(
-    "pre_bulk_create", providing_args=_before(_BULK), doc="Rows are about to be inserted."
+    "pre_bulk_create", providing_args=_BULK.before_the_fact(), doc="Rows are about to be inserted."
 )
 """Payload: ``instances`` (a list), ``session``."""
 
@@ -105,7 +99,9 @@ post_bulk_create = Signal("post_bulk_create", providing_args=_BULK, doc="Rows ha
 """Payload: ``instances`` (a list), ``session``."""
 
 pre_bulk_update = Signal(
-    "pre_bulk_update", providing_args=_before(_BULK_UPDATE), doc="Rows are about to be updated."
+    "pre_bulk_update",
+    providing_args=_BULK_UPDATE.before_the_fact(),
+    doc="Rows are about to be updated.",
 )
 """Payload: ``instances`` (a list), ``fields``, ``session``."""
 
@@ -116,7 +112,7 @@ post_bulk_update = Signal(
 
 pre_relation_add = Signal(
     "pre_relation_add",
-    providing_args=_before(_RELATION),
+    providing_args=_RELATION.before_the_fact(),
     doc="An instance is about to be added to a relationship.",
 )
 """Payload: ``instance`` (the owner), ``child``, ``relation_name``, ``passed_args``, ``session``."""
@@ -130,7 +126,7 @@ post_relation_add = Signal(
 
 pre_relation_remove = Signal(
     "pre_relation_remove",
-    providing_args=_before(_RELATION),
+    providing_args=_RELATION.before_the_fact(),
     doc="An instance is about to be removed from a relationship.",
 )
 """Payload: as for ``pre_relation_add``."""

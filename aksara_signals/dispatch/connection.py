@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
-from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, NoReturn
 
 from aksara_signals.dispatch.identity import (
     SenderKey,
@@ -22,12 +20,32 @@ from aksara_signals.types import Receiver, Sender
 __all__ = ["Connection", "is_async_receiver"]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class Connection:
     """A receiver, the sender it listens to, the options it was connected with, how to call it.
 
     Made by :meth:`Signal.connect <aksara_signals.Signal.connect>`; never changes.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "address",
+        "coalesce",
+        "concurrent",
+        "created",
+        "dispatch_uid",
+        "exact",
+        "is_async",
+        "is_plain",
+        "module_name",
+        "narrows_session",
+        "phase",
+        "priority",
+        "reference",
+        "sender_key",
+        "shape",
+        "timeout_seconds",
+        "weak",
+    )
 
     address: Hashable
     """Where the signal's index keeps it."""
@@ -37,37 +55,74 @@ class Connection:
     """The sender as a key, which doesn't keep it alive."""
     shape: CallShape
     """How the receiver's parameters are filled."""
-    dispatch_uid: Hashable = None
+    dispatch_uid: Hashable
     """The explicit name of the connection, or None."""
-    priority: int = 0
+    priority: float
     """Higher is called first; equal ones in the order of connection."""
-    exact: bool = False
+    exact: bool
     """Whether subclasses of the sender are left out."""
-    weak: bool = False
+    weak: bool
     """Whether the connection leaves the receiver to the garbage collector."""
-    concurrent: bool = False
+    concurrent: bool
     """Whether the receiver runs in a task group after the sequential ones."""
-    created: bool | None = None
+    created: bool | None
     """True narrows a save signal to INSERTs, False to UPDATEs, None doesn't narrow."""
-    phase: str = IMMEDIATE
+    phase: str
     """When the receiver is called (``immediate``, ``after_commit`` or ``after_rollback``)."""
-    coalesce: bool = False
+    coalesce: bool
     """Whether a receiver that waits is called once per row, however often the row is written."""
-    timeout_seconds: float | None = None
+    timeout_seconds: float | None
     """How long a receiver that waited may run; None means as long as it likes."""
-    is_async: bool = False
+    is_async: bool
     """Whether the receiver is known to be async. An unknown one may still return an awaitable."""
-    module_name: ModuleName | None = None
+    module_name: ModuleName | None
     """Where a mock may replace the receiver."""
-    narrows_session: bool = False
+    narrows_session: bool
     """Whether ``session`` is withheld: a session is not for two tasks."""
-    is_plain: bool = field(init=False)
+    is_plain: bool
     """Whether the receiver takes the arguments just as they are sent, all by keyword."""
 
-    def __post_init__(self) -> None:
-        shape = self.shape
-        plain = not (shape.positional or shape.on_demand or self.narrows_session)
-        object.__setattr__(self, "is_plain", plain)
+    def __init__(
+        self,
+        *,
+        address: Hashable,
+        reference: Callable[[], Receiver | None],
+        sender_key: SenderKey,
+        shape: CallShape,
+        dispatch_uid: Hashable = None,
+        priority: float = 0,
+        exact: bool = False,
+        weak: bool = False,
+        concurrent: bool = False,
+        created: bool | None = None,
+        phase: str = IMMEDIATE,
+        coalesce: bool = False,
+        timeout_seconds: float | None = None,
+        is_async: bool = False,
+        module_name: ModuleName | None = None,
+        narrows_session: bool = False,
+    ) -> None:
+        fill = object.__setattr__
+        fill(self, "address", address)
+        fill(self, "reference", reference)
+        fill(self, "sender_key", sender_key)
+        fill(self, "shape", shape)
+        fill(self, "dispatch_uid", dispatch_uid)
+        fill(self, "priority", priority)
+        fill(self, "exact", exact)
+        fill(self, "weak", weak)
+        fill(self, "concurrent", concurrent)
+        fill(self, "created", created)
+        fill(self, "phase", phase)
+        fill(self, "coalesce", coalesce)
+        fill(self, "timeout_seconds", timeout_seconds)
+        fill(self, "is_async", is_async)
+        fill(self, "module_name", module_name)
+        fill(self, "narrows_session", narrows_session)
+        fill(self, "is_plain", not (shape.positional or shape.on_demand or narrows_session))
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a connection never changes: disconnect, and connect with {name}=")
 
     @property
     def receiver(self) -> Receiver | None:
@@ -121,6 +176,8 @@ class Connection:
 
 def is_async_receiver(receiver: Receiver) -> bool:
     """Whether calling the receiver surely gives a coroutine."""
+    from inspect import iscoroutinefunction
+
     target = without_partials(receiver)
     if isinstance(target, type):
         return False  # calling a class makes an instance, whatever its __call__ is

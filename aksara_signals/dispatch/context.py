@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import TracebackType
@@ -139,6 +138,8 @@ class SignalContext:
             InvalidOptionError: The function is a generator: what it does between two ``yield``
                 would leak to whoever iterates. Use ``with`` inside it.
         """
+        import inspect
+
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise InvalidOptionError(
                 f"SignalContext can't decorate the generator {describe_receiver(function)}; "

@@ -6,62 +6,19 @@ through the same lines: order, errors, notes and results are decided here and no
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 from types import CoroutineType
-from typing import Any, Protocol
+from typing import Any
 
-from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.envelope import Delivery, Failure, is_awaitable
 from aksara_signals.dispatch.identity import describe_receiver
+from aksara_signals.dispatch.judging import judge
 from aksara_signals.dispatch.patching import mocking_is_possible
-from aksara_signals.dispatch.recursion import Frame, current_frame, describe_step, enter_frame
-from aksara_signals.exceptions import AsyncReceiverError, SignalRecursionError
-from aksara_signals.types import Drive, Receiver, Responses, Sender
+from aksara_signals.dispatch.recursion import current_frame, enter_frame
+from aksara_signals.exceptions import AsyncReceiverError
+from aksara_signals.types import Drive, Receiver, Responses
 
-__all__ = ["Delivery", "Failure", "Origin", "deliver", "deliver_sync", "drive_to_end"]
-
-logger = logging.getLogger("aksara_signals")
-
-NO_EXTRAS: Mapping[str, Any] = {}
-
-
-class Origin(Protocol):
-    """What a delivery comes from: a signal, or something that is delivered like one."""
-
-    @property
-    def display_name(self) -> str:
-        """The name for messages."""
-        ...
-
-
-class Delivery:
-    """One signal on its way from one sender to some receivers."""
-
-    __slots__ = ("arguments", "concurrent", "extras", "sender", "sequential", "signal")
-
-    def __init__(
-        self,
-        signal: Origin,
-        sender: Sender,
-        sequential: tuple[Connection, ...],
-        arguments: dict[str, Any],
-        *,
-        concurrent: tuple[Connection, ...] = (),
-        extras: Mapping[str, Any] = NO_EXTRAS,
-    ) -> None:
-        self.signal = signal
-        self.sender = sender
-        self.sequential = sequential
-        self.concurrent = concurrent
-        self.arguments = arguments
-        """Everything that is sent, ``signal`` and ``sender`` included. Never changed."""
-        self.extras = extras
-        """On-demand arguments, for the receivers that name them."""
-
-
-Failure = tuple[BaseException, Delivery, Connection]
-"""An exception, and whom it came from while what was told."""
+__all__ = ["deliver", "deliver_sync", "drive_to_end"]
 
 
 async def deliver(
@@ -118,11 +75,14 @@ async def deliver(
                     ):
                         response = await response
                 except BaseException as error:
-                    _judge(error, delivery, connection, robust, failures)
+                    judge(error, delivery, connection, robust, failures)
                     response = error
                 responses.append((receiver, response))
             if delivery.concurrent:
-                responses += await _deliver_together(delivery, mocked, robust)
+                # Only now: importing asyncio takes longer than importing all of this library.
+                from aksara_signals.dispatch.together import deliver_together
+
+                responses += await deliver_together(delivery, mocked, robust)
     finally:
         frame.delivery = None
         current_frame.reset(token)
@@ -180,18 +140,13 @@ def deliver_sync(
                             drive_to_end(response, receiver) if drive is None else drive(response)
                         )
                 except BaseException as error:
-                    _judge(error, delivery, connection, robust, failures)
+                    judge(error, delivery, connection, robust, failures)
                     response = error
                 responses.append((receiver, response))
     finally:
         frame.delivery = None
         current_frame.reset(token)
     return responses
-
-
-def is_awaitable(response: Any) -> bool:
-    """Whether ``await response`` means something. Asks the type, as ``await`` itself does."""
-    return hasattr(type(response), "__await__")
 
 
 def drive_to_end(awaitable: Awaitable[Any], receiver: Receiver) -> Any:
@@ -213,86 +168,3 @@ def drive_to_end(awaitable: Awaitable[Any], receiver: Receiver) -> Any:
         f"synchronous send, where nobody can wait; use an AsyncSession or 'await …send()', or "
         f"make the receiver synchronous"
     )
-
-
-async def _deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Responses:
-    """Run the concurrent receivers of a delivery in one task group, each to its end."""
-    responses: Responses = []
-    errors: list[BaseException] = []
-    cancelled: list[asyncio.CancelledError] = []
-
-    async def run(place: int, connection: Connection, receiver: Receiver) -> None:
-        # In a task of its own there is a context of its own: the frame must name this receiver.
-        frame = Frame(current_frame.get())
-        frame.delivery, frame.connection = delivery, connection
-        frame.depth -= 1  # beside the delivery's own frame, not inside it
-        current_frame.set(frame)
-        response: Any = None
-        try:
-            positional, keywords = connection.fit(delivery.arguments, delivery.extras)
-            response = receiver(*positional, **keywords)
-            if response is not None and is_awaitable(response):
-                response = await response
-        except asyncio.CancelledError as error:
-            cancelled.append(error)
-            raise
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            response = error
-            try:
-                _judge(error, delivery, connection, robust)
-            except BaseException:
-                errors.append(error)
-        finally:
-            frame.delivery = None
-        responses[place] = (receiver, response)
-
-    async with asyncio.TaskGroup() as group:
-        for connection in delivery.concurrent:
-            receiver = connection.reference()
-            if receiver is None:
-                continue
-            if mocked and connection.module_name is not None:
-                receiver = connection.module_name.current(receiver)
-            responses.append((receiver, None))
-            group.create_task(run(len(responses) - 1, connection, receiver))
-    if cancelled:  # by the receiver itself: a task group keeps quiet about that
-        raise cancelled[0]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise BaseExceptionGroup(
-            f"{len(errors)} concurrent receivers of {delivery.signal.display_name} failed", errors
-        )
-    return responses
-
-
-def _judge(
-    error: BaseException,
-    delivery: Delivery,
-    connection: Connection,
-    robust: bool,
-    failures: list[Failure] | None = None,
-) -> None:
-    """Let an error be collected, or raise it with a note that says where it comes from."""
-    is_own = failures is not None and _is_own_cancellation(error)
-    if robust and (isinstance(error, Exception) or is_own):
-        logger.error("a receiver failed: %s", describe_step(delivery, connection), exc_info=error)
-        if failures is not None:
-            failures.append((error, delivery, connection))
-        return
-    if not isinstance(error, (asyncio.CancelledError, GeneratorExit, SignalRecursionError)):
-        error.add_note(f"while {describe_step(delivery, connection)}")
-    raise error
-
-
-def _is_own_cancellation(error: BaseException) -> bool:
-    """Whether a receiver's ``CancelledError`` is of its own making: its task is not cancelled."""
-    if not isinstance(error, asyncio.CancelledError):
-        return False
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop in this thread
-        return True
-    return task is None or not task.cancelling()

@@ -7,7 +7,6 @@ it is reused as soon as its owner dies. Every look-up ends with a comparison of 
 from __future__ import annotations
 
 import functools
-import inspect
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
@@ -254,7 +253,9 @@ def describe_receiver(receiver: Receiver | None) -> str:
         name = f"{target.__qualname__} object"
     where = f"{getattr(target, '__module__', None) or '?'}.{name}"
     function = getattr(target, "__func__", target)
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    from inspect import unwrap
+
+    code = getattr(unwrap(function), "__code__", None)
     if not isinstance(code, CodeType):
         return where
     return f"{where} ({code.co_filename}:{code.co_firstlineno})"

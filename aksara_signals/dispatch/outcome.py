@@ -6,15 +6,18 @@ whatever becomes of the others.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aksara_signals.dispatch.delivery import Delivery, Failure, deliver, deliver_sync, logger
+from aksara_signals.dispatch.delivery import deliver, deliver_sync
+from aksara_signals.dispatch.envelope import Delivery, Failure
+from aksara_signals.dispatch.judging import log_error
 from aksara_signals.dispatch.payload import Payload
-from aksara_signals.dispatch.recursion import describe_step
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SignalRecursionError
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["deliver_outcome", "deliver_outcome_sync", "drain", "on_delivery_error"]
 
@@ -43,6 +46,8 @@ async def deliver_outcome(deliveries: Iterable[Delivery]) -> None:
     Raises:
         asyncio.CancelledError: The caller was cancelled meanwhile, once all receivers have run.
     """
+    import asyncio
+
     task = asyncio.create_task(_deliver_all(deliveries))
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
@@ -84,6 +89,8 @@ async def drain(timeout_seconds: float | None = 10.0) -> int:
     Returns:
         How many were still under way at the end, and go on; 0 means that all is done.
     """
+    import asyncio
+
     loop, own = asyncio.get_running_loop(), asyncio.current_task()
     end = None if timeout_seconds is None else loop.time() + timeout_seconds
     while True:
@@ -138,6 +145,8 @@ class _Run:
 
 
 async def _deliver_all(deliveries: Iterable[Delivery]) -> None:
+    import asyncio
+
     rest = iter(deliveries)
     together: list[Delivery] = []
     is_over = False
@@ -159,6 +168,8 @@ async def _deliver_all(deliveries: Iterable[Delivery]) -> None:
 
 async def _deliver_one(delivery: Delivery) -> None:
     """Deliver to one receiver, within its time limit."""
+    import asyncio
+
     [connection] = delivery.sequential
     seconds = connection.timeout_seconds
     failures: list[Failure] = []
@@ -192,5 +203,5 @@ def _reports(failures: list[Failure]) -> Iterator[tuple[Any, dict[str, Any]]]:
 
 def _note(error: BaseException, delivery: Delivery, failures: list[Failure], what: str) -> None:
     [connection] = delivery.sequential
-    logger.error("%s: %s", what, describe_step(delivery, connection), exc_info=error)
+    log_error(what, error, delivery, connection)
     failures.append((error, delivery, connection))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from inspect import Parameter
 from typing import Any, NoReturn
 
 from aksara_signals.dispatch.identity import describe_receiver
@@ -22,28 +19,49 @@ __all__ = ["CallShape", "Payload", "call_shape"]
 RESERVED = ("signal", "sender")
 
 
-@dataclass(frozen=True, slots=True)
 class Payload:
     """The declared arguments of a signal, besides ``signal`` and ``sender``.
 
     A payload without any name is undeclared: whatever is sent passes.
+
+    Args:
+        required: Sending without one of these is an error.
+        optional: None unless sent.
+        on_demand: Given only to receivers that name them as a parameter, because they cost
+            something.
+        can_wait: Whether receivers may wait for the outcome of the transaction that the signal
+            tells of.
+        is_of_one_row: Whether two sends about one row can be told as one.
     """
 
-    required: tuple[str, ...] = ()
-    """Sending without one of these is an error."""
-    optional: tuple[str, ...] = ()
-    """None unless sent."""
-    on_demand: tuple[str, ...] = ()
-    """Given only to receivers that name them as a parameter, because they cost something."""
-    can_wait: bool = True
-    """Whether receivers may wait for the outcome of the transaction that the signal tells of."""
-    is_of_one_row: bool = True
-    """Whether two sends about one row can be told as one."""
-    defaults: Mapping[str, None] = field(init=False)
-    """The optional names, each with None."""
+    __slots__ = ("can_wait", "defaults", "is_of_one_row", "on_demand", "optional", "required")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "defaults", dict.fromkeys(self.optional))
+    def __init__(
+        self,
+        required: tuple[str, ...] = (),
+        optional: tuple[str, ...] = (),
+        on_demand: tuple[str, ...] = (),
+        *,
+        can_wait: bool = True,
+        is_of_one_row: bool = True,
+    ) -> None:
+        self.required = required
+        self.optional = optional
+        self.on_demand = on_demand
+        self.can_wait = can_wait
+        self.is_of_one_row = is_of_one_row
+        self.defaults: Mapping[str, None] = dict.fromkeys(optional)
+        """The optional names, each with None."""
+
+    def before_the_fact(self) -> Payload:
+        """The same for a signal that is sent when there is no outcome to wait for yet."""
+        return Payload(
+            self.required,
+            self.optional,
+            self.on_demand,
+            can_wait=False,
+            is_of_one_row=self.is_of_one_row,
+        )
 
     @classmethod
     def of(cls, providing_args: Iterable[str] | Payload | None) -> Payload:
@@ -96,14 +114,21 @@ class Payload:
         )
 
 
-@dataclass(frozen=True, slots=True)
 class CallShape:
-    """How one receiver is called, worked out once when it is connected."""
+    """How one receiver is called, worked out once when it is connected.
 
-    positional: tuple[str, ...] = ()
-    """The arguments to pass by position, in order; all others go by keyword."""
-    on_demand: frozenset[str] = frozenset()
-    """The on-demand arguments that the receiver names."""
+    Args:
+        positional: The arguments to pass by position, in order; all others go by keyword.
+        on_demand: The on-demand arguments that the receiver names.
+    """
+
+    __slots__ = ("on_demand", "positional")
+
+    def __init__(
+        self, positional: tuple[str, ...] = (), on_demand: frozenset[str] = frozenset()
+    ) -> None:
+        self.positional = positional
+        self.on_demand = on_demand
 
 
 def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallShape:
@@ -113,6 +138,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
         InvalidReceiverError: It is not callable, doesn't accept ``**kwargs``, or has a parameter
             that the payload can't fill.
     """
+    from inspect import Parameter, signature
 
     def refuse(problem: str) -> InvalidReceiverError:
         return InvalidReceiverError(
@@ -122,7 +148,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
     if not callable(receiver):
         raise refuse("is not callable; connect a function, a method or an object with __call__")
     try:
-        parameters = list(inspect.signature(_described(receiver)).parameters.values())
+        parameters = list(signature(_described(receiver)).parameters.values())
     except (ValueError, TypeError) as error:
         raise refuse(
             "has no signature that can be read; wrap it in a function that accepts **kwargs"
@@ -166,7 +192,9 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
 
 def _described(receiver: Receiver) -> Receiver:
     """What to read the signature from: ``inspect`` compares other objects than functions."""
-    known = isinstance(receiver, (type, partial)) or inspect.isroutine(receiver)
+    from inspect import isroutine
+
+    known = isinstance(receiver, (type, partial)) or isroutine(receiver)
     return receiver if known else getattr(receiver, "__call__")  # noqa: B004, B009 - never compared
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aksara_signals.dispatch.connection import Connection
-    from aksara_signals.dispatch.delivery import Delivery
+    from aksara_signals.dispatch.envelope import Delivery
 
 __all__ = [
     "MAX_DEPTH",

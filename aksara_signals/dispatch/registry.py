@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import gc
 import threading
 import weakref
@@ -64,7 +63,9 @@ def lookup(name: str) -> Signal:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """A clause that offers the name which was probably meant."""
-    close = difflib.get_close_matches(name, list(names), n=1)
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(names), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -8,7 +8,8 @@ from typing import Any, overload
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import active_contexts
-from aksara_signals.dispatch.delivery import Delivery, deliver, deliver_sync
+from aksara_signals.dispatch.delivery import deliver, deliver_sync
+from aksara_signals.dispatch.envelope import Delivery
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import keep_waiting
 from aksara_signals.dispatch.plan import NOBODY, Plan

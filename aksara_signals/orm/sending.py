@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from aksara_signals.dispatch.delivery import Delivery
+from aksara_signals.dispatch.envelope import Delivery
 from aksara_signals.dispatch.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SessionInUseError

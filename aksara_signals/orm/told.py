@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.delivery import NO_EXTRAS, Delivery, Origin
+from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery, Origin
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
 from aksara_signals.orm.copies import Snapshot, thaw
 from aksara_signals.types import Sender

@@ -40,7 +40,7 @@ which belongs to the user."""
 class Queue:
     """What waits in one session."""
 
-    __slots__ = ("by_transaction", "committed", "is_delivering", "next", "shield")
+    __slots__ = ("by_transaction", "committed", "is_delivering", "next", "shields")
 
     def __init__(self) -> None:
         self.by_transaction: dict[SessionTransaction, list[Waiting]] = {}
@@ -50,20 +50,23 @@ class Queue:
         self.next: list[Waiting] = []
         """What waits for the transaction that begins next."""
         self.is_delivering = False
-        self.shield: bridge.CommitShield | None = None
+        self.shields: list[bridge.CommitShield] = []
+        """One for each greenlet that something was sent in: a receiver that flushes has its own."""
 
     def protect(self, session: Session) -> None:
         """Keep a COMMIT in this greenlet, if it is one, from being torn."""
-        if bridge.in_greenlet() and not (self.shield is not None and self.shield.is_here):
-            self.shield = bridge.CommitShield(session)
+        if bridge.in_greenlet() and not any(shield.is_here for shield in self.shields):
+            self.shields = [shield for shield in self.shields if not shield.is_over]
+            self.shields.append(bridge.CommitShield(session))
 
     def unprotect(self) -> asyncio.CancelledError | None:
         """The transaction is over; what was held back meanwhile."""
-        shield, self.shield = self.shield, None
-        if shield is None:
-            return None
-        shield.remove()
-        return shield.held
+        held = None
+        for shield in self.shields:
+            shield.remove()
+            held = held or shield.held
+        self.shields = []
+        return held
 
 
 # -- what waits -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
 
-from aksara_signals.dispatch.delivery import NO_EXTRAS, Delivery
+from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
 from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.recursion import recursion_error
 from aksara_signals.dispatch.signal import Signal

@@ -5,10 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import (
-    AsyncSession,
-    async_sessionmaker,
-)
 
 from aksara_signals import (
     InvalidOptionError,
@@ -28,7 +24,6 @@ from aksara_signals import (
 )
 
 COMMIT, ROLLBACK = "after_commit", "after_rollback"
-Sessions = async_sessionmaker[AsyncSession]
 
 
 @pytest.mark.parametrize(

@@ -467,18 +467,23 @@ async def test_two_hundred_tasks_deliver_what_they_commit(postgresql_server: Any
     assert len(told[ROLLBACK]) >= 2 * 67
 
 
+@pytest.mark.parametrize("flushes", [False, True])
 @pytest.mark.parametrize("path", [commit, begin_block], ids=lambda path: path.__name__)
 async def test_a_cancellation_doesnt_tear_a_commit(
-    sessions: Sessions, recorder: Recorder, path: Any
+    sessions: Sessions, recorder: Recorder, path: Any, flushes: bool
 ) -> None:
     """Between COMMIT and its answer a task isn't cancelled: the outcome would be unknown."""
     recorder.record(post_save, Post, phase=COMMIT)
     recorder.record(post_save, Post, phase=ROLLBACK)
+    post_save.connect(lambda **kwargs: None, sender=Audit, phase=COMMIT)
 
     @post_save(Post)
     async def cancel_soon(session: AsyncSession, **kwargs: Any) -> None:
         # The next thing that is waited for is the answer to COMMIT.
         on_commit(session, lambda: None)
+        if flushes:  # in a greenlet of its own, where something waits as well
+            session.add(Audit(text="x"))
+            await session.flush()
         asyncio.get_running_loop().call_soon(task.cancel)
 
     task = asyncio.create_task(path(sessions))

@@ -10,7 +10,8 @@ from typing import Any
 from greenlet import getcurrent
 from sqlalchemy.util import await_only
 
-from aksara_signals.dispatch.delivery import Delivery, deliver, deliver_sync
+from aksara_signals.dispatch.delivery import deliver, deliver_sync
+from aksara_signals.dispatch.envelope import Delivery
 from aksara_signals.dispatch.outcome import deliver_outcome, deliver_outcome_sync
 
 __all__ = ["hand_over", "hand_over_outcome", "in_greenlet"]

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 from sqlalchemy.orm import Session
 
 from aksara_signals.orm.bridge.sessions import is_committing
@@ -44,11 +44,19 @@ class CommitShield:
         """Whether this is the shield of the current greenlet."""
         return self._current is getcurrent()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its greenlet has ended, and has nothing to surface."""
+        return self._current.dead and self.held is None
+
     def remove(self) -> None:
         """Let everything pass again."""
         self._is_removed = True
         if self._current.parent is self._relay:  # else another session's shield stands before it
             self._current.parent = self._driver
+            if self.is_here:
+                self._relay.parent = self._current  # where it goes when it ends, which is now
+                self._relay.throw(GreenletExit)
 
     def _stand_between(self) -> Any:
         return self._pass_on(self._current.switch())

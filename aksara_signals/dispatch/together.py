@@ -1,0 +1,67 @@
+"""Concurrent receivers: one task group, each to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.envelope import Delivery, is_awaitable
+from aksara_signals.dispatch.judging import judge
+from aksara_signals.dispatch.recursion import Frame, current_frame
+from aksara_signals.types import Receiver, Responses
+
+__all__ = ["deliver_together"]
+
+
+async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Responses:
+    """Run the concurrent receivers of a delivery in one task group, each to its end."""
+    responses: Responses = []
+    errors: list[BaseException] = []
+    cancelled: list[asyncio.CancelledError] = []
+
+    async def run(place: int, connection: Connection, receiver: Receiver) -> None:
+        # In a task of its own there is a context of its own: the frame must name this receiver.
+        frame = Frame(current_frame.get())
+        frame.delivery, frame.connection = delivery, connection
+        frame.depth -= 1  # beside the delivery's own frame, not inside it
+        current_frame.set(frame)
+        response: Any = None
+        try:
+            positional, keywords = connection.fit(delivery.arguments, delivery.extras)
+            response = receiver(*positional, **keywords)
+            if response is not None and is_awaitable(response):
+                response = await response
+        except asyncio.CancelledError as error:
+            cancelled.append(error)
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            response = error
+            try:
+                judge(error, delivery, connection, robust)
+            except BaseException:
+                errors.append(error)
+        finally:
+            frame.delivery = None
+        responses[place] = (receiver, response)
+
+    async with asyncio.TaskGroup() as group:
+        for connection in delivery.concurrent:
+            receiver = connection.reference()
+            if receiver is None:
+                continue
+            if mocked and connection.module_name is not None:
+                receiver = connection.module_name.current(receiver)
+            responses.append((receiver, None))
+            group.create_task(run(len(responses) - 1, connection, receiver))
+    if cancelled:  # by the receiver itself: a task group keeps quiet about that
+        raise cancelled[0]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise BaseExceptionGroup(
+            f"{len(errors)} concurrent receivers of {delivery.signal.display_name} failed", errors
+        )
+    return responses
