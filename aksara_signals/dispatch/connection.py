@@ -43,6 +43,7 @@ class Connection:
         "reference",
         "sender_key",
         "shape",
+        "strong",
         "timeout_seconds",
         "weak",
     )
@@ -51,6 +52,8 @@ class Connection:
     """Where the signal's index keeps it."""
     reference: Callable[[], Receiver | None]
     """Gives the receiver, or None when a weakly referenced one is gone."""
+    strong: Receiver | None
+    """The receiver itself, unless it is referred to weakly: no call is needed to get at it."""
     sender_key: SenderKey
     """The sender as a key, which doesn't keep it alive."""
     shape: CallShape
@@ -87,6 +90,7 @@ class Connection:
         *,
         address: Hashable,
         reference: Callable[[], Receiver | None],
+        strong: Receiver | None = None,
         sender_key: SenderKey,
         shape: CallShape,
         dispatch_uid: Hashable = None,
@@ -105,6 +109,7 @@ class Connection:
         fill = object.__setattr__
         fill(self, "address", address)
         fill(self, "reference", reference)
+        fill(self, "strong", strong)
         fill(self, "sender_key", sender_key)
         fill(self, "shape", shape)
         fill(self, "dispatch_uid", dispatch_uid)

@@ -7,13 +7,13 @@ through the same lines: order, errors, notes and results are decided here and no
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from sys import modules
 from types import CoroutineType
 from typing import Any
 
 from aksara_signals.dispatch.envelope import Delivery, Failure, is_awaitable
 from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.judging import judge
-from aksara_signals.dispatch.patching import mocking_is_possible
 from aksara_signals.dispatch.recursion import current_frame, enter_frame
 from aksara_signals.exceptions import AsyncReceiverError
 from aksara_signals.types import Drive, Receiver, Responses
@@ -51,16 +51,18 @@ async def deliver(
     """
     responses: Responses = []
     frame = enter_frame(is_aside)
-    mocked = mocking_is_possible()
+    mocked = "unittest.mock" in modules
     token = current_frame.set(frame)
     try:
         for delivery in deliveries:
             frame.delivery = delivery
             arguments = delivery.arguments
             for connection in delivery.sequential:
-                receiver = connection.reference()
+                receiver = connection.strong
                 if receiver is None:
-                    continue
+                    receiver = connection.reference()
+                    if receiver is None:
+                        continue
                 if mocked and connection.module_name is not None:
                     receiver = connection.module_name.current(receiver)
                 frame.connection = connection
@@ -116,16 +118,18 @@ def deliver_sync(
     """
     responses: Responses = []
     frame = enter_frame()
-    mocked = mocking_is_possible()
+    mocked = "unittest.mock" in modules
     token = current_frame.set(frame)
     try:
         for delivery in deliveries:
             frame.delivery = delivery
             arguments = delivery.arguments
             for connection in (*delivery.sequential, *delivery.concurrent):
-                receiver = connection.reference()
+                receiver = connection.strong
                 if receiver is None:
-                    continue
+                    receiver = connection.reference()
+                    if receiver is None:
+                        continue
                 if mocked and connection.module_name is not None:
                     receiver = connection.module_name.current(receiver)
                 frame.connection = connection

@@ -33,7 +33,6 @@ class Delivery:
         sender: Sender,
         sequential: tuple[Connection, ...],
         arguments: dict[str, Any],
-        *,
         concurrent: tuple[Connection, ...] = (),
         extras: Mapping[str, Any] = NO_EXTRAS,
     ) -> None:

@@ -14,15 +14,10 @@ from typing import Any
 
 from aksara_signals.types import Receiver
 
-__all__ = ["ModuleName", "mocking_is_possible", "module_name_of"]
+__all__ = ["ModuleName", "module_name_of"]
 
 _owners: weakref.WeakValueDictionary[tuple[str, str], FunctionType] = weakref.WeakValueDictionary()
 """Which of the receivers that were defined under one module-level name is bound to it."""
-
-
-def mocking_is_possible() -> bool:
-    """Whether anything in this process can be a mock at all."""
-    return "unittest.mock" in sys.modules
 
 
 class ModuleName:

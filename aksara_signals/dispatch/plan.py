@@ -25,32 +25,35 @@ class Plan:
 
     __slots__ = (
         "_by_created",
+        "concurrent",
         "connections",
         "is_narrowed",
+        "is_simple",
         "on_demand",
         "segments",
-        "split",
+        "sequential",
         "waiting",
     )
 
     def __init__(self, connections: tuple[Connection, ...]) -> None:
         immediate = [each for each in connections if each.phase == IMMEDIATE]
-        sequential = [each for each in immediate if not each.concurrent]
-        concurrent = [each for each in immediate if each.concurrent]
+        self.sequential = tuple(each for each in immediate if not each.concurrent)
+        """Those called at once, by priority and order of connection."""
+        self.concurrent = tuple(each for each in immediate if each.concurrent)
+        """Those called together when the sequential ones are through."""
         self.waiting = tuple(each for each in connections if each.phase != IMMEDIATE)
         """Those that wait for the outcome of the transaction."""
-        self.connections: tuple[Connection, ...] = (*sequential, *concurrent)
-        """Those called at once: sequential ones by priority and order of connection, then the
-        concurrent ones."""
-        self.split = len(sequential)
-        """Where the concurrent ones begin."""
+        self.connections: tuple[Connection, ...] = self.sequential + self.concurrent
+        """The sequential ones, then the concurrent ones."""
         self.on_demand: frozenset[str] = frozenset().union(
             *(each.shape.on_demand for each in connections)
         )
         """The on-demand arguments that anybody here names."""
         self.is_narrowed = any(each.created is not None for each in connections)
         """Whether the payload's ``created`` decides who is called."""
-        self.segments: tuple[Segment, ...] = tuple(_segments(sequential, concurrent))
+        self.is_simple = not (self.is_narrowed or self.waiting)
+        """Whether everybody here is called, and at once."""
+        self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
         """Runs of receivers that are called alike."""
         self._by_created: dict[bool | None, Plan] = {}
 
@@ -103,7 +106,9 @@ class Segment:
         self.concurrent = concurrent
 
 
-def _segments(sequential: list[Connection], concurrent: list[Connection]) -> Iterator[Segment]:
+def _segments(
+    sequential: tuple[Connection, ...], concurrent: tuple[Connection, ...]
+) -> Iterator[Segment]:
     run: list[Connection] = []
     for connection in sequential:
         if run and run[0].is_async is not connection.is_async:
@@ -114,7 +119,7 @@ def _segments(sequential: list[Connection], concurrent: list[Connection]) -> Ite
         if run and not run[0].is_async:
             yield Segment(False, tuple(run))
             run = []
-        yield Segment(True, tuple(run), tuple(concurrent))
+        yield Segment(True, tuple(run), concurrent)
     elif run:
         yield Segment(run[0].is_async, tuple(run))
 
@@ -132,12 +137,13 @@ class Snapshot:
         length: How many of them this snapshot sees.
     """
 
-    __slots__ = ("_connections", "_plans", "length")
+    __slots__ = ("_connections", "length", "plans")
 
     def __init__(self, connections: list[Connection], length: int) -> None:
         self._connections = connections
         self.length = length
-        self._plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
+        self.plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
+        """What was worked out, by the sender's address, with what says whose that is."""
 
     def connections(self) -> list[Connection]:
         """The connections in the order they were made, dead ones included."""
@@ -145,15 +151,15 @@ class Snapshot:
 
     def plan_for(self, sender: Sender) -> Plan:
         """What a send by ``sender`` calls, worked out once as long as the sender lives."""
-        cached = self._plans.get(id(sender))
+        cached = self.plans.get(id(sender))
         # An address may belong to somebody else by now: compare the live objects.
         if cached is not None and cached[0]() is sender:
             return cached[1]
         plan = self._make_plan(sender)
         if sender is None:
-            self._plans[id(sender)] = (lambda: None, plan)
+            self.plans[id(sender)] = (lambda: None, plan)
             return plan
-        plans = self._plans
+        plans = self.plans
         address = id(sender)
         try:
             # The finaliser takes no lock: removing from a dict is one step.

@@ -142,6 +142,7 @@ class ConnectionTable:
                     connection = Connection(
                         address=_address(receiver, key, dispatch_uid, phase),
                         reference=reference,
+                        strong=None if weak else receiver,
                         sender_key=key,
                         shape=shape,
                         dispatch_uid=dispatch_uid,

@@ -67,9 +67,8 @@ class CommitShield:
             # Without a transaction, its connection is on the way back to the pool.
             if self._session.in_transaction():
                 self._is_closed = is_committing(self._session)
-            if self._is_closed and not self._is_removed:
-                awaitable = self._to_its_end(awaitable)
-            awaitable = self._driver.switch(awaitable)
+            is_closed = self._is_closed and not self._is_removed
+            awaitable = self._driver.switch(self._to_its_end(awaitable) if is_closed else awaitable)
         return awaitable
 
     async def _to_its_end(self, awaitable: Awaitable[Any]) -> Any:

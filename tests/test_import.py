@@ -1,0 +1,17 @@
+"""What importing the library costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_importing_the_face_imports_little() -> None:
+    """No SQLAlchemy, and none of the large modules of the standard library."""
+    heavy = ("sqlalchemy", "greenlet", "asyncio", "inspect", "dataclasses", "logging", "difflib")
+    code = (
+        "import sys; before = set(sys.modules); import aksara_signals; "
+        "print(*(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(heavy).intersection(done.stdout.split())
