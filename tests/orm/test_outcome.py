@@ -14,7 +14,7 @@ import databases
 import pytest
 from databases import Database
 from models import Audit, Base, Post, Promise
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import NullPool, event, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import (
     AsyncSession,
@@ -493,6 +493,31 @@ async def test_a_cancellation_doesnt_tear_a_commit(
         titles = set(await session.scalars(select(Post.title)))
     assert [call.payload["instance"].title for call in recorder.calls] == ["x"]
     assert titles == {"x"}
+
+
+async def test_a_cancellation_doesnt_tear_the_end_of_a_connection(
+    database: Database, recorder: Recorder
+) -> None:
+    """Without a pool, closing the connection is waited for as well, before anybody is told."""
+    recorder.record(post_save, Post, phase=COMMIT)
+    engine = database.create_async_engine(poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    closing: list[str] = []
+
+    @event.listens_for(engine.sync_engine, "close")
+    def cancel(*_: object) -> None:
+        if task is not None and not closing:
+            closing.append("now")
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+    task = None
+    task = asyncio.create_task(commit(async_sessionmaker(engine)))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closing == ["now"]
+    assert [call.payload["instance"].title for call in recorder.calls] == ["x"]
+    await engine.dispose()
 
 
 async def test_two_sessions_commit_in_one_greenlet(sessions: Sessions, recorder: Recorder) -> None:

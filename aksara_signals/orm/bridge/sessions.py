@@ -25,13 +25,16 @@ def is_flushing(session: Session) -> bool:
     return session._flushing
 
 
-def is_committing(session: Session) -> bool:
-    """Whether COMMIT is being sent for the session's outermost transaction, or has been."""
+_COMMITTING = (SessionTransactionState.PREPARED, SessionTransactionState.COMMITTED)
+
+
+def is_committing(session: Session) -> bool | None:
+    """Whether COMMIT is being sent for the session's outermost transaction, or has been.
+
+    None if there is no transaction.
+    """
     transaction = session.get_transaction()
-    return transaction is not None and transaction._state in (
-        SessionTransactionState.PREPARED,
-        SessionTransactionState.COMMITTED,
-    )
+    return None if transaction is None else transaction._state in _COMMITTING
 
 
 @contextmanager

@@ -65,8 +65,8 @@ class CommitShield:
         # Until the greenlet has ended: then it is its result that comes by.
         while not self._current.dead:
             # Without a transaction, its connection is on the way back to the pool.
-            if self._session.in_transaction():
-                self._is_closed = is_committing(self._session)
+            closes = is_committing(self._session)
+            self._is_closed = self._is_closed if closes is None else closes
             is_closed = self._is_closed and not self._is_removed
             awaitable = self._driver.switch(self._to_its_end(awaitable) if is_closed else awaitable)
         return awaitable
