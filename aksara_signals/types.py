@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
-__all__ = ["Changes", "Phase", "Receiver", "ReceiverT", "Responses", "Sender", "Senders"]
+__all__ = [
+    "Changes",
+    "ConnectOptions",
+    "Phase",
+    "Receiver",
+    "ReceiverT",
+    "Responses",
+    "Sender",
+    "Senders",
+]
 
 Receiver: TypeAlias = Callable[..., Any]
 """A receiver: any callable that accepts ``**kwargs``, async or not."""
@@ -24,6 +33,21 @@ Responses: TypeAlias = "list[tuple[Receiver, Any]]"
 
 Phase: TypeAlias = Literal["immediate", "after_commit", "after_rollback"]
 """When a receiver is called: at once, inside the transaction, or when its outcome is known."""
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The options that :meth:`Signal.connect <aksara_signals.Signal.connect>` explains."""
+
+    weak: bool
+    dispatch_uid: Hashable
+    priority: float
+    exact: bool
+    concurrent: bool
+    created: bool | None
+    phase: Phase
+    coalesce: bool
+    timeout_seconds: float | None
+
 
 Changes: TypeAlias = "Mapping[str, tuple[Any, Any]]"
 """Attribute name to ``(old, new)``."""

@@ -53,7 +53,7 @@ class Connection:
     reference: Callable[[], Receiver | None]
     """Gives the receiver, or None when a weakly referenced one is gone."""
     strong: Receiver | None
-    """The receiver itself, unless it is referred to weakly: no call is needed to get at it."""
+    """The receiver itself, which takes no call to get at; None of a weakly referenced one."""
     sender_key: SenderKey
     """The sender as a key, which doesn't keep it alive."""
     shape: CallShape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import active_contexts
@@ -16,7 +16,14 @@ from aksara_signals.dispatch.plan import NOBODY, Plan
 from aksara_signals.dispatch.registry import register_signal
 from aksara_signals.dispatch.table import ConnectionTable
 from aksara_signals.exceptions import InvalidOptionError
-from aksara_signals.types import Phase, Receiver, ReceiverT, Responses, Sender, Senders
+from aksara_signals.types import (
+    ConnectOptions,
+    Receiver,
+    ReceiverT,
+    Responses,
+    Sender,
+    Senders,
+)
 
 __all__ = ["Signal"]
 
@@ -95,16 +102,7 @@ class Signal:
         self,
         receiver: ReceiverT,
         sender: Senders = None,
-        *,
-        weak: bool = False,
-        dispatch_uid: Hashable = None,
-        priority: int = 0,
-        exact: bool = False,
-        concurrent: bool = False,
-        created: bool | None = None,
-        phase: Phase = "immediate",
-        coalesce: bool = False,
-        timeout_seconds: float | None = None,
+        **options: Unpack[ConnectOptions],
     ) -> ReceiverT: ...
 
     @overload
@@ -112,16 +110,7 @@ class Signal:
         self,
         receiver: None = None,
         sender: Senders = None,
-        *,
-        weak: bool = False,
-        dispatch_uid: Hashable = None,
-        priority: int = 0,
-        exact: bool = False,
-        concurrent: bool = False,
-        created: bool | None = None,
-        phase: Phase = "immediate",
-        coalesce: bool = False,
-        timeout_seconds: float | None = None,
+        **options: Unpack[ConnectOptions],
     ) -> Callable[[ReceiverT], ReceiverT]: ...
 
     def connect(
@@ -176,15 +165,7 @@ class Signal:
     def __call__(
         self,
         *senders: type | str | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | None,
-        weak: bool = False,
-        dispatch_uid: Hashable = None,
-        priority: int = 0,
-        exact: bool = False,
-        concurrent: bool = False,
-        created: bool | None = None,
-        phase: Phase = "immediate",
-        coalesce: bool = False,
-        timeout_seconds: float | None = None,
+        **options: Unpack[ConnectOptions],
     ) -> Callable[[ReceiverT], ReceiverT]: ...
 
     @overload
