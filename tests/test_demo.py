@@ -93,7 +93,7 @@ async def test_a_missing_driver_is_named_with_its_remedy(
     def without_driver(name: str, *args: object, **kwargs: object) -> object:
         if name == module:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return original(name, *args, **kwargs)  # type: ignore[arg-type]
+        return original(name, *args, **kwargs)
 
     monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(builtins, "__import__", without_driver)

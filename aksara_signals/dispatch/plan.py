@@ -28,7 +28,6 @@ class Plan:
         "concurrent",
         "connections",
         "is_narrowed",
-        "is_simple",
         "on_demand",
         "segments",
         "sequential",
@@ -51,8 +50,6 @@ class Plan:
         """The on-demand arguments that anybody here names."""
         self.is_narrowed = any(each.created is not None for each in connections)
         """Whether the payload's ``created`` decides who is called."""
-        self.is_simple = not (self.is_narrowed or self.waiting)
-        """Whether everybody here is called, and at once."""
         self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
         """Runs of receivers that are called alike."""
         self._by_created: dict[bool | None, Plan] = {}
@@ -137,13 +134,12 @@ class Snapshot:
         length: How many of them this snapshot sees.
     """
 
-    __slots__ = ("_connections", "length", "plans")
+    __slots__ = ("_connections", "_plans", "length")
 
     def __init__(self, connections: list[Connection], length: int) -> None:
         self._connections = connections
         self.length = length
-        self.plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
-        """What was worked out, by the sender's address, with what says whose that is."""
+        self._plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
 
     def connections(self) -> list[Connection]:
         """The connections in the order they were made, dead ones included."""
@@ -151,15 +147,15 @@ class Snapshot:
 
     def plan_for(self, sender: Sender) -> Plan:
         """What a send by ``sender`` calls, worked out once as long as the sender lives."""
-        cached = self.plans.get(id(sender))
+        cached = self._plans.get(id(sender))
         # An address may belong to somebody else by now: compare the live objects.
         if cached is not None and cached[0]() is sender:
             return cached[1]
         plan = self._make_plan(sender)
         if sender is None:
-            self.plans[id(sender)] = (lambda: None, plan)
+            self._plans[id(sender)] = (lambda: None, plan)
             return plan
-        plans = self.plans
+        plans = self._plans
         address = id(sender)
         try:
             # The finaliser takes no lock: removing from a dict is one step.

@@ -288,21 +288,10 @@ class Signal:
     def _delivery(self, sender: Sender, payload: dict[str, Any]) -> Delivery | None:
         if "signal" in payload or (self._required and not self._required <= payload.keys()):
             self.payload.refuse(self.display_name, payload)
-        snapshot = self._table.snapshot
-        if not snapshot.length:
-            return None
-        # As Snapshot.plan_for() finds it, without the call: this is what a send mostly does.
-        cached = snapshot.plans.get(id(sender))
-        if cached is not None and cached[0]() is sender:
-            plan = cached[1]
-        else:
-            plan = snapshot.plan_for(sender)
-        contexts = active_contexts.get()
-        if contexts:
-            plan = plan.silenced(self, sender, contexts)
+        plan = self.plan_for(sender)
         if plan is NOBODY:
             return None
-        if not plan.is_simple and plan.is_narrowed:
+        if plan.is_narrowed:
             plan = plan.narrowed(payload.get("created"))
         arguments = {"signal": self, "sender": sender, **self._defaults, **payload}
         if plan.waiting:

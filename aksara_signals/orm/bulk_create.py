@@ -15,10 +15,7 @@ from aksara_signals.orm import bridge
 from aksara_signals.orm.bulk import Row, batches, send_bulk
 from aksara_signals.orm.columns import columns_of, key_names
 from aksara_signals.orm.sessions import user_session
-from aksara_signals.signals import (
-    post_bulk_create,
-    pre_bulk_create,
-)
+from aksara_signals.signals import post_bulk_create, pre_bulk_create
 
 __all__ = ["bulk_create"]
 

@@ -16,10 +16,7 @@ from aksara_signals.orm import bridge
 from aksara_signals.orm.bulk import Row, batches, send_bulk
 from aksara_signals.orm.columns import columns_of, key_names
 from aksara_signals.orm.sessions import user_session
-from aksara_signals.signals import (
-    post_bulk_update,
-    pre_bulk_update,
-)
+from aksara_signals.signals import post_bulk_update, pre_bulk_update
 
 __all__ = ["bulk_update", "column_fields"]
 

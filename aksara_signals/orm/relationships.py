@@ -102,7 +102,7 @@ class RelationshipRun:
     def keep(self) -> None:
         """Keep the post signals of what was recorded for receivers that wait."""
         for each in self._happened:
-            for one in self._sends("post", each):
+            for one in self._sends("post", each) if _is_waited_for(each) else ():
                 keep(self._session, *one.sent, heard_as=one.heard_as)
 
     def _sends(self, when: str, told: Told) -> Iterator[Send]:
@@ -155,6 +155,16 @@ class Send(NamedTuple):
     """Signal, sender and payload."""
     heard_as: SenderGroup | None = None
     """Whom receivers may have been connected to instead of the sender."""
+
+
+def _is_waited_for(told: Told) -> bool:
+    """Whether any receiver waits for the outcome: else there is nothing to keep."""
+    owner = type(told.owner)
+    if _SIGNALS["post", told.action == "add"].plan_for(owner).waiting:
+        return True
+    if told.prop.secondary is None:
+        return False
+    return bool(m2m_changed.plan_for(_heard_as(told.prop, owner)).waiting)
 
 
 def _told(links: Iterable[Link]) -> Iterator[Told]:

@@ -13,7 +13,6 @@ from aksara_signals.dispatch.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm import bridge
-from aksara_signals.orm.copies import freeze
 from aksara_signals.orm.sessions import at_work, user_session
 from aksara_signals.orm.told import Told
 from aksara_signals.orm.transactions import wait
@@ -105,9 +104,7 @@ def keep(
     """
     plan = signal.plan_for(sender if heard_as is None else heard_as)
     if plan.waiting:
-        arguments = {"signal": signal, "sender": sender}
-        arguments.update((name, freeze(value)) for name, value in payload.items())
-        wait(session, Told(signal, sender, arguments), plan.waiting)
+        wait(session, Told.now(signal, sender, payload), plan.waiting)
 
 
 def steps_of(

@@ -8,7 +8,8 @@ from typing import Any
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery, Origin
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
-from aksara_signals.orm.copies import Snapshot, thaw
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.orm.copies import Snapshot, freeze, thaw
 from aksara_signals.types import Sender
 
 __all__ = ["Told", "Waiting", "coalesced"]
@@ -31,6 +32,12 @@ class Told:
         self.arguments = arguments
         """With snapshots for instances."""
         self.extras = extras
+
+    @classmethod
+    def now(cls, signal: Signal, sender: Sender, payload: Mapping[str, Any]) -> Told:
+        """What is sent at this moment, with its instances as they are."""
+        arguments = {name: freeze(value) for name, value in payload.items()}
+        return cls(signal, sender, {**arguments, "signal": signal, "sender": sender})
 
     @property
     def row(self) -> Any:

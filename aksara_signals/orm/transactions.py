@@ -21,7 +21,6 @@ from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK, keepers
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidReceiverError, SessionInUseError
 from aksara_signals.orm import bridge
-from aksara_signals.orm.copies import freeze
 from aksara_signals.orm.sessions import (
     AnySession,
     outside_of_sessions,
@@ -82,7 +81,6 @@ def wait(session: Session, told: Told, connections: Iterable[Connection]) -> Non
     if transaction is not None:
         waiting = queue.by_transaction.setdefault(transaction, [])
     waiting.extend(Waiting(told, connection) for connection in connections)
-    queue.protect(session)  # a flush that is part of a commit
 
 
 def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
@@ -158,8 +156,8 @@ def _keep(
         session = bridge.session_of(arguments.get("instance"))
     if session is None:
         return False
-    frozen = {name: freeze(value) for name, value in arguments.items()}
-    wait(sync_session_of(session), Told(signal, arguments["sender"], frozen), connections)
+    told = Told.now(signal, arguments["sender"], arguments)
+    wait(sync_session_of(session), told, connections)
     return True
 
 
@@ -169,7 +167,9 @@ def _keep(
 def install() -> None:
     """Follow the transactions of every session, and keep what is sent by hand."""
     event.listen(Session, "after_transaction_create", _after_transaction_create)
-    event.listen(Session, "before_commit", _before_commit)
+    event.listen(Session, "before_commit", _protect)
+    # A commit flushes: what async receivers leave here, outside of its greenlet, counts as well.
+    event.listen(Session, "after_flush_postexec", _protect)
     event.listen(Session, "after_commit", _after_commit)
     event.listen(Session, "after_transaction_end", _after_transaction_end)
     keepers.append(_keep)
@@ -192,7 +192,7 @@ def _after_transaction_create(session: Session, transaction: SessionTransaction)
         queue.next = []
 
 
-def _before_commit(session: Session) -> None:
+def _protect(session: Session, *_: object) -> None:
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None and queue.by_transaction:
         queue.protect(session)

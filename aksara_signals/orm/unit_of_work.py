@@ -232,15 +232,14 @@ class FlushRun:
 
     def _keep(self, extras: dict[bridge.State, Any]) -> None:
         """Keep what has happened, as it is now, for receivers that wait for the outcome."""
-        for change in self._happened:
-            kept = self._audience.waiting(change.sender, change.kind, POST[change.kind])
-            if not kept:
-                continue
-            payload = self._payload(change) | {"instance": Snapshot(change.state)}
-            for signal, connections in kept:
-                arguments = {"signal": signal, "sender": change.sender, **payload}
+        for (kind, sender), group in groupby(self._happened, _kind_and_sender):
+            kept = self._audience.waiting(sender, kind, POST[kind])
+            for change in group if kept else ():
+                payload = self._payload(change) | {"instance": Snapshot(change.state)}
                 extra = extras.get(change.state, NO_EXTRAS)
-                wait(self._session, Told(signal, change.sender, arguments, extra), connections)
+                for signal, connections in kept:
+                    arguments = {"signal": signal, "sender": sender, **payload}
+                    wait(self._session, Told(signal, sender, arguments, extra), connections)
         if self._relationships is not None:
             self._relationships.keep()
 
@@ -262,7 +261,7 @@ class FlushRun:
         extras: dict[bridge.State, Any],
     ) -> Steps:
         """Neighbours of one class and kind go through each run of receivers together."""
-        for (kind, sender), group in groupby(changes, lambda each: (each.kind, each.sender)):
+        for (kind, sender), group in groupby(changes, _kind_and_sender):
             runs = self._audience.runs(sender, kind, signals[kind])
             if not runs:
                 continue
@@ -296,3 +295,7 @@ class FlushRun:
             "session": self._owner,
             "raw": raw,
         }
+
+
+def _kind_and_sender(change: Change) -> tuple[Kind, type]:
+    return change.kind, change.sender

@@ -105,7 +105,7 @@ def test_only_module_level_functions_have_a_name() -> None:
     homeless = types.FunctionType(_level.__code__, {})
     homeless.__qualname__ = "homeless"
     homeless.__name__ = "homeless"
-    homeless.__module__ = None  # type: ignore[assignment]
+    homeless.__module__ = None
     nameless = lambda **kwargs: None  # noqa: E731 - the point
     nameless.__qualname__ = "<lambda>"
     for receiver in (inner, nameless, homeless, Signal().send, print):

@@ -85,7 +85,7 @@ def test_dead_classes_are_not_ambiguous() -> None:
 
     alive, dead = make("Twice"), make("Twice")
     references = [weakref.ref(alive), weakref.ref(dead)]
-    source = lambda: [cls for each in references if (cls := each()) is not None]  # noqa: E731
+    source = lambda: [cls for each in references if (cls := each()) is not None]  # noqa: E731 - the same
     registry.class_sources.append(source)
     del dead
     Signal().connect(receiver, sender="Twice")

@@ -113,7 +113,7 @@ async def test_numbers_are_equal_and_objects_are_themselves(signal: Signal, send
         def __eq__(self, other: object) -> bool:
             return True
 
-        __hash__ = None  # type: ignore[assignment]
+        __hash__ = None
 
     one, two, slots = Equal(), Equal(), (1, 2)
     signal.connect(echo("number"), sender=1)
@@ -484,7 +484,7 @@ def test_payload_names_are_checked(wrong: Any) -> None:
 def test_a_name_is_a_string() -> None:
     """Django's old habit of giving the arguments first is refused."""
     with pytest.raises(InvalidOptionError, match="providing_args="):
-        Signal(["amount"])  # type: ignore[arg-type]
+        Signal(["amount"])
 
 
 def test_a_payload_may_be_given_whole() -> None:
@@ -581,7 +581,7 @@ def test_options_that_can_not_be(signal: Signal, options: Any) -> None:
         with pytest.raises(InvalidOptionError):
             connect()
     with pytest.raises(InvalidOptionError):
-        post_save.connect(echo("x"), created="yes")  # type: ignore[call-overload]
+        post_save.connect(echo("x"), created="yes")
     with pytest.raises(InvalidOptionError):
         post_delete.connect(echo("x"), created=True)
 
@@ -612,7 +612,7 @@ def test_a_connection_shows_its_options(signal: Signal) -> None:
     assert (connection.dispatch_uid, connection.created) == ("u", None)
     assert "echo" in repr(connection)
     with pytest.raises(AttributeError):
-        connection.priority = 3  # type: ignore[misc]
+        connection.priority = 3
 
 
 def test_representations() -> None:

@@ -290,7 +290,7 @@ async def test_rolled_back_instances_are_new_again(sessions: Any) -> None:
         await session.rollback()
         assert not any(each in session for each in rows)
         for each in rows:
-            each.id = None  # type: ignore[assignment]
+            each.id = None
         await Entry.objects.bulk_create(rows, session=session)
         await session.commit()
     assert await Entry.objects.count() == 3

@@ -386,6 +386,7 @@ async def row_of(text: str, database: Database, engine: AsyncEngine) -> list[str
     ]
 
 
+# The driver warns of the connection that a forgotten session leaves open: that is the point.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_every_way_to_end_tells_what_the_table_says(
     async_engine: AsyncEngine, database: Database

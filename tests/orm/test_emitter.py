@@ -140,4 +140,4 @@ def test_what_is_no_signal_is_refused() -> None:
     with pytest.raises(InvalidOptionError, match="built in"):
         Post.signals.post_save = Signal()
     with pytest.raises(AttributeError, match="underscore"):
-        Post.signals.__wrapped__  # noqa: B018
+        Post.signals.__wrapped__  # noqa: B018 - reading it is what is refused

@@ -342,7 +342,7 @@ async def test_statements_are_not_told(path: WritePath, told: Recorder) -> None:
     def statements(session: Session) -> None:
         session.execute(insert(Post).values(title="a"))
         session.execute(update(Post).values(title="b"))
-        session.bulk_insert_mappings(Post, [{"title": "c"}])  # type: ignore[arg-type]
+        session.bulk_insert_mappings(Post, [{"title": "c"}])
         session.bulk_save_objects([Post(title="d")])
         session.execute(delete(Post))
 

@@ -71,7 +71,7 @@ async def test_reading_verbs() -> None:
     ids = [each.id for each in (a, b, c)]
     assert [each.id for each in await Post.objects.filter().order_by("id").all()] == ids
     assert {each.id for each in await Post.objects.all()} == set(ids)
-    assert (await Post.objects.first()).id == a.id  # type: ignore[union-attr]
+    assert (await Post.objects.first()).id == a.id
     assert await Post.objects.count() == 3
     assert await Post.objects.exists()
     assert [each.id for each in await Post.objects.filter().order_by("-pk").all()] == ids[::-1]
@@ -79,7 +79,7 @@ async def test_reading_verbs() -> None:
     some = Post.objects.filter(Post.views > 0).order_by("-views")
     assert [each.title for each in await some.all()] == ["c", "b"]
     assert [each.title for each in await some.limit(1).all()] == ["c"]
-    assert (await some.first()).title == "c"  # type: ignore[union-attr]
+    assert (await some.first()).title == "c"
     assert await some.count() == 2
     assert await some.limit(1).count() == 1
     assert await some.filter(title="a").exists() is False
@@ -270,7 +270,7 @@ async def test_every_step_of_the_search_for_a_session(maker: Any) -> None:
     with pytest.raises(UnmappedClassError, match="Homeless"):
         Manager(Homeless)
     with pytest.raises(AttributeError, match=r"Post\.objects"):
-        Post(title="x").objects  # noqa: B018
+        Post(title="x").objects  # noqa: B018 - reading it is what is refused
 
 
 async def test_without_any_session_the_error_names_the_ways(maker: Any) -> None:

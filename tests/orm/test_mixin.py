@@ -127,9 +127,9 @@ async def test_without_a_session_nothing_is_lost(engine: AsyncEngine) -> None:
 async def test_no_session_at_all_is_refused() -> None:
     """session= takes sessions only."""
     with pytest.raises(InvalidOptionError, match="takes a Session or an AsyncSession"):
-        await Post(title="a").save(session=5)  # type: ignore[arg-type]
+        await Post(title="a").save(session=5)
     with pytest.raises(InvalidOptionError):
-        async with session_scope("nonsense"):  # type: ignore[arg-type]
+        async with session_scope("nonsense"):
             pass
 
 
@@ -376,7 +376,7 @@ class Point:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Point) and (other.x, other.y) == (self.x, self.y)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 class Owner(RichBase):

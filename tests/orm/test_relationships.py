@@ -386,7 +386,7 @@ async def test_composite_keys_are_tuples(session: AsyncSession, m2m: Callable[[]
     ann = Person(name="ann")
     seat = Seat(row=1, number=2)
     await saved(session, ann, seat)
-    await on(session, lambda: ann.seats.append(seat))  # type: ignore[attr-defined]
+    await on(session, lambda: ann.seats.append(seat))
     assert [call[1:] for call in m2m()] == [
         (ann, "pre_add", True, {(1, 2)}),
         (ann, "post_add", True, {(1, 2)}),

@@ -476,9 +476,9 @@ class Awkward(Base):
     meta: Mapped[str | None]
     signals: Mapped[str | None]
     objects: Mapped[str | None]
-    update: Mapped[str | None]  # type: ignore[assignment]
-    save: Mapped[str | None]  # type: ignore[assignment]
-    delete: Mapped[str | None]  # type: ignore[assignment]
+    update: Mapped[str | None]
+    save: Mapped[str | None]
+    delete: Mapped[str | None]
     session: Mapped[str | None]
 
 

@@ -227,9 +227,9 @@ async def test_callbacks_of_an_idle_session_belong_to_its_next_transaction(
 def test_callbacks_must_be_callable_and_sessions_sessions() -> None:
     """What makes no sense is refused at once, with the way out."""
     with pytest.raises(InvalidReceiverError, match=r"on_commit\(session, lambda"):
-        on_commit(Session(), 5)  # type: ignore[arg-type]
+        on_commit(Session(), 5)
     with pytest.raises(InvalidOptionError, match="AsyncSession"):
-        on_rollback(5, print)  # type: ignore[arg-type]
+        on_rollback(5, print)
 
 
 async def test_a_failing_callback_is_named(

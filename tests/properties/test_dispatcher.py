@@ -183,8 +183,7 @@ class SignalMachine(RuleBasedStateMachine):
     @invariant()
     def connections_agree(self) -> None:
         shown = [
-            (each.receiver.number, each.sender, each.priority)  # type: ignore[union-attr]
-            for each in self.signal.connections
+            (each.receiver.number, each.sender, each.priority) for each in self.signal.connections
         ]
         assert shown == [(entry.number, entry.sender, entry.priority) for entry in self.entries]
 

@@ -119,7 +119,7 @@ class Transactions(RuleBasedStateMachine):
         assert self.delivered["after_commit"] == [n for n in self.flushed if n in kept]
         assert self.delivered["after_rollback"] == [n for n in self.flushed if n not in kept]
         assert self.called == self.delivered
-        self.settled = tuple(len(each) for each in self.delivered.values())  # type: ignore[assignment]
+        self.settled = tuple(len(each) for each in self.delivered.values())
 
     def _write(self, session: Session, number: int) -> None:
         """A flush of one row, and callbacks that go the same way."""
@@ -271,7 +271,6 @@ def machine(
     sync_engine.dispose()
 
 
-@pytest.mark.filterwarnings("ignore:nested transaction already deassociated")
 def test_delivered_is_what_was_committed(machine: type[RuleBasedStateMachine]) -> None:
     """Delivered after commit: exactly the flushes whose transaction and savepoints all committed."""
     run_state_machine_as_test(

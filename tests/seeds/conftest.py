@@ -41,19 +41,13 @@ def muted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if name == "nothing":
         return
     assert name == CUSTOM or name in signals.__all__
-    plan_for, delivery = Signal.plan_for, Signal._delivery
-
-    def is_meant(signal: Signal) -> bool:
-        return signal.name not in signals.__all__ if name == CUSTOM else signal.name == name
+    plan_for = Signal.plan_for
 
     def nobody(self: Signal, sender: Any) -> Any:
-        return NOBODY if is_meant(self) else plan_for(self, sender)
+        is_meant = self.name not in signals.__all__ if name == CUSTOM else self.name == name
+        return NOBODY if is_meant else plan_for(self, sender)
 
-    def nothing(self: Signal, sender: Any, payload: dict[str, Any]) -> Any:
-        return None if is_meant(self) else delivery(self, sender, payload)
-
-    monkeypatch.setattr(Signal, "plan_for", nobody)  # what the unit of work asks
-    monkeypatch.setattr(Signal, "_delivery", nothing)  # what is sent by hand
+    monkeypatch.setattr(Signal, "plan_for", nobody)
 
 
 @pytest.fixture
