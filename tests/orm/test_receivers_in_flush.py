@@ -661,3 +661,21 @@ async def test_nobody_listening_to_a_class_costs_it_nothing(
     await session.delete(author)
     await session.flush()
     assert recorder.names == ["post_save"]
+
+
+async def test_a_reference_assigned_to_what_it_is_sends_nothing(session: AsyncSession) -> None:
+    """No net change of the foreign key, no UPDATE, and nobody is told."""
+    author = Author(name="a")
+    post = Post(title="x", author=author)
+    session.add(post)
+    await session.flush()
+    told: list[Any] = []
+    for signal in (pre_save, post_save):
+        signal.connect(lambda instance, **kwargs: told.append(instance))
+    post.author = None
+    post.author = author
+    await session.flush()
+    assert told == []
+    post.author = None
+    await session.flush()
+    assert told == [post, post]
