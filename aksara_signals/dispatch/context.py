@@ -18,13 +18,14 @@ from aksara_signals.dispatch.identity import (
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender
 
-__all__ = ["SignalContext", "active_contexts"]
+__all__ = ["SignalContext", "get_active_contexts"]
 
 CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 
-active_contexts: ContextVar[tuple[SignalContext, ...]] = ContextVar(
+_active: ContextVar[tuple[SignalContext, ...]] = ContextVar(
     "aksara_signals_active_contexts", default=()
 )
+get_active_contexts = _active.get
 """The contexts entered in the current task, outermost first."""
 
 
@@ -105,7 +106,7 @@ class SignalContext:
         )
 
     def __enter__(self) -> Self:
-        active_contexts.set((*active_contexts.get(), self))
+        _active.set((*_active.get(), self))
         return self
 
     def __exit__(
@@ -114,10 +115,10 @@ class SignalContext:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        active = active_contexts.get()
+        active = _active.get()
         for place in reversed(range(len(active))):
             if active[place] is self:
-                active_contexts.set(active[:place] + active[place + 1 :])
+                _active.set(active[:place] + active[place + 1 :])
                 break
 
     async def __aenter__(self) -> Self:

@@ -7,6 +7,7 @@ through the same lines: order, errors, notes and results are decided here and no
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from contextvars import Token
 from sys import modules
 from types import CoroutineType
 from typing import Any
@@ -14,16 +15,15 @@ from typing import Any
 from aksara_signals.dispatch.envelope import Delivery, Failure, is_awaitable
 from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.judging import judge
-from aksara_signals.dispatch.recursion import current_frame, enter_frame
+from aksara_signals.dispatch.recursion import cause_of, get_current, reset_current, set_current
 from aksara_signals.exceptions import AsyncReceiverError
 from aksara_signals.types import Drive, Receiver, Responses
 
 __all__ = ["deliver", "deliver_sync", "drive_to_end"]
 
 
-async def deliver(
+async def deliver(  # noqa: PLR0912 - the loop is in one piece: calls would cost
     deliveries: Iterable[Delivery],
-    *,
     robust: bool = False,
     failures: list[Failure] | None = None,
     is_aside: bool = False,
@@ -50,12 +50,23 @@ async def deliver(
             concurrent receivers' errors come as an ``ExceptionGroup``.
     """
     responses: Responses = []
-    frame = enter_frame(is_aside)
+    under_way: Delivery | None = None
+    cause = get_current()
+    if cause is not None:
+        cause = cause_of(cause, is_aside)
     mocked = "unittest.mock" in modules
-    token = current_frame.set(frame)
+    token: Token[Delivery | None] | None = None
     try:
         for delivery in deliveries:
-            frame.delivery = delivery
+            if delivery is not under_way:
+                if under_way is not None:
+                    under_way.connection = None
+                under_way = delivery
+                delivery.connection = None
+                delivery.cause = cause
+                delivery.is_aside = is_aside
+                before = set_current(delivery)
+                token = token or before
             arguments = delivery.arguments
             for connection in delivery.sequential:
                 receiver = connection.strong
@@ -65,7 +76,7 @@ async def deliver(
                         continue
                 if mocked and connection.module_name is not None:
                     receiver = connection.module_name.current(receiver)
-                frame.connection = connection
+                delivery.connection = connection
                 try:
                     if connection.is_plain:
                         response = receiver(**arguments)
@@ -86,14 +97,14 @@ async def deliver(
 
                 responses += await deliver_together(delivery, mocked, robust)
     finally:
-        frame.delivery = None
-        current_frame.reset(token)
+        if under_way is not None and token is not None:
+            under_way.connection = None
+            reset_current(token)
     return responses
 
 
-def deliver_sync(
+def deliver_sync(  # noqa: PLR0912 - as above
     deliveries: Iterable[Delivery],
-    *,
     robust: bool = False,
     failures: list[Failure] | None = None,
     drive: Drive | None = None,
@@ -117,14 +128,28 @@ def deliver_sync(
         BaseException: Whatever a receiver raised, of its own type, with a note.
     """
     responses: Responses = []
-    frame = enter_frame()
+    under_way: Delivery | None = None
+    cause = get_current()
+    if cause is not None:
+        cause = cause_of(cause, is_aside=False)
     mocked = "unittest.mock" in modules
-    token = current_frame.set(frame)
+    token: Token[Delivery | None] | None = None
     try:
         for delivery in deliveries:
-            frame.delivery = delivery
+            if delivery is not under_way:
+                if under_way is not None:
+                    under_way.connection = None
+                under_way = delivery
+                delivery.connection = None
+                delivery.cause = cause
+                delivery.is_aside = False
+                before = set_current(delivery)
+                token = token or before
             arguments = delivery.arguments
-            for connection in (*delivery.sequential, *delivery.concurrent):
+            connections = delivery.sequential
+            if delivery.concurrent:
+                connections += delivery.concurrent
+            for connection in connections:
                 receiver = connection.strong
                 if receiver is None:
                     receiver = connection.reference()
@@ -132,7 +157,7 @@ def deliver_sync(
                         continue
                 if mocked and connection.module_name is not None:
                     receiver = connection.module_name.current(receiver)
-                frame.connection = connection
+                delivery.connection = connection
                 try:
                     if connection.is_plain:
                         response = receiver(**arguments)
@@ -148,8 +173,9 @@ def deliver_sync(
                     response = error
                 responses.append((receiver, response))
     finally:
-        frame.delivery = None
-        current_frame.reset(token)
+        if under_way is not None and token is not None:
+            under_way.connection = None
+            reset_current(token)
     return responses
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.types import Sender
 
-__all__ = ["NO_EXTRAS", "Delivery", "Failure", "Origin", "is_awaitable"]
+__all__ = ["NO_EXTRAS", "Delivery", "Failure", "Origin", "delivery_of", "is_awaitable"]
 
 NO_EXTRAS: Mapping[str, Any] = {}
 
@@ -23,27 +23,76 @@ class Origin(Protocol):
 
 
 class Delivery:
-    """One signal on its way from one sender to some receivers."""
+    """One signal on its way from one sender to some receivers, and where it stands.
 
-    __slots__ = ("arguments", "concurrent", "extras", "sender", "sequential", "signal")
+    Whoever tells of many rows in a row may use one delivery for all of them, and change
+    ``arguments`` and ``extras`` in between: they are read when their turn comes.
 
-    def __init__(
-        self,
-        signal: Origin,
-        sender: Sender,
-        sequential: tuple[Connection, ...],
-        arguments: dict[str, Any],
-        concurrent: tuple[Connection, ...] = (),
-        extras: Mapping[str, Any] = NO_EXTRAS,
-    ) -> None:
-        self.signal = signal
-        self.sender = sender
-        self.sequential = sequential
-        self.concurrent = concurrent
-        self.arguments = arguments
-        """Everything that is sent, ``signal`` and ``sender`` included. Never changed."""
-        self.extras = extras
-        """On-demand arguments, for the receivers that name them."""
+    It has no constructor: a call of one in Python takes longer than all that it would do, once per
+    send. :func:`delivery_of` fills what whoever sends has to fill.
+    """
+
+    __slots__ = (
+        "arguments",
+        "cause",
+        "concurrent",
+        "connection",
+        "extras",
+        "is_aside",
+        "sender",
+        "sequential",
+        "signal",
+    )
+
+    signal: Origin
+    sender: Sender
+    sequential: tuple[Connection, ...]
+    """Called one after another."""
+    concurrent: tuple[Connection, ...]
+    """Called together, when the sequential ones are through."""
+    arguments: dict[str, Any]
+    """Everything that is sent, ``signal`` and ``sender`` included. Never changed."""
+    extras: Mapping[str, Any]
+    """On-demand arguments, for the receivers that name them."""
+    connection: Connection | None
+    """Whose receiver runs now; None when all is over. Filled by the loops, as what follows."""
+    cause: Delivery | None
+    """The delivery in which this one was caused."""
+    is_aside: bool
+    """Whether this one runs in a task of its own, off the stack of its cause."""
+
+    def to_one(self, connection: Connection) -> Delivery:
+        """The same for one of the receivers."""
+        return delivery_of(
+            self.signal, self.sender, (connection,), self.arguments, extras=self.extras
+        )
+
+    def chain(self) -> Iterator[Delivery]:
+        """This delivery and those around it, innermost first."""
+        delivery: Delivery | None = self
+        while delivery is not None:
+            yield delivery
+            delivery = delivery.cause
+
+
+def delivery_of(
+    signal: Origin,
+    sender: Sender,
+    sequential: tuple[Connection, ...],
+    arguments: dict[str, Any],
+    *,
+    concurrent: tuple[Connection, ...] = (),
+    extras: Mapping[str, Any] = NO_EXTRAS,
+) -> Delivery:
+    """A delivery that is ready to go through a loop."""
+    delivery = Delivery()
+    delivery.signal = signal
+    delivery.sender = sender
+    delivery.sequential = sequential
+    delivery.concurrent = concurrent
+    delivery.arguments = arguments
+    delivery.extras = extras
+    return delivery
 
 
 Failure = tuple[BaseException, Delivery, Connection]

@@ -28,6 +28,7 @@ class Plan:
         "concurrent",
         "connections",
         "is_narrowed",
+        "is_simple",
         "on_demand",
         "segments",
         "sequential",
@@ -52,6 +53,8 @@ class Plan:
         """Whether the payload's ``created`` decides who is called."""
         self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
         """Runs of receivers that are called alike."""
+        self.is_simple = not (self.is_narrowed or self.waiting)
+        """Whether everybody is called at once, whatever is sent."""
         self._by_created: dict[bool | None, Plan] = {}
 
     def __bool__(self) -> bool:
@@ -64,6 +67,8 @@ class Plan:
 
     def narrowed(self, created: Any) -> Plan:
         """The plan for a payload with this ``created``; None matches no narrowed connection."""
+        if not self.is_narrowed:
+            return self
         wanted = None if created is None else bool(created)
         plan = self._by_created.get(wanted)
         if plan is None:
@@ -134,28 +139,25 @@ class Snapshot:
         length: How many of them this snapshot sees.
     """
 
-    __slots__ = ("_connections", "_plans", "length")
+    __slots__ = ("_connections", "length", "plans")
 
     def __init__(self, connections: list[Connection], length: int) -> None:
         self._connections = connections
         self.length = length
-        self._plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
+        self.plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
+        """By the address of a sender: what gives the live sender, and its plan."""
 
     def connections(self) -> list[Connection]:
         """The connections in the order they were made, dead ones included."""
         return self._connections[: self.length]
 
-    def plan_for(self, sender: Sender) -> Plan:
-        """What a send by ``sender`` calls, worked out once as long as the sender lives."""
-        cached = self._plans.get(id(sender))
-        # An address may belong to somebody else by now: compare the live objects.
-        if cached is not None and cached[0]() is sender:
-            return cached[1]
-        plan = self._make_plan(sender)
+    def make_plan(self, sender: Sender) -> Plan:
+        """Work out what a send by ``sender`` calls, and keep it as long as the sender lives."""
+        plan = self._worked_out(sender)
+        plans = self.plans
         if sender is None:
-            self._plans[id(sender)] = (lambda: None, plan)
+            plans[id(sender)] = (lambda: None, plan)
             return plan
-        plans = self._plans
         address = id(sender)
         try:
             # The finaliser takes no lock: removing from a dict is one step.
@@ -165,7 +167,7 @@ class Snapshot:
         plans[address] = (reference, plan)
         return plan
 
-    def _make_plan(self, sender: Sender) -> Plan:
+    def _worked_out(self, sender: Sender) -> Plan:
         matching = [
             each for each in self.connections() if each.sender_key.matches(sender, each.exact)
         ]

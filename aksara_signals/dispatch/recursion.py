@@ -9,7 +9,7 @@ from aksara_signals.dispatch.identity import describe_receiver, describe_sender
 from aksara_signals.exceptions import SignalRecursionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from aksara_signals.dispatch.connection import Connection
     from aksara_signals.dispatch.envelope import Delivery
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_DEPTH",
     "MAX_GENERATIONS",
-    "Frame",
-    "current_frame",
+    "cause_of",
     "describe_key",
-    "enter_frame",
+    "describe_step",
+    "get_current",
     "recursion_error",
+    "reset_current",
+    "set_current",
 ]
 
 MAX_DEPTH = 50
@@ -38,70 +40,46 @@ Each runs in a task of its own, so none stands on the stack of another; the numb
 has no end.
 """
 
-current_frame: ContextVar[Frame | None] = ContextVar("aksara_signals_frame", default=None)
+_current: ContextVar[Delivery | None] = ContextVar("aksara_signals_delivery", default=None)
+
+# Bound once: where a name is imported, Python 3.11 makes a new bound method for each call.
+get_current = _current.get
 """The delivery under way in this task, or the one that started this task."""
+set_current = _current.set
+reset_current = _current.reset
 
 describe_key: list[Callable[[Any], str | None]] = []
 """Functions that give an instance's primary key in words, added by the layer that has keys."""
 
 
-class Frame:
-    """A delivery under way: where it stands, and which delivery it stands in.
+def cause_of(around: Delivery | None, is_aside: bool) -> Delivery | None:
+    """The delivery that causes one which starts now.
 
     Args:
-        parent: The delivery that causes this one.
-        is_aside: Whether this one runs in a task of its own, off the stack of the other.
-    """
-
-    __slots__ = ("connection", "delivery", "depth", "generation", "parent")
-
-    parent: Frame | None
-    depth: int
-    generation: int
-    delivery: Delivery | None
-    connection: Connection | None
-
-    def __init__(self, parent: Frame | None, is_aside: bool = False) -> None:
-        # A task started by a receiver inherits the frame of a delivery that may be over by now:
-        # what it causes later is no recursion.
-        while parent is not None and parent.delivery is None:
-            parent = parent.parent
-        self.parent = parent
-        self.depth = 1 if parent is None or is_aside else parent.depth + 1
-        self.generation = 0 if parent is None else parent.generation + is_aside
-        self.delivery = None
-        self.connection = None
-
-    def chain(self) -> Iterator[Frame]:
-        """This frame and those around it, innermost first."""
-        frame: Frame | None = self
-        while frame is not None:
-            yield frame
-            frame = frame.parent
-
-    def describe(self) -> str:
-        """Signal, class and key, and receiver."""
-        if self.delivery is None:
-            return "(over)"
-        return describe_step(self.delivery, self.connection)
-
-
-def enter_frame(is_aside: bool = False) -> Frame:
-    """A frame for a delivery that starts now.
-
-    Args:
-        is_aside: As for :class:`Frame`.
+        around: The one that stands around it, or that started its task.
+        is_aside: Whether the new one runs in a task of its own, off the stack of the other.
 
     Raises:
         SignalRecursionError: Too many deliveries stand inside one another.
     """
-    frame = Frame(current_frame.get(), is_aside)
-    if frame.depth > MAX_DEPTH or frame.generation > MAX_GENERATIONS:
+    # A task started by a receiver inherits a delivery that may be over by now: what it causes
+    # later is no recursion.
+    while around is not None and around.connection is None:
+        around = around.cause
+    if around is None:
+        return None
+    depth = generation = 0
+    is_stacked = not is_aside
+    for each in around.chain():
+        depth += is_stacked
+        is_stacked = is_stacked and not each.is_aside
+        generation += each.is_aside
+    if depth >= MAX_DEPTH or generation + is_aside > MAX_GENERATIONS:
         raise recursion_error(
-            f"{max(frame.depth, frame.generation) - 1} deliveries stand inside one another",
-            [step.describe() for step in frame.chain() if step is not frame],
+            f"{max(depth, generation)} deliveries stand inside one another",
+            [describe_step(each, each.connection) for each in around.chain()],
         )
-    return frame
+    return around
 
 
 def recursion_error(problem: str, steps: list[str]) -> SignalRecursionError:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any, Unpack, overload
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.context import active_contexts
+from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
-from aksara_signals.dispatch.envelope import Delivery
+from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import keep_waiting
 from aksara_signals.dispatch.plan import NOBODY, Plan
@@ -251,6 +251,8 @@ class Signal:
                 receiver. Later sequential receivers are not called. Several concurrent receivers'
                 errors come as an ``ExceptionGroup``.
         """
+        if self._table.is_idle and "signal" not in payload:
+            return []
         delivery = self._delivery(sender, payload)
         return [] if delivery is None else await deliver((delivery,))
 
@@ -291,22 +293,37 @@ class Signal:
         plan = self.plan_for(sender)
         if plan is NOBODY:
             return None
-        if plan.is_narrowed:
-            plan = plan.narrowed(payload.get("created"))
-        arguments = {"signal": self, "sender": sender, **self._defaults, **payload}
-        if plan.waiting:
-            keep_waiting(self, arguments, plan.waiting)
-        if not plan.connections:
-            return None
-        return Delivery(self, sender, plan.sequential, arguments, plan.concurrent)
+        arguments = {**self._defaults, **payload} if self._defaults else payload
+        arguments["signal"] = self
+        arguments["sender"] = sender
+        if not plan.is_simple:
+            plan = plan.narrowed(arguments.get("created"))
+            if plan.waiting:
+                keep_waiting(self, arguments, plan.waiting)
+            if not plan.connections:
+                return None
+        # As delivery_of(), in place: the call would be a good part of what this costs.
+        delivery = Delivery()
+        delivery.signal = self
+        delivery.sender = sender
+        delivery.sequential = plan.sequential
+        delivery.concurrent = plan.concurrent
+        delivery.arguments = arguments
+        delivery.extras = NO_EXTRAS
+        return delivery
 
     def plan_for(self, sender: Sender) -> Plan:
         """Who hears ``sender`` here and now, less what the active contexts silence."""
         snapshot = self._table.snapshot
-        if not snapshot.length:
+        cached = snapshot.plans.get(id(sender))
+        # An address may belong to somebody else by now: compare the live objects.
+        if cached is not None and cached[0]() is sender:
+            plan = cached[1]
+        elif snapshot.length:
+            plan = snapshot.make_plan(sender)
+        else:
             return NOBODY
-        plan = snapshot.plan_for(sender)
-        contexts = active_contexts.get()
+        contexts = get_active_contexts()
         return plan.silenced(self, sender, contexts) if contexts else plan
 
     # -- looking inside ------------------------------------------------------------------------
@@ -318,7 +335,7 @@ class Signal:
 
     def connections_for(self, sender: Sender) -> tuple[Connection, ...]:
         """The connections that a send by ``sender`` reaches, in call order, contexts aside."""
-        plan = self._table.snapshot.plan_for(sender)
+        plan = self._table.snapshot.make_plan(sender)
         return tuple(each for each in plan.everybody if each.is_alive)
 
     def receivers_for(self, sender: Sender) -> list[Receiver]:

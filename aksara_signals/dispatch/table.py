@@ -51,6 +51,7 @@ class ConnectionTable:
         "_index",
         "_lock",
         "_payload",
+        "is_idle",
         "name",
         "snapshot",
         "watchers",
@@ -66,6 +67,8 @@ class ConnectionTable:
         self._dead: deque[None] = deque()
         self.snapshot = Snapshot(self._entries, 0)
         """What a send reads."""
+        self.is_idle = not payload.required
+        """Whether a send has nothing to do: neither receivers to call nor a payload to check."""
         self.watchers: list[Callable[[], object]] = []
         """Called after connections came or went."""
 
@@ -239,6 +242,7 @@ class ConnectionTable:
 
     def _publish(self) -> None:
         self.snapshot = Snapshot(self._entries, len(self._entries))
+        self.is_idle = not (self._entries or self._payload.required)
 
     # ------------------------------------------------------------------------------------------
 

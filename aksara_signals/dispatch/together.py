@@ -8,7 +8,7 @@ from typing import Any
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import Delivery, is_awaitable
 from aksara_signals.dispatch.judging import judge
-from aksara_signals.dispatch.recursion import Frame, current_frame
+from aksara_signals.dispatch.recursion import set_current
 from aksara_signals.types import Receiver, Responses
 
 __all__ = ["deliver_together"]
@@ -21,11 +21,11 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
     cancelled: list[asyncio.CancelledError] = []
 
     async def run(place: int, connection: Connection, receiver: Receiver) -> None:
-        # In a task of its own there is a context of its own: the frame must name this receiver.
-        frame = Frame(current_frame.get())
-        frame.delivery, frame.connection = delivery, connection
-        frame.depth -= 1  # beside the delivery's own frame, not inside it
-        current_frame.set(frame)
+        # In a task of its own there is a context of its own, which must name this receiver.
+        own = delivery.to_one(connection)
+        own.cause, own.is_aside = delivery.cause, delivery.is_aside
+        own.connection = connection
+        set_current(own)
         response: Any = None
         try:
             positional, keywords = connection.fit(delivery.arguments, delivery.extras)
@@ -44,7 +44,7 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
             except BaseException:
                 errors.append(error)
         finally:
-            frame.delivery = None
+            own.connection = None
         responses[place] = (receiver, response)
 
     async with asyncio.TaskGroup() as group:

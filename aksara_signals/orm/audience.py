@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.plan import Plan, Segment
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.orm.changes import Change, Kind
+from aksara_signals.orm.changes import Kind
 from aksara_signals.orm.models import is_wired
 from aksara_signals.signals import (
     post_delete,
@@ -62,9 +62,9 @@ class Audience:
             )
         return heard
 
-    def asks_for_changes(self, change: Change, signals: dict[Kind, tuple[Signal, ...]]) -> bool:
+    def asks_for_changes(self, sender: type, kind: Kind, signals: tuple[Signal, ...]) -> bool:
         """Whether a receiver of these signals names ``changes``."""
-        key = change.sender, change.kind, signals[change.kind]
+        key = sender, kind, signals
         asking = self._asking.get(key)
         if asking is None:
             asking = self._asking[key] = any(plan.on_demand for _, plan in self.plans(*key))
@@ -102,8 +102,6 @@ class Audience:
     ) -> Iterator[tuple[Signal, Plan]]:
         """The signals that anybody hears, each with who does."""
         for signal in signals:
-            plan = signal.plan_for(sender)
-            if plan.is_narrowed:
-                plan = plan.narrowed(kind is Kind.CREATE)
+            plan = signal.plan_for(sender).narrowed(kind is Kind.CREATE)
             if plan:
                 yield signal, plan

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from itertools import groupby
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm.base import NO_VALUE
 from aksara_signals.orm import bridge
 from aksara_signals.types import Changes
 
-__all__ = ["Change", "Kind", "LiveChanges", "changes_of", "read_old_values"]
+__all__ = ["Batch", "Change", "Kind", "batches", "LiveChanges", "changes_of", "read_old_values"]
 
 
 class Kind(Enum):
@@ -26,19 +27,31 @@ class Kind(Enum):
     DELETE = "deleted"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """One row that a flush writes."""
+    """One row that a flush writes. Never changes."""
 
-    kind: Kind
-    state: bridge.State
-    instance: object
-    """Held from before the flush to after it: a state alone would let its instance go."""
+    __slots__ = ("instance", "kind", "sender", "state")
 
-    @property
-    def sender(self) -> type:
+    def __init__(self, kind: Kind, state: bridge.State, instance: object) -> None:
+        self.kind = kind
+        self.state = state
+        self.instance = instance
+        """Held from before the flush to after it: a state alone would let its instance go."""
+        self.sender = type(instance)
         """The class that sends the signals of this change."""
-        return type(self.instance)
+
+
+Batch = tuple[Kind, type, list[Change]]
+"""Changes of one kind and class."""
+
+
+def batches(changes: Iterable[Change]) -> Iterator[Batch]:
+    """Neighbours of one kind and class, in the same order."""
+    for (kind, sender), group in groupby(changes, _kind_and_sender):
+        yield kind, sender, list(group)
+
+
+_kind_and_sender = attrgetter("kind", "sender")
 
 
 OldValues = dict[str, Any]

@@ -7,7 +7,7 @@ here are the same ones, applied to the same history, at ``before_flush``.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty, Session
@@ -24,7 +24,7 @@ Relationship = RelationshipProperty[Any]
 class Traits:
     """What about a mapper matters to prediction; worked out once."""
 
-    __slots__ = ("has_orphans", "many_to_one", "to_children")
+    __slots__ = ("has_orphans", "is_linked", "many_to_one", "to_children")
 
     def __init__(self, mapper: Mapper[Any]) -> None:
         writable = [each for each in mapper.relationships if not each.viewonly]
@@ -37,6 +37,8 @@ class Traits:
             for each in writable
             if each.direction is RelationshipDirection.ONETOMANY or each.cascade.delete_orphan
         ]
+        self.is_linked = self.has_orphans or bool(self.to_children)
+        """Whether an instance may decide about the rows of others, or others about its own."""
 
 
 _traits: weakref.WeakKeyDictionary[Mapper[Any], Traits] = weakref.WeakKeyDictionary()
@@ -56,6 +58,8 @@ class Prediction:
         session: About to flush.
         is_heard: Whether anybody listens to a class; others are left out.
         objects: What ``flush(objects)`` was restricted to, else None.
+        told: States whose changes are told of already. Looked at again is only what may have become
+            of them since then.
     """
 
     def __init__(
@@ -63,15 +67,19 @@ class Prediction:
         session: Session,
         is_heard: Callable[[type], bool],
         objects: Iterable[object] | None,
+        told: Container[bridge.State],
     ) -> None:
         self._is_heard = is_heard
         only = None if objects is None else {id(each) for each in objects}  # alive: held by caller
-        self._new = _states(session.new, only)
-        self._dirty = _states(session.dirty, only)
         # States with their instances: history may load what it lost sight of, and a state alone
         # would let its instance go again.
+        self._created: list[tuple[bridge.State, object]] = []
+        self._dirty = _states(session.dirty, only)
         self.deleted = {state: state.obj() for state in _states(session.deleted, only)}
         """What would be deleted, cascades and orphans included."""
+        self._linked: list[bridge.State] = []
+        self._sort_out_new(bridge.new_states(session), only, told)
+        self._linked += [each for each in self._dirty if traits_of(each.mapper).is_linked]
         self._updated: dict[bridge.State, object] = {}
         self._added: dict[Relationship, set[bridge.State]] = {}
         self._find_orphans()
@@ -86,19 +94,14 @@ class Prediction:
         """
         self._find_updates()
         created = [
-            state
-            for state in sorted(self._new, key=_by_insertion)
+            Change(Kind.CREATE, state, instance)
+            for state, instance in self._created
             if state not in self.deleted
-            and not (
-                traits_of(state.mapper).has_orphans
-                and bridge.is_orphan(state)
-                and bridge.will_be_expunged(state)
-            )
         ]
         gone = [state for state in self.deleted if state.has_identity]
         updated = [state for state in self._updated if state not in self.deleted]
         return [
-            *self._told(Kind.CREATE, created),
+            *created,
             *self._told(Kind.UPDATE, sorted(updated, key=bridge.sort_key)),
             *self._told(Kind.DELETE, sorted(gone, key=bridge.sort_key)),
         ]
@@ -109,10 +112,37 @@ class Prediction:
             if instance is not None and self._is_heard(state.class_):
                 yield Change(kind, state, instance)
 
+    def _sort_out_new(
+        self,
+        new: Iterable[tuple[bridge.State, object]],
+        only: set[int] | None,
+        told: Container[bridge.State],
+    ) -> None:
+        """Nearly all there is to do about a new row of a class without relationships."""
+        classes: dict[type, tuple[bool, bool, bool]] = {}
+        for state, instance in new:
+            if only is not None and id(instance) not in only:
+                continue
+            cls = type(instance)
+            known = classes.get(cls)
+            if known is None:
+                traits = traits_of(state.mapper)
+                known = self._is_heard(cls), traits.is_linked, traits.has_orphans
+                classes[cls] = known
+            is_heard, is_linked, has_orphans = known
+            if is_linked:
+                self._linked.append(state)
+            if (
+                is_heard
+                and state not in told
+                and not (has_orphans and bridge.is_orphan(state) and bridge.will_be_expunged(state))
+            ):
+                self._created.append((state, instance))
+
     # -- deletes -------------------------------------------------------------------------------
 
     def _find_orphans(self) -> None:
-        for state in (*self._new, *self._dirty, *self.deleted):
+        for state in (*self._linked, *self.deleted):
             traits = traits_of(state.mapper)
             if traits.has_orphans and state.has_identity and bridge.is_orphan(state):
                 self._delete(state)
@@ -126,7 +156,7 @@ class Prediction:
         """The flush keeps a deleted object that was appended to a collection of a saved one."""
         if not self.deleted:
             return
-        for state in (*self._new, *self._dirty):
+        for state in self._linked:
             if state in self.deleted:
                 continue
             for prop in traits_of(state.mapper).to_children:
@@ -150,7 +180,7 @@ class Prediction:
         for state in self._dirty:
             if state not in self.deleted and self._is_heard(state.class_) and _has_change(state):
                 self._updated[state] = state.obj()
-        for state in (*self._new, *self._dirty):
+        for state in self._linked:
             for prop in traits_of(state.mapper).to_children:
                 if self._concerns_us(prop) and state not in self.deleted:
                     self._find_linked(state, prop)
@@ -206,10 +236,6 @@ def _members(instances: Iterable[object] | None) -> Iterator[bridge.State]:
     for instance in instances or ():
         if instance is not None:
             yield instance_state(instance)
-
-
-def _by_insertion(state: bridge.State) -> int:
-    return state.insert_order or 0
 
 
 def _has_change(state: bridge.State) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from aksara_signals.dispatch.envelope import Delivery
+from aksara_signals.dispatch.envelope import Delivery, delivery_of
 from aksara_signals.dispatch.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SessionInUseError
@@ -29,7 +31,7 @@ __all__ = [
     "steps_of",
 ]
 
-Steps = Iterator[tuple[bool, list[Delivery]]]
+Steps = Iterator[tuple[bool, Iterable[Delivery]]]
 """Runs of deliveries, each with whether its receivers are async."""
 
 
@@ -71,18 +73,10 @@ def receiving(session: Session, rules: Rules) -> Iterator[None]:
         )
 
 
-def send(steps: Iterable[tuple[bool, list[Delivery]]]) -> None:
+def send(steps: Iterable[tuple[bool, Iterable[Delivery]]]) -> None:
     """Deliver; neighbouring runs of async receivers are one hand-over."""
-    pending: list[Delivery] = []
-    pending_is_async = False
-    for is_async, deliveries in steps:
-        if pending and is_async is not pending_is_async:
-            bridge.hand_over(pending, pending_is_async)
-            pending = []
-        pending_is_async = is_async
-        pending += deliveries
-    if pending:
-        bridge.hand_over(pending, pending_is_async)
+    for is_async, run in groupby(steps, itemgetter(0)):
+        bridge.hand_over(chain.from_iterable(deliveries for _, deliveries in run), is_async)
 
 
 def keep(
@@ -123,7 +117,7 @@ def steps_of(
         return
     arguments = {"signal": signal, "sender": sender, **payload}
     for segment in plan.segments:
-        delivery = Delivery(
+        delivery = delivery_of(
             signal, sender, segment.sequential, arguments, concurrent=segment.concurrent
         )
         yield segment.is_async, [delivery]

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
 
-from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
+from aksara_signals.dispatch.envelope import NO_EXTRAS
 from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.recursion import recursion_error
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm import bridge, touches
 from aksara_signals.orm.audience import POST, PRE, Audience
-from aksara_signals.orm.changes import Change, Kind, LiveChanges, changes_of, read_old_values
+from aksara_signals.orm.changes import (
+    Change,
+    Kind,
+    LiveChanges,
+    batches,
+    changes_of,
+    read_old_values,
+)
 from aksara_signals.orm.copies import Snapshot
-from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.prediction import Prediction
 from aksara_signals.orm.relationships import RelationshipRun
-from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Steps, receiving, send
+from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, receiving, send
 from aksara_signals.orm.sessions import user_session
+from aksara_signals.orm.telling import arguments_of, common_of, steps_of_changes
 from aksara_signals.orm.told import Told
 from aksara_signals.orm.transactions import wait
 from aksara_signals.types import Changes
@@ -90,7 +96,9 @@ class FlushRun:
         """
         fresh: list[Change] = []
         for _ in range(MAX_ROUNDS):
-            prediction = Prediction(self._session, self._audience.is_heard, self._objects)
+            prediction = Prediction(
+                self._session, self._audience.is_heard, self._objects, self._told
+            )
             fresh = [change for change in prediction.changes() if self._is_news(change)]
             if not fresh:
                 # Links are told when all rows have been, so that pre_save comes before pre_add.
@@ -99,7 +107,9 @@ class FlushRun:
                 break
             for change in fresh:
                 self._told[change.state] = change
-                self._load(change)
+                # An async receiver can't load what has expired, and a deleted row nobody can.
+                if change.kind is not Kind.CREATE:
+                    bridge.load_expired(change.state)
             self._send_pre(fresh)
         else:
             raise recursion_error(
@@ -107,22 +117,23 @@ class FlushRun:
                 f"of one flush",
                 self._steps_of(fresh, PRE),
             )
-        for change in self._told.values():
-            if change.kind is Kind.UPDATE:
-                expressions = bridge.expressions(change.state)
-                if expressions:
-                    self._expressions[change.state] = expressions
-                if self._audience.asks_for_changes(change, POST):
-                    self._read_old(change)
+        for kind, sender, batch in batches(self._told.values()):
+            if kind is Kind.UPDATE:
+                self._expect_values(batch)
+                if self._audience.asks_for_changes(sender, kind, POST[kind]):
+                    for change in batch:
+                        self._read_old(change)
 
     def _is_news(self, change: Change) -> bool:
         told = self._told.get(change.state)
         return told is None or (change.kind is Kind.DELETE and told.kind is not Kind.DELETE)
 
-    def _load(self, change: Change) -> None:
-        """Load what has expired: an async receiver can't, and a deleted row never could again."""
-        if change.kind is not Kind.CREATE:
-            bridge.load_expired(change.state)
+    def _expect_values(self, updated: list[Change]) -> None:
+        """Note which attributes the database will work out."""
+        for change in updated:
+            expressions = bridge.expressions(change.state)
+            if expressions:
+                self._expressions[change.state] = expressions
 
     def _read_old(self, change: Change) -> dict[str, Any]:
         known = self._old_values.setdefault(change.state, {})
@@ -134,11 +145,12 @@ class FlushRun:
 
     def _send_pre(self, fresh: list[Change]) -> None:
         extras: dict[bridge.State, Any] = {}
-        for change in fresh:
-            if change.kind is not Kind.DELETE and self._audience.asks_for_changes(change, PRE):
-                extras[change.state] = LiveChanges(change, self._read_old(change))
+        for kind, sender, batch in batches(fresh):
+            if kind is not Kind.DELETE and self._audience.asks_for_changes(sender, kind, PRE[kind]):
+                for change in batch:
+                    extras[change.state] = LiveChanges(change, self._read_old(change))
         with receiving(self._session, BEFORE_A_FLUSH):
-            send(self._steps(fresh, PRE, extras))
+            send(steps_of_changes(self._audience, self._owner, fresh, PRE, extras))
 
     def _send_pre_links(self, prediction: Prediction) -> bool:
         """Tell of the links that haven't been told yet, and whether there were any."""
@@ -163,7 +175,7 @@ class FlushRun:
                 or state in self._expressions  # expired by now: no history shows them any more
                 or bridge.has_column_changes(state)
             ):
-                self._note(change)
+                self._happened.append(change)
         unforeseen = [
             found
             for state, is_delete in written.items()
@@ -185,8 +197,14 @@ class FlushRun:
                 AksaraSignalsWarning,
                 stacklevel=2,
             )
-        for change in unforeseen:
-            self._note(change)
+        self._happened += unforeseen
+        for kind, sender, batch in batches(self._happened):
+            if kind is not Kind.DELETE and self._audience.asks_for_changes(
+                sender, kind, POST[kind]
+            ):
+                for change in batch:
+                    known = self._old_values.get(change.state, {})
+                    self._changes[change.state] = changes_of(change, known)
 
     def _classify(self, state: bridge.State, is_delete: bool) -> Change | None:
         instance = state.obj()
@@ -200,11 +218,6 @@ class FlushRun:
             return Change(Kind.UPDATE, state, instance)
         return None
 
-    def _note(self, change: Change) -> None:
-        self._happened.append(change)
-        if change.kind is not Kind.DELETE and self._audience.asks_for_changes(change, POST):
-            self._changes[change.state] = changes_of(change, self._old_values.get(change.state, {}))
-
     def after(self) -> None:
         """Send post signals; receivers may use the session for anything but ending it.
 
@@ -216,30 +229,32 @@ class FlushRun:
             return
         self._audience = Audience()  # whoever was connected by a pre receiver hears this
         with bridge.flushable(self._session):
-            for change in self._happened:
-                if change.kind is not Kind.DELETE and self._audience.is_heard(change.sender):
-                    with self._session.no_autoflush:
-                        bridge.load_expired(change.state)
+            with self._session.no_autoflush:
+                for kind, sender, batch in batches(self._happened):
+                    if kind is not Kind.DELETE and self._audience.is_heard(sender):
+                        for change in batch:
+                            bridge.load_expired(change.state)
             extras = {
                 state: {"changes": self._complete(state, changes)}
                 for state, changes in self._changes.items()
             }
             self._keep(extras)
             with receiving(self._session, AFTER_WRITING):
-                send(self._steps(self._happened, POST, extras))
+                send(steps_of_changes(self._audience, self._owner, self._happened, POST, extras))
                 if links is not None:
                     send(links.post_steps())
 
     def _keep(self, extras: dict[bridge.State, Any]) -> None:
         """Keep what has happened, as it is now, for receivers that wait for the outcome."""
-        for (kind, sender), group in groupby(self._happened, _kind_and_sender):
+        for kind, sender, batch in batches(self._happened):
             kept = self._audience.waiting(sender, kind, POST[kind])
-            for change in group if kept else ():
-                payload = self._payload(change) | {"instance": Snapshot(change.state)}
+            for change in batch if kept else ():
+                arguments = arguments_of(common_of(kind, sender, self._owner), change)
+                arguments["instance"] = Snapshot(change.state)
                 extra = extras.get(change.state, NO_EXTRAS)
                 for signal, connections in kept:
-                    arguments = {"signal": signal, "sender": sender, **payload}
-                    wait(self._session, Told(signal, sender, arguments, extra), connections)
+                    told = Told(signal, sender, {**arguments, "signal": signal}, extra)
+                    wait(self._session, told, connections)
         if self._relationships is not None:
             self._relationships.keep()
 
@@ -251,51 +266,3 @@ class FlushRun:
             for key, old in self._expressions.get(state, {}).items()
         }
         return MappingProxyType({**changes, **worked_out}) if worked_out else changes
-
-    # -- sending -------------------------------------------------------------------------------
-
-    def _steps(
-        self,
-        changes: list[Change],
-        signals: dict[Kind, tuple[Signal, ...]],
-        extras: dict[bridge.State, Any],
-    ) -> Steps:
-        """Neighbours of one class and kind go through each run of receivers together."""
-        for (kind, sender), group in groupby(changes, _kind_and_sender):
-            runs = self._audience.runs(sender, kind, signals[kind])
-            if not runs:
-                continue
-            payloads = [(each, self._payload(each)) for each in group]
-            for is_async, segments in runs:
-                deliveries: list[Delivery] = []
-                for change, payload in payloads:
-                    extra = extras.get(change.state, NO_EXTRAS)
-                    deliveries += [
-                        Delivery(
-                            signal,
-                            sender,
-                            segment.sequential,
-                            {"signal": signal, "sender": sender, **payload},
-                            concurrent=segment.concurrent,
-                            extras=extra,
-                        )
-                        for signal, segment in segments
-                    ]
-                yield is_async, deliveries
-
-    def _payload(self, change: Change) -> dict[str, Any]:
-        raw = is_loading_fixtures()
-        if change.kind is Kind.DELETE:
-            return {"instance": change.instance, "session": self._owner, "raw": raw}
-        partial = partial_save_of(change.state)
-        return {
-            "instance": change.instance,
-            "created": change.kind is Kind.CREATE,
-            "update_fields": None if partial is None else partial.fields,
-            "session": self._owner,
-            "raw": raw,
-        }
-
-
-def _kind_and_sender(change: Change) -> tuple[Kind, type]:
-    return change.kind, change.sender

@@ -27,7 +27,7 @@ from aksara_signals import (
     pre_init,
     receiver,
 )
-from aksara_signals.dispatch import identity, plan, recursion
+from aksara_signals.dispatch import identity, plan
 from aksara_signals.dispatch.payload import Payload
 
 KINDS = ["send", "send_robust", "send_sync", "send_robust_sync"]
@@ -825,8 +825,3 @@ def test_a_dead_receiver_is_in_no_new_plan(signal: Signal) -> None:
     gc.collect()
     assert signal.send_sync(Model) == []
     assert not signal.has_receivers(Model)
-
-
-def test_a_chain_survives_deliveries_that_are_over() -> None:
-    """A step whose delivery has ended is shown as over."""
-    assert recursion.Frame(None).describe() == "(over)"

@@ -43,6 +43,7 @@ from aksara_signals.orm.bridge.sessions import (
     flushable,
     is_committing,
     is_flushing,
+    new_states,
     refusing,
     row_count,
     written_states,
@@ -114,5 +115,6 @@ __all__ = [
     "was_declared_before",
     "will_be_expunged",
     "wrap_init",
+    "new_states",
     "written_states",
 ]

@@ -17,7 +17,15 @@ from sqlalchemy.orm.session import SessionTransactionState
 from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm.bridge.states import State
 
-__all__ = ["flushable", "is_committing", "is_flushing", "refusing", "row_count", "written_states"]
+__all__ = [
+    "flushable",
+    "is_committing",
+    "is_flushing",
+    "new_states",
+    "refusing",
+    "row_count",
+    "written_states",
+]
 
 
 def is_flushing(session: Session) -> bool:
@@ -82,6 +90,11 @@ def row_count(session: Session, statement: Any) -> int:
     """Execute one UPDATE or DELETE, and count the rows that it matched."""
     result: Any = session.execute(statement)
     return int(result.rowcount)
+
+
+def new_states(session: Session) -> list[tuple[State, object]]:
+    """The states that will be inserted with their instances, in the order they were added."""
+    return list(session._new.items())
 
 
 def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]]:
