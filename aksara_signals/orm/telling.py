@@ -1,0 +1,79 @@
+"""What receivers are given of the rows that a flush writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery, delivery_of
+from aksara_signals.dispatch.plan import Segment
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.orm import bridge
+from aksara_signals.orm.audience import Audience
+from aksara_signals.orm.changes import Change, Kind, batches
+from aksara_signals.orm.fixtures import is_loading_fixtures
+from aksara_signals.orm.partial import partial_save_of
+from aksara_signals.orm.sending import Steps
+from aksara_signals.orm.sessions import AnySession
+
+__all__ = ["arguments_of", "common_of", "steps_of_changes"]
+
+
+def steps_of_changes(
+    audience: Audience,
+    owner: AnySession,
+    changes: Iterable[Change],
+    signals: dict[Kind, tuple[Signal, ...]],
+    extras: dict[bridge.State, Any],
+) -> Steps:
+    """Neighbours of one class and kind go through each run of receivers together.
+
+    Args:
+        audience: Who hears what.
+        owner: The session that receivers are given.
+        changes: In the order to be told.
+        signals: What each kind of change is told by.
+        extras: The on-demand arguments, where somebody asks for them.
+    """
+    for kind, sender, batch in batches(changes):
+        common = common_of(kind, sender, owner)
+        for is_async, segments in audience.runs(sender, kind, signals[kind]):
+            yield is_async, _one_by_one(sender, segments, common, batch, extras)
+
+
+def common_of(kind: Kind, sender: type, owner: AnySession) -> dict[str, Any]:
+    """What all changes of one kind and class are told with."""
+    common = {"sender": sender, "session": owner, "raw": is_loading_fixtures()}
+    if kind is Kind.DELETE:
+        return common
+    return {**common, "created": kind is Kind.CREATE, "update_fields": None}
+
+
+def _one_by_one(
+    sender: type,
+    segments: list[tuple[Signal, Segment]],
+    common: dict[str, Any],
+    changes: list[Change],
+    extras: dict[bridge.State, Any],
+) -> Iterator[Delivery]:
+    """One delivery for each signal and segment, which takes the changes one after another."""
+    deliveries: list[tuple[Delivery, dict[str, Any]]] = []
+    for signal, each in segments:
+        delivery = delivery_of(signal, sender, each.sequential, {}, concurrent=each.concurrent)
+        deliveries.append((delivery, {"signal": signal, **common}))
+    for change in changes:
+        extra = extras.get(change.state, NO_EXTRAS) if extras else NO_EXTRAS
+        for delivery, same in deliveries:
+            delivery.arguments = arguments_of(same, change)
+            delivery.extras = extra
+            yield delivery
+
+
+def arguments_of(common: dict[str, Any], change: Change) -> dict[str, Any]:
+    """What one change is told with."""
+    arguments = {**common, "instance": change.instance}
+    if change.kind is Kind.UPDATE:
+        partial = partial_save_of(change.state)
+        if partial is not None:
+            arguments["update_fields"] = partial.fields
+    return arguments
