@@ -25,7 +25,7 @@ from aksara_signals.types import (
     Senders,
 )
 
-__all__ = ["Signal"]
+__all__ = ["Signal", "is_any_connected"]
 
 
 class Signal:
@@ -369,6 +369,14 @@ class Signal:
     def forget_plans(self) -> None:
         """Work out anew what string senders stand for: a class has come or gone."""
         self._table.forget_names()
+
+
+def is_any_connected(signals: tuple[Signal, ...]) -> bool:
+    """Whether anything is connected to any of some signals, by whomever they may be sent."""
+    for signal in signals:  # noqa: SIM110 - any() would take a generator, at each flush
+        if signal.is_connected:
+            return True
+    return False
 
 
 def _several(sender: Senders) -> tuple[Sender, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.plan import Plan, Segment
-from aksara_signals.dispatch.signal import Signal
+from aksara_signals.dispatch.signal import Signal, is_any_connected
 from aksara_signals.orm.changes import Kind
 from aksara_signals.orm.models import is_wired
 from aksara_signals.signals import (
@@ -18,14 +18,17 @@ from aksara_signals.signals import (
     pre_update,
 )
 
-__all__ = ["LIFE_CYCLE", "POST", "PRE", "Audience", "is_anybody_listening"]
+__all__ = ["LIFE_CYCLE", "POST", "PRE", "Audience", "Hearers", "Moment", "is_anybody_listening"]
 
-PRE: dict[Kind, tuple[Signal, ...]] = {
+Moment = dict[Kind, tuple[Signal, ...]]
+"""What each kind of change is told by."""
+
+PRE: Moment = {
     Kind.CREATE: (pre_save,),
     Kind.UPDATE: (pre_save, pre_update),
     Kind.DELETE: (pre_delete,),
 }
-POST: dict[Kind, tuple[Signal, ...]] = {
+POST: Moment = {
     Kind.CREATE: (post_save,),
     Kind.UPDATE: (post_update, post_save),
     Kind.DELETE: (post_delete,),
@@ -36,72 +39,97 @@ LIFE_CYCLE = (pre_save, post_save, pre_update, post_update, pre_delete, post_del
 
 def is_anybody_listening() -> bool:
     """Whether any life-cycle signal is connected to anything."""
-    return any(signal.is_connected for signal in LIFE_CYCLE)
+    return is_any_connected(LIFE_CYCLE)
 
 
-Runs = list[tuple[bool, list[tuple[Signal, Segment]]]]
+class Hearers:
+    """Who hears one kind of change of one class, before or after it."""
+
+    __slots__ = ("asks_for_changes", "plans", "runs", "waiting")
+
+    def __init__(self, kind: Kind, plans: list[tuple[Signal, Plan]]) -> None:
+        self.plans = plans
+        """The signals that anybody hears, each with who does."""
+        self.asks_for_changes = kind is not Kind.DELETE and any(plan.on_demand for _, plan in plans)
+        """Whether any of them names ``changes``, and there are any."""
+        self.runs: list[tuple[bool, list[tuple[Signal, Segment]]]] = []
+        """Those who are called at once, as runs of async and of synchronous ones."""
+        for signal, plan in plans:
+            for segment in plan.segments:
+                if self.runs and self.runs[-1][0] is segment.is_async:
+                    self.runs[-1][1].append((signal, segment))
+                else:
+                    self.runs.append((segment.is_async, [(signal, segment)]))
+        self.waiting: list[tuple[Signal, tuple[Connection, ...]]] = [
+            (signal, plan.waiting) for signal, plan in plans if plan.waiting
+        ]
+        """Those who wait for the outcome of the transaction."""
+
+
+class ClassAudience:
+    """Who hears the life cycle of one class."""
+
+    __slots__ = ("_after", "_before", "is_heard", "plans")
+
+    def __init__(self, plans: tuple[Plan, ...]) -> None:
+        self.plans = plans
+        self.is_heard = any(plans)
+        self._before = self._hearers(PRE)
+        self._after = self._hearers(POST)
+
+    def _hearers(self, moment: Moment) -> dict[Kind, Hearers]:
+        by_signal = dict(zip(LIFE_CYCLE, self.plans, strict=True))
+        return {
+            kind: Hearers(
+                kind,
+                [
+                    (signal, plan)
+                    for signal in signals
+                    if (plan := by_signal[signal].narrowed(kind is Kind.CREATE))
+                ],
+            )
+            for kind, signals in moment.items()
+        }
+
+    def hearers(self, kind: Kind, moment: Moment) -> Hearers:
+        """Of one kind of change."""
+        return (self._before if moment is PRE else self._after)[kind]
+
+
+_NOBODY = ClassAudience(tuple(Plan(()) for _ in LIFE_CYCLE))
+_known: weakref.WeakKeyDictionary[type, ClassAudience] = weakref.WeakKeyDictionary()
 
 
 class Audience:
-    """Who hears the classes of one flush, looked up once per class."""
+    """Who hears the classes of one flush, asked once per class.
+
+    Who was connected and what was silenced when a class was asked for first counts to the end.
+    """
+
+    __slots__ = ("_classes",)
 
     def __init__(self) -> None:
-        self._heard: dict[type, bool] = {}
-        self._runs: dict[tuple[type, Kind, tuple[Signal, ...]], Runs] = {}
-        self._waiting: dict[
-            tuple[type, Kind, tuple[Signal, ...]], list[tuple[Signal, tuple[Connection, ...]]]
-        ] = {}
-        self._asking: dict[tuple[type, Kind, tuple[Signal, ...]], bool] = {}
+        self._classes: dict[type, ClassAudience] = {}
 
     def is_heard(self, cls: type) -> bool:
         """Whether anybody hears any life-cycle signal of a class."""
-        heard = self._heard.get(cls)
-        if heard is None:
-            heard = self._heard[cls] = is_wired(cls) and any(
-                signal.plan_for(cls) for signal in LIFE_CYCLE
-            )
-        return heard
+        return self._of(cls).is_heard
 
-    def asks_for_changes(self, sender: type, kind: Kind, signals: tuple[Signal, ...]) -> bool:
-        """Whether a receiver of these signals names ``changes``."""
-        key = sender, kind, signals
-        asking = self._asking.get(key)
-        if asking is None:
-            asking = self._asking[key] = any(plan.on_demand for _, plan in self.plans(*key))
-        return asking
+    def hearers(self, cls: type, kind: Kind, moment: Moment) -> Hearers:
+        """Who hears one kind of change of a class."""
+        return self._of(cls).hearers(kind, moment)
 
-    def runs(self, sender: type, kind: Kind, signals: tuple[Signal, ...]) -> Runs:
-        """The receivers of some signals, as runs of async and of synchronous ones."""
-        key = sender, kind, signals
-        runs = self._runs.get(key)
-        if runs is None:
-            runs = self._runs[key] = []
-            for signal, plan in self.plans(*key):
-                for segment in plan.segments:
-                    if runs and runs[-1][0] is segment.is_async:
-                        runs[-1][1].append((signal, segment))
-                    else:
-                        runs.append((segment.is_async, [(signal, segment)]))
-        return runs
+    def _of(self, cls: type) -> ClassAudience:
+        found = self._classes.get(cls)
+        if found is None:
+            found = self._classes[cls] = _audience_of(cls) if is_wired(cls) else _NOBODY
+        return found
 
-    def waiting(
-        self, sender: type, kind: Kind, signals: tuple[Signal, ...]
-    ) -> list[tuple[Signal, tuple[Connection, ...]]]:
-        """The receivers of some signals that wait for the outcome of the transaction."""
-        key = sender, kind, signals
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            waiting = self._waiting[key] = [
-                (signal, plan.waiting) for signal, plan in self.plans(*key) if plan.waiting
-            ]
-        return waiting
 
-    @staticmethod
-    def plans(
-        sender: type, kind: Kind, signals: tuple[Signal, ...]
-    ) -> Iterator[tuple[Signal, Plan]]:
-        """The signals that anybody hears, each with who does."""
-        for signal in signals:
-            plan = signal.plan_for(sender).narrowed(kind is Kind.CREATE)
-            if plan:
-                yield signal, plan
+def _audience_of(cls: type) -> ClassAudience:
+    """Worked out once, for as long as the same receivers are connected."""
+    plans = tuple([signal.plan_for(cls) for signal in LIFE_CYCLE])
+    known = _known.get(cls)
+    if known is None or known.plans != plans:
+        known = _known[cls] = ClassAudience(plans)
+    return known

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.fixtures import is_loading_fixtures
-from aksara_signals.orm.sending import AFTER_WRITING, keep, receiving, send, steps_of
+from aksara_signals.orm.sending import AFTER_WRITING, Receiving, keep, send, steps_of
+from aksara_signals.orm.sessions import user_session
 
 __all__ = ["Row", "batches", "check_batch_size", "send_bulk"]
 
@@ -38,7 +39,7 @@ def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, 
     if signal.plan_for(model):
         payload = {**payload, "raw": is_loading_fixtures()}
         keep(session, signal, model, payload)
-        with receiving(session, AFTER_WRITING):
+        with Receiving(session, user_session(session), AFTER_WRITING):
             send(steps_of(signal, model, payload))
 
 

@@ -26,6 +26,8 @@ class Kind(Enum):
     UPDATE = "updated"
     DELETE = "deleted"
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and asked for often
+
 
 class Change:
     """One row that a flush writes. Never changes."""

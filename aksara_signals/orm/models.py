@@ -17,6 +17,9 @@ __all__ = ["is_wired", "register", "unregister", "watchers", "wire", "wired_clas
 _bases: weakref.WeakSet[type] = weakref.WeakSet()
 """The mixin and whatever was registered; their mapped subclasses send signals."""
 
+_wired: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+"""What is known of single classes until a base comes or goes."""
+
 watchers: list[Callable[[], object]] = []
 """Called after classes were registered or unregistered."""
 
@@ -24,11 +27,15 @@ watchers: list[Callable[[], object]] = []
 def wire(base: type) -> None:
     """Make the mapped subclasses of a base send signals, whether or not there are any yet."""
     _bases.add(base)
+    _wired.clear()
 
 
 def is_wired(cls: type) -> bool:
     """Whether a mapped class sends signals."""
-    return any(base in _bases for base in cls.__mro__)
+    known = _wired.get(cls)
+    if known is None:
+        known = _wired[cls] = any(base in _bases for base in cls.__mro__)
+    return known
 
 
 def wired_classes() -> list[type]:
@@ -55,16 +62,14 @@ def register(*classes: type) -> None:
                 f"subclasses"
             )
     _bases.update(classes)
-    for watcher in watchers:
-        watcher()
+    _bases_changed()
 
 
 def unregister(*classes: type) -> None:
     """Undo :func:`register` for these classes; what was not registered is passed over."""
     for cls in classes:
         _bases.discard(cls)
-    for watcher in watchers:
-        watcher()
+    _bases_changed()
 
 
 def _can_be_registered(cls: object) -> bool:
@@ -76,3 +81,9 @@ def _can_be_registered(cls: object) -> bool:
     if any(isinstance(getattr(cls, name, None), registry) for name in ("registry", "_sa_registry")):
         return True
     return any(cls in mro_of(mapped) for mapped in bridge.mapped_classes())
+
+
+def _bases_changed() -> None:
+    _wired.clear()
+    for watcher in watchers:
+        watcher()

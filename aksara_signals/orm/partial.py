@@ -46,6 +46,8 @@ def partial_save_of(state: bridge.State) -> PartialSave | None:
 
 def reveal_touched(session: Any) -> None:
     """What receivers have set is written too: to be called when the last of them is through."""
+    if not _under_way:
+        return
     for state, partial in list(_under_way.items()):
         if state.session is session:
             partial.hidden.reveal_touched()

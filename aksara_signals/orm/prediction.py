@@ -70,20 +70,32 @@ class Prediction:
         told: Container[bridge.State],
     ) -> None:
         self._is_heard = is_heard
-        only = None if objects is None else {id(each) for each in objects}  # alive: held by caller
         # States with their instances: history may load what it lost sight of, and a state alone
         # would let its instance go again.
-        self._created: list[tuple[bridge.State, object]] = []
-        self._dirty = _states(session.dirty, only)
-        self.deleted = {state: state.obj() for state in _states(session.deleted, only)}
+        new = bridge.new_states(session)
+        self._dirty = bridge.dirty_states(session)
+        self.deleted = bridge.deleted_states(session)
         """What would be deleted, cascades and orphans included."""
+        if objects is not None:
+            only = {id(each) for each in objects}  # alive: held by the caller
+            new = [pair for pair in new if id(pair[1]) in only]
+            self._dirty = [state for state in self._dirty if id(state.obj()) in only]
+            self.deleted = {
+                state: instance for state, instance in self.deleted.items() if id(instance) in only
+            }
+        self._created: list[tuple[bridge.State, object]] = []
         self._linked: list[bridge.State] = []
-        self._sort_out_new(bridge.new_states(session), only, told)
+        self._sort_out_new(new, told)
         self._linked += [each for each in self._dirty if traits_of(each.mapper).is_linked]
         self._updated: dict[bridge.State, object] = {}
         self._added: dict[Relationship, set[bridge.State]] = {}
         self._find_orphans()
         self._cancel_deletes()
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether what is written may depend on relationships."""
+        return bool(self._linked)
 
     def changes(self) -> list[Change]:
         """What receivers are told of.
@@ -115,14 +127,11 @@ class Prediction:
     def _sort_out_new(
         self,
         new: Iterable[tuple[bridge.State, object]],
-        only: set[int] | None,
         told: Container[bridge.State],
     ) -> None:
         """Nearly all there is to do about a new row of a class without relationships."""
         classes: dict[type, tuple[bool, bool, bool]] = {}
         for state, instance in new:
-            if only is not None and id(instance) not in only:
-                continue
             cls = type(instance)
             known = classes.get(cls)
             if known is None:
@@ -226,10 +235,6 @@ class Prediction:
     def _update(self, child: bridge.State) -> None:
         if child.has_identity and child not in self.deleted:
             self._updated[child] = child.obj()
-
-
-def _states(objects: Iterable[object], only: set[int] | None) -> list[bridge.State]:
-    return [instance_state(each) for each in objects if only is None or id(each) in only]
 
 
 def _members(instances: Iterable[object] | None) -> Iterator[bridge.State]:

@@ -19,7 +19,6 @@ from aksara_signals.orm import bridge
 
 __all__ = [
     "AnySession",
-    "at_work",
     "bind_sessions",
     "flush",
     "is_at_work",
@@ -38,15 +37,24 @@ ResultT = TypeVar("ResultT")
 
 
 class Work:
-    """A session whose flush is delivering, in one task, for as long as it does."""
+    """A session whose flush is delivering, in one task, for as long as it does.
 
-    __slots__ = ("is_over", "session", "task", "thread")
+    The receivers that are called until its end find this session as the one at work.
+    """
+
+    __slots__ = ("_token", "is_over", "session", "task", "thread")
 
     def __init__(self, session: AnySession) -> None:
         self.session = session
         self.task = _current_task()
         self.thread = threading.get_ident()
         self.is_over = False
+        self._token = _work.set(self)
+
+    def end(self) -> None:
+        """Receivers are through."""
+        self.is_over = True  # a task that a receiver has started sees this one as well
+        _work.reset(self._token)
 
     @property
     def is_here(self) -> bool:
@@ -90,18 +98,6 @@ def sync_session_of(session: Any) -> Session:
     raise InvalidOptionError(
         f"session= was given {describe_sender(session)}; it takes a Session or an AsyncSession"
     )
-
-
-@contextmanager
-def at_work(session: AnySession) -> Iterator[None]:
-    """Make a session the one at work, for the receivers that are called inside."""
-    work = Work(session)
-    token = _work.set(work)
-    try:
-        yield
-    finally:
-        work.is_over = True  # a task that a receiver has started sees this one as well
-        _work.reset(token)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery, delivery_of
 from aksara_signals.dispatch.plan import Segment
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm import bridge
-from aksara_signals.orm.audience import Audience
-from aksara_signals.orm.changes import Change, Kind, batches
+from aksara_signals.orm.audience import Audience, Moment
+from aksara_signals.orm.changes import Batch, Change, Kind
 from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.sending import Steps
@@ -22,8 +22,8 @@ __all__ = ["arguments_of", "common_of", "steps_of_changes"]
 def steps_of_changes(
     audience: Audience,
     owner: AnySession,
-    changes: Iterable[Change],
-    signals: dict[Kind, tuple[Signal, ...]],
+    changes: Iterable[Batch],
+    moment: Moment,
     extras: dict[bridge.State, Any],
 ) -> Steps:
     """Neighbours of one class and kind go through each run of receivers together.
@@ -31,13 +31,13 @@ def steps_of_changes(
     Args:
         audience: Who hears what.
         owner: The session that receivers are given.
-        changes: In the order to be told.
-        signals: What each kind of change is told by.
+        changes: In batches, in the order to be told.
+        moment: Before or after the flush.
         extras: The on-demand arguments, where somebody asks for them.
     """
-    for kind, sender, batch in batches(changes):
+    for kind, sender, batch in changes:
         common = common_of(kind, sender, owner)
-        for is_async, segments in audience.runs(sender, kind, signals[kind]):
+        for is_async, segments in audience.hearers(sender, kind, moment).runs:
             yield is_async, _one_by_one(sender, segments, common, batch, extras)
 
 

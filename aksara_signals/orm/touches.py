@@ -16,6 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
 
+from aksara_signals.dispatch.signal import is_any_connected
 from aksara_signals.orm import bridge, models
 from aksara_signals.signals import (
     m2m_changed,
@@ -84,7 +85,7 @@ _seen: weakref.WeakSet[RelationshipProperty[Any]] = weakref.WeakSet()
 
 def is_anybody_listening() -> bool:
     """Whether any relationship signal is connected to anything."""
-    return any(signal.is_connected for signal in RELATIONS)
+    return is_any_connected(RELATIONS)
 
 
 def touches_of(state: bridge.State) -> Touches:

@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session, UOWTransaction
 from aksara_signals.dispatch.envelope import NO_EXTRAS
 from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.recursion import recursion_error
-from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm import bridge, touches
-from aksara_signals.orm.audience import POST, PRE, Audience
+from aksara_signals.orm.audience import POST, PRE, Audience, Moment
 from aksara_signals.orm.changes import (
+    Batch,
     Change,
     Kind,
     LiveChanges,
@@ -28,7 +28,7 @@ from aksara_signals.orm.copies import Snapshot
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.prediction import Prediction
 from aksara_signals.orm.relationships import RelationshipRun
-from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, receiving, send
+from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Receiving, send
 from aksara_signals.orm.sessions import user_session
 from aksara_signals.orm.telling import arguments_of, common_of, steps_of_changes
 from aksara_signals.orm.told import Told
@@ -54,7 +54,7 @@ class FlushRun:
         self._objects = None if objects is None else list(objects)
         self._owner = user_session(session)
         self._told: dict[bridge.State, Change] = {}
-        self._happened: list[Change] = []
+        self._batches: list[Batch] = []
         self._old_values: dict[bridge.State, dict[str, Any]] = {}
         self._changes: dict[bridge.State, Changes] = {}
         self._expressions: dict[bridge.State, dict[str, Any]] = {}
@@ -74,14 +74,12 @@ class FlushRun:
             [*self._told.values()], POST
         )
 
-    def _steps_of(
-        self, changes: list[Change], signals: dict[Kind, tuple[Signal, ...]]
-    ) -> list[str]:
+    def _steps_of(self, changes: list[Change], moment: Moment) -> list[str]:
         return [
             f"{signal.display_name} sent by {bridge.describe(each.instance)} to "
             f"{describe_receiver(connection.receiver)}"
             for each in changes
-            for signal, plan in self._audience.plans(each.sender, each.kind, signals[each.kind])
+            for signal, plan in self._audience.hearers(each.sender, each.kind, moment).plans
             for connection in plan.connections
         ]
 
@@ -111,6 +109,8 @@ class FlushRun:
                 if change.kind is not Kind.CREATE:
                     bridge.load_expired(change.state)
             self._send_pre(fresh)
+            if self._is_settled(prediction):
+                break
         else:
             raise recursion_error(
                 f"pre receivers changed further objects in {MAX_ROUNDS} successive rounds "
@@ -120,9 +120,17 @@ class FlushRun:
         for kind, sender, batch in batches(self._told.values()):
             if kind is Kind.UPDATE:
                 self._expect_values(batch)
-                if self._audience.asks_for_changes(sender, kind, POST[kind]):
+                if self._audience.hearers(sender, kind, POST).asks_for_changes:
                     for change in batch:
                         self._read_old(change)
+
+    def _is_settled(self, prediction: Prediction) -> bool:
+        """Whether receivers surely added nothing, so that there is no need to look again."""
+        return (
+            self._relationships is None
+            and not prediction.is_linked
+            and bridge.has_nothing_but(self._session, self._told)
+        )
 
     def _is_news(self, change: Change) -> bool:
         told = self._told.get(change.state)
@@ -145,19 +153,20 @@ class FlushRun:
 
     def _send_pre(self, fresh: list[Change]) -> None:
         extras: dict[bridge.State, Any] = {}
-        for kind, sender, batch in batches(fresh):
-            if kind is not Kind.DELETE and self._audience.asks_for_changes(sender, kind, PRE[kind]):
+        alike = list(batches(fresh))
+        for kind, sender, batch in alike:
+            if self._audience.hearers(sender, kind, PRE).asks_for_changes:
                 for change in batch:
                     extras[change.state] = LiveChanges(change, self._read_old(change))
-        with receiving(self._session, BEFORE_A_FLUSH):
-            send(steps_of_changes(self._audience, self._owner, fresh, PRE, extras))
+        with Receiving(self._session, self._owner, BEFORE_A_FLUSH):
+            send(steps_of_changes(self._audience, self._owner, alike, PRE, extras))
 
     def _send_pre_links(self, prediction: Prediction) -> bool:
         """Tell of the links that haven't been told yet, and whether there were any."""
         run = self._relationships
         told = [] if run is None else run.fresh(prediction.deleted)
         if run is not None and told:
-            with receiving(self._session, BEFORE_A_FLUSH):
+            with Receiving(self._session, self._owner, BEFORE_A_FLUSH):
                 send(run.pre_steps(told))
         return bool(told)
 
@@ -166,6 +175,7 @@ class FlushRun:
     def record(self, flush_context: UOWTransaction) -> None:
         """Note what was really written, while history still shows it."""
         written = dict(bridge.written_states(flush_context))
+        happened: list[Change] = []
         for state, change in self._told.items():
             if written.get(state) is not (change.kind is Kind.DELETE):
                 continue
@@ -175,7 +185,7 @@ class FlushRun:
                 or state in self._expressions  # expired by now: no history shows them any more
                 or bridge.has_column_changes(state)
             ):
-                self._happened.append(change)
+                happened.append(change)
         unforeseen = [
             found
             for state, is_delete in written.items()
@@ -197,11 +207,9 @@ class FlushRun:
                 AksaraSignalsWarning,
                 stacklevel=2,
             )
-        self._happened += unforeseen
-        for kind, sender, batch in batches(self._happened):
-            if kind is not Kind.DELETE and self._audience.asks_for_changes(
-                sender, kind, POST[kind]
-            ):
+        self._batches = list(batches([*happened, *unforeseen]))
+        for kind, sender, batch in self._batches:
+            if self._audience.hearers(sender, kind, POST).asks_for_changes:
                 for change in batch:
                     known = self._old_values.get(change.state, {})
                     self._changes[change.state] = changes_of(change, known)
@@ -225,29 +233,39 @@ class FlushRun:
             SessionInUseError: A receiver ended the transaction of the flush.
         """
         links = self._relationships
-        if not self._happened and not (links is not None and links.has_happened):
+        if not self._batches and not (links is not None and links.has_happened):
             return
         self._audience = Audience()  # whoever was connected by a pre receiver hears this
         with bridge.flushable(self._session):
-            with self._session.no_autoflush:
-                for kind, sender, batch in batches(self._happened):
-                    if kind is not Kind.DELETE and self._audience.is_heard(sender):
-                        for change in batch:
-                            bridge.load_expired(change.state)
+            self._load_expired()
             extras = {
                 state: {"changes": self._complete(state, changes)}
                 for state, changes in self._changes.items()
             }
             self._keep(extras)
-            with receiving(self._session, AFTER_WRITING):
-                send(steps_of_changes(self._audience, self._owner, self._happened, POST, extras))
+            with Receiving(self._session, self._owner, AFTER_WRITING):
+                send(steps_of_changes(self._audience, self._owner, self._batches, POST, extras))
                 if links is not None:
                     send(links.post_steps())
 
+    def _load_expired(self) -> None:
+        """Load what an async receiver couldn't."""
+        expired = [
+            change.state
+            for kind, sender, batch in self._batches
+            if kind is not Kind.DELETE and self._audience.is_heard(sender)
+            for change in batch
+            if change.state.expired_attributes
+        ]
+        if expired:
+            with self._session.no_autoflush:
+                for state in expired:
+                    bridge.load_expired(state)
+
     def _keep(self, extras: dict[bridge.State, Any]) -> None:
         """Keep what has happened, as it is now, for receivers that wait for the outcome."""
-        for kind, sender, batch in batches(self._happened):
-            kept = self._audience.waiting(sender, kind, POST[kind])
+        for kind, sender, batch in self._batches:
+            kept = self._audience.hearers(sender, kind, POST).waiting
             for change in batch if kept else ():
                 arguments = arguments_of(common_of(kind, sender, self._owner), change)
                 arguments["instance"] = Snapshot(change.state)

@@ -40,11 +40,16 @@ from aksara_signals.orm.bridge.rows import (
     register_updated,
 )
 from aksara_signals.orm.bridge.sessions import (
+    deleted_states,
+    dirty_states,
     flushable,
+    has_nothing_but,
     is_committing,
     is_flushing,
     new_states,
-    refusing,
+    permit,
+    refusals,
+    refuse,
     row_count,
     written_states,
 )
@@ -103,7 +108,9 @@ __all__ = [
     "original_members",
     "pending_members",
     "pin_old_value",
-    "refusing",
+    "permit",
+    "refusals",
+    "refuse",
     "register_inserted",
     "register_updated",
     "reverse_keys",
@@ -115,6 +122,9 @@ __all__ = [
     "was_declared_before",
     "will_be_expunged",
     "wrap_init",
+    "deleted_states",
+    "dirty_states",
+    "has_nothing_but",
     "new_states",
     "written_states",
 ]

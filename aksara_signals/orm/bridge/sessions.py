@@ -18,14 +18,22 @@ from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm.bridge.states import State
 
 __all__ = [
+    "deleted_states",
+    "dirty_states",
     "flushable",
+    "has_nothing_but",
     "is_committing",
     "is_flushing",
     "new_states",
-    "refusing",
+    "permit",
+    "refusals",
+    "refuse",
     "row_count",
     "written_states",
 ]
+
+
+Namespace = dict[str, Any]
 
 
 def is_flushing(session: Session) -> bool:
@@ -60,23 +68,34 @@ def flushable(session: Session) -> Iterator[None]:
         session._flushing = before
 
 
-@contextmanager
-def refusing(session: Session, methods: tuple[str, ...], remedy: str) -> Iterator[None]:
+def refusals(methods: tuple[str, ...], remedy: str) -> Namespace:
+    """What :func:`refuse` puts in the place of methods of a session."""
+    return {name: _refusal(name, remedy) for name in methods}
+
+
+def refuse(session: Session, methods: Namespace) -> Namespace:
     """Refuse methods of a session while its receivers run, before they can do any harm.
 
     The methods are shadowed on the session itself: an event would come too late for ``rollback()``
     and ``close()``. AsyncSession and scoped sessions call the same ones.
+
+    Returns:
+        What has to be given to :func:`permit`.
     """
     namespace = vars(session)
-    before = {name: namespace[name] for name in methods if name in namespace}
+    before = {}
+    if not namespace.keys().isdisjoint(methods):
+        before = {name: namespace[name] for name in methods if name in namespace}
+    namespace.update(methods)
+    return before
+
+
+def permit(session: Session, methods: Namespace, before: Namespace) -> None:
+    """Undo :func:`refuse`."""
+    namespace = vars(session)
     for name in methods:
-        namespace[name] = _refusal(name, remedy)
-    try:
-        yield
-    finally:
-        for name in methods:
-            namespace.pop(name, None)
-        namespace.update(before)
+        namespace.pop(name, None)
+    namespace.update(before)
 
 
 def _refusal(name: str, remedy: str) -> Callable[..., Any]:
@@ -95,6 +114,27 @@ def row_count(session: Session, statement: Any) -> int:
 def new_states(session: Session) -> list[tuple[State, object]]:
     """The states that will be inserted with their instances, in the order they were added."""
     return list(session._new.items())
+
+
+def dirty_states(session: Session) -> list[State]:
+    """The persistent states that were modified, without those that will be deleted."""
+    deleted = session._deleted
+    return [state for state in session._dirty_states if state not in deleted]
+
+
+def deleted_states(session: Session) -> dict[State, object]:
+    """The states that were marked as deleted, with their instances."""
+    return dict(session._deleted)
+
+
+def has_nothing_but(session: Session, states: dict[State, Any]) -> bool:
+    """Whether all that a session has to write are new and modified states among these."""
+    known = states.keys()
+    return (
+        not session._deleted
+        and session._new.keys() <= known
+        and known >= set(session._dirty_states)
+    )
 
 
 def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]]:
