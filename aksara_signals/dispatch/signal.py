@@ -12,7 +12,7 @@ from aksara_signals.dispatch.delivery import deliver, deliver_sync
 from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import keep_waiting
-from aksara_signals.dispatch.plan import NOBODY, Plan
+from aksara_signals.dispatch.plan import NOBODY, Plan, Snapshot
 from aksara_signals.dispatch.registry import register_signal
 from aksara_signals.dispatch.table import ConnectionTable
 from aksara_signals.exceptions import InvalidOptionError
@@ -25,7 +25,7 @@ from aksara_signals.types import (
     Senders,
 )
 
-__all__ = ["Signal", "is_any_connected"]
+__all__ = ["Signal", "is_any_connected", "snapshots_of"]
 
 
 class Signal:
@@ -374,9 +374,14 @@ class Signal:
 def is_any_connected(signals: tuple[Signal, ...]) -> bool:
     """Whether anything is connected to any of some signals, by whomever they may be sent."""
     for signal in signals:  # noqa: SIM110 - any() would take a generator, at each flush
-        if signal.is_connected:
+        if signal._table.snapshot.length:
             return True
     return False
+
+
+def snapshots_of(signals: tuple[Signal, ...]) -> list[Snapshot]:
+    """What is connected to each of some signals: other objects as soon as anything changes."""
+    return [signal._table.snapshot for signal in signals]
 
 
 def _several(sender: Senders) -> tuple[Sender, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.plan import Plan, Segment
-from aksara_signals.dispatch.signal import Signal, is_any_connected
+from aksara_signals.dispatch.context import get_active_contexts
+from aksara_signals.dispatch.plan import NOBODY, Plan, Segment, Snapshot
+from aksara_signals.dispatch.signal import Signal, snapshots_of
 from aksara_signals.orm.changes import Kind
-from aksara_signals.orm.models import is_wired
+from aksara_signals.orm.models import is_wired, watchers
 from aksara_signals.signals import (
     post_delete,
     post_save,
@@ -18,7 +19,7 @@ from aksara_signals.signals import (
     pre_update,
 )
 
-__all__ = ["LIFE_CYCLE", "POST", "PRE", "Audience", "Hearers", "Moment", "is_anybody_listening"]
+__all__ = ["LIFE_CYCLE", "POST", "PRE", "Audience", "Hearers", "Moment"]
 
 Moment = dict[Kind, tuple[Signal, ...]]
 """What each kind of change is told by."""
@@ -35,11 +36,6 @@ POST: Moment = {
 }
 LIFE_CYCLE = (pre_save, post_save, pre_update, post_update, pre_delete, post_delete)
 """The signals that a flush sends."""
-
-
-def is_anybody_listening() -> bool:
-    """Whether any life-cycle signal is connected to anything."""
-    return is_any_connected(LIFE_CYCLE)
 
 
 class Hearers:
@@ -69,16 +65,18 @@ class Hearers:
 class ClassAudience:
     """Who hears the life cycle of one class."""
 
-    __slots__ = ("_after", "_before", "is_heard", "plans")
+    __slots__ = ("_after", "_before", "is_heard", "snapshots")
 
-    def __init__(self, plans: tuple[Plan, ...]) -> None:
-        self.plans = plans
+    def __init__(self, plans: list[Plan], snapshots: list[Snapshot]) -> None:
         self.is_heard = any(plans)
-        self._before = self._hearers(PRE)
-        self._after = self._hearers(POST)
+        self.snapshots = snapshots
+        """What was connected when this was worked out."""
+        self._before = self._hearers(plans, PRE)
+        self._after = self._hearers(plans, POST)
 
-    def _hearers(self, moment: Moment) -> dict[Kind, Hearers]:
-        by_signal = dict(zip(LIFE_CYCLE, self.plans, strict=True))
+    @staticmethod
+    def _hearers(plans: list[Plan], moment: Moment) -> dict[Kind, Hearers]:
+        by_signal = dict(zip(LIFE_CYCLE, plans, strict=True))
         return {
             kind: Hearers(
                 kind,
@@ -96,7 +94,6 @@ class ClassAudience:
         return (self._before if moment is PRE else self._after)[kind]
 
 
-_NOBODY = ClassAudience(tuple(Plan(()) for _ in LIFE_CYCLE))
 _known: weakref.WeakKeyDictionary[type, ClassAudience] = weakref.WeakKeyDictionary()
 
 
@@ -122,14 +119,24 @@ class Audience:
     def _of(self, cls: type) -> ClassAudience:
         found = self._classes.get(cls)
         if found is None:
-            found = self._classes[cls] = _audience_of(cls) if is_wired(cls) else _NOBODY
+            found = self._classes[cls] = _audience_of(cls)
         return found
 
 
 def _audience_of(cls: type) -> ClassAudience:
-    """Worked out once, for as long as the same receivers are connected."""
-    plans = tuple([signal.plan_for(cls) for signal in LIFE_CYCLE])
-    known = _known.get(cls)
-    if known is None or known.plans != plans:
-        known = _known[cls] = ClassAudience(plans)
-    return known
+    """Worked out once, for as long as the same receivers are connected and nothing is silenced."""
+    is_usual = not get_active_contexts()
+    snapshots = snapshots_of(LIFE_CYCLE)
+    if is_usual:
+        known = _known.get(cls)
+        if known is not None and known.snapshots == snapshots:
+            return known
+    is_ours = is_wired(cls)
+    plans = [signal.plan_for(cls) if is_ours else NOBODY for signal in LIFE_CYCLE]
+    audience = ClassAudience(plans, snapshots)
+    if is_usual:
+        _known[cls] = audience
+    return audience
+
+
+watchers.append(_known.clear)

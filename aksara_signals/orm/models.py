@@ -17,9 +17,6 @@ __all__ = ["is_wired", "register", "unregister", "watchers", "wire", "wired_clas
 _bases: weakref.WeakSet[type] = weakref.WeakSet()
 """The mixin and whatever was registered; their mapped subclasses send signals."""
 
-_wired: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
-"""What is known of single classes until a base comes or goes."""
-
 watchers: list[Callable[[], object]] = []
 """Called after classes were registered or unregistered."""
 
@@ -27,15 +24,12 @@ watchers: list[Callable[[], object]] = []
 def wire(base: type) -> None:
     """Make the mapped subclasses of a base send signals, whether or not there are any yet."""
     _bases.add(base)
-    _wired.clear()
+    _bases_changed()
 
 
 def is_wired(cls: type) -> bool:
     """Whether a mapped class sends signals."""
-    known = _wired.get(cls)
-    if known is None:
-        known = _wired[cls] = any(base in _bases for base in cls.__mro__)
-    return known
+    return any(base in _bases for base in cls.__mro__)
 
 
 def wired_classes() -> list[type]:
@@ -84,6 +78,5 @@ def _can_be_registered(cls: object) -> bool:
 
 
 def _bases_changed() -> None:
-    _wired.clear()
     for watcher in watchers:
         watcher()

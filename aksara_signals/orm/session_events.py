@@ -10,8 +10,11 @@ from sqlalchemy.orm import Mapper, Session, UOWTransaction
 
 from aksara_signals.dispatch.recursion import MAX_DEPTH, describe_key, recursion_error
 from aksara_signals.dispatch.registry import class_sources, senders_changed
-from aksara_signals.orm import audience, bridge, construction, partial, touches, transactions
+from aksara_signals.dispatch.signal import is_any_connected
+from aksara_signals.orm import bridge, construction, partial, touches, transactions
+from aksara_signals.orm.audience import LIFE_CYCLE
 from aksara_signals.orm.sessions import is_at_work
+from aksara_signals.orm.touches import RELATIONS
 from aksara_signals.orm.unit_of_work import FlushRun
 
 __all__ = ["install"]
@@ -49,9 +52,12 @@ def install() -> None:
     transactions.install()
 
 
+_SENT = LIFE_CYCLE + RELATIONS
+
+
 def is_anybody_listening() -> bool:
     """Whether anything that a flush sends is connected."""
-    return audience.is_anybody_listening() or touches.is_anybody_listening()
+    return is_any_connected(_SENT)
 
 
 def _before_commit(session: Session) -> None:

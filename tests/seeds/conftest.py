@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from aksara_signals import Signal, signals
 from aksara_signals.dispatch.plan import NOBODY
+from aksara_signals.orm import audience
 
 CUSTOM = "custom"
 """Stands, among a test's signals, for all that are not built in."""
@@ -48,6 +49,7 @@ def muted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         return NOBODY if is_meant else plan_for(self, sender)
 
     monkeypatch.setattr(Signal, "plan_for", nobody)
+    monkeypatch.setattr(audience, "_known", {})  # worked out from plans before
 
 
 @pytest.fixture
