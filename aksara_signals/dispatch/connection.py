@@ -9,7 +9,6 @@ from aksara_signals.dispatch.identity import (
     SenderKey,
     describe_receiver,
     describe_sender,
-    without_partials,
 )
 from aksara_signals.dispatch.patching import ModuleName
 from aksara_signals.dispatch.payload import CallShape
@@ -17,7 +16,7 @@ from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import Receiver, Sender
 
-__all__ = ["Connection", "is_async_receiver"]
+__all__ = ["Connection"]
 
 
 class Connection:
@@ -177,13 +176,3 @@ class Connection:
     def __repr__(self) -> str:
         receiver, sender = describe_receiver(self.receiver), describe_sender(self.sender)
         return f"<Connection of {receiver} to {sender}>"
-
-
-def is_async_receiver(receiver: Receiver) -> bool:
-    """Whether calling the receiver surely gives a coroutine."""
-    from inspect import iscoroutinefunction
-
-    target = without_partials(receiver)
-    if isinstance(target, type):
-        return False  # calling a class makes an instance, whatever its __call__ is
-    return iscoroutinefunction(target) or iscoroutinefunction(type(target).__call__)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any, NoReturn
 
 from aksara_signals.dispatch.identity import describe_receiver
+from aksara_signals.dispatch.parameters import parameters_of
 from aksara_signals.exceptions import (
     InvalidOptionError,
     InvalidReceiverError,
@@ -131,6 +131,10 @@ class CallShape:
         self.on_demand = on_demand
 
 
+BY_KEYWORD = CallShape()
+"""The shape of a receiver that takes everything by keyword."""
+
+
 def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallShape:
     """Work out how to call a receiver.
 
@@ -138,7 +142,6 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
         InvalidReceiverError: It is not callable, doesn't accept ``**kwargs``, or has a parameter
             that the payload can't fill.
     """
-    from inspect import Parameter, signature
 
     def refuse(problem: str) -> InvalidReceiverError:
         return InvalidReceiverError(
@@ -148,16 +151,18 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
     if not callable(receiver):
         raise refuse("is not callable; connect a function, a method or an object with __call__")
     try:
-        parameters = list(signature(_described(receiver)).parameters.values())
+        parameters, accepts_any = parameters_of(receiver)
     except (ValueError, TypeError) as error:
         raise refuse(
             "has no signature that can be read; wrap it in a function that accepts **kwargs"
         ) from error
-    if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+    if not accepts_any:
         raise refuse(
             "must accept **kwargs, because a signal's payload may grow; "
             "add **kwargs to its signature"
         )
+    if not payload.is_declared and not any(each.is_by_position for each in parameters):
+        return BY_KEYWORD
     instance = "instances" if "instances" in payload.names else "instance"
     known = {*payload.names, *RESERVED}
     if not payload.optional:
@@ -169,33 +174,22 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
     by_position = 0
     for parameter in parameters:
         name = parameter.name
-        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-            continue
-        is_positional = parameter.kind is not Parameter.KEYWORD_ONLY
         if name in known:
             leading = leading and name in RESERVED
-            if is_positional:
+            if not parameter.is_by_keyword:
                 positional.append(name)
-                if parameter.kind is Parameter.POSITIONAL_ONLY:
+                if parameter.is_by_position:
                     by_position = len(positional)
-        elif parameter.default is not Parameter.empty:
+        elif parameter.has_default:
             # The default is what it was written for (``lambda s, i, model=model, **k``), and
             # Python allows only defaults behind it: from here on all go by keyword.
             leading = False
-        elif is_positional and leading and waiting:
+        elif not parameter.is_by_keyword and leading and waiting:
             positional.append(waiting.pop(0))
             by_position = len(positional)
-        elif payload.is_declared or parameter.kind is Parameter.POSITIONAL_ONLY:
+        elif payload.is_declared or parameter.is_by_position:
             raise refuse(f"has a parameter {name} that nothing fills; {_offer(payload)}")
     return CallShape(tuple(positional[:by_position]), frozenset(payload.on_demand) & named)
-
-
-def _described(receiver: Receiver) -> Receiver:
-    """What to read the signature from: ``inspect`` compares other objects than functions."""
-    from inspect import isroutine
-
-    known = isinstance(receiver, (type, partial)) or isroutine(receiver)
-    return receiver if known else getattr(receiver, "__call__")  # noqa: B004, B009 - never compared
 
 
 def _offer(payload: Payload) -> str:

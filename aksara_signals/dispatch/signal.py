@@ -158,7 +158,7 @@ class Signal:
         if receiver is None:
             self._table.check_options(options)
             return lambda function: self.connect(function, sender, **options)
-        self._table.add(receiver, _several(sender), **options)
+        self._table.add(receiver, _several(sender), options)
         return receiver
 
     @overload
@@ -224,7 +224,7 @@ class Signal:
             sender: As for :meth:`connect`.
             options: Those of :meth:`connect`.
         """
-        added = self._table.add(receiver, _several(sender), **options)
+        added = self._table.add(receiver, _several(sender), options)
         try:
             yield receiver
         finally:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from aksara_signals.dispatch.connection import Connection, is_async_receiver
+from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.identity import (
     SenderKey,
     describe_receiver,
@@ -22,6 +22,7 @@ from aksara_signals.dispatch.identity import (
     weak_receiver,
 )
 from aksara_signals.dispatch.options import check_options
+from aksara_signals.dispatch.parameters import is_async_receiver
 from aksara_signals.dispatch.patching import module_name_of
 from aksara_signals.dispatch.payload import Payload, call_shape
 from aksara_signals.dispatch.phases import IMMEDIATE, PHASES
@@ -81,17 +82,7 @@ class ConnectionTable:
         self,
         receiver: Receiver,
         senders: tuple[Sender, ...],
-        *,
-        weak: bool = False,
-        dispatch_uid: Hashable = None,
-        priority: int = 0,
-        exact: bool = False,
-        concurrent: bool = False,
-        created: bool | None = None,
-        phase: str = IMMEDIATE,
-        coalesce: bool = False,
-        timeout_seconds: float | None = None,
-        **unknown: Any,
+        options: dict[str, Any],
     ) -> list[Connection]:
         """Connect a receiver to each sender.
 
@@ -105,17 +96,12 @@ class ConnectionTable:
             InvalidOptionError: An option is unknown or doesn't fit the signal.
             InvalidPhaseError: The phase is unknown, or the signal has no outcome to wait for.
         """
-        self.check_options(
-            {
-                "created": created,
-                "priority": priority,
-                "dispatch_uid": dispatch_uid,
-                "phase": phase,
-                "coalesce": coalesce,
-                "timeout_seconds": timeout_seconds,
-                **unknown,
-            }
-        )
+        if options:
+            self.check_options(options)
+        weak = bool(options.get("weak"))
+        dispatch_uid = options.get("dispatch_uid")
+        phase = options.get("phase", IMMEDIATE)
+        narrows_session = bool(options.get("concurrent")) and "session" in self._payload.optional
         shape = call_shape(receiver, self._payload, self.display_name)
         if not senders:
             raise InvalidSenderError(
@@ -148,18 +134,10 @@ class ConnectionTable:
                         strong=None if weak else receiver,
                         sender_key=key,
                         shape=shape,
-                        dispatch_uid=dispatch_uid,
-                        priority=priority,
-                        exact=exact,
-                        weak=weak,
-                        concurrent=concurrent,
-                        created=created,
-                        phase=phase,
-                        coalesce=coalesce,
-                        timeout_seconds=timeout_seconds,
                         is_async=is_async,
                         module_name=module_name,
-                        narrows_session=concurrent and "session" in self._payload.optional,
+                        narrows_session=narrows_session,
+                        **options,
                     )
                     self._entries.append(connection)
                     self._index.setdefault(connection.address, []).append(connection)
@@ -213,14 +191,12 @@ class ConnectionTable:
     def _find(
         self, receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable, phase: str
     ) -> Connection | None:
-        bucket = self._index.get(_address(receiver, key, dispatch_uid, phase), ())
-        same = (
-            each
-            for each in bucket
-            if each.sender_key.same(key)
-            and (dispatch_uid is not None or same_receiver(each.receiver, receiver))
-        )
-        return next(same, None)
+        for each in self._index.get(_address(receiver, key, dispatch_uid, phase), ()):
+            if each.sender_key.same(key) and (
+                dispatch_uid is not None or same_receiver(each.receiver, receiver)
+            ):
+                return each
+        return None
 
     def _remove(self, gone: list[Connection]) -> None:
         if not gone:

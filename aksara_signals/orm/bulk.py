@@ -34,13 +34,15 @@ def check_batch_size(batch_size: Any) -> None:
         )
 
 
-def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> None:
-    """Send a bulk signal, if anybody hears the model."""
-    if signal.plan_for(model):
+def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> bool:
+    """Send a bulk signal, if anybody hears the model, and return whether anybody does."""
+    is_heard = bool(signal.plan_for(model))
+    if is_heard:
         payload = {**payload, "raw": is_loading_fixtures()}
         keep(session, signal, model, payload)
         with Receiving(session, user_session(session), AFTER_WRITING):
             send(steps_of(signal, model, payload))
+    return is_heard
 
 
 def batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:

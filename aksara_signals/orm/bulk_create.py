@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
+from enum import Enum
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Column, insert, inspect
@@ -35,73 +39,109 @@ def bulk_create(
         InstanceStateError: An instance has a row already, has relationships set, or holds SQL.
     """
     payload = {"instances": instances, "session": user_session(session)}
-    for instance in instances:
-        _require_new(instance, model)
-    send_bulk(session, pre_bulk_create, model, payload)
-    groups: dict[tuple[type, frozenset[str]], list[tuple[Any, Row]]] = {}
-    for instance in instances:
-        _require_new(instance, model)
-        row = _insert_row(instance)
-        groups.setdefault((type(instance), frozenset(row)), []).append((instance, row))
+    _require_new(instances, model)
+    if send_bulk(session, pre_bulk_create, model, payload):
+        _require_new(instances, model)
+    groups: dict[tuple[type, tuple[str, ...]], list[tuple[Any, Row]]] = {}
+    for cls, members in groupby(instances, type):
+        mapper: Mapper[Any] = inspect(cls)
+        gaps = _gaps_of(mapper)
+        for instance in members:
+            row = _insert_row(instance, mapper, gaps)
+            groups.setdefault((cls, tuple(row)), []).append((instance, row))
     for instance in instances:
         owner = instance_state(instance).session  # it is pending there
         if owner is not None:
             owner.expunge(instance)
-    for (cls, given), members in groups.items():
-        for part in batches(members, batch_size):
+    for (cls, given), pairs in groups.items():
+        for part in batches(pairs, batch_size):
             _insert(session, cls, given, part, batch_size)
     bridge.register_inserted(session, instances)
     send_bulk(session, post_bulk_create, model, payload)
 
 
-def _require_new(instance: object, model: type) -> None:
-    if not isinstance(instance, model):
-        raise InstanceStateError(
-            f"bulk_create() of {describe_sender(model)} was given {bridge.describe(instance)}; "
-            f"give instances of one model at a time"
-        )
-    state = instance_state(instance)
-    if state.has_identity:
-        raise InstanceStateError(
-            f"bulk_create() was given {bridge.describe(instance)}, which has a row already; use "
-            f"bulk_update() for it"
-        )
-    for prop in state.mapper.relationships:
-        if bridge.has_members(state, prop.key):
+def _require_new(instances: list[Any], model: type) -> None:
+    for cls, alike in groupby(instances, type):
+        if not issubclass(cls, model):
             raise InstanceStateError(
-                f"bulk_create() was given {bridge.describe(instance)} with its relationship "
-                f"{prop.key!r} set, which an INSERT of many rows can't write; set the foreign key, "
-                f"or add() the instances to the session"
+                f"bulk_create() of {describe_sender(model)} was given {describe_sender(cls)}; "
+                f"give instances of one model at a time"
             )
+        mapper: Mapper[Any] = inspect(cls)
+        relationships = [prop.key for prop in mapper.relationships]
+        for instance in alike:
+            state = instance_state(instance)
+            if state.key is not None:
+                raise InstanceStateError(
+                    f"bulk_create() was given {bridge.describe(instance)}, which has a row "
+                    f"already; use bulk_update() for it"
+                )
+            for key in relationships:
+                if bridge.has_members(state, key):
+                    raise InstanceStateError(
+                        f"bulk_create() was given {bridge.describe(instance)} with its "
+                        f"relationship {key!r} set, which an INSERT of many rows can't write; set "
+                        f"the foreign key, or add() the instances to the session"
+                    )
 
 
-def _insert_row(instance: object) -> Row:
+class Gap(Enum):
+    """What is inserted where an instance has None, or nothing at all."""
+
+    NULL = "null"
+    NULL_IF_SET = "null if it was set"
+    NOTHING = "nothing: the database or a default provides"
+    VERSION = "the first version"
+
+
+_gaps: weakref.WeakKeyDictionary[Mapper[Any], list[tuple[str, Gap]]] = weakref.WeakKeyDictionary()
+
+
+def _gaps_of(mapper: Mapper[Any]) -> list[tuple[str, Gap]]:
+    """The columns that can be written, each with what its gaps mean; worked out once."""
+    found = _gaps.get(mapper)
+    if found is None:
+        found = _gaps[mapper] = [
+            (key, _gap(mapper, key, column))
+            for key, column in columns_of(mapper).items()
+            if column.computed is None
+        ]
+    return found
+
+
+def _gap(mapper: Mapper[Any], key: str, column: Column[Any]) -> Gap:
+    if column is mapper.version_id_col and mapper.version_id_generator:
+        return Gap.VERSION
+    if column.type.should_evaluate_none:
+        return Gap.NULL_IF_SET  # JSON's null is a value
+    if key in key_names(mapper) or _is_provided(column, mapper):
+        return Gap.NOTHING
+    return Gap.NULL
+
+
+def _insert_row(instance: object, mapper: Mapper[Any], gaps: list[tuple[str, Gap]]) -> Row:
     """What is inserted for an instance; what isn't in it, the database or a default provides."""
-    state = instance_state(instance)
-    mapper = state.mapper
-    values = state.dict
-    keys = key_names(mapper)
+    values = instance_state(instance).dict
+    first_version: Any = mapper.version_id_generator
     row: Row = {}
-    for key, column in columns_of(mapper).items():
+    for key, gap in gaps:
         value = values.get(key)
-        if column.computed is not None:
-            continue
-        if bridge.is_expression(value):
+        if value is None:
+            if gap is Gap.NOTHING or (gap is Gap.NULL_IF_SET and key not in values):
+                continue
+            if gap is Gap.VERSION:
+                value = first_version(None)
+        elif type(value) not in _LITERALS and bridge.is_expression(value):
             raise InstanceStateError(
                 f"bulk_create() was given {bridge.describe(instance)} with SQL for {key!r}, which "
                 f"an INSERT of many rows can't hold; give a value, or add() it to the session"
             )
-        if value is None:
-            if column is mapper.version_id_col and mapper.version_id_generator:
-                row[key] = mapper.version_id_generator(None)
-                continue
-            evaluates_none = column.type.should_evaluate_none
-            if key in values and evaluates_none:
-                pass  # JSON's null is a value
-            elif evaluates_none or key in keys or _is_provided(column, mapper):
-                continue
         row[key] = value
     return row
+
+
+_LITERALS = frozenset((str, int, float, bool, bytes))
+"""Types whose values are surely no SQL."""
 
 
 def _is_provided(column: Column[Any], mapper: Mapper[Any]) -> bool:
@@ -117,7 +157,7 @@ def _is_provided(column: Column[Any], mapper: Mapper[Any]) -> bool:
 def _insert(
     session: Session,
     cls: type,
-    given: frozenset[str],
+    given: tuple[str, ...],
     part: Sequence[tuple[Any, Row]],
     batch_size: int | None,
 ) -> None:
@@ -132,7 +172,7 @@ def _insert(
     if not wanted:
         session.execute(insert(cls), rows, execution_options=options)
         fetched: Iterable[Sequence[Any]] = [()] * len(part)
-    elif given.issuperset(keys):
+    elif not set(keys).difference(given):
         # Keys that are known tell the rows apart, in whichever order they come back.
         by_key = {
             tuple(found[: len(keys)]): found[len(keys) :]
@@ -142,13 +182,13 @@ def _insert(
     elif bridge.counts_keys_up(session, mapper):
         place = wanted.index(keys[0])
         found = _returned(session, cls, wanted, rows, options)
-        fetched = sorted(found, key=lambda each: each[place])
+        fetched = sorted(found, key=itemgetter(place))
     else:
         fetched = _returned(session, cls, wanted, rows, options, is_ordered=True)
     for (instance, row), found in zip(part, fetched, strict=True):
         values = instance_state(instance).dict
         values.update(row)
-        values.update(zip(wanted, found, strict=True))
+        values.update(zip(wanted, found))  # noqa: B905 - as many as were asked for
 
 
 def _returned(

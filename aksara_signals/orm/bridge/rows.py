@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Integer
+from sqlalchemy import Integer, inspect
 from sqlalchemy.orm import (
+    InstanceState,
     Mapper,
     Session,
 )
@@ -35,13 +38,42 @@ def counts_keys_up(session: Session, mapper: Mapper[Any]) -> bool:
     )
 
 
-def register_inserted(session: Session, instances: Iterable[object]) -> None:
+def register_inserted(session: Session, instances: Sequence[object]) -> None:
     """Make transient instances, whose rows have just been inserted, persistent in a session.
 
-    As a flush does it: a rollback makes them transient again.
+    As ``add()`` and a flush do it, with the same events, but for all at once: a rollback makes them
+    transient again. They have no relationships set, so nothing cascades.
     """
-    session.add_all(instances)
-    session._register_persistent({instance_state(each) for each in instances})
+    session._autobegin_t()
+    transaction = session._transaction
+    assert transaction is not None  # noqa: S101 - begun a line above
+    hear: Any = session.dispatch
+    attach = hear.before_attach or None
+    attached = [each for each in (hear.after_attach, hear.transient_to_pending) if each]
+    replace, session_id, new = session.identity_map.replace, session.hash_key, transaction._new
+    written: list[tuple[State, dict[str, Any]]] = []
+    for cls, alike in groupby(instances, type):
+        mapper: Any = inspect(cls)
+        keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+        key_of = itemgetter(*keys)
+        for instance in alike:
+            state = instance_state(instance)
+            if attach is not None:
+                attach(session, state)
+            state.session_id = session_id
+            for listener in attached:
+                listener(session, state)
+            values = state.dict
+            key = key_of(values)
+            state.key = mapper._identity_class, key if len(keys) > 1 else (key,), None
+            state._orphaned_outside_of_session = False
+            replace(state)
+            new[state] = True
+            written.append((state, values))
+    state_class: Any = InstanceState
+    state_class._commit_all_states(written, session.identity_map)
+    for state, _ in written if hear.pending_to_persistent else ():
+        hear.pending_to_persistent(session, state)
 
 
 def register_updated(session: Session, state: State, keys: Iterable[str]) -> None:

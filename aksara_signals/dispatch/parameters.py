@@ -1,0 +1,91 @@
+"""What a receiver can be called with."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import FunctionType
+from typing import NamedTuple
+
+from aksara_signals.dispatch.identity import without_partials
+from aksara_signals.types import Receiver
+
+__all__ = ["Parameter", "is_async_receiver", "parameters_of"]
+
+CO_VARKEYWORDS = 0x08
+CO_COROUTINE = 0x80
+# As in ``inspect``, which takes half as long to import as all of this library.
+
+
+class Parameter(NamedTuple):
+    """One parameter, neither ``*args`` nor ``**kwargs``."""
+
+    name: str
+    is_by_position: bool
+    """Whether it can only be filled by position."""
+    is_by_keyword: bool
+    """Whether it can only be filled by keyword."""
+    has_default: bool
+
+
+def parameters_of(receiver: Receiver) -> tuple[list[Parameter], bool]:
+    """The parameters of a callable, and whether it accepts ``**kwargs`` besides.
+
+    Raises:
+        ValueError: It has no signature that can be read.
+        TypeError: The same.
+    """
+    if type(receiver) is FunctionType and not receiver.__dict__:
+        return _of_function(receiver), bool(receiver.__code__.co_flags & CO_VARKEYWORDS)
+    from inspect import Parameter as Found
+    from inspect import signature
+
+    found = signature(_described(receiver)).parameters.values()
+    parameters = [
+        Parameter(
+            each.name,
+            each.kind is Found.POSITIONAL_ONLY,
+            each.kind is Found.KEYWORD_ONLY,
+            each.default is not Found.empty,
+        )
+        for each in found
+        if each.kind not in (Found.VAR_POSITIONAL, Found.VAR_KEYWORD)
+    ]
+    return parameters, any(each.kind is Found.VAR_KEYWORD for each in found)
+
+
+def _of_function(function: FunctionType) -> list[Parameter]:
+    """As ``inspect.signature`` has it, for a function with no attributes that say otherwise."""
+    code = function.__code__
+    count = code.co_argcount
+    first_default = count - len(function.__defaults__ or ())
+    keyword_defaults = function.__kwdefaults__ or {}
+    names = code.co_varnames
+    parameters = [
+        Parameter(names[place], place < code.co_posonlyargcount, False, place >= first_default)
+        for place in range(count)
+    ]
+    parameters.extend(
+        Parameter(name, False, True, name in keyword_defaults)
+        for name in names[count : count + code.co_kwonlyargcount]
+    )
+    return parameters
+
+
+def _described(receiver: Receiver) -> Receiver:
+    """What to read the signature from: ``inspect`` compares other objects than functions."""
+    from inspect import isroutine
+
+    known = isinstance(receiver, (type, partial)) or isroutine(receiver)
+    return receiver if known else getattr(receiver, "__call__")  # noqa: B004, B009 - never compared
+
+
+def is_async_receiver(receiver: Receiver) -> bool:
+    """Whether calling the receiver surely gives a coroutine."""
+    if type(receiver) is FunctionType and not receiver.__dict__:
+        return bool(receiver.__code__.co_flags & CO_COROUTINE)
+    from inspect import iscoroutinefunction
+
+    target = without_partials(receiver)
+    if isinstance(target, type):
+        return False  # calling a class makes an instance, whatever its __call__ is
+    return iscoroutinefunction(target) or iscoroutinefunction(type(target).__call__)
