@@ -40,7 +40,35 @@ class Comparison:
     @property
     def is_met(self) -> bool:
         within = self.goal is None or self.ratio <= self.goal + self.noise
-        return within and all(self.ours < self.others[peer] for peer in self.must_beat)
+        limit = 1 + self.noise
+        return within and all(self.ours < self.others[peer] * limit for peer in self.must_beat)
+
+    def cells(self) -> list[str]:
+        """What the table shows: what, ratio, goal, noise, whether it is met, and the peers."""
+        goal = "" if self.goal is None else f"{self.goal:.2f}"
+        peers = (f"{name} {seconds / self.ours:.2f}" for name, seconds in self.others.items())
+        met = "met" if self.is_met else "not met"
+        return [self.what, f"{self.ratio:.2f}", goal, f"{self.noise:.1%}", met, ", ".join(peers)]
+
+
+@dataclass
+class Figure:
+    """One row of the table that is a number of its own, against a limit."""
+
+    what: str
+    value: float
+    limit: float
+    unit: str
+    noise: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        return self.value <= self.limit
+
+    def cells(self) -> list[str]:
+        met = "met" if self.is_met else "not met"
+        value, limit = f"{self.value:.3g} {self.unit}", f"{self.limit:g} {self.unit}"
+        return [self.what, value, limit, self.noise, met, ""]
 
 
 def interleaved(jobs: dict[str, Job], *, calls: int, rounds: int) -> dict[str, float]:

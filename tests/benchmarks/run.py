@@ -1,35 +1,57 @@
-"""Run all comparisons and print one table: ``tox -e benchmark``."""
+"""Run all comparisons and print one table: ``tox -e benchmark``.
+
+With ``--write``, table and plots go into the documentation as well.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import csv
 import itertools
 import platform
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
+import connecting
 import flushing
+import growth
 import sending
-from harness import Comparison
+from harness import Comparison, Figure
+
+HEADER = ["what", "ratio or figure", "goal", "noise", "goal is", "peers, as multiples of ours"]
+WIDTHS = [78, 10, 8, 6, 8, 0]
+PAGES = Path(__file__).parents[2] / "docs" / "explanation"
 
 
-def show(row: Comparison) -> str:
+def rows(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison | Figure]:
+    """Every row of the table."""
+    return itertools.chain(sending.rows(loop), connecting.rows(), flushing.rows(loop))
+
+
+def show(cells: list[str]) -> str:
     """One line of the table."""
-    goal = "" if row.goal is None else f"{row.goal:.2f}"
-    peers = ", ".join(f"{name} {seconds / row.ours:.2f}" for name, seconds in row.others.items())
-    met = "met" if row.is_met else "NOT MET"
-    return f"{row.what:76} {row.ratio:6.2f} {goal:>5} {row.noise:6.1%}  {met:8} {peers}"
+    return " ".join(f"{cell:{width}}" for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()
 
 
 def main() -> None:
     """Measure and print row by row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="update the documentation")
+    arguments = parser.parse_args()
     print(f"Python {platform.python_version()}, SQLAlchemy {version('sqlalchemy')}")
-    print(
-        f"{'what':76} {'ratio':>6} {'goal':>5} {'noise':>6}  {'goal is':8} peers, as multiples of ours"
-    )
+    print(show(HEADER))
+    table = [HEADER]
     with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        for row in itertools.chain(sending.rows(loop), flushing.rows(loop)):
-            print(show(row), flush=True)
+        for row in rows(runner.get_loop()):
+            table.append(row.cells())
+            print(show(row.cells()), flush=True)
+        if arguments.write:
+            growth.plot(runner.get_loop(), PAGES)
+    if arguments.write:
+        with (PAGES / "performance.csv").open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(table)
 
 
 if __name__ == "__main__":

@@ -306,6 +306,29 @@ async def test_later_changes_of_created_instances_are_written(sessions: Any) -> 
     assert (await Entry.objects.get()).title == "b"
 
 
+def test_sqlalchemys_own_listeners_hear_of_created_instances(sync_engine: Engine) -> None:
+    """As if they had been added and flushed, in the same order."""
+    Base.metadata.create_all(sync_engine)
+    names = ["before_attach", "after_attach", "transient_to_pending", "pending_to_persistent"]
+    heard: dict[str, list[str]] = {"bulk": [], "flush": []}
+    for way, told in heard.items():
+        with Session(sync_engine) as session, session.begin():
+            for name in names:
+
+                def listen(_: Session, thing: Any, name: str = name, told: Any = told) -> None:
+                    told.append(name)
+
+                event.listen(session, name, listen)
+            blog = Blog(name=way)
+            if way == "bulk":
+                with pytest.raises(StopIteration):
+                    Blog.objects.bulk_create([blog], session=session).send(None)
+            else:
+                session.add(blog)
+                session.flush()
+    assert heard["bulk"] == heard["flush"] == names
+
+
 async def test_pending_instances_are_inserted_once(sessions: Any) -> None:
     """An instance that waits in the session is taken over from it."""
     async with sessions() as session:
