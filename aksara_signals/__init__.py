@@ -5,15 +5,19 @@ is in :mod:`aksara_signals.orm`; importing this package doesn't import it.
 """
 
 from aksara_signals.dispatch import (
+    BulkSignal,
     Connection,
+    ModelSignal,
     Signal,
     SignalContext,
+    TypedSignal,
     all_signals,
     check_senders,
     drain,
     lookup,
     on_delivery_error,
     receiver,
+    typed_signal,
 )
 from aksara_signals.exceptions import (
     AksaraSignalsError,
@@ -62,6 +66,7 @@ __all__ = [
     "AksaraSignalsWarning",
     "AmbiguousSenderError",
     "AsyncReceiverError",
+    "BulkSignal",
     "Connection",
     "InstanceStateError",
     "InvalidOptionError",
@@ -69,12 +74,14 @@ __all__ = [
     "InvalidReceiverError",
     "InvalidSenderError",
     "MigrationError",
+    "ModelSignal",
     "NoSessionError",
     "SessionInUseError",
     "Signal",
     "SignalContext",
     "SignalPayloadError",
     "SignalRecursionError",
+    "TypedSignal",
     "UnknownFieldError",
     "UnknownSignalError",
     "UnmappedClassError",
@@ -104,4 +111,5 @@ __all__ = [
     "pre_save",
     "pre_update",
     "receiver",
+    "typed_signal",
 ]

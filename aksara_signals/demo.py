@@ -98,7 +98,7 @@ class Timeline:
         self._start = time.perf_counter()
         terminal = out.isatty() and os.environ.get("TERM") != "dumb"
         self._coloured = terminal and "NO_COLOR" not in os.environ
-        self.deliveries = 0
+        self.deliveries: int = 0
         """How many lines the receivers have printed."""
 
     def chapter(self, text: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.signal import Signal
+from aksara_signals.dispatch.typed import BulkSignal, ModelSignal
 
 __all__ = [
     "m2m_changed",
@@ -46,7 +47,7 @@ _RELATION = Payload(
 )
 _MIGRATE = Payload(optional=("connection",), can_wait=False)
 
-pre_init = Signal(
+pre_init: Signal = Signal(
     "pre_init",
     providing_args=Payload(optional=("args", "kwargs"), can_wait=False),
     doc="An instance of a mapped class is about to be made.",
@@ -54,14 +55,14 @@ pre_init = Signal(
 """Payload: ``args`` (a list) and ``kwargs`` (a dict) of the constructor, which is called with them
 afterwards; both may be changed in place. Sent by constructors, never by loading."""
 
-post_init = Signal(
+post_init: ModelSignal = ModelSignal(
     "post_init",
     providing_args=Payload(("instance",), can_wait=False),
     doc="An instance of a mapped class has been made.",
 )
 """Payload: ``instance``. Sent by constructors, never by loading."""
 
-pre_save = Signal(
+pre_save: ModelSignal = ModelSignal(
     "pre_save",
     providing_args=_SAVE.before_the_fact(),
     doc="An INSERT or UPDATE is about to be made.",
@@ -70,75 +71,83 @@ pre_save = Signal(
 frozenset given to ``save``), ``session``; ``changes`` for receivers that name it. What receivers
 set is written."""
 
-post_save = Signal("post_save", providing_args=_SAVE, doc="An INSERT or UPDATE has been made.")
+post_save: ModelSignal = ModelSignal(
+    "post_save", providing_args=_SAVE, doc="An INSERT or UPDATE has been made."
+)
 """Payload: as for ``pre_save``. Keys and server defaults are on the instance; the transaction is
 still open, and a receiver that raises rolls it back."""
 
-pre_update = Signal(
+pre_update: ModelSignal = ModelSignal(
     "pre_update", providing_args=_SAVE.before_the_fact(), doc="An UPDATE is about to be made."
 )
 """Payload: as for ``pre_save``, with ``created=False``. Sent after it."""
 
-post_update = Signal("post_update", providing_args=_SAVE, doc="An UPDATE has been made.")
+post_update: ModelSignal = ModelSignal(
+    "post_update", providing_args=_SAVE, doc="An UPDATE has been made."
+)
 """Payload: as for ``post_save``, with ``created=False``. Sent before it."""
 
-pre_delete = Signal(
+pre_delete: ModelSignal = ModelSignal(
     "pre_delete", providing_args=_DELETE.before_the_fact(), doc="A DELETE is about to be made."
 )
 """Payload: ``instance``, ``session``."""
 
-post_delete = Signal("post_delete", providing_args=_DELETE, doc="A DELETE has been made.")
+post_delete: ModelSignal = ModelSignal(
+    "post_delete", providing_args=_DELETE, doc="A DELETE has been made."
+)
 """Payload: ``instance``, whose columns are still readable, and ``session``."""
 
-pre_bulk_create = Signal(
+pre_bulk_create: BulkSignal = BulkSignal(
     "pre_bulk_create", providing_args=_BULK.before_the_fact(), doc="Rows are about to be inserted."
 )
 """Payload: ``instances`` (a list), ``session``."""
 
-post_bulk_create = Signal("post_bulk_create", providing_args=_BULK, doc="Rows have been inserted.")
+post_bulk_create: BulkSignal = BulkSignal(
+    "post_bulk_create", providing_args=_BULK, doc="Rows have been inserted."
+)
 """Payload: ``instances`` (a list), ``session``."""
 
-pre_bulk_update = Signal(
+pre_bulk_update: BulkSignal = BulkSignal(
     "pre_bulk_update",
     providing_args=_BULK_UPDATE.before_the_fact(),
     doc="Rows are about to be updated.",
 )
 """Payload: ``instances`` (a list), ``fields``, ``session``."""
 
-post_bulk_update = Signal(
+post_bulk_update: BulkSignal = BulkSignal(
     "post_bulk_update", providing_args=_BULK_UPDATE, doc="Rows have been updated."
 )
 """Payload: ``instances`` (a list), ``fields``, ``session``."""
 
-pre_relation_add = Signal(
+pre_relation_add: ModelSignal = ModelSignal(
     "pre_relation_add",
     providing_args=_RELATION.before_the_fact(),
     doc="An instance is about to be added to a relationship.",
 )
 """Payload: ``instance`` (the owner), ``child``, ``relation_name``, ``passed_args``, ``session``."""
 
-post_relation_add = Signal(
+post_relation_add: ModelSignal = ModelSignal(
     "post_relation_add",
     providing_args=_RELATION,
     doc="An instance has been added to a relationship.",
 )
 """Payload: as for ``pre_relation_add``."""
 
-pre_relation_remove = Signal(
+pre_relation_remove: ModelSignal = ModelSignal(
     "pre_relation_remove",
     providing_args=_RELATION.before_the_fact(),
     doc="An instance is about to be removed from a relationship.",
 )
 """Payload: as for ``pre_relation_add``."""
 
-post_relation_remove = Signal(
+post_relation_remove: ModelSignal = ModelSignal(
     "post_relation_remove",
     providing_args=_RELATION,
     doc="An instance has been removed from a relationship.",
 )
 """Payload: as for ``pre_relation_add``."""
 
-m2m_changed = Signal(
+m2m_changed: Signal = Signal(
     "m2m_changed",
     providing_args=Payload(
         ("instance",),
@@ -151,9 +160,11 @@ m2m_changed = Signal(
 ``pre_remove``, ``post_remove``, ``pre_clear``, ``post_clear``), ``reverse``, ``model``,
 ``pk_set``, ``objects``, ``session``. The sender is the secondary ``Table``."""
 
-pre_migrate = Signal("pre_migrate", providing_args=_MIGRATE, doc="Migrations are about to run.")
+pre_migrate: Signal = Signal(
+    "pre_migrate", providing_args=_MIGRATE, doc="Migrations are about to run."
+)
 """Payload: ``connection``, None in Alembic's offline mode. Senders: ``"upgrade"``,
 ``"downgrade"``, ``"revision"``. Sent by ``aksara_signals.contrib.alembic``."""
 
-post_migrate = Signal("post_migrate", providing_args=_MIGRATE, doc="Migrations have run.")
+post_migrate: Signal = Signal("post_migrate", providing_args=_MIGRATE, doc="Migrations have run.")
 """Payload and senders: as for ``pre_migrate``. Not sent if a migration fails."""

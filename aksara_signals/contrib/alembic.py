@@ -13,10 +13,10 @@ from aksara_signals.signals import post_migrate, pre_migrate
 try:
     from alembic import context
     from alembic.runtime.migration import MigrationContext
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "aksara_signals.contrib.alembic needs Alembic: pip install 'aksara-signals[alembic]'"
-    ) from error
+    ) from _error
 
 __all__ = ["COMMANDS", "migration_signals"]
 

@@ -6,15 +6,20 @@ from aksara_signals.dispatch.outcome import drain, on_delivery_error
 from aksara_signals.dispatch.receiver import receiver
 from aksara_signals.dispatch.registry import all_signals, check_senders, lookup
 from aksara_signals.dispatch.signal import Signal
+from aksara_signals.dispatch.typed import BulkSignal, ModelSignal, TypedSignal, typed_signal
 
 __all__ = [
+    "BulkSignal",
     "Connection",
+    "ModelSignal",
     "Signal",
     "SignalContext",
+    "TypedSignal",
     "all_signals",
     "check_senders",
     "drain",
     "lookup",
     "on_delivery_error",
     "receiver",
+    "typed_signal",
 ]

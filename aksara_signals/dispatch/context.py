@@ -25,7 +25,7 @@ CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 _active: ContextVar[tuple[SignalContext, ...]] = ContextVar(
     "aksara_signals_active_contexts", default=()
 )
-get_active_contexts = _active.get
+get_active_contexts: Callable[[], tuple[SignalContext, ...]] = _active.get
 """The contexts entered in the current task, outermost first."""
 
 

@@ -95,7 +95,7 @@ class SenderGroup:
     __slots__ = ("__weakref__", "members")
 
     def __init__(self, *members: Sender) -> None:
-        self.members = members
+        self.members: tuple[Sender, ...] = members
 
 
 class SenderKey(ABC):
@@ -134,7 +134,7 @@ class AnySender(SenderKey):
     __slots__ = ()
 
     def __init__(self) -> None:
-        self.address = None
+        self.address: Hashable = None
 
     def get(self) -> None:
         return None
@@ -150,8 +150,8 @@ class NamedSender(SenderKey):
     is_name = True
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.address = ("name", name)
+        self.name: str = name
+        self.address: Hashable = ("name", name)
 
     def get(self) -> str:
         return self.name
@@ -169,8 +169,8 @@ class NumberSender(SenderKey):
     __slots__ = ("number",)
 
     def __init__(self, number: Any) -> None:
-        self.number = number
-        self.address = ("number", number)
+        self.number: Any = number
+        self.address: Hashable = ("number", number)
 
     def get(self) -> Any:
         return self.number
@@ -185,7 +185,7 @@ class ObjectSender(SenderKey):
     __slots__ = ("reference",)
 
     def __init__(self, sender: Sender, on_death: Callable[[Any], object] | None) -> None:
-        self.address = ("object", id(sender))
+        self.address: Hashable = ("object", id(sender))
         try:
             self.reference: Reference = weakref.ref(sender, on_death)
         except TypeError:  # a tuple, or slots without __weakref__: it has to be kept alive

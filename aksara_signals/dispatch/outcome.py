@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["deliver_outcome", "deliver_outcome_sync", "drain", "on_delivery_error"]
 
-on_delivery_error = Signal(
+on_delivery_error: Signal = Signal(
     "on_delivery_error",
     providing_args=Payload(("error", "connection"), ("failed_signal", "payload"), can_wait=False),
     doc="A receiver that waited for the outcome of a transaction has failed.",

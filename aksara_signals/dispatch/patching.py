@@ -26,8 +26,8 @@ class ModuleName:
     __slots__ = ("module", "name")
 
     def __init__(self, module: str, name: str) -> None:
-        self.module = module
-        self.name = name
+        self.module: str = module
+        self.name: str = name
 
     def current(self, receiver: Any) -> Any:
         """The mock that stands under this name in the receiver's place, else the receiver."""

@@ -45,13 +45,13 @@ class Payload:
         can_wait: bool = True,
         is_of_one_row: bool = True,
     ) -> None:
-        self.required = required
-        self.optional = optional
-        self.on_demand = on_demand
-        self.can_wait = can_wait
-        self.is_of_one_row = is_of_one_row
-        self.defaults: Mapping[str, None] = dict.fromkeys(optional)
-        """The optional names, each with None."""
+        self.required: tuple[str, ...] = required
+        self.optional: tuple[str, ...] = optional
+        self.on_demand: tuple[str, ...] = on_demand
+        self.can_wait: bool = can_wait
+        self.is_of_one_row: bool = is_of_one_row
+        self.defaults: Mapping[str, Any] = dict.fromkeys(optional)
+        """The optional names, each with what receivers get unless it is sent."""
 
     def before_the_fact(self) -> Payload:
         """The same for a signal that is sent when there is no outcome to wait for yet."""
@@ -62,6 +62,12 @@ class Payload:
             can_wait=False,
             is_of_one_row=self.is_of_one_row,
         )
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Payload:
+        """The same with further optional names, each with what it is unless sent."""
+        payload = Payload(self.required, (*self.optional, *defaults), self.on_demand)
+        payload.defaults = {**self.defaults, **defaults}
+        return payload
 
     @classmethod
     def of(cls, providing_args: Iterable[str] | Payload | None) -> Payload:
@@ -127,8 +133,8 @@ class CallShape:
     def __init__(
         self, positional: tuple[str, ...] = (), on_demand: frozenset[str] = frozenset()
     ) -> None:
-        self.positional = positional
-        self.on_demand = on_demand
+        self.positional: tuple[str, ...] = positional
+        self.on_demand: frozenset[str] = on_demand
 
 
 BY_KEYWORD = CallShape()

@@ -37,11 +37,17 @@ class Plan:
 
     def __init__(self, connections: tuple[Connection, ...]) -> None:
         immediate = [each for each in connections if each.phase == IMMEDIATE]
-        self.sequential = tuple(each for each in immediate if not each.concurrent)
+        self.sequential: tuple[Connection, ...] = tuple(
+            each for each in immediate if not each.concurrent
+        )
         """Those called at once, by priority and order of connection."""
-        self.concurrent = tuple(each for each in immediate if each.concurrent)
+        self.concurrent: tuple[Connection, ...] = tuple(
+            each for each in immediate if each.concurrent
+        )
         """Those called together when the sequential ones are through."""
-        self.waiting = tuple(each for each in connections if each.phase != IMMEDIATE)
+        self.waiting: tuple[Connection, ...] = tuple(
+            each for each in connections if each.phase != IMMEDIATE
+        )
         """Those that wait for the outcome of the transaction."""
         self.connections: tuple[Connection, ...] = self.sequential + self.concurrent
         """The sequential ones, then the concurrent ones."""
@@ -49,11 +55,11 @@ class Plan:
             *(each.shape.on_demand for each in connections)
         )
         """The on-demand arguments that anybody here names."""
-        self.is_narrowed = any(each.created is not None for each in connections)
+        self.is_narrowed: bool = any(each.created is not None for each in connections)
         """Whether the payload's ``created`` decides who is called."""
         self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
         """Runs of receivers that are called alike."""
-        self.is_simple = not (self.is_narrowed or self.waiting)
+        self.is_simple: bool = not (self.is_narrowed or self.waiting)
         """Whether everybody is called at once, whatever is sent."""
         self._by_created: dict[bool | None, Plan] = {}
 
@@ -103,9 +109,9 @@ class Segment:
         sequential: tuple[Connection, ...],
         concurrent: tuple[Connection, ...] = (),
     ) -> None:
-        self.is_async = is_async
-        self.sequential = sequential
-        self.concurrent = concurrent
+        self.is_async: bool = is_async
+        self.sequential: tuple[Connection, ...] = sequential
+        self.concurrent: tuple[Connection, ...] = concurrent
 
 
 def _segments(
@@ -143,7 +149,7 @@ class Snapshot:
 
     def __init__(self, connections: list[Connection], length: int) -> None:
         self._connections = connections
-        self.length = length
+        self.length: int = length
         self.plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
         """By the address of a sender: what gives the live sender, and its plan."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from aksara_signals.dispatch.identity import describe_receiver, describe_sender
@@ -43,10 +43,10 @@ has no end.
 _current: ContextVar[Delivery | None] = ContextVar("aksara_signals_delivery", default=None)
 
 # Bound once: where a name is imported, Python 3.11 makes a new bound method for each call.
-get_current = _current.get
+get_current: Callable[[], Delivery | None] = _current.get
 """The delivery under way in this task, or the one that started this task."""
-set_current = _current.set
-reset_current = _current.reset
+set_current: Callable[[Delivery | None], Token[Delivery | None]] = _current.set
+reset_current: Callable[[Token[Delivery | None]], None] = _current.reset
 
 describe_key: list[Callable[[Any], str | None]] = []
 """Functions that give an instance's primary key in words, added by the layer that has keys."""

@@ -1,5 +1,7 @@
 """Signal: connect, disconnect, send, and look inside."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -69,7 +71,7 @@ class Signal:
         self.doc = doc
         if doc:
             self.__doc__ = doc
-        self.payload = Payload.of(providing_args)
+        self.payload: Payload = Payload.of(providing_args)
         self._required = frozenset(self.payload.required)
         self._defaults = self.payload.defaults
         self._table = ConnectionTable(self.payload, name)

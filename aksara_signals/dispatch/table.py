@@ -59,16 +59,16 @@ class ConnectionTable:
     )
 
     def __init__(self, payload: Payload, name: str | None) -> None:
-        self.name = name
+        self.name: str | None = name
         """The signal's name, if it has one."""
         self._payload = payload
         self._lock = threading.Lock()
         self._entries: list[Connection] = []
         self._index: dict[Hashable, list[Connection]] = {}
         self._dead: deque[None] = deque()
-        self.snapshot = Snapshot(self._entries, 0)
+        self.snapshot: Snapshot = Snapshot(self._entries, 0)
         """What a send reads."""
-        self.is_idle = not payload.required
+        self.is_idle: bool = not payload.required
         """Whether a send has nothing to do: neither receivers to call nor a payload to check."""
         self.watchers: list[Callable[[], object]] = []
         """Called after connections came or went."""

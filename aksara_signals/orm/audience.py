@@ -34,7 +34,14 @@ POST: Moment = {
     Kind.UPDATE: (post_update, post_save),
     Kind.DELETE: (post_delete,),
 }
-LIFE_CYCLE = (pre_save, post_save, pre_update, post_update, pre_delete, post_delete)
+LIFE_CYCLE: tuple[Signal, ...] = (
+    pre_save,
+    post_save,
+    pre_update,
+    post_update,
+    pre_delete,
+    post_delete,
+)
 """The signals that a flush sends."""
 
 
@@ -44,9 +51,11 @@ class Hearers:
     __slots__ = ("asks_for_changes", "plans", "runs", "waiting")
 
     def __init__(self, kind: Kind, plans: list[tuple[Signal, Plan]]) -> None:
-        self.plans = plans
+        self.plans: list[tuple[Signal, Plan]] = plans
         """The signals that anybody hears, each with who does."""
-        self.asks_for_changes = kind is not Kind.DELETE and any(plan.on_demand for _, plan in plans)
+        self.asks_for_changes: bool = kind is not Kind.DELETE and any(
+            plan.on_demand for _, plan in plans
+        )
         """Whether any of them names ``changes``, and there are any."""
         self.runs: list[tuple[bool, list[tuple[Signal, Segment]]]] = []
         """Those who are called at once, as runs of async and of synchronous ones."""
@@ -68,8 +77,8 @@ class ClassAudience:
     __slots__ = ("_after", "_before", "is_heard", "snapshots")
 
     def __init__(self, plans: list[Plan], snapshots: list[Snapshot]) -> None:
-        self.is_heard = any(plans)
-        self.snapshots = snapshots
+        self.is_heard: bool = any(plans)
+        self.snapshots: list[Snapshot] = snapshots
         """What was connected when this was worked out."""
         self._before = self._hearers(plans, PRE)
         self._after = self._hearers(plans, POST)

@@ -26,8 +26,6 @@ class Kind(Enum):
     UPDATE = "updated"
     DELETE = "deleted"
 
-    __hash__ = object.__hash__  # Enum's own is written in Python, and asked for often
-
 
 class Change:
     """One row that a flush writes. Never changes."""
@@ -35,11 +33,11 @@ class Change:
     __slots__ = ("instance", "kind", "sender", "state")
 
     def __init__(self, kind: Kind, state: bridge.State, instance: object) -> None:
-        self.kind = kind
-        self.state = state
-        self.instance = instance
+        self.kind: Kind = kind
+        self.state: bridge.State = state
+        self.instance: object = instance
         """Held from before the flush to after it: a state alone would let its instance go."""
-        self.sender = type(instance)
+        self.sender: type[object] = type(instance)
         """The class that sends the signals of this change."""
 
 

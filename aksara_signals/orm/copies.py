@@ -41,7 +41,7 @@ class Snapshot:
                     self._missing.append(key)
                 else:
                     self._values[key] = None  # what an INSERT has left out
-        self.key = state.key
+        self.key: Any = state.key
         """The identity key; None of an instance that has no row."""
 
     def thaw(self) -> object:

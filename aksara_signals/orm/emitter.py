@@ -31,9 +31,9 @@ class BoundSignal:
     __slots__ = ("model", "signal")
 
     def __init__(self, signal: Signal, model: type) -> None:
-        self.signal = signal
+        self.signal: Signal = signal
         """The signal itself."""
-        self.model = model
+        self.model: type = model
         """The sender that is filled in."""
 
     @property

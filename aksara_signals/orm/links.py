@@ -47,10 +47,10 @@ class Traits:
 
     def __init__(self, mapper: Mapper[Any]) -> None:
         writable = [each for each in mapper.relationships if not each.viewonly]
-        self.owned = [
+        self.owned: list[RelationshipProperty[Any]] = [
             each for each in writable if each.direction is not RelationshipDirection.MANYTOONE
         ]
-        self.parents = [
+        self.parents: list[tuple[RelationshipProperty[Any], RelationshipProperty[Any]]] = [
             (each, reverse)
             for each in writable
             if each.direction is RelationshipDirection.MANYTOONE

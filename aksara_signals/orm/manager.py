@@ -47,7 +47,7 @@ class Manager(Generic[ModelT]):
                 f"{describe_sender(model)} is not mapped by SQLAlchemy, so there is nothing to "
                 f"read or write; use a mapped subclass"
             )
-        self.model = model
+        self.model: type[ModelT] = model
         """The mapped class."""
 
     def __repr__(self) -> str:

@@ -44,13 +44,14 @@ class SignalMixin:
     ...     id = Column(Integer, primary_key=True)
     """
 
-    objects = ManagerAttribute()
+    objects: ManagerAttribute = ManagerAttribute()
     """The :class:`~aksara_signals.orm.Manager` of the class."""
     query = objects
     """Edgy's name for :attr:`objects`."""
-    signals = EmitterAttribute()
+    signals: EmitterAttribute = EmitterAttribute()
     """The signals of the class, as in ``Post.signals.post_save.connect(…)``."""
-    meta = Meta = MetaAttribute()
+    meta: MetaAttribute = MetaAttribute()
+    Meta: MetaAttribute = meta
     """``Model.meta.signals`` and ``Model.Meta.signals``, as in ormar, Edgy and Mongoz."""
 
     @classmethod

@@ -32,8 +32,8 @@ class PartialSave:
     __slots__ = ("fields", "hidden")
 
     def __init__(self, fields: frozenset[str], hidden: HiddenHistory) -> None:
-        self.fields = fields
-        self.hidden = hidden
+        self.fields: frozenset[str] = fields
+        self.hidden: HiddenHistory = hidden
 
 
 _under_way: weakref.WeakKeyDictionary[bridge.State, PartialSave] = weakref.WeakKeyDictionary()

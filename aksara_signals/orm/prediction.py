@@ -28,16 +28,16 @@ class Traits:
 
     def __init__(self, mapper: Mapper[Any]) -> None:
         writable = [each for each in mapper.relationships if not each.viewonly]
-        self.has_orphans = bridge.has_delete_orphans(mapper)
-        self.many_to_one = [
+        self.has_orphans: bool = bridge.has_delete_orphans(mapper)
+        self.many_to_one: list[Relationship] = [
             each for each in writable if each.direction is RelationshipDirection.MANYTOONE
         ]
-        self.to_children = [
+        self.to_children: list[Relationship] = [
             each
             for each in writable
             if each.direction is RelationshipDirection.ONETOMANY or each.cascade.delete_orphan
         ]
-        self.is_linked = self.has_orphans or bool(self.to_children)
+        self.is_linked: bool = self.has_orphans or bool(self.to_children)
         """Whether an instance may decide about the rows of others, or others about its own."""
 
 
@@ -74,7 +74,7 @@ class Prediction:
         # would let its instance go again.
         new = bridge.new_states(session)
         self._dirty = bridge.dirty_states(session)
-        self.deleted = bridge.deleted_states(session)
+        self.deleted: dict[bridge.State, object] = bridge.deleted_states(session)
         """What would be deleted, cascades and orphans included."""
         if objects is not None:
             only = {id(each) for each in objects}  # alive: held by the caller

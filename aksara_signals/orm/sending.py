@@ -45,8 +45,8 @@ class Rules:
     __slots__ = ("refusals", "refused")
 
     def __init__(self, refused: tuple[str, ...], remedy: str) -> None:
-        self.refused = refused
-        self.refusals = bridge.refusals(refused, remedy)
+        self.refused: tuple[str, ...] = refused
+        self.refusals: dict[str, Any] = bridge.refusals(refused, remedy)
 
 
 AFTER_WRITING = Rules(

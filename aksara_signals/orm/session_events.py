@@ -29,8 +29,8 @@ class CommitFlushes:
     __slots__ = ("count", "transaction")
 
     def __init__(self, transaction: Any) -> None:
-        self.transaction = weakref.ref(transaction)
-        self.count = 0
+        self.transaction: weakref.ref[Any] = weakref.ref(transaction)
+        self.count: int = 0
 
 
 _commits: weakref.WeakKeyDictionary[Session, CommitFlushes] = weakref.WeakKeyDictionary()

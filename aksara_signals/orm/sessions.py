@@ -45,9 +45,9 @@ class Work:
     __slots__ = ("_token", "is_over", "session", "task", "thread")
 
     def __init__(self, session: AnySession) -> None:
-        self.session = session
-        self.task = _current_task()
-        self.thread = threading.get_ident()
+        self.session: AnySession = session
+        self.task: asyncio.Task[Any] | None = _current_task()
+        self.thread: int = threading.get_ident()
         self.is_over = False
         self._token = _work.set(self)
 

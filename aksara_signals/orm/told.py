@@ -27,11 +27,11 @@ class Told:
         arguments: Mapping[str, Any],
         extras: Mapping[str, Any] = NO_EXTRAS,
     ) -> None:
-        self.origin = origin
-        self.sender = sender
-        self.arguments = arguments
+        self.origin: Origin = origin
+        self.sender: Sender = sender
+        self.arguments: Mapping[str, Any] = arguments
         """With snapshots for instances."""
-        self.extras = extras
+        self.extras: Mapping[str, Any] = extras
 
     @classmethod
     def now(cls, signal: Signal, sender: Sender, payload: Mapping[str, Any]) -> Told:
@@ -74,9 +74,9 @@ class Waiting:
     __slots__ = ("connection", "is_undone", "told")
 
     def __init__(self, told: Told, connection: Connection) -> None:
-        self.told = told
-        self.connection = connection
-        self.is_undone = False
+        self.told: Told = told
+        self.connection: Connection = connection
+        self.is_undone: bool = False
         """Whether a savepoint around it has been rolled back."""
 
     def is_due(self, is_committed: bool) -> bool:

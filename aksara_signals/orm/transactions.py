@@ -49,7 +49,7 @@ class Queue:
         """The one that has just been committed or released, and is about to end."""
         self.next: list[Waiting] = []
         """What waits for the transaction that begins next."""
-        self.is_delivering = False
+        self.is_delivering: bool = False
         self.shields: list[bridge.CommitShield] = []
         """One for each greenlet that something was sent in: a receiver that flushes has its own."""
 

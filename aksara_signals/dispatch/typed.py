@@ -1,0 +1,169 @@
+"""Signals that tell type checkers what their receivers are given."""
+
+# Holding receivers against more than a plain Signal does is what these are for.
+# pyright: reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
+
+from aksara_signals.dispatch.identity import describe_receiver
+from aksara_signals.dispatch.parameters import parameters_of
+from aksara_signals.dispatch.payload import Payload
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.exceptions import InvalidOptionError
+from aksara_signals.types import ConnectOptions, ReceiverT, Responses, Sender, Senders
+
+if TYPE_CHECKING:
+    from aksara_signals.dispatch.receivers import BulkConnector, ModelConnector
+
+__all__ = ["BulkSignal", "ModelSignal", "TypedSignal", "typed_signal"]
+
+M = TypeVar("M")
+N = TypeVar("N")
+P = ParamSpec("P")
+
+
+class ModelSignal(Signal):
+    """A signal that model classes send about one instance.
+
+    A type checker holds ``instance`` of the receiver that ``@post_save(Post)`` decorates against
+    ``Post``. Everything else is :class:`Signal`.
+    """
+
+    @overload  # type: ignore[override]  # narrower than a plain Signal
+    def __call__(
+        self, sender: type[M], /, **options: Unpack[ConnectOptions]
+    ) -> ModelConnector[M]: ...
+
+    @overload
+    def __call__(
+        self, sender: type[M], other: type[N], /, **options: Unpack[ConnectOptions]
+    ) -> ModelConnector[M | N]: ...
+
+    @overload
+    def __call__(
+        self,
+        *senders: str | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | None,
+        **options: Unpack[ConnectOptions],
+    ) -> Callable[[ReceiverT], ReceiverT]: ...
+
+    @overload
+    def __call__(self, receiver: ReceiverT, /) -> ReceiverT: ...
+
+    @overload
+    def __call__(self, *senders: Any, **options: Any) -> Any: ...
+
+    def __call__(self, *senders: Any, **options: Any) -> Any:
+        """As :meth:`Signal.__call__ <aksara_signals.Signal.__call__>`."""
+        return super().__call__(*senders, **options)
+
+
+class BulkSignal(Signal):
+    """A signal that model classes send about a list of instances; see :class:`ModelSignal`."""
+
+    @overload  # type: ignore[override]  # narrower than a plain Signal
+    def __call__(
+        self, sender: type[M], /, **options: Unpack[ConnectOptions]
+    ) -> BulkConnector[M]: ...
+
+    @overload
+    def __call__(
+        self,
+        *senders: str | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | None,
+        **options: Unpack[ConnectOptions],
+    ) -> Callable[[ReceiverT], ReceiverT]: ...
+
+    @overload
+    def __call__(self, receiver: ReceiverT, /) -> ReceiverT: ...
+
+    @overload
+    def __call__(self, *senders: Any, **options: Any) -> Any: ...
+
+    def __call__(self, *senders: Any, **options: Any) -> Any:
+        """As :meth:`Signal.__call__ <aksara_signals.Signal.__call__>`."""
+        return super().__call__(*senders, **options)
+
+
+class TypedSignal(Signal, Generic[P]):
+    """A signal whose sends and receivers are held against an example; see :func:`typed_signal`."""
+
+    if TYPE_CHECKING:
+
+        async def send(self, /, *args: P.args, **payload: P.kwargs) -> Responses:
+            """As :meth:`Signal.send <aksara_signals.Signal.send>`, typed as the example."""
+            ...
+
+        async def send_robust(self, /, *args: P.args, **payload: P.kwargs) -> Responses:
+            """As :meth:`Signal.send_robust <aksara_signals.Signal.send_robust>`."""
+            ...
+
+        def send_sync(self, /, *args: P.args, **payload: P.kwargs) -> Responses:
+            """As :meth:`Signal.send_sync <aksara_signals.Signal.send_sync>`."""
+            ...
+
+        def send_robust_sync(self, /, *args: P.args, **payload: P.kwargs) -> Responses:
+            """As :meth:`Signal.send_robust_sync <aksara_signals.Signal.send_robust_sync>`."""
+            ...
+
+    @overload  # type: ignore[override]  # narrower than a plain Signal
+    def connect(
+        self,
+        receiver: Callable[P, N],
+        sender: Senders = None,
+        **options: Unpack[ConnectOptions],
+    ) -> Callable[..., N]: ...
+
+    @overload
+    def connect(
+        self, receiver: None = None, sender: Senders = None, **options: Unpack[ConnectOptions]
+    ) -> Callable[[Callable[P, N]], Callable[..., N]]: ...
+
+    def connect(self, receiver: Any = None, sender: Senders = None, **options: Any) -> Any:
+        """As :meth:`Signal.connect <aksara_signals.Signal.connect>`."""
+        return super().connect(receiver, sender, **options)
+
+    def __call__(  # type: ignore[override]  # narrower than a plain Signal
+        self, *senders: Sender, **options: Unpack[ConnectOptions]
+    ) -> Callable[[Callable[P, N]], Callable[..., N]]:
+        """As :meth:`Signal.__call__ <aksara_signals.Signal.__call__>`."""
+        return super().__call__(*senders, **options)
+
+
+def typed_signal(example: Callable[P, object], /) -> TypedSignal[P]:
+    """Make a signal from an example of what it is sent with: a function, which is never called.
+
+    The first parameter is ``sender``; the others are the payload, required unless they have a
+    default, which is then what receivers get. Name and documentation are the function's.
+
+    >>> import asyncio
+    >>> @typed_signal
+    ... def order_paid(sender: type, *, amount: int, currency: str = "EUR") -> None:
+    ...     "An order has been paid."
+    >>> @order_paid.connect
+    ... async def thank(sender: type, amount: int, currency: str, **kwargs: object) -> str:
+    ...     return f"{amount} {currency}"
+    >>> [(_, response)] = asyncio.run(order_paid.send(int, amount=5))
+    >>> response
+    '5 EUR'
+
+    Raises:
+        InvalidOptionError: The example is no function, has no parameter for the sender, or takes
+            more than it by position.
+    """
+    parameters, _ = parameters_of(example)
+    names = [each.name for each in parameters]
+    if names[:1] != ["sender"] or not all(each.is_by_keyword for each in parameters[1:]):
+        raise InvalidOptionError(
+            f"typed_signal() was given {describe_receiver(example)}; it takes an example such as "
+            f"'def order_paid(sender: type[Order], *, amount: int) -> None', whose first parameter "
+            f"is sender and whose others are by keyword only"
+        )
+    defaults: dict[str, Any] = dict(getattr(example, "__kwdefaults__", None) or {})
+    required = tuple(name for name in names[1:] if name not in defaults)
+    return TypedSignal(
+        getattr(example, "__name__", None),
+        providing_args=Payload.of(required).with_defaults(defaults),
+        doc=getattr(example, "__doc__", None),
+    )

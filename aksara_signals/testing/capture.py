@@ -1,0 +1,274 @@
+"""Recording what is sent, and saying in a failure what was sent instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, TypeAlias, overload
+
+from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.recursion import describe_key
+from aksara_signals.dispatch.registry import all_signals, lookup
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.types import Sender, Senders
+
+__all__ = ["Call", "Calls", "capture_signals"]
+
+AnySignal: TypeAlias = Signal | str
+"""A signal, or its name."""
+
+_ANY = object()
+
+
+class Call:
+    """One send, as a receiver saw it. The payload is read as attributes: ``call.instance``."""
+
+    def __init__(self, signal: Signal, sender: Sender, payload: dict[str, Any]) -> None:
+        self.signal: Signal = signal
+        self.sender: Sender = sender
+        self.kwargs: dict[str, Any] = payload
+        """The whole payload."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return vars(self)["kwargs"][name]
+        except KeyError:
+            raise AttributeError(
+                f"{self.signal.display_name} was sent without {name}; it was sent with "
+                f"{', '.join(self.kwargs) or 'nothing'}"
+            ) from None
+
+    def __repr__(self) -> str:
+        payload = (f", {name}={_shown(value)}" for name, value in self.kwargs.items())
+        return f"{self.signal.display_name}({describe_sender(self.sender)}{''.join(payload)})"
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: class and key of an instance, never its columns."""
+    if value is None or isinstance(value, (bool, int, float, str, bytes, type)):
+        return repr(value)
+    key = next((text for text in (each(value) for each in describe_key) if text), None)
+    return f"<{type(value).__qualname__}{f' {key}' if key else ''}>"
+
+
+class Calls(Sequence[Call]):
+    """The sends that were captured, in order, with the assertions of ``unittest.mock``.
+
+    Each assertion takes a signal, where several are captured; those with a payload look at the
+    arguments that they are given, and leave the others alone.
+    """
+
+    def __init__(self, calls: list[Call] | None = None) -> None:
+        self._calls: list[Call] = [] if calls is None else calls
+
+    # -- looking -------------------------------------------------------------------------------
+
+    @overload
+    def __getitem__(self, index: int) -> Call: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Calls: ...
+
+    def __getitem__(self, index: int | slice) -> Call | Calls:
+        if isinstance(index, slice):
+            return Calls(self._calls[index])
+        try:
+            return self._calls[index]
+        except IndexError:
+            raise IndexError(f"there is no call {index}; {self._what_was_sent()}") from None
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls)
+
+    def __repr__(self) -> str:
+        return f"<Calls {self._calls!r}>"
+
+    @property
+    def called(self) -> bool:
+        """Whether anything was sent."""
+        return bool(self._calls)
+
+    @property
+    def call_count(self) -> int:
+        """How many sends there were."""
+        return len(self._calls)
+
+    @property
+    def signals(self) -> list[Signal]:
+        """The signal of each send, in order."""
+        return [call.signal for call in self._calls]
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each send's signal, in order."""
+        return [call.signal.display_name for call in self._calls]
+
+    def of(self, signal: AnySignal | None = None, sender: Any = _ANY) -> Calls:
+        """The sends of one signal, by one sender, or both."""
+        wanted = _signal(signal)
+        return Calls(
+            [
+                call
+                for call in self._calls
+                if (wanted is None or call.signal is wanted)
+                and (sender is _ANY or call.sender is sender)
+            ]
+        )
+
+    def reset_mock(self) -> None:
+        """Forget the sends so far."""
+        self._calls.clear()
+
+    # -- asserting -----------------------------------------------------------------------------
+
+    def assert_called(self, signal: AnySignal | None = None) -> None:
+        """Assert that there was a send."""
+        if not self.of(signal):
+            self._fail(f"{_named(signal)} was not sent")
+
+    def assert_called_once(self, signal: AnySignal | None = None) -> None:
+        """Assert that there was one send."""
+        count = len(self.of(signal))
+        if count != 1:
+            self._fail(f"{_named(signal)} was sent {_times(count)} instead of once")
+
+    def assert_not_called(self, signal: AnySignal | None = None) -> None:
+        """Assert that there was no send."""
+        count = len(self.of(signal))
+        if count:
+            self._fail(f"{_named(signal)} was sent {_times(count)} instead of never")
+
+    def assert_called_with(
+        self, signal: AnySignal | None = None, /, sender: Any = _ANY, **payload: Any
+    ) -> None:
+        """Assert that the last send had this sender and, among its payload, these arguments."""
+        calls = self.of(signal)
+        if not calls or not _matches(calls[-1], sender, payload):
+            self._fail(f"the last send was not {_expected(signal, sender, payload)}")
+
+    def assert_called_once_with(
+        self, signal: AnySignal | None = None, /, sender: Any = _ANY, **payload: Any
+    ) -> None:
+        """Assert that there was one send, and that it was like this."""
+        self.assert_called_once(signal)
+        self.assert_called_with(signal, sender, **payload)
+
+    def assert_any_call(
+        self, signal: AnySignal | None = None, /, sender: Any = _ANY, **payload: Any
+    ) -> None:
+        """Assert that one of the sends was like this."""
+        if not any(_matches(call, sender, payload) for call in self.of(signal)):
+            self._fail(f"no send was {_expected(signal, sender, payload)}")
+
+    def assert_order(self, *signals: AnySignal) -> None:
+        """Assert that exactly these signals were sent, in this order."""
+        wanted = [signal.display_name for each in signals if (signal := _signal(each)) is not None]
+        if self.names != wanted:
+            self._fail(f"expected were {', '.join(wanted) or 'no sends'}, in this order")
+
+    def _fail(self, problem: str) -> None:
+        __tracebackhide__ = True
+        raise AssertionError(f"{problem}; {self._what_was_sent()}")
+
+    def _what_was_sent(self) -> str:
+        if not self._calls:
+            return "nothing was sent"
+        lines = "".join(f"\n  {number}. {call!r}" for number, call in enumerate(self._calls, 1))
+        return f"sent was:{lines}"
+
+
+def _signal(signal: AnySignal | None) -> Signal | None:
+    return lookup(signal) if isinstance(signal, str) else signal
+
+
+def _named(signal: AnySignal | None) -> str:
+    found = _signal(signal)
+    return "a signal" if found is None else found.display_name
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _matches(call: Call, sender: Any, payload: dict[str, Any]) -> bool:
+    if sender is not _ANY and call.sender is not sender:
+        return False
+    return all(
+        name in call.kwargs and (call.kwargs[name] is value or call.kwargs[name] == value)
+        for name, value in payload.items()
+    )
+
+
+def _expected(signal: AnySignal | None, sender: Any, payload: dict[str, Any]) -> str:
+    parts = [] if sender is _ANY else [describe_sender(sender)]
+    parts += [f"{name}={_shown(value)}" for name, value in payload.items()]
+    return f"{_named(signal)}({', '.join(parts)})"
+
+
+class capture_signals:  # noqa: N801 - used like a function, as contextlib's are
+    """Record what is sent inside a ``with`` or an ``async with`` block.
+
+    >>> from aksara_signals import Signal
+    >>> order_paid = Signal("order_paid")
+    >>> with capture_signals(order_paid) as calls:
+    ...     order_paid.send_sync("shop", amount=5)
+    []
+    >>> calls[0].amount
+    5
+    >>> calls.assert_called_once_with(order_paid, sender="shop", amount=6)
+    Traceback (most recent call last):
+    AssertionError: the last send was not order_paid('shop', amount=6); sent was:
+      1. order_paid('shop', amount=5)
+
+    Sends are recorded before other receivers run, so that one which raises hides nothing. What a
+    ``SignalContext`` silences isn't sent. The recorder is disconnected at the end, exactly; the
+    calls stay.
+
+    Args:
+        signals: Signals or their names; without any, every signal that there is.
+        sender: Whose sends; None means everybody's.
+    """
+
+    def __init__(self, *signals: AnySignal, sender: Senders = None) -> None:
+        self._signals = signals
+        self._sender = sender
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Calls:
+        calls: list[Call] = []
+        signals = [lookup(each) if isinstance(each, str) else each for each in self._signals]
+        for signal in dict.fromkeys(signals or all_signals()):
+            self._undo.enter_context(
+                signal.connected_to(_recorder(calls), self._sender, priority=float("inf"))
+            )
+        return Calls(calls)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._undo.close()
+
+    async def __aenter__(self) -> Calls:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(exc_type, exc, traceback)
+
+
+def _recorder(calls: list[Call]) -> Callable[..., None]:
+    def record(signal: Signal, sender: Sender, **payload: Any) -> None:
+        calls.append(Call(signal, sender, payload))
+
+    return record

@@ -1,0 +1,130 @@
+"""Receivers that fit their signal, and receivers that don't. Checked, never run.
+
+Each ``type: ignore`` here stands for an error that the checkers must report: an unnecessary one is
+an error itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from aksara_signals import post_bulk_create, post_save, typed_signal
+
+
+class Post:
+    """Stands for a mapped class."""
+
+
+class Comment:
+    """Stands for another one."""
+
+
+class Guide(Post):
+    """Stands for a subclass."""
+
+
+# -- what fits ------------------------------------------------------------------------------------
+
+
+@post_save(Post)
+async def by_name(sender: type[Post], instance: Post, created: bool, **kwargs: Any) -> int:
+    """The usual one."""
+    return 1
+
+
+@post_save(Post)
+async def without_sender(instance: Post, **kwargs: Any) -> None:
+    """Takes what it needs."""
+
+
+@post_save(Post, phase="after_commit")
+async def with_nothing(**kwargs: Any) -> None:
+    """Needs nothing."""
+
+
+@post_save(Post)
+def by_position(s: type[Post], i: Post, created: bool, **kwargs: Any) -> None:
+    """Names of its own for the leading parameters."""
+
+
+@post_save(Guide)
+async def of_a_base(sender: type[Post], instance: Post, **kwargs: Any) -> None:
+    """What hears a class may be written for its base."""
+
+
+@post_save(Post, Comment)
+async def of_two(instance: Post | Comment, **kwargs: Any) -> None:
+    """Two senders, one receiver."""
+
+
+@post_save("Post")
+async def by_string(instance: Comment, **kwargs: Any) -> str:
+    """What a string stands for no type checker knows."""
+    return ""
+
+
+@post_bulk_create(Post)
+async def of_many(instances: list[Post], **kwargs: Any) -> None:
+    """A list of instances."""
+
+
+post_save(Post)(lambda sender, instance, **kwargs: None)
+post_save(Post)(lambda s, i, created, **kwargs: None)
+
+# -- what doesn't ---------------------------------------------------------------------------------
+
+
+async def of_comments(sender: type[Comment], instance: Comment, **kwargs: Any) -> None:
+    """Knows comments only."""
+
+
+async def of_comments_only(instance: Comment, **kwargs: Any) -> None:
+    """The same without a sender."""
+
+
+async def of_many_comments(instances: list[Comment], **kwargs: Any) -> None:
+    """Knows lists of comments only."""
+
+
+post_save(Post)(of_comments)  # type: ignore[call-overload]
+post_save(Post)(of_comments_only)  # type: ignore[call-overload]
+post_save(Post, Guide)(of_comments_only)  # type: ignore[call-overload]
+post_bulk_create(Post)(of_many_comments)  # type: ignore[arg-type]
+
+# -- typed payloads -------------------------------------------------------------------------------
+
+
+@typed_signal
+def paid(sender: type[Post], *, amount: int, currency: str = "EUR") -> None:
+    """Something has been paid."""
+
+
+@paid.connect
+async def thank(sender: type[Post], amount: int, **kwargs: Any) -> str:
+    """Fits the example."""
+    return str(amount)
+
+
+@paid(Post, priority=1)
+async def thank_first(sender: type[Post], amount: int, **kwargs: Any) -> str:
+    """So does this."""
+    return str(amount)
+
+
+async def thank_wrongly(sender: type[Post], amount: str, **kwargs: Any) -> None:
+    """Takes the amount for a text."""
+
+
+paid.connect(thank_wrongly)  # type: ignore[arg-type]
+paid(Post)(thank_wrongly)  # type: ignore[arg-type]
+
+
+async def use() -> None:
+    """Sending is checked, and results keep their types."""
+    assert_type(await by_name(Post, instance=Post(), created=True), int)
+    assert_type(await by_string(instance=Comment()), str)
+    assert_type(await thank(Post, amount=1), str)
+    await paid.send(Post, amount=1)
+    paid.send_sync(Post, amount=1, currency="GBP")
+    await paid.send(Post, amount="1")  # type: ignore[arg-type]
+    await paid.send(Post)  # type: ignore[call-arg]
