@@ -15,6 +15,7 @@ from typing import Any
 from aksara_signals.dispatch.envelope import Delivery, Failure, is_awaitable
 from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.judging import judge
+from aksara_signals.dispatch.patching import doubles, stand_in
 from aksara_signals.dispatch.recursion import cause_of, get_current, reset_current, set_current
 from aksara_signals.exceptions import AsyncReceiverError
 from aksara_signals.types import Drive, Receiver, Responses
@@ -74,8 +75,8 @@ async def deliver(  # noqa: PLR0912 - the loop is in one piece: calls would cost
                     receiver = connection.reference()
                     if receiver is None:
                         continue
-                if mocked and connection.module_name is not None:
-                    receiver = connection.module_name.current(receiver)
+                if mocked and (doubles or connection.module_name is not None):
+                    receiver = stand_in(receiver, connection.module_name)
                 delivery.connection = connection
                 try:
                     if connection.is_plain:
@@ -155,8 +156,8 @@ def deliver_sync(  # noqa: PLR0912 - as above
                     receiver = connection.reference()
                     if receiver is None:
                         continue
-                if mocked and connection.module_name is not None:
-                    receiver = connection.module_name.current(receiver)
+                if mocked and (doubles or connection.module_name is not None):
+                    receiver = stand_in(receiver, connection.module_name)
                 delivery.connection = connection
                 try:
                     if connection.is_plain:

@@ -12,32 +12,46 @@ import weakref
 from types import FunctionType
 from typing import Any
 
+from aksara_signals.dispatch.identity import same_receiver
 from aksara_signals.types import Receiver
 
-__all__ = ["ModuleName", "module_name_of"]
+__all__ = ["ModuleName", "doubles", "module_name_of", "stand_in"]
 
-_owners: weakref.WeakValueDictionary[tuple[str, str], FunctionType] = weakref.WeakValueDictionary()
+doubles: list[tuple[Receiver, Any]] = []
+"""Receivers and what is called in their place, the latest last."""
+
+_owners: dict[tuple[str, str], weakref.ref[Any]] = {}
 """Which of the receivers that were defined under one module-level name is bound to it."""
 
 
 class ModuleName:
     """The module-level name under which a receiver was defined."""
 
-    __slots__ = ("module", "name")
+    __slots__ = ("key",)
 
     def __init__(self, module: str, name: str) -> None:
-        self.module: str = module
-        self.name: str = name
+        self.key: tuple[str, str] = module, name
 
     def current(self, receiver: Any) -> Any:
         """The mock that stands under this name in the receiver's place, else the receiver."""
-        namespace = getattr(sys.modules.get(self.module), "__dict__", {})
-        bound: Any = namespace.get(self.name)
+        module, name = self.key
+        bound: Any = getattr(sys.modules.get(module), "__dict__", {}).get(name)
+        owner = _owners.get(self.key)
+        is_owner = owner is not None and owner() is receiver
         if bound is receiver:
-            _owners[self.module, self.name] = receiver
-        elif _is_mock(bound) and _owners.get((self.module, self.name)) is receiver:
+            if not is_owner:
+                _owners[self.key] = weakref.ref(receiver)
+        elif is_owner and _is_mock(bound):
             receiver = bound
         return receiver
+
+
+def stand_in(receiver: Receiver, module_name: ModuleName | None) -> Any:
+    """What is called instead of a receiver, in a process that has imported ``unittest.mock``."""
+    for original, double in reversed(doubles):
+        if same_receiver(original, receiver):
+            return double
+    return receiver if module_name is None else module_name.current(receiver)
 
 
 def module_name_of(receiver: Receiver) -> ModuleName | None:
@@ -52,9 +66,10 @@ def module_name_of(receiver: Receiver) -> ModuleName | None:
         return None
     key = receiver.__module__, receiver.__name__
     bound = getattr(sys.modules.get(key[0]), key[1], None)
-    owner = _owners.get(key)
+    reference = _owners.get(key)
+    owner = None if reference is None else reference()
     if bound is receiver or owner is None or _line(receiver) >= _line(owner):
-        _owners[key] = receiver
+        _owners[key] = weakref.ref(receiver)
     return ModuleName(*key)
 
 

@@ -368,6 +368,14 @@ class Signal:
         """
         self._table.watchers.append(watcher)
 
+    def save_connections(self) -> list[Connection]:
+        """The connections as they are, for :meth:`restore_connections`."""
+        return self._table.snapshot.connections()
+
+    def restore_connections(self, connections: list[Connection]) -> None:
+        """Have the connections again that :meth:`save_connections` has given, and no others."""
+        self._table.restore(connections)
+
     def forget_plans(self) -> None:
         """Work out anew what string senders stand for: a class has come or gone."""
         self._table.forget_names()

@@ -171,6 +171,17 @@ class ConnectionTable:
             self._remove(gone)
         self._notify(gone)
 
+    def restore(self, connections: list[Connection]) -> None:
+        """Have these connections again, in this order, and no others."""
+        with self._lock:
+            before = self._entries
+            self._entries = [each for each in connections if each.is_alive]
+            self._index = {}
+            for each in self._entries:
+                self._index.setdefault(each.address, []).append(each)
+            self._publish()
+        self._notify([*before, *self._entries])
+
     def forget_names(self) -> None:
         """Work out anew who hears whom, where string senders are involved."""
         with self._lock:

@@ -8,6 +8,7 @@ from typing import Any
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import Delivery, is_awaitable
 from aksara_signals.dispatch.judging import judge
+from aksara_signals.dispatch.patching import doubles, stand_in
 from aksara_signals.dispatch.recursion import set_current
 from aksara_signals.types import Receiver, Responses
 
@@ -52,8 +53,8 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
             receiver = connection.reference()
             if receiver is None:
                 continue
-            if mocked and connection.module_name is not None:
-                receiver = connection.module_name.current(receiver)
+            if mocked and (doubles or connection.module_name is not None):
+                receiver = stand_in(receiver, connection.module_name)
             responses.append((receiver, None))
             group.create_task(run(len(responses) - 1, connection, receiver))
     if cancelled:  # by the receiver itself: a task group keeps quiet about that

@@ -43,10 +43,10 @@ def steps_of_changes(
 
 def common_of(kind: Kind, sender: type, owner: AnySession) -> dict[str, Any]:
     """What all changes of one kind and class are told with."""
-    common = {"sender": sender, "session": owner, "raw": is_loading_fixtures()}
-    if kind is Kind.DELETE:
-        return common
-    return {**common, "created": kind is Kind.CREATE, "update_fields": None}
+    common: dict[str, Any] = {"sender": sender}
+    if kind is not Kind.DELETE:
+        common |= {"created": kind is Kind.CREATE, "update_fields": None}
+    return {**common, "session": owner, "raw": is_loading_fixtures()}
 
 
 def _one_by_one(
@@ -71,7 +71,7 @@ def _one_by_one(
 
 def arguments_of(common: dict[str, Any], change: Change) -> dict[str, Any]:
     """What one change is told with."""
-    arguments = {**common, "instance": change.instance}
+    arguments = {"instance": change.instance, **common}
     if change.kind is Kind.UPDATE:
         partial = partial_save_of(change.state)
         if partial is not None:

@@ -30,7 +30,7 @@ from aksara_signals.orm.sessions import (
 )
 from aksara_signals.orm.told import Told, Waiting, coalesced
 
-__all__ = ["install", "on_commit", "on_rollback", "wait"]
+__all__ = ["Mark", "deliver_since", "install", "mark", "on_commit", "on_rollback", "wait"]
 
 _QUEUE = "_aksara_signals_queue"
 """Under which name a session keeps what waits, so that the two go together; not in its ``info``,
@@ -52,6 +52,10 @@ class Queue:
         self.is_delivering: bool = False
         self.shields: list[bridge.CommitShield] = []
         """One for each greenlet that something was sent in: a receiver that flushes has its own."""
+
+    def lists(self) -> list[tuple[SessionTransaction | None, list[Waiting]]]:
+        """What waits, by transaction; None stands for the one that begins next."""
+        return [*self.by_transaction.items(), (None, self.next)]
 
     def protect(self, session: Session) -> None:
         """Keep a COMMIT in this greenlet, if it is one, from being torn."""
@@ -229,6 +233,32 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     while outer.parent is not None and not outer.nested:
         outer = outer.parent  # a flush has a transaction in between
     queue.by_transaction.setdefault(outer, []).extend(waiting)
+
+
+Mark = dict[SessionTransaction | None, int]
+"""How much was waiting in each transaction."""
+
+
+def mark(session: Session) -> Mark:
+    """Remember what waits in a session, to tell it from what will wait there."""
+    queue: Queue | None = vars(session).get(_QUEUE)
+    return {} if queue is None else {key: len(waiting) for key, waiting in queue.lists()}
+
+
+def deliver_since(session: Session, before: Mark) -> None:
+    """Deliver what has begun to wait in a session as if its transaction had been committed.
+
+    What was rolled back to a savepoint in the meantime is then told as rolled back.
+    """
+    queue: Queue | None = vars(session).get(_QUEUE)
+    if queue is None:
+        return
+    due: list[Waiting] = []
+    for key, waiting in queue.lists():
+        start = before.get(key, 0)
+        due += [each for each in waiting[start:] if each.is_due(is_committed=True)]
+        del waiting[start:]
+    _deliver(queue, due)
 
 
 def _deliver(queue: Queue, due: list[Waiting]) -> None:

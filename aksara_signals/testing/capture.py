@@ -109,12 +109,11 @@ class Calls(Sequence[Call]):
 
     def of(self, signal: AnySignal | None = None, sender: Any = _ANY) -> Calls:
         """The sends of one signal, by one sender, or both."""
-        wanted = _signal(signal)
         return Calls(
             [
                 call
                 for call in self._calls
-                if (wanted is None or call.signal is wanted)
+                if (signal is None or signal in (call.signal, call.signal.name))
                 and (sender is _ANY or call.sender is sender)
             ]
         )
@@ -166,7 +165,7 @@ class Calls(Sequence[Call]):
 
     def assert_order(self, *signals: AnySignal) -> None:
         """Assert that exactly these signals were sent, in this order."""
-        wanted = [signal.display_name for each in signals if (signal := _signal(each)) is not None]
+        wanted = [_named(each) for each in signals]
         if self.names != wanted:
             self._fail(f"expected were {', '.join(wanted) or 'no sends'}, in this order")
 
@@ -181,13 +180,10 @@ class Calls(Sequence[Call]):
         return f"sent was:{lines}"
 
 
-def _signal(signal: AnySignal | None) -> Signal | None:
-    return lookup(signal) if isinstance(signal, str) else signal
-
-
 def _named(signal: AnySignal | None) -> str:
-    found = _signal(signal)
-    return "a signal" if found is None else found.display_name
+    if signal is None:
+        return "a signal"
+    return signal if isinstance(signal, str) else signal.display_name
 
 
 def _times(count: int) -> str:

@@ -12,8 +12,9 @@ __all__ = ["restored_signals"]
 
 @contextmanager
 def restored_signals() -> Iterator[None]:
-    """Undo, at the end of a ``with`` block or of a decorated function, what it connected and
-    disconnected, for every signal that there was at its beginning.
+    """Undo what a ``with`` block, or a decorated function, connects and disconnects.
+
+    That is, for every signal that there is at its beginning.
     """
     before = [(signal, signal.save_connections()) for signal in all_signals()]
     try:

@@ -1,0 +1,90 @@
+"""The pytest plugin: fixtures, and receivers that fail after a commit fail their test.
+
+It is loaded by itself where the library is installed; ``-p no:aksara_signals`` leaves it out. All
+fixtures are synchronous, so they work with every plugin for async tests, in every mode.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from aksara_signals.testing.capture import Calls
+
+__all__ = ["captured_signals", "delivery_errors", "restored_signals", "silenced_signals"]
+
+_ERRORS = pytest.StashKey[list[BaseException]]()
+
+
+@pytest.fixture
+def captured_signals() -> Iterator[Calls]:
+    """What every signal sends during the test; see :class:`aksara_signals.testing.Calls`."""
+    from aksara_signals.testing.capture import capture_signals
+
+    with capture_signals() as calls:
+        yield calls
+
+
+@pytest.fixture
+def restored_signals() -> Iterator[None]:
+    """Whatever the test connects and disconnects is undone after it."""
+    from aksara_signals.testing.restoring import restored_signals
+
+    with restored_signals():
+        yield
+
+
+@pytest.fixture
+def silenced_signals() -> None:
+    """No signal is sent in the test; what fixtures write is told as ever.
+
+    The test itself runs inside ``SignalContext.disable_all()``: a fixture's own context isn't that
+    of an async test.
+    """
+
+
+@pytest.fixture
+def delivery_errors(request: pytest.FixtureRequest) -> list[BaseException]:
+    """The errors of receivers that waited for an outcome.
+
+    A test that asks for them expects them: they don't fail it.
+    """
+    errors: list[BaseException] = request.node.stash.setdefault(_ERRORS, [])
+    return errors
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Wrap the tests that are to be silent, before other plugins wrap them."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "silenced_signals" in item.fixturenames:
+            from aksara_signals.dispatch.context import SignalContext
+
+            item.obj = SignalContext.disable_all()(item.obj)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Fail a test whose receivers have failed where nobody could see it."""
+    if "aksara_signals" not in sys.modules:
+        return (yield)
+    from aksara_signals.dispatch.outcome import on_delivery_error
+
+    errors = item.stash.setdefault(_ERRORS, [])
+
+    def note(error: BaseException, **_: object) -> None:
+        errors.append(error)
+
+    with on_delivery_error.connected_to(note):
+        result = yield
+    if errors and "delivery_errors" not in getattr(item, "fixturenames", ()):
+        raise BaseExceptionGroup(
+            f"{len(errors)} receivers failed after the outcome of a transaction; a test that "
+            f"expects it asks for the fixture delivery_errors",
+            errors,
+        )
+    return result

@@ -1,0 +1,124 @@
+"""Receivers that are replaced by mocks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from aksara_signals import InvalidReceiverError, Signal, post_save, pre_save
+from aksara_signals.testing import mock_receiver
+
+
+class Model:
+    """Sends."""
+
+
+class Service:
+    """Has a method that is connected."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def hear(self, sender: Any, name: str, **kwargs: Any) -> str:
+        self.told.append(name)
+        return "real"
+
+
+@pytest.fixture
+def signal() -> Signal:
+    return Signal("happened")
+
+
+async def test_the_mock_is_called_wherever_the_receiver_is_connected(signal: Signal) -> None:
+    """By every signal, connected before or during the mock, and never after it."""
+
+    @signal.connect
+    async def notify(sender: Any, name: str = "", **kwargs: Any) -> str:
+        return "real"
+
+    post_save.connect(notify, Model)
+    with mock_receiver(notify, return_value="mocked") as double:
+        pre_save.connect(notify, Model)
+        assert await signal.send(Model, name="x") == [(double, "mocked")]
+        assert signal.receivers_for(Model) == [notify]
+        await post_save.send(Model, instance=1)
+        await pre_save.send(Model, instance=1)
+        assert signal.send_sync(Model, name="y") == [(double, "mocked")]
+    assert double.await_count == 4
+    double.assert_any_await(signal=signal, sender=Model, name="x")
+    assert await signal.send(Model) == [(notify, "real")]
+    assert double.await_count == 4
+
+
+async def test_methods_weak_and_concurrent_receivers_are_replaced(signal: Signal) -> None:
+    """Whatever can be connected can be mocked."""
+    service, other = Service(), Service()
+    signal.connect(service.hear, weak=True)
+    signal.connect(other.hear, concurrent=True)
+    with mock_receiver(service.hear) as double, mock_receiver(other.hear) as second:
+        await signal.send(Model, name="x")
+    double.assert_awaited_once()
+    second.assert_awaited_once()
+    assert service.told == other.told == []
+    await signal.send(Model, name="y")
+    assert service.told == other.told == ["y"]
+
+
+async def test_the_mock_has_the_signature_of_the_receiver(signal: Signal) -> None:
+    """A send that the receiver couldn't take fails."""
+
+    async def notify(sender: Any, *, name: str, **kwargs: Any) -> None: ...
+
+    signal.connect(notify)
+    with mock_receiver(notify), pytest.raises(TypeError, match="name"):
+        await signal.send(Model)
+
+
+async def test_mocks_nest_and_end_exactly(signal: Signal) -> None:
+    """The innermost is called; an error inside ends them as well."""
+
+    @signal.connect
+    def notify(**kwargs: Any) -> str:
+        return "real"
+
+    with mock_receiver(notify, return_value="outer") as outer:
+        with pytest.raises(RuntimeError), mock_receiver(notify, side_effect=RuntimeError) as inner:
+            signal.send_sync()
+        inner.assert_called_once()
+        assert signal.send_sync() == [(outer, "outer")]
+    assert signal.send_sync() == [(notify, "real")]
+
+
+def test_a_mock_may_decorate(signal: Signal) -> None:
+    """For the time of a function."""
+
+    @signal.connect
+    def notify(**kwargs: Any) -> str:
+        return "real"
+
+    @mock_receiver(notify, return_value="mocked")
+    def send() -> Any:
+        return signal.send_sync()[0][1]
+
+    assert [send(), signal.send_sync()[0][1], send()] == ["mocked", "real", "mocked"]
+
+
+def test_what_cant_be_called_is_refused() -> None:
+    """It can't be connected anywhere."""
+    with pytest.raises(InvalidReceiverError, match=r"mock_receiver\(\) was given 'str'"):
+        mock_receiver("app.notify").__enter__()  # type: ignore[arg-type]
+
+
+async def test_a_mock_in_one_task_is_a_mock_in_all(signal: Signal) -> None:
+    """As with any patch: it belongs to the process."""
+
+    @signal.connect
+    async def notify(**kwargs: Any) -> None: ...
+
+    with mock_receiver(notify) as double:
+        await asyncio.gather(*(signal.send(Model) for _ in range(3)))
+    assert isinstance(double, type(mock.create_autospec(notify)))
+    assert double.await_count == 3

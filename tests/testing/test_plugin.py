@@ -1,0 +1,163 @@
+"""The pytest plugin, as a project that uses the library has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+APP = """
+    from aksara_signals import Signal, on_delivery_error, post_save
+    from aksara_signals.orm import SignalMixin
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+    from sqlalchemy.pool import StaticPool
+
+    class Base(SignalMixin, DeclarativeBase):
+        pass
+
+    class Post(Base):
+        __tablename__ = "post"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+    paid = Signal("paid")
+
+    def write():
+        with Session(engine) as session, session.begin():
+            session.add(Post())
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder with an application; the plugin is named, as its entry point would name it."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makepyfile(app=APP)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    return pytester
+
+
+def run(project: pytest.Pytester, *options: str) -> pytest.RunResult:
+    installed = ["-p", "aksara_signals.testing.plugin"]
+    return project.runpytest_subprocess(
+        "-p", "no:aksara_signals", *installed, "-p", "no:cacheprovider", *options
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--asyncio-mode=auto"], ["--asyncio-mode=strict"], ["--asyncio-mode=auto", "-n", "2"]],
+    ids=["auto", "strict", "xdist"],
+)
+def test_fixtures_work_in_every_mode(project: pytest.Pytester, options: list[str]) -> None:
+    """Captured, silenced and restored signals, in functions, coroutines and methods."""
+    project.makepyfile(
+        """
+        import pytest
+        from app import Post, paid, write
+        from aksara_signals import Signal, post_save
+
+        def test_captured(captured_signals):
+            write()
+            captured_signals.assert_called_once_with("post_save", sender=Post, created=True)
+
+        @pytest.mark.asyncio
+        async def test_captured_in_a_coroutine(captured_signals):
+            await paid.send(Post, amount=5)
+            assert captured_signals[0].amount == 5
+            assert captured_signals.names == ["paid"]
+
+        def test_silenced(captured_signals, silenced_signals):
+            write()
+            captured_signals.assert_not_called()
+
+        @pytest.mark.asyncio
+        @pytest.mark.parametrize("amount", [1, 2])
+        async def test_silenced_in_a_coroutine(captured_signals, silenced_signals, amount):
+            await paid.send(Post, amount=amount)
+            captured_signals.assert_not_called()
+
+        class TestMethods:
+            @pytest.mark.asyncio
+            @pytest.mark.usefixtures("silenced_signals")
+            async def test_silenced_in_a_method(self, captured_signals):
+                await paid.send(Post)
+                captured_signals.assert_not_called()
+
+        @pytest.fixture
+        def written(captured_signals):
+            write()
+
+        def test_fixtures_are_not_silenced(written, captured_signals, silenced_signals):
+            captured_signals.assert_called("post_save")
+
+        def test_restored(restored_signals):
+            @post_save(Post)
+            def refuse(**kwargs):
+                raise ValueError
+            with pytest.raises(ValueError):
+                write()
+
+        def test_after_it():
+            write()
+        """
+    )
+    run(project, *options).assert_outcomes(passed=9)
+
+
+def test_a_receiver_that_fails_after_the_commit_fails_its_test(project: pytest.Pytester) -> None:
+    """Its own error is shown; a test that expects it asks for it."""
+    project.makepyfile(
+        """
+        import pytest
+        from app import Post, write
+        from aksara_signals import post_save
+
+        @post_save(Post, phase="after_commit")
+        def notify(**kwargs):
+            raise LookupError("no such mailbox")
+
+        def test_that_commits():
+            write()
+
+        def test_that_expects_it(delivery_errors):
+            write()
+            [error] = delivery_errors
+            assert isinstance(error, LookupError)
+
+        def test_that_fails_anyway():
+            write()
+            assert False, "its own"
+        """
+    )
+    result = run(project)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*1 receivers failed after the outcome of a transaction*",
+            "*LookupError: no such mailbox*",
+        ]
+    )
+    result.stdout.fnmatch_lines(["*AssertionError: its own*"])
+
+
+def test_projects_that_dont_use_the_library_pay_nothing(project: pytest.Pytester) -> None:
+    """Neither it nor SQLAlchemy is imported because of the plugin."""
+    project.makepyfile(
+        """
+        import sys
+
+        def test_nothing():
+            assert "sqlalchemy" not in sys.modules
+            assert "aksara_signals.testing.transactions" not in sys.modules
+        """
+    )
+    run(project).assert_outcomes(passed=1)
+
+
+def test_the_plugin_is_installed_by_name() -> None:
+    """The entry point is what pytest looks for."""
+    text = (Path(__file__).parents[2] / "setup.cfg").read_text()
+    assert "pytest11 =\n    aksara_signals = aksara_signals.testing.plugin" in text
