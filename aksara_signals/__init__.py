@@ -7,16 +7,19 @@ is in :mod:`aksara_signals.orm`; importing this package doesn't import it.
 from aksara_signals.dispatch import (
     BulkSignal,
     Connection,
+    DeliveryStep,
     ModelSignal,
     Signal,
     SignalContext,
     TypedSignal,
+    add_delivery_hook,
     all_signals,
     check_senders,
     drain,
     lookup,
     on_delivery_error,
     receiver,
+    remove_delivery_hook,
     typed_signal,
 )
 from aksara_signals.exceptions import (
@@ -68,6 +71,7 @@ __all__ = [
     "AsyncReceiverError",
     "BulkSignal",
     "Connection",
+    "DeliveryStep",
     "InstanceStateError",
     "InvalidOptionError",
     "InvalidPhaseError",
@@ -86,6 +90,7 @@ __all__ = [
     "UnknownSignalError",
     "UnmappedClassError",
     "UnresolvedSenderError",
+    "add_delivery_hook",
     "all_signals",
     "check_senders",
     "drain",
@@ -111,5 +116,6 @@ __all__ = [
     "pre_save",
     "pre_update",
     "receiver",
+    "remove_delivery_hook",
     "typed_signal",
 ]

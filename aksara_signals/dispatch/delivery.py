@@ -17,13 +17,14 @@ from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.judging import judge
 from aksara_signals.dispatch.patching import doubles, stand_in
 from aksara_signals.dispatch.recursion import cause_of, get_current, reset_current, set_current
+from aksara_signals.dispatch.tracing import around, each_send, end_sends, hooks
 from aksara_signals.exceptions import AsyncReceiverError
 from aksara_signals.types import Drive, Receiver, Responses
 
 __all__ = ["deliver", "deliver_sync", "drive_to_end"]
 
 
-async def deliver(  # noqa: PLR0912 - the loop is in one piece: calls would cost
+async def deliver(
     deliveries: Iterable[Delivery],
     robust: bool = False,
     failures: list[Failure] | None = None,
@@ -56,6 +57,9 @@ async def deliver(  # noqa: PLR0912 - the loop is in one piece: calls would cost
     if cause is not None:
         cause = cause_of(cause, is_aside)
     mocked = "unittest.mock" in modules
+    traced = None
+    if hooks:
+        deliveries = traced = each_send(deliveries)
     token: Token[Delivery | None] | None = None
     try:
         for delivery in deliveries:
@@ -78,12 +82,13 @@ async def deliver(  # noqa: PLR0912 - the loop is in one piece: calls would cost
                 if mocked and (doubles or connection.module_name is not None):
                     receiver = stand_in(receiver, connection.module_name)
                 delivery.connection = connection
+                call = receiver if traced is None else around(receiver, delivery, connection)
                 try:
                     if connection.is_plain:
-                        response = receiver(**arguments)
+                        response = call(**arguments)
                     else:
                         positional, keywords = connection.fit(arguments, delivery.extras)
-                        response = receiver(*positional, **keywords)
+                        response = call(*positional, **keywords)
                     if type(response) is CoroutineType or (
                         response is not None and is_awaitable(response)
                     ):
@@ -98,13 +103,15 @@ async def deliver(  # noqa: PLR0912 - the loop is in one piece: calls would cost
 
                 responses += await deliver_together(delivery, mocked, robust)
     finally:
+        if traced is not None:
+            end_sends(traced)
         if under_way is not None and token is not None:
             under_way.connection = None
             reset_current(token)
     return responses
 
 
-def deliver_sync(  # noqa: PLR0912 - as above
+def deliver_sync(
     deliveries: Iterable[Delivery],
     robust: bool = False,
     failures: list[Failure] | None = None,
@@ -134,6 +141,9 @@ def deliver_sync(  # noqa: PLR0912 - as above
     if cause is not None:
         cause = cause_of(cause, is_aside=False)
     mocked = "unittest.mock" in modules
+    traced = None
+    if hooks:
+        deliveries = traced = each_send(deliveries)
     token: Token[Delivery | None] | None = None
     try:
         for delivery in deliveries:
@@ -159,12 +169,13 @@ def deliver_sync(  # noqa: PLR0912 - as above
                 if mocked and (doubles or connection.module_name is not None):
                     receiver = stand_in(receiver, connection.module_name)
                 delivery.connection = connection
+                call = receiver if traced is None else around(receiver, delivery, connection)
                 try:
                     if connection.is_plain:
-                        response = receiver(**arguments)
+                        response = call(**arguments)
                     else:
                         positional, keywords = connection.fit(arguments, delivery.extras)
-                        response = receiver(*positional, **keywords)
+                        response = call(*positional, **keywords)
                     if response is not None and is_awaitable(response):
                         response = (
                             drive_to_end(response, receiver) if drive is None else drive(response)
@@ -174,6 +185,8 @@ def deliver_sync(  # noqa: PLR0912 - as above
                     response = error
                 responses.append((receiver, response))
     finally:
+        if traced is not None:
+            end_sends(traced)
         if under_way is not None and token is not None:
             under_way.connection = None
             reset_current(token)

@@ -21,6 +21,7 @@ __all__ = [
     "describe_key",
     "describe_step",
     "get_current",
+    "key_of",
     "recursion_error",
     "reset_current",
     "set_current",
@@ -100,12 +101,16 @@ def recursion_error(problem: str, steps: list[str]) -> SignalRecursionError:
     )
 
 
+def key_of(instance: Any) -> str | None:
+    """The primary key of an instance in words, if it has one."""
+    if instance is None:
+        return None
+    return next((text for text in (each(instance) for each in describe_key) if text), None)
+
+
 def describe_step(delivery: Delivery, connection: Connection | None) -> str:
     """One step of a chain in words: never a column value but the primary key."""
-    key = None
-    instance = delivery.arguments.get("instance")
-    if instance is not None:
-        key = next((text for text in (each(instance) for each in describe_key) if text), None)
+    key = key_of(delivery.arguments.get("instance"))
     who = describe_sender(delivery.sender) + (f" {key}" if key else "")
     to = "its receivers" if connection is None else describe_receiver(connection.receiver)
     return f"{delivery.signal.display_name} sent by {who} to {to}"

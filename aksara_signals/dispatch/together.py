@@ -10,6 +10,7 @@ from aksara_signals.dispatch.envelope import Delivery, is_awaitable
 from aksara_signals.dispatch.judging import judge
 from aksara_signals.dispatch.patching import doubles, stand_in
 from aksara_signals.dispatch.recursion import set_current
+from aksara_signals.dispatch.tracing import around, hooks
 from aksara_signals.types import Receiver, Responses
 
 __all__ = ["deliver_together"]
@@ -30,7 +31,8 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
         response: Any = None
         try:
             positional, keywords = connection.fit(delivery.arguments, delivery.extras)
-            response = receiver(*positional, **keywords)
+            call = around(receiver, delivery, connection) if hooks else receiver
+            response = call(*positional, **keywords)
             if response is not None and is_awaitable(response):
                 response = await response
         except asyncio.CancelledError as error:

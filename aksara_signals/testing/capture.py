@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeAlias, overload
 
 from aksara_signals.dispatch.identity import describe_sender
-from aksara_signals.dispatch.recursion import describe_key
+from aksara_signals.dispatch.recursion import key_of
 from aksara_signals.dispatch.registry import all_signals, lookup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.types import Sender, Senders
@@ -48,7 +48,7 @@ def _shown(value: Any) -> str:
     """A value for a message: class and key of an instance, never its columns."""
     if value is None or isinstance(value, (bool, int, float, str, bytes, type)):
         return repr(value)
-    key = next((text for text in (each(value) for each in describe_key) if text), None)
+    key = key_of(value)
     return f"<{type(value).__qualname__}{f' {key}' if key else ''}>"
 
 

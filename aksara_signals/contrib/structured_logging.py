@@ -1,0 +1,83 @@
+"""One log record per receiver, with fields for machines.
+
+::
+
+    from aksara_signals.contrib.structured_logging import log_deliveries
+
+    log_deliveries()
+
+writes to the logger ``aksara_signals.deliveries``. Each record carries, as attributes and under
+``extra``, ``signal``, ``sender``, ``receiver``, ``instance_key`` (the primary key or None),
+``seconds`` and ``outcome`` (``ok`` or ``failed``). Never a column's value.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aksara_signals.dispatch.tracing import (
+    DeliveryStep,
+    add_delivery_hook,
+    remove_delivery_hook,
+)
+
+__all__ = ["log_deliveries", "stop_logging_deliveries"]
+
+logger = logging.getLogger("aksara_signals.deliveries")
+
+
+def log_deliveries(level: int = logging.INFO) -> None:
+    """Log every receiver that is called, once it is through.
+
+    Args:
+        level: Of the records of receivers that returned; those that raised are logged as errors,
+            without traceback: the exception goes its own way.
+    """
+    stop_logging_deliveries()
+    _current.append(_Log(level))
+    add_delivery_hook(_current[0])
+
+
+def stop_logging_deliveries() -> bool:
+    """Undo :func:`log_deliveries`, and return whether it was on."""
+    was_on = bool(_current)
+    while _current:
+        remove_delivery_hook(_current.pop())
+    return was_on
+
+
+class _Log:
+    """The hook."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+
+    @contextmanager
+    def __call__(self, step: DeliveryStep) -> Iterator[None]:
+        if step.is_send:
+            yield
+            return
+        start = time.perf_counter()
+        level, outcome, text = self._level, "ok", "ok"
+        try:
+            yield
+        except BaseException as error:
+            level, outcome = logging.ERROR, "failed"
+            text = f"failed with {type(error).__qualname__}"
+            raise
+        finally:
+            fields = {
+                "signal": step.signal_name,
+                "sender": step.sender_name,
+                "receiver": step.receiver_name,
+                "instance_key": step.instance_key,
+                "seconds": time.perf_counter() - start,
+                "outcome": outcome,
+            }
+            logger.log(level, "%r %s", step, text, extra=fields)
+
+
+_current: list[_Log] = []

@@ -1,0 +1,153 @@
+"""One hook around every delivery: for tracing, metrics and logging.
+
+Nothing is paid while there is no hook but a look at an empty list per send.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, TypeAlias
+
+from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.envelope import Delivery, Origin, is_awaitable
+from aksara_signals.dispatch.identity import describe_receiver, describe_sender
+from aksara_signals.dispatch.recursion import key_of
+from aksara_signals.exceptions import InvalidOptionError
+from aksara_signals.types import Receiver, Sender
+
+__all__ = [
+    "DeliveryHook",
+    "DeliveryStep",
+    "add_delivery_hook",
+    "around",
+    "each_send",
+    "end_sends",
+    "hooks",
+    "remove_delivery_hook",
+]
+
+
+class DeliveryStep:
+    """What a hook stands around: a send, or the call of one of its receivers."""
+
+    __slots__ = ("_arguments", "connection", "sender", "signal")
+
+    def __init__(self, delivery: Delivery, connection: Connection | None) -> None:
+        self.signal: Origin = delivery.signal
+        """The signal, or what is delivered like one: a callback of ``on_commit``."""
+        self.sender: Sender = delivery.sender
+        self.connection: Connection | None = connection
+        """Whose receiver is called; None around the whole send."""
+        self._arguments = delivery.arguments
+
+    @property
+    def is_send(self) -> bool:
+        """Whether this is the whole send, and not one receiver."""
+        return self.connection is None
+
+    @property
+    def signal_name(self) -> str:
+        """The signal's name, for messages."""
+        return self.signal.display_name
+
+    @property
+    def sender_name(self) -> str:
+        """The sender in words."""
+        return describe_sender(self.sender)
+
+    @property
+    def receiver_name(self) -> str | None:
+        """The receiver in words, with file and line; None of a whole send."""
+        return None if self.connection is None else describe_receiver(self.connection.receiver)
+
+    @property
+    def instance_key(self) -> str | None:
+        """The primary key of the instance that is told of, if there is one and it has one."""
+        return key_of(self._arguments.get("instance"))
+
+    def __repr__(self) -> str:
+        return f"<{self.signal_name} of {self.sender_name} to {self.receiver_name or 'receivers'}>"
+
+
+DeliveryHook: TypeAlias = Callable[[DeliveryStep], AbstractContextManager[Any]]
+"""Gives a context manager that is entered before a step and left after it, with its error if it
+fails. Steps of receivers stand inside the step of their send."""
+
+hooks: list[DeliveryHook] = []
+"""The hooks, outermost first. Never changed in place."""
+
+
+def add_delivery_hook(hook: DeliveryHook) -> None:
+    """Have a hook called around every send that reaches a receiver, and around every receiver.
+
+    It counts for the whole process, from the next send on. What the hook itself raises reaches the
+    sender.
+
+    Args:
+        hook: Takes a :class:`DeliveryStep`, gives a context manager. Adding it twice does nothing.
+
+    Raises:
+        InvalidOptionError: It can't be called.
+    """
+    if not callable(hook):
+        raise InvalidOptionError(
+            f"add_delivery_hook() was given {describe_sender(hook)}, which can't be called; give a "
+            f"function that takes a step and gives a context manager"
+        )
+    if hook not in hooks:
+        hooks.append(hook)
+
+
+def remove_delivery_hook(hook: DeliveryHook) -> bool:
+    """Take a hook out, and return whether it was there."""
+    is_there = hook in hooks
+    hooks[:] = [each for each in hooks if each != hook]
+    return is_there
+
+
+def _entered(step: DeliveryStep) -> ExitStack:
+    with ExitStack() as stack:
+        for hook in tuple(hooks):
+            stack.enter_context(hook(step))
+        return stack.pop_all()
+
+
+def each_send(deliveries: Iterable[Delivery]) -> Generator[Delivery, None, None]:
+    """The deliveries, each inside the hooks until the next one is asked for."""
+    for delivery in deliveries:
+        with _entered(DeliveryStep(delivery, None)):
+            yield delivery
+
+
+def end_sends(deliveries: Generator[Delivery, None, None]) -> None:
+    """Leave the hooks of the last delivery, with the error that is under way, if there is one."""
+    error = sys.exception()
+    if error is None:
+        deliveries.close()
+        return
+    try:
+        deliveries.throw(error)
+    except BaseException as raised:
+        if raised is not error:
+            raise
+
+
+def around(receiver: Receiver, delivery: Delivery, connection: Connection) -> Receiver:
+    """The receiver, called and awaited inside the hooks."""
+
+    def call(*positional: Any, **keywords: Any) -> Any:
+        with _entered(DeliveryStep(delivery, connection)) as stack:
+            response = receiver(*positional, **keywords)
+            if response is None or not is_awaitable(response):
+                return response
+            rest = stack.pop_all()
+        return _awaited(response, rest)
+
+    return call
+
+
+async def _awaited(response: Any, stack: ExitStack) -> Any:
+    with stack:
+        return await response

@@ -1,0 +1,137 @@
+"""Spans and metrics of deliveries, as the SDK of OpenTelemetry exports them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from aksara_signals import Signal, post_save, pre_save
+from aksara_signals.contrib import opentelemetry
+from aksara_signals.contrib.opentelemetry import instrument, uninstrument
+from aksara_signals.orm import SignalMixin
+
+
+class Base(SignalMixin, DeclarativeBase):
+    pass
+
+
+class Account(Base):
+    __tablename__ = "traced_account"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    password: Mapped[str]
+
+
+@pytest.fixture
+def metrics() -> InMemoryMetricReader:
+    return InMemoryMetricReader()
+
+
+@pytest.fixture
+def spans(metrics: InMemoryMetricReader) -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    meters = MeterProvider([metrics], shutdown_on_exit=False)
+    instrument(provider, meters)
+    instrument(provider, meters)
+    yield exporter
+    assert uninstrument()
+    assert not uninstrument()
+
+
+def points(metrics: InMemoryMetricReader, name: str) -> list[Any]:
+    data = metrics.get_metrics_data()
+    assert data is not None
+    [scope] = data.resource_metrics[0].scope_metrics
+    return [
+        point
+        for metric in scope.metrics
+        if metric.name == name
+        for point in metric.data.data_points
+    ]
+
+
+def by_name(spans: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    return {span.name: span for span in spans.get_finished_spans()}
+
+
+async def test_a_write_makes_spans_that_stand_inside_one_another(
+    async_engine: AsyncEngine, spans: InMemorySpanExporter, metrics: InMemoryMetricReader
+) -> None:
+    """The send around its receivers, with class, key and place in the source, and no column."""
+
+    @pre_save(Account)
+    def before(**kwargs: Any) -> None: ...
+
+    @post_save(Account)
+    async def after(**kwargs: Any) -> None: ...
+
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(async_engine) as session:
+        session.add(Account(id=7, password="secret"))
+        await session.commit()
+    names = [span.name for span in spans.get_finished_spans()]
+    assert names == ["pre_save receive", "pre_save send", "post_save receive", "post_save send"]
+    found = by_name(spans)
+    send, receive = found["post_save send"], found["post_save receive"]
+    assert receive.parent is not None
+    assert receive.parent.span_id == send.context.span_id
+    assert send.attributes is not None
+    assert receive.attributes is not None
+    assert send.attributes["aksara.signal"] == "post_save"
+    assert str(send.attributes["aksara.sender"]).endswith("Account")
+    assert receive.attributes["aksara.instance.key"] == "7"
+    assert str(receive.attributes["code.function.name"]).endswith("after")
+    assert receive.attributes["code.file.path"] == __file__
+    assert receive.attributes["code.line.number"] == after.__code__.co_firstlineno
+    assert "secret" not in "".join(span.to_json() for span in spans.get_finished_spans())
+    durations = points(metrics, "aksara.receiver.duration")
+    assert {point.attributes["aksara.signal"] for point in durations} == {"pre_save", "post_save"}
+
+
+async def test_errors_are_recorded_and_counted(
+    spans: InMemorySpanExporter, metrics: InMemoryMetricReader
+) -> None:
+    """On the receiver's span, and on its send's, which they reach."""
+    signal = Signal("paid")
+
+    class Refusal:
+        async def __call__(self, **kwargs: Any) -> None:
+            raise LookupError("no such account")
+
+    signal.connect(Refusal())
+    signal.connect(functools.partial(Refusal().__call__))
+    await signal.send_robust("shop", amount=5)
+    with pytest.raises(LookupError):
+        await signal.send("shop", amount=5)
+    finished = spans.get_finished_spans()
+    receive = [span for span in finished if span.name == "paid receive"]
+    first, last = [span for span in finished if span.name == "paid send"]
+    assert all(span.status.description == "LookupError: no such account" for span in receive)
+    assert (first.status.is_ok, last.status.is_ok) == (True, False)
+    assert [event.name for event in receive[0].events] == ["exception"]
+    failures = points(metrics, "aksara.receiver.failures")
+    assert sum(point.value for point in failures) == 3
+    assert {point.attributes["error.type"] for point in failures} == {"LookupError"}
+
+
+def test_without_the_api_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library itself doesn't need it."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.delitem(sys.modules, opentelemetry.__name__)
+    with pytest.raises(ImportError, match=r"aksara-signals\[opentelemetry\]"):
+        importlib.import_module(opentelemetry.__name__)
