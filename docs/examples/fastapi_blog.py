@@ -1,0 +1,183 @@
+"""A blog on FastAPI whose audit, search index, cache and mail follow its posts by signals."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import httpx
+from fastapi import Depends, FastAPI, HTTPException, Request
+from pydantic import BaseModel
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from aksara_signals import drain, post_delete, post_save
+from aksara_signals.orm import SignalMixin
+
+
+class Base(SignalMixin, DeclarativeBase):
+    pass
+
+
+class Post(Base):
+    __tablename__ = "posts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    body: Mapped[str]
+
+
+class AuditRow(Base):
+    __tablename__ = "audit_rows"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    post_id: Mapped[int]
+    action: Mapped[str]
+
+
+# Stand-ins for a search engine, a cache server and a mail server.
+search_index = {}  # id of a post -> its words
+page_cache = {}  # id of a post -> what is shown of it
+outbox = []
+
+
+# In the transaction of the post: a request that fails leaves no audit row.
+
+
+@post_save(Post)
+async def audit_save(sender, instance, created, session, **kwargs):
+    session.add(AuditRow(post_id=instance.id, action="created" if created else "changed"))
+
+
+@post_delete(Post)
+async def audit_deletion(sender, instance, session, **kwargs):
+    session.add(AuditRow(post_id=instance.id, action="deleted"))
+
+
+# After the commit: the outside world hears only of what is in the database.
+
+
+@post_save(Post, phase="after_commit")
+async def index(sender, instance, **kwargs):
+    search_index[instance.id] = set(f"{instance.title} {instance.body}".lower().split())
+
+
+@post_delete(Post, phase="after_commit")
+async def forget(sender, instance, **kwargs):
+    search_index.pop(instance.id, None)
+
+
+@post_save(Post, phase="after_commit", created=False)
+@post_delete(Post, phase="after_commit")
+async def invalidate(sender, instance, **kwargs):
+    page_cache.pop(instance.id, None)
+
+
+@post_save(Post, phase="after_commit")
+async def notify(sender, instance, created, **kwargs):
+    outbox.append(f"{'new' if created else 'changed'}: {instance.title}")
+
+
+class PostIn(BaseModel):
+    title: str
+    body: str
+
+
+class PostOut(PostIn):
+    id: int
+
+
+async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
+    async with request.app.state.sessions.begin() as session:
+        yield session
+
+
+# Scope "function": commit first, answer then. FastAPI's default is the other way round, and would
+# tell a client that a post is saved before it is.
+RequestSession = Annotated[AsyncSession, Depends(open_session, scope="function")]
+
+
+async def find_post(post_id: int, session: RequestSession) -> Post:
+    post = await session.get(Post, post_id)
+    if post is None:
+        raise HTTPException(404, "no such post")
+    return post
+
+
+FoundPost = Annotated[Post, Depends(find_post, scope="function")]
+
+
+def show(post: Post) -> PostOut:
+    return PostOut(id=post.id, title=post.title, body=post.body)
+
+
+def create_app(url: str) -> FastAPI:
+    engine = create_async_engine(url)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        yield
+        await drain(timeout_seconds=10)  # receivers under way may still need the engine
+        await engine.dispose()
+
+    app = FastAPI(lifespan=lifespan)
+    app.state.sessions = async_sessionmaker(engine)
+
+    @app.post("/posts", status_code=201)
+    async def create(given: PostIn, session: RequestSession) -> PostOut:
+        post = Post(title=given.title, body=given.body)
+        session.add(post)
+        await session.flush()  # gives it its id
+        return show(post)
+
+    @app.post("/posts/import", status_code=201)
+    async def create_many(given: list[PostIn], session: RequestSession) -> list[PostOut]:
+        posts = []
+        for new in given:
+            if await session.scalar(select(Post.id).where(Post.title == new.title)):
+                # Those before it are written already; the error takes them back.
+                raise HTTPException(409, f"there is a post {new.title!r} already")
+            posts.append(Post(title=new.title, body=new.body))
+            session.add(posts[-1])
+            await session.flush()
+        return [show(post) for post in posts]
+
+    @app.get("/posts/{post_id}")
+    async def read(post_id: int, session: RequestSession) -> PostOut:
+        if post_id not in page_cache:
+            page_cache[post_id] = show(await find_post(post_id, session))
+        return page_cache[post_id]
+
+    @app.put("/posts/{post_id}")
+    async def update(post: FoundPost, given: PostIn) -> PostOut:
+        post.title, post.body = given.title, given.body
+        return show(post)
+
+    @app.delete("/posts/{post_id}", status_code=204)
+    async def delete(post: FoundPost, session: RequestSession) -> None:
+        await session.delete(post)
+
+    @app.get("/search")
+    async def search(word: str) -> list[int]:
+        return sorted(key for key, words in search_index.items() if word.lower() in words)
+
+    return app
+
+
+async def main():
+    app = create_app("sqlite+aiosqlite://")
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://blog") as client,
+    ):
+        hello = {"title": "Hello", "body": "first words"}
+        print((await client.post("/posts", json=hello)).json())
+        again = [{"title": "Again", "body": "more words"}, hello]
+        print((await client.post("/posts/import", json=again)).json())
+        print((await client.get("/search", params={"word": "words"})).json(), outbox)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

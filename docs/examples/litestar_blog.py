@@ -1,0 +1,156 @@
+"""A blog on Litestar that writes through Advanced Alchemy's repositories and is followed by signals."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from advanced_alchemy.base import BigIntBase
+from advanced_alchemy.extensions.litestar import SQLAlchemyAsyncConfig, SQLAlchemyPlugin
+from advanced_alchemy.repository import SQLAlchemyAsyncRepository
+from litestar import Litestar, delete, get, post, put
+from litestar.exceptions import ClientException
+from litestar.testing import AsyncTestClient
+from sqlalchemy import MetaData
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped
+
+from aksara_signals import drain, post_delete, post_save
+from aksara_signals.orm import SignalMixin
+
+
+class Base(SignalMixin, BigIntBase):
+    __abstract__ = True
+    metadata = MetaData()
+
+
+class Post(Base):
+    __tablename__ = "posts"
+    title: Mapped[str]
+    body: Mapped[str]
+
+
+class AuditRow(Base):
+    __tablename__ = "audit_rows"
+    post_id: Mapped[int]
+    action: Mapped[str]
+
+
+class PostRepository(SQLAlchemyAsyncRepository[Post]):
+    model_type = Post
+
+
+# Stand-ins for a search engine and a mail server.
+search_index = {}  # id of a post -> its words
+outbox = []
+
+
+@post_save(Post)
+async def audit_save(sender, instance, created, session, **kwargs):
+    session.add(AuditRow(post_id=instance.id, action="created" if created else "changed"))
+
+
+@post_delete(Post)
+async def audit_deletion(sender, instance, session, **kwargs):
+    session.add(AuditRow(post_id=instance.id, action="deleted"))
+
+
+@post_save(Post, phase="after_commit")
+async def index(sender, instance, **kwargs):
+    search_index[instance.id] = set(f"{instance.title} {instance.body}".lower().split())
+
+
+@post_delete(Post, phase="after_commit")
+async def forget(sender, instance, **kwargs):
+    search_index.pop(instance.id, None)
+
+
+@post_save(Post, phase="after_commit")
+async def notify(sender, instance, created, **kwargs):
+    outbox.append(f"{'new' if created else 'changed'}: {instance.title}")
+
+
+@dataclass
+class PostIn:
+    title: str
+    body: str
+
+
+@dataclass
+class PostOut:
+    id: int
+    title: str
+    body: str
+
+
+def show(found: Post) -> PostOut:
+    return PostOut(id=found.id, title=found.title, body=found.body)
+
+
+async def open_posts(db_session: AsyncSession) -> AsyncGenerator[PostRepository, None]:
+    # One transaction per request, committed before the answer goes out. The plugin's "autocommit"
+    # would answer 201 even if the commit failed.
+    async with db_session.begin():
+        yield PostRepository(session=db_session)
+
+
+@post("/posts")
+async def create(data: PostIn, posts: PostRepository) -> PostOut:
+    return show(await posts.add(Post(title=data.title, body=data.body)))
+
+
+@post("/posts/import")
+async def create_many(data: list[PostIn], posts: PostRepository) -> list[PostOut]:
+    added = []
+    for new in data:
+        if await posts.exists(title=new.title):
+            # Those before it are written already; the error takes them back.
+            raise ClientException(f"there is a post {new.title!r} already", status_code=409)
+        added.append(await posts.add(Post(title=new.title, body=new.body)))
+    return [show(one) for one in added]
+
+
+@get("/posts/{post_id:int}")
+async def read(post_id: int, posts: PostRepository) -> PostOut:
+    return show(await posts.get(post_id))
+
+
+@put("/posts/{post_id:int}")
+async def update(post_id: int, data: PostIn, posts: PostRepository) -> PostOut:
+    return show(await posts.update(Post(id=post_id, title=data.title, body=data.body)))
+
+
+@delete("/posts/{post_id:int}")
+async def remove(post_id: int, posts: PostRepository) -> None:
+    # Not delete_many(): that is one DELETE statement, and statements send nothing.
+    await posts.delete(post_id)
+
+
+def create_app(url: str) -> Litestar:
+    database = SQLAlchemyAsyncConfig(
+        connection_string=url, metadata=Base.metadata, create_all=True
+    )
+
+    async def shut_down():
+        await drain(timeout_seconds=10)
+        # The plugin has done so before; receivers under way may have connected anew.
+        await database.get_engine().dispose()
+
+    return Litestar(
+        [create, create_many, read, update, remove],
+        dependencies={"posts": open_posts},
+        plugins=[SQLAlchemyPlugin(config=database)],
+        on_shutdown=[shut_down],
+    )
+
+
+async def main():
+    async with AsyncTestClient(create_app("sqlite+aiosqlite://")) as client:
+        hello = {"title": "Hello", "body": "first words"}
+        print((await client.post("/posts", json=hello)).json())
+        again = [{"title": "Again", "body": "more words"}, hello]
+        print((await client.post("/posts/import", json=again)).json())
+        print(search_index, outbox)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

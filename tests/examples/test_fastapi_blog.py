@@ -1,0 +1,211 @@
+"""The FastAPI example: real requests, answered by the application as a user would copy it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import fastapi_blog
+import httpx
+import pytest
+
+from aksara_signals import on_delivery_error, post_save
+
+HELLO = {"title": "Hello", "body": "first words"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_heard_yet():
+    """Empty stand-ins for search engine, cache and mail."""
+    for stand_in in (
+        fastapi_blog.search_index,
+        fastapi_blog.page_cache,
+        fastapi_blog.outbox,
+    ):
+        stand_in.clear()
+
+
+@pytest.fixture
+def app(async_url):
+    return fastapi_blog.create_app(async_url)
+
+
+@pytest.fixture
+async def client(app):
+    # An error that nobody handles is answered with 500, as a server would.
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://blog") as client,
+    ):
+        yield client
+
+
+async def test_created_post_is_told_once(client, look):
+    """A request that creates a post has it indexed, announced and audited exactly once."""
+    answer = await client.post("/posts", json=HELLO)
+    assert answer.status_code == 201
+    post_id = answer.json()["id"]
+    assert fastapi_blog.search_index == {post_id: {"hello", "first", "words"}}
+    assert fastapi_blog.outbox == ["new: Hello"]
+    assert look("SELECT post_id, action FROM audit_rows") == [(post_id, "created")]
+
+
+async def test_notification_comes_after_the_commit(client, look):
+    """When receivers of the outcome run, another connection can read the post already."""
+    seen = []
+
+    @post_save(fastapi_blog.Post, phase="after_commit")
+    async def look_from_outside(sender, instance, **kwargs):
+        seen.append(await asyncio.to_thread(look, "SELECT title FROM posts"))
+
+    await client.post("/posts", json=HELLO)
+    assert seen == [[("Hello",)]]
+
+
+async def test_answer_comes_after_the_commit(app, client):
+    """The answer starts only when the commit is made and its receivers have run."""
+    sent = []
+
+    async def watched(scope, receive, send):
+        async def watch(message):
+            sent.append((message["type"], list(fastapi_blog.outbox)))
+            await send(message)
+
+        await app(scope, receive, watch)
+
+    transport = httpx.ASGITransport(watched)
+    async with httpx.AsyncClient(transport=transport, base_url="http://blog") as watcher:
+        await watcher.post("/posts", json=HELLO)
+    assert sent[0] == ("http.response.start", ["new: Hello"])
+
+
+async def test_failed_request_tells_nobody(client, look):
+    """A request that fails after it has written leaves no post and no audit row, and no word of it."""
+    await client.post("/posts", json=HELLO)
+    again = [{"title": "Again", "body": "more"}, HELLO]
+    answer = await client.post("/posts/import", json=again)
+    assert answer.status_code == 409
+    assert look("SELECT title FROM posts") == [("Hello",)]
+    assert look("SELECT action FROM audit_rows") == [("created",)]
+    assert [words for words in fastapi_blog.search_index.values() if "again" in words] == []
+    assert fastapi_blog.outbox == ["new: Hello"]
+
+
+async def test_import_tells_of_every_post(client):
+    """A request that writes several posts has each of them told, in their order."""
+    posts = [{"title": title, "body": "."} for title in ("One", "Two", "Three")]
+    answer = await client.post("/posts/import", json=posts)
+    assert answer.status_code == 201
+    assert fastapi_blog.outbox == ["new: One", "new: Two", "new: Three"]
+
+
+async def test_receiver_can_refuse_a_request(client, look):
+    """An error of a receiver in the transaction fails the request, and nothing remains of it."""
+
+    @post_save(fastapi_blog.Post)
+    async def refuse(sender, instance, **kwargs):
+        raise RuntimeError("not today")
+
+    answer = await client.post("/posts", json=HELLO)
+    assert answer.status_code == 500
+    assert look("SELECT * FROM posts") == []
+    assert look("SELECT * FROM audit_rows") == []
+    assert fastapi_blog.search_index == {}
+    assert fastapi_blog.outbox == []
+
+
+async def test_error_after_the_commit_spares_the_request(client, caplog):
+    """An error of a receiver of the outcome is reported; the request succeeds, the others run."""
+    reported = []
+
+    @post_save(fastapi_blog.Post, phase="after_commit", priority=1)
+    async def fail(sender, instance, **kwargs):
+        raise ConnectionError("nobody there")
+
+    def report(error, **kwargs):
+        reported.append(str(error))
+
+    with on_delivery_error.connected_to(report):
+        answer = await client.post("/posts", json=HELLO)
+    assert answer.status_code == 201
+    assert reported == ["nobody there"]
+    assert fastapi_blog.outbox == ["new: Hello"]
+
+
+async def test_update_is_told_as_a_change(client, recorder):
+    """A request that changes a post tells of it with created=False."""
+    post_id = (await client.post("/posts", json=HELLO)).json()["id"]
+    recorder.record(post_save, fastapi_blog.Post, phase="after_commit")
+    await client.put(f"/posts/{post_id}", json={"title": "Goodbye", "body": "last words"})
+    assert [call.payload["created"] for call in recorder.calls] == [False]
+    assert fastapi_blog.outbox == ["new: Hello", "changed: Goodbye"]
+    assert fastapi_blog.search_index == {post_id: {"goodbye", "last", "words"}}
+
+
+async def test_update_without_a_difference_tells_nobody(client, look):
+    """A request that sets what is there already changes nothing and is not told."""
+    post_id = (await client.post("/posts", json=HELLO)).json()["id"]
+    answer = await client.put(f"/posts/{post_id}", json=HELLO)
+    assert answer.status_code == 200
+    assert fastapi_blog.outbox == ["new: Hello"]
+    assert look("SELECT action FROM audit_rows") == [("created",)]
+
+
+async def test_cache_follows_the_post(client):
+    """A page that was cached is shown anew after a change, and not found after the deletion."""
+    post_id = (await client.post("/posts", json=HELLO)).json()["id"]
+    first = (await client.get(f"/posts/{post_id}")).json()
+    assert first == HELLO | {"id": post_id}
+    assert list(fastapi_blog.page_cache) == [post_id]
+    await client.put(f"/posts/{post_id}", json=HELLO | {"title": "Goodbye"})
+    assert fastapi_blog.page_cache == {}
+    second = (await client.get(f"/posts/{post_id}")).json()
+    assert second["title"] == "Goodbye"
+    await client.delete(f"/posts/{post_id}")
+    assert (await client.get(f"/posts/{post_id}")).status_code == 404
+
+
+async def test_deleted_post_is_forgotten(client, look):
+    """A request that deletes a post has it removed from the index, and audited."""
+    post_id = (await client.post("/posts", json=HELLO)).json()["id"]
+    answer = await client.delete(f"/posts/{post_id}")
+    assert answer.status_code == 204
+    assert (await client.get("/search", params={"word": "hello"})).json() == []
+    assert look("SELECT action FROM audit_rows ORDER BY id") == [("created",), ("deleted",)]
+
+
+async def test_requests_at_once_keep_apart(client, look):
+    """Of requests under way together, those that succeed are told, those that fail are not."""
+    await client.post("/posts", json=HELLO)
+    answers = await asyncio.gather(
+        client.post("/posts", json={"title": "One", "body": "."}),
+        client.post("/posts/import", json=[{"title": "Lost", "body": "."}, HELLO]),
+        client.post("/posts", json={"title": "Two", "body": "."}),
+    )
+    assert [answer.status_code for answer in answers] == [201, 409, 201]
+    assert sorted(fastapi_blog.outbox) == ["new: Hello", "new: One", "new: Two"]
+    assert sorted(look("SELECT title FROM posts")) == [("Hello",), ("One",), ("Two",)]
+    assert len(look("SELECT * FROM audit_rows")) == 3
+
+
+async def test_shutdown_waits_for_receivers(app, async_url, look):
+    """Receivers under way when the server goes down come to their end, with an engine to use."""
+    told = []
+    begun = asyncio.Event()
+
+    @post_save(fastapi_blog.Post, phase="after_commit")
+    async def write_slowly(sender, instance, **kwargs):
+        begun.set()
+        await asyncio.sleep(0.05)
+        async with app.state.sessions() as session:
+            told.append((await session.get(fastapi_blog.Post, instance.id)).title)
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://blog") as client:
+        async with app.router.lifespan_context(app):
+            request = asyncio.create_task(client.post("/posts", json=HELLO))
+            await begun.wait()
+            request.cancel()  # as a server does whose patience is at its end
+        assert told == ["Hello"]
+        with pytest.raises(asyncio.CancelledError):
+            await request
