@@ -1,4 +1,4 @@
-"""A blog on Litestar that writes through Advanced Alchemy's repositories and is followed by signals."""
+"""A blog on Litestar that writes through repositories of Advanced Alchemy, followed by signals."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,7 +8,9 @@ from advanced_alchemy.base import BigIntBase
 from advanced_alchemy.extensions.litestar import SQLAlchemyAsyncConfig, SQLAlchemyPlugin
 from advanced_alchemy.repository import SQLAlchemyAsyncRepository
 from litestar import Litestar, delete, get, post, put
+from litestar.di import NamedDependency
 from litestar.exceptions import ClientException
+from litestar.params import FromPath, JSONBody
 from litestar.testing import AsyncTestClient
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -86,20 +88,25 @@ def show(found: Post) -> PostOut:
     return PostOut(id=found.id, title=found.title, body=found.body)
 
 
-async def open_posts(db_session: AsyncSession) -> AsyncGenerator[PostRepository, None]:
+async def open_posts(
+    db_session: NamedDependency[AsyncSession],
+) -> AsyncGenerator[PostRepository, None]:
     # One transaction per request, committed before the answer goes out. The plugin's "autocommit"
     # would answer 201 even if the commit failed.
     async with db_session.begin():
         yield PostRepository(session=db_session)
 
 
+Posts = NamedDependency[PostRepository]
+
+
 @post("/posts")
-async def create(data: PostIn, posts: PostRepository) -> PostOut:
+async def create(data: JSONBody[PostIn], posts: Posts) -> PostOut:
     return show(await posts.add(Post(title=data.title, body=data.body)))
 
 
 @post("/posts/import")
-async def create_many(data: list[PostIn], posts: PostRepository) -> list[PostOut]:
+async def create_many(data: JSONBody[list[PostIn]], posts: Posts) -> list[PostOut]:
     added = []
     for new in data:
         if await posts.exists(title=new.title):
@@ -110,25 +117,23 @@ async def create_many(data: list[PostIn], posts: PostRepository) -> list[PostOut
 
 
 @get("/posts/{post_id:int}")
-async def read(post_id: int, posts: PostRepository) -> PostOut:
+async def read(post_id: FromPath[int], posts: Posts) -> PostOut:
     return show(await posts.get(post_id))
 
 
 @put("/posts/{post_id:int}")
-async def update(post_id: int, data: PostIn, posts: PostRepository) -> PostOut:
+async def update(post_id: FromPath[int], data: JSONBody[PostIn], posts: Posts) -> PostOut:
     return show(await posts.update(Post(id=post_id, title=data.title, body=data.body)))
 
 
 @delete("/posts/{post_id:int}")
-async def remove(post_id: int, posts: PostRepository) -> None:
+async def remove(post_id: FromPath[int], posts: Posts) -> None:
     # Not delete_many(): that is one DELETE statement, and statements send nothing.
     await posts.delete(post_id)
 
 
 def create_app(url: str) -> Litestar:
-    database = SQLAlchemyAsyncConfig(
-        connection_string=url, metadata=Base.metadata, create_all=True
-    )
+    database = SQLAlchemyAsyncConfig(connection_string=url, metadata=Base.metadata, create_all=True)
 
     async def shut_down():
         await drain(timeout_seconds=10)

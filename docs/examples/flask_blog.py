@@ -1,0 +1,144 @@
+"""A blog on Flask, with plain sessions; its audit, search index and mail follow by signals."""
+
+from flask import Flask, abort, jsonify, request
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+
+from aksara_signals import post_delete, post_save, pre_save
+from aksara_signals.orm import SignalMixin
+
+
+class Base(SignalMixin, DeclarativeBase):
+    pass
+
+
+class Post(Base):
+    __tablename__ = "posts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    slug: Mapped[str]
+    body: Mapped[str]
+
+
+class AuditRow(Base):
+    __tablename__ = "audit_rows"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    post_id: Mapped[int]
+    action: Mapped[str]
+
+
+# Stand-ins for a search engine and a mail server.
+search_index = {}  # id of a post -> its words
+outbox = []
+
+
+# Receivers are plain functions here: there is no event loop that an async one could wait in.
+
+
+@pre_save(Post)
+def give_a_slug(sender, instance, **kwargs):
+    instance.slug = instance.title.lower().replace(" ", "-")
+
+
+@post_save(Post)
+def audit_save(sender, instance, created, session, **kwargs):
+    session.add(AuditRow(post_id=instance.id, action="created" if created else "changed"))
+
+
+@post_delete(Post)
+def audit_deletion(sender, instance, session, **kwargs):
+    session.add(AuditRow(post_id=instance.id, action="deleted"))
+
+
+@post_save(Post, phase="after_commit")
+def index(sender, instance, **kwargs):
+    search_index[instance.id] = set(f"{instance.title} {instance.body}".lower().split())
+
+
+@post_delete(Post, phase="after_commit")
+def forget(sender, instance, **kwargs):
+    search_index.pop(instance.id, None)
+
+
+@post_save(Post, phase="after_commit")
+def notify(sender, instance, created, **kwargs):
+    outbox.append(f"{'new' if created else 'changed'}: {instance.title}")
+
+
+def show(post):
+    return {"id": post.id, "title": post.title, "slug": post.slug, "body": post.body}
+
+
+def create_app(url: str) -> Flask:
+    engine = create_engine(url)
+    Base.metadata.create_all(engine)
+    sessions = sessionmaker(engine)
+
+    app = Flask(__name__)
+    app.extensions["engine"] = engine
+
+    def find(session, post_id):
+        return session.get(Post, post_id) or abort(404)
+
+    # Each view opens its own transaction. It ends before the view returns, so the answer goes out
+    # after the commit; abort() raises, and takes back what was written.
+
+    @app.post("/posts")
+    def create():
+        given = request.get_json()
+        with sessions.begin() as session:
+            post = Post(title=given["title"], body=given["body"])
+            session.add(post)
+            session.flush()  # gives it its id
+            shown = show(post)
+        return jsonify(shown), 201
+
+    @app.post("/posts/import")
+    def create_many():
+        shown = []
+        with sessions.begin() as session:
+            for given in request.get_json():
+                if session.scalar(select(Post.id).where(Post.title == given["title"])):
+                    abort(409)  # those before it are written already
+                post = Post(title=given["title"], body=given["body"])
+                session.add(post)
+                session.flush()
+                shown.append(show(post))
+        return jsonify(shown), 201
+
+    @app.get("/posts/<int:post_id>")
+    def read(post_id):
+        with sessions() as session:
+            return jsonify(show(find(session, post_id)))
+
+    @app.put("/posts/<int:post_id>")
+    def update(post_id):
+        given = request.get_json()
+        with sessions.begin() as session:
+            post = find(session, post_id)
+            post.title, post.body = given["title"], given["body"]
+            session.flush()  # the receiver that gives the slug runs here
+            shown = show(post)
+        return jsonify(shown)
+
+    @app.delete("/posts/<int:post_id>")
+    def delete(post_id):
+        with sessions.begin() as session:
+            session.delete(find(session, post_id))
+        return "", 204
+
+    return app
+
+
+def main():
+    app = create_app("sqlite://")
+    client = app.test_client()
+    hello = {"title": "Hello", "body": "first words"}
+    print(client.post("/posts", json=hello).json)
+    print(client.post("/posts/import", json=[{"title": "Again", "body": "more"}, hello]).status)
+    print(search_index, outbox)
+    app.extensions["engine"].dispose()
+
+
+if __name__ == "__main__":
+    main()
