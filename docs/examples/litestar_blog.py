@@ -145,6 +145,7 @@ def create_app(url: str) -> Litestar:
         dependencies={"posts": open_posts},
         plugins=[SQLAlchemyPlugin(config=database)],
         on_shutdown=[shut_down],
+        logging_config=None,  # a library's example leaves your logging alone
     )
 
 
