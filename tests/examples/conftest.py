@@ -1,15 +1,41 @@
-"""Fixtures of the example applications: URLs, since that is all that they take, and a look inside."""
+"""Fixtures of the example applications: each imported anew, on the URL of an empty database."""
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import databases
 import pytest
 from sqlalchemy import Engine, text
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+
+# Registries that outlive a test, as Advanced Alchemy's does, want no two classes of one full name.
+numbers = itertools.count()
+
 Look = Callable[[str], list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def blog(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The example after which the test's module is named, imported anew for each test.
+
+    So its stand-ins are empty, and its receivers, which every test finds connected, are
+    disconnected at the end, as are all that a test connects.
+    """
+    name = request.path.stem.removeprefix("test_")
+    file = EXAMPLES / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_{next(numbers)}", file)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import fastapi_blog
 import httpx
 import pytest
 
@@ -13,20 +12,9 @@ from aksara_signals import on_delivery_error, post_save
 HELLO = {"title": "Hello", "body": "first words"}
 
 
-@pytest.fixture(autouse=True)
-def nothing_heard_yet():
-    """Empty stand-ins for search engine, cache and mail."""
-    for stand_in in (
-        fastapi_blog.search_index,
-        fastapi_blog.page_cache,
-        fastapi_blog.outbox,
-    ):
-        stand_in.clear()
-
-
 @pytest.fixture
-def app(async_url):
-    return fastapi_blog.create_app(async_url)
+def app(blog, async_url):
+    return blog.create_app(async_url)
 
 
 @pytest.fixture
@@ -40,21 +28,21 @@ async def client(app):
         yield client
 
 
-async def test_created_post_is_told_once(client, look):
+async def test_created_post_is_told_once(blog, client, look):
     """A request that creates a post has it indexed, announced and audited exactly once."""
     answer = await client.post("/posts", json=HELLO)
     assert answer.status_code == 201
     post_id = answer.json()["id"]
-    assert fastapi_blog.search_index == {post_id: {"hello", "first", "words"}}
-    assert fastapi_blog.outbox == ["new: Hello"]
+    assert blog.search_index == {post_id: {"hello", "first", "words"}}
+    assert blog.outbox == ["new: Hello"]
     assert look("SELECT post_id, action FROM audit_rows") == [(post_id, "created")]
 
 
-async def test_notification_comes_after_the_commit(client, look):
+async def test_notification_comes_after_the_commit(blog, client, look):
     """When receivers of the outcome run, another connection can read the post already."""
     seen = []
 
-    @post_save(fastapi_blog.Post, phase="after_commit")
+    @post_save(blog.Post, phase="after_commit")
     async def look_from_outside(sender, instance, **kwargs):
         seen.append(await asyncio.to_thread(look, "SELECT title FROM posts"))
 
@@ -62,13 +50,13 @@ async def test_notification_comes_after_the_commit(client, look):
     assert seen == [[("Hello",)]]
 
 
-async def test_answer_comes_after_the_commit(app, client):
+async def test_answer_comes_after_the_commit(blog, app, client):
     """The answer starts only when the commit is made and its receivers have run."""
     sent = []
 
     async def watched(scope, receive, send):
         async def watch(message):
-            sent.append((message["type"], list(fastapi_blog.outbox)))
+            sent.append((message["type"], list(blog.outbox)))
             await send(message)
 
         await app(scope, receive, watch)
@@ -79,7 +67,7 @@ async def test_answer_comes_after_the_commit(app, client):
     assert sent[0] == ("http.response.start", ["new: Hello"])
 
 
-async def test_failed_request_tells_nobody(client, look):
+async def test_failed_request_tells_nobody(blog, client, look):
     """A request that fails after it has written leaves no post and no audit row, and no word of it."""
     await client.post("/posts", json=HELLO)
     again = [{"title": "Again", "body": "more"}, HELLO]
@@ -87,22 +75,22 @@ async def test_failed_request_tells_nobody(client, look):
     assert answer.status_code == 409
     assert look("SELECT title FROM posts") == [("Hello",)]
     assert look("SELECT action FROM audit_rows") == [("created",)]
-    assert [words for words in fastapi_blog.search_index.values() if "again" in words] == []
-    assert fastapi_blog.outbox == ["new: Hello"]
+    assert [words for words in blog.search_index.values() if "again" in words] == []
+    assert blog.outbox == ["new: Hello"]
 
 
-async def test_import_tells_of_every_post(client):
+async def test_import_tells_of_every_post(blog, client):
     """A request that writes several posts has each of them told, in their order."""
     posts = [{"title": title, "body": "."} for title in ("One", "Two", "Three")]
     answer = await client.post("/posts/import", json=posts)
     assert answer.status_code == 201
-    assert fastapi_blog.outbox == ["new: One", "new: Two", "new: Three"]
+    assert blog.outbox == ["new: One", "new: Two", "new: Three"]
 
 
-async def test_receiver_can_refuse_a_request(client, look):
+async def test_receiver_can_refuse_a_request(blog, client, look):
     """An error of a receiver in the transaction fails the request, and nothing remains of it."""
 
-    @post_save(fastapi_blog.Post)
+    @post_save(blog.Post)
     async def refuse(sender, instance, **kwargs):
         raise RuntimeError("not today")
 
@@ -110,15 +98,15 @@ async def test_receiver_can_refuse_a_request(client, look):
     assert answer.status_code == 500
     assert look("SELECT * FROM posts") == []
     assert look("SELECT * FROM audit_rows") == []
-    assert fastapi_blog.search_index == {}
-    assert fastapi_blog.outbox == []
+    assert blog.search_index == {}
+    assert blog.outbox == []
 
 
-async def test_error_after_the_commit_spares_the_request(client, caplog):
+async def test_error_after_the_commit_spares_the_request(blog, client, caplog):
     """An error of a receiver of the outcome is reported; the request succeeds, the others run."""
     reported = []
 
-    @post_save(fastapi_blog.Post, phase="after_commit", priority=1)
+    @post_save(blog.Post, phase="after_commit", priority=1)
     async def fail(sender, instance, **kwargs):
         raise ConnectionError("nobody there")
 
@@ -129,36 +117,36 @@ async def test_error_after_the_commit_spares_the_request(client, caplog):
         answer = await client.post("/posts", json=HELLO)
     assert answer.status_code == 201
     assert reported == ["nobody there"]
-    assert fastapi_blog.outbox == ["new: Hello"]
+    assert blog.outbox == ["new: Hello"]
 
 
-async def test_update_is_told_as_a_change(client, recorder):
+async def test_update_is_told_as_a_change(blog, client, recorder):
     """A request that changes a post tells of it with created=False."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
-    recorder.record(post_save, fastapi_blog.Post, phase="after_commit")
+    recorder.record(post_save, blog.Post, phase="after_commit")
     await client.put(f"/posts/{post_id}", json={"title": "Goodbye", "body": "last words"})
     assert [call.payload["created"] for call in recorder.calls] == [False]
-    assert fastapi_blog.outbox == ["new: Hello", "changed: Goodbye"]
-    assert fastapi_blog.search_index == {post_id: {"goodbye", "last", "words"}}
+    assert blog.outbox == ["new: Hello", "changed: Goodbye"]
+    assert blog.search_index == {post_id: {"goodbye", "last", "words"}}
 
 
-async def test_update_without_a_difference_tells_nobody(client, look):
+async def test_update_without_a_difference_tells_nobody(blog, client, look):
     """A request that sets what is there already changes nothing and is not told."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
     answer = await client.put(f"/posts/{post_id}", json=HELLO)
     assert answer.status_code == 200
-    assert fastapi_blog.outbox == ["new: Hello"]
+    assert blog.outbox == ["new: Hello"]
     assert look("SELECT action FROM audit_rows") == [("created",)]
 
 
-async def test_cache_follows_the_post(client):
+async def test_cache_follows_the_post(blog, client):
     """A page that was cached is shown anew after a change, and not found after the deletion."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
     first = (await client.get(f"/posts/{post_id}")).json()
     assert first == HELLO | {"id": post_id}
-    assert list(fastapi_blog.page_cache) == [post_id]
+    assert list(blog.page_cache) == [post_id]
     await client.put(f"/posts/{post_id}", json=HELLO | {"title": "Goodbye"})
-    assert fastapi_blog.page_cache == {}
+    assert blog.page_cache == {}
     second = (await client.get(f"/posts/{post_id}")).json()
     assert second["title"] == "Goodbye"
     await client.delete(f"/posts/{post_id}")
@@ -174,7 +162,7 @@ async def test_deleted_post_is_forgotten(client, look):
     assert look("SELECT action FROM audit_rows ORDER BY id") == [("created",), ("deleted",)]
 
 
-async def test_requests_at_once_keep_apart(client, look):
+async def test_requests_at_once_keep_apart(blog, client, look):
     """Of requests under way together, those that succeed are told, those that fail are not."""
     await client.post("/posts", json=HELLO)
     answers = await asyncio.gather(
@@ -183,22 +171,22 @@ async def test_requests_at_once_keep_apart(client, look):
         client.post("/posts", json={"title": "Two", "body": "."}),
     )
     assert [answer.status_code for answer in answers] == [201, 409, 201]
-    assert sorted(fastapi_blog.outbox) == ["new: Hello", "new: One", "new: Two"]
+    assert sorted(blog.outbox) == ["new: Hello", "new: One", "new: Two"]
     assert sorted(look("SELECT title FROM posts")) == [("Hello",), ("One",), ("Two",)]
     assert len(look("SELECT * FROM audit_rows")) == 3
 
 
-async def test_shutdown_waits_for_receivers(app, async_url, look):
+async def test_shutdown_waits_for_receivers(blog, app, async_url, look):
     """Receivers under way when the server goes down come to their end, with an engine to use."""
     told = []
     begun = asyncio.Event()
 
-    @post_save(fastapi_blog.Post, phase="after_commit")
+    @post_save(blog.Post, phase="after_commit")
     async def write_slowly(sender, instance, **kwargs):
         begun.set()
         await asyncio.sleep(0.05)
         async with app.state.sessions() as session:
-            told.append((await session.get(fastapi_blog.Post, instance.id)).title)
+            told.append((await session.get(blog.Post, instance.id)).title)
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://blog") as client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import flask_blog
 import pytest
 
 from aksara_signals import post_save
@@ -12,16 +11,9 @@ from aksara_signals import post_save
 HELLO = {"title": "Hello", "body": "first words"}
 
 
-@pytest.fixture(autouse=True)
-def nothing_heard_yet():
-    """Empty stand-ins for search engine and mail."""
-    flask_blog.search_index.clear()
-    flask_blog.outbox.clear()
-
-
 @pytest.fixture
-def app(sync_url):
-    app = flask_blog.create_app(sync_url)
+def app(blog, sync_url):
+    app = blog.create_app(sync_url)
     yield app
     app.extensions["engine"].dispose()
 
@@ -31,22 +23,22 @@ def client(app):
     return app.test_client()
 
 
-def test_created_post_is_told_once(client, look):
+def test_created_post_is_told_once(blog, client, look):
     """A request that creates a post has it indexed, announced and audited exactly once."""
     answer = client.post("/posts", json=HELLO)
     assert answer.status_code == 201
     assert answer.json["slug"] == "hello"
     post_id = answer.json["id"]
-    assert flask_blog.search_index == {post_id: {"hello", "first", "words"}}
-    assert flask_blog.outbox == ["new: Hello"]
+    assert blog.search_index == {post_id: {"hello", "first", "words"}}
+    assert blog.outbox == ["new: Hello"]
     assert look("SELECT post_id, action FROM audit_rows") == [(post_id, "created")]
 
 
-def test_notification_comes_after_the_commit(client, look):
+def test_notification_comes_after_the_commit(blog, client, look):
     """When receivers of the outcome run, another connection can read the post already."""
     seen = []
 
-    @post_save(flask_blog.Post, phase="after_commit")
+    @post_save(blog.Post, phase="after_commit")
     def look_from_outside(sender, instance, **kwargs):
         seen.append(look("SELECT title FROM posts"))
 
@@ -54,21 +46,21 @@ def test_notification_comes_after_the_commit(client, look):
     assert seen == [[("Hello",)]]
 
 
-def test_failed_request_tells_nobody(client, look):
+def test_failed_request_tells_nobody(blog, client, look):
     """A request that fails after it has written leaves no post and no audit row, and no word of it."""
     client.post("/posts", json=HELLO)
     answer = client.post("/posts/import", json=[{"title": "Again", "body": "more"}, HELLO])
     assert answer.status_code == 409
     assert look("SELECT title FROM posts") == [("Hello",)]
     assert look("SELECT action FROM audit_rows") == [("created",)]
-    assert [words for words in flask_blog.search_index.values() if "again" in words] == []
-    assert flask_blog.outbox == ["new: Hello"]
+    assert [words for words in blog.search_index.values() if "again" in words] == []
+    assert blog.outbox == ["new: Hello"]
 
 
-def test_receiver_can_refuse_a_request(client, look):
+def test_receiver_can_refuse_a_request(blog, client, look):
     """An error of a receiver in the transaction fails the request, and nothing remains of it."""
 
-    @post_save(flask_blog.Post)
+    @post_save(blog.Post)
     def refuse(sender, instance, **kwargs):
         raise RuntimeError("not today")
 
@@ -76,31 +68,31 @@ def test_receiver_can_refuse_a_request(client, look):
     assert answer.status_code == 500
     assert look("SELECT * FROM posts") == []
     assert look("SELECT * FROM audit_rows") == []
-    assert flask_blog.search_index == {}
-    assert flask_blog.outbox == []
+    assert blog.search_index == {}
+    assert blog.outbox == []
 
 
-def test_update_is_told_as_a_change(client, recorder):
+def test_update_is_told_as_a_change(blog, client, recorder):
     """A request that changes a post tells of it with created=False."""
     post_id = client.post("/posts", json=HELLO).json["id"]
-    recorder.record(post_save, flask_blog.Post, sync=True, phase="after_commit")
+    recorder.record(post_save, blog.Post, sync=True, phase="after_commit")
     answer = client.put(f"/posts/{post_id}", json={"title": "Good bye", "body": "last words"})
     assert answer.json["slug"] == "good-bye"
     assert [call.payload["created"] for call in recorder.calls] == [False]
-    assert flask_blog.outbox == ["new: Hello", "changed: Good bye"]
-    assert flask_blog.search_index == {post_id: {"good", "bye", "last", "words"}}
+    assert blog.outbox == ["new: Hello", "changed: Good bye"]
+    assert blog.search_index == {post_id: {"good", "bye", "last", "words"}}
 
 
-def test_deleted_post_is_forgotten(client, look):
+def test_deleted_post_is_forgotten(blog, client, look):
     """A request that deletes a post has it removed from the index, and audited."""
     post_id = client.post("/posts", json=HELLO).json["id"]
     assert client.delete(f"/posts/{post_id}").status_code == 204
     assert client.get(f"/posts/{post_id}").status_code == 404
-    assert flask_blog.search_index == {}
+    assert blog.search_index == {}
     assert look("SELECT action FROM audit_rows ORDER BY id") == [("created",), ("deleted",)]
 
 
-def test_requests_at_once_keep_apart(app, client, look):
+def test_requests_at_once_keep_apart(blog, app, client, look):
     """Of requests in several threads, those that succeed are told, those that fail are not."""
     client.post("/posts", json=HELLO)
     requests = [
@@ -115,6 +107,6 @@ def test_requests_at_once_keep_apart(app, client, look):
 
     with ThreadPoolExecutor(len(requests)) as threads:
         assert list(threads.map(send, requests)) == [201, 409, 201]
-    assert sorted(flask_blog.outbox) == ["new: Hello", "new: One", "new: Two"]
+    assert sorted(blog.outbox) == ["new: Hello", "new: One", "new: Two"]
     assert sorted(look("SELECT title FROM posts")) == [("Hello",), ("One",), ("Two",)]
     assert len(look("SELECT * FROM audit_rows")) == 3

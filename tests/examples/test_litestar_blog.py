@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import httpx
-import litestar_blog
 import pytest
 from litestar.testing import AsyncTestClient
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,16 +14,9 @@ from aksara_signals import post_delete, post_save
 HELLO = {"title": "Hello", "body": "first words"}
 
 
-@pytest.fixture(autouse=True)
-def nothing_heard_yet():
-    """Empty stand-ins for search engine and mail."""
-    litestar_blog.search_index.clear()
-    litestar_blog.outbox.clear()
-
-
 @pytest.fixture
-def app(async_url):
-    return litestar_blog.create_app(async_url)
+def app(blog, async_url):
+    return blog.create_app(async_url)
 
 
 @pytest.fixture
@@ -33,21 +25,21 @@ async def client(app):
         yield client
 
 
-async def test_added_post_is_told_once(client, look):
+async def test_added_post_is_told_once(blog, client, look):
     """A post that a repository adds is indexed, announced and audited exactly once."""
     answer = await client.post("/posts", json=HELLO)
     assert answer.status_code == 201
     post_id = answer.json()["id"]
-    assert litestar_blog.search_index == {post_id: {"hello", "first", "words"}}
-    assert litestar_blog.outbox == ["new: Hello"]
+    assert blog.search_index == {post_id: {"hello", "first", "words"}}
+    assert blog.outbox == ["new: Hello"]
     assert look("SELECT post_id, action FROM audit_rows") == [(post_id, "created")]
 
 
-async def test_notification_comes_after_the_commit(client, look):
+async def test_notification_comes_after_the_commit(blog, client, look):
     """When receivers of the outcome run, another connection can read the post already."""
     seen = []
 
-    @post_save(litestar_blog.Post, phase="after_commit")
+    @post_save(blog.Post, phase="after_commit")
     async def look_from_outside(sender, instance, **kwargs):
         seen.append(await asyncio.to_thread(look, "SELECT title FROM posts"))
 
@@ -55,13 +47,13 @@ async def test_notification_comes_after_the_commit(client, look):
     assert seen == [[("Hello",)]]
 
 
-async def test_answer_comes_after_the_commit(app):
+async def test_answer_comes_after_the_commit(blog, app):
     """The answer starts only when the commit is made and its receivers have run."""
     sent = []
 
     async def watched(scope, receive, send):
         async def watch(message):
-            sent.append((message["type"], list(litestar_blog.outbox)))
+            sent.append((message["type"], list(blog.outbox)))
             await send(message)
 
         await app(scope, receive, watch)
@@ -75,7 +67,7 @@ async def test_answer_comes_after_the_commit(app):
     assert sent[0] == ("http.response.start", ["new: Hello"])
 
 
-async def test_failed_request_tells_nobody(client, look):
+async def test_failed_request_tells_nobody(blog, client, look):
     """A request that fails after it has written leaves no post and no audit row, and no word of it."""
     await client.post("/posts", json=HELLO)
     again = [{"title": "Again", "body": "more"}, HELLO]
@@ -83,14 +75,14 @@ async def test_failed_request_tells_nobody(client, look):
     assert answer.status_code == 409
     assert look("SELECT title FROM posts") == [("Hello",)]
     assert look("SELECT action FROM audit_rows") == [("created",)]
-    assert [words for words in litestar_blog.search_index.values() if "again" in words] == []
-    assert litestar_blog.outbox == ["new: Hello"]
+    assert [words for words in blog.search_index.values() if "again" in words] == []
+    assert blog.outbox == ["new: Hello"]
 
 
-async def test_receiver_can_refuse_a_request(client, look):
+async def test_receiver_can_refuse_a_request(blog, client, look):
     """An error of a receiver in the transaction fails the request, and nothing remains of it."""
 
-    @post_save(litestar_blog.Post)
+    @post_save(blog.Post)
     async def refuse(sender, instance, **kwargs):
         raise RuntimeError("not today")
 
@@ -98,39 +90,39 @@ async def test_receiver_can_refuse_a_request(client, look):
     assert answer.status_code == 500
     assert look("SELECT * FROM posts") == []
     assert look("SELECT * FROM audit_rows") == []
-    assert litestar_blog.search_index == {}
-    assert litestar_blog.outbox == []
+    assert blog.search_index == {}
+    assert blog.outbox == []
 
 
-async def test_update_is_told_as_a_change(client, recorder):
+async def test_update_is_told_as_a_change(blog, client, recorder):
     """A post that a repository updates is told of with created=False, once."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
-    recorder.record(post_save, litestar_blog.Post, phase="after_commit")
+    recorder.record(post_save, blog.Post, phase="after_commit")
     answer = await client.put(f"/posts/{post_id}", json={"title": "Goodbye", "body": "last words"})
     assert answer.status_code == 200
     assert [call.payload["created"] for call in recorder.calls] == [False]
-    assert litestar_blog.outbox == ["new: Hello", "changed: Goodbye"]
-    assert litestar_blog.search_index == {post_id: {"goodbye", "last", "words"}}
+    assert blog.outbox == ["new: Hello", "changed: Goodbye"]
+    assert blog.search_index == {post_id: {"goodbye", "last", "words"}}
 
 
-async def test_update_of_nothing_is_not_found(client):
+async def test_update_of_nothing_is_not_found(blog, client):
     """A post that isn't there can't be updated, and nobody is told."""
     answer = await client.put("/posts/1", json=HELLO)
     assert answer.status_code == 404
-    assert litestar_blog.outbox == []
+    assert blog.outbox == []
 
 
-async def test_deleted_post_is_forgotten(client, look):
+async def test_deleted_post_is_forgotten(blog, client, look):
     """A post that a repository deletes is removed from the index, and audited."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
     answer = await client.delete(f"/posts/{post_id}")
     assert answer.status_code == 204
     assert (await client.get(f"/posts/{post_id}")).status_code == 404
-    assert litestar_blog.search_index == {}
+    assert blog.search_index == {}
     assert look("SELECT action FROM audit_rows ORDER BY id") == [("created",), ("deleted",)]
 
 
-async def test_requests_at_once_keep_apart(client, look):
+async def test_requests_at_once_keep_apart(blog, client, look):
     """Of requests under way together, those that succeed are told, those that fail are not."""
     await client.post("/posts", json=HELLO)
     answers = await asyncio.gather(
@@ -139,44 +131,44 @@ async def test_requests_at_once_keep_apart(client, look):
         client.post("/posts", json={"title": "Two", "body": "."}),
     )
     assert [answer.status_code for answer in answers] == [201, 409, 201]
-    assert sorted(litestar_blog.outbox) == ["new: Hello", "new: One", "new: Two"]
+    assert sorted(blog.outbox) == ["new: Hello", "new: One", "new: Two"]
     assert sorted(look("SELECT title FROM posts")) == [("Hello",), ("One",), ("Two",)]
     assert len(look("SELECT * FROM audit_rows")) == 3
 
 
 @pytest.fixture
-async def posts(client, async_engine):
+async def posts(blog, client, async_engine):
     """A repository outside of requests, on a session of its own; the client's start made the tables."""
     async with AsyncSession(async_engine, expire_on_commit=False) as session:
-        yield litestar_blog.PostRepository(session=session)
+        yield blog.PostRepository(session=session)
 
 
-def some_posts():
-    return [litestar_blog.Post(title=title, body=".") for title in ("One", "Two")]
+def some_posts(blog):
+    return [blog.Post(title=title, body=".") for title in ("One", "Two")]
 
 
-async def test_add_many_tells_of_each(posts):
+async def test_add_many_tells_of_each(blog, posts):
     """add_many() adds objects to the session, so each of them is told."""
-    await posts.add_many(some_posts(), auto_commit=True)
-    assert litestar_blog.outbox == ["new: One", "new: Two"]
+    await posts.add_many(some_posts(blog), auto_commit=True)
+    assert blog.outbox == ["new: One", "new: Two"]
 
 
-async def test_upsert_tells_what_it_did(posts):
+async def test_upsert_tells_what_it_did(blog, posts):
     """upsert() of a known key is told as a change, of an unknown one as a creation."""
-    known = await posts.add(some_posts()[0], auto_commit=True)
-    changed = litestar_blog.Post(id=known.id, title="Uno", body=".")
+    known = await posts.add(some_posts(blog)[0], auto_commit=True)
+    changed = blog.Post(id=known.id, title="Uno", body=".")
     await posts.upsert(changed, auto_commit=True)
-    await posts.upsert(some_posts()[1], auto_commit=True)
-    assert litestar_blog.outbox == ["new: One", "changed: Uno", "new: Two"]
+    await posts.upsert(some_posts(blog)[1], auto_commit=True)
+    assert blog.outbox == ["new: One", "changed: Uno", "new: Two"]
 
 
-async def test_update_many_and_delete_many_are_statements(posts, recorder, look):
+async def test_update_many_and_delete_many_are_statements(blog, posts, recorder, look):
     """update_many() and delete_many() of a repository are statements, and send nothing."""
-    added = await posts.add_many(some_posts(), auto_commit=True)
+    added = await posts.add_many(some_posts(blog), auto_commit=True)
     keys = [one.id for one in added]
-    recorder.record(post_save, litestar_blog.Post)
-    recorder.record(post_delete, litestar_blog.Post)
-    changed = [litestar_blog.Post(id=key, title="Same", body=".") for key in keys]
+    recorder.record(post_save, blog.Post)
+    recorder.record(post_delete, blog.Post)
+    changed = [blog.Post(id=key, title="Same", body=".") for key in keys]
     await posts.update_many(changed, auto_commit=True)
     assert look("SELECT title FROM posts") == [("Same",), ("Same",)]
     await posts.delete_many(keys, auto_commit=True)

@@ -6,23 +6,15 @@ import asyncio
 
 import httpx
 import pytest
-import sqlmodel_blog
 
 from aksara_signals import post_save
 
 HELLO = {"title": "Hello", "body": "first words"}
 
 
-@pytest.fixture(autouse=True)
-def nothing_heard_yet():
-    """Empty stand-ins for search engine and mail."""
-    sqlmodel_blog.search_index.clear()
-    sqlmodel_blog.outbox.clear()
-
-
 @pytest.fixture
-def app(async_url):
-    return sqlmodel_blog.create_app(async_url)
+def app(blog, async_url):
+    return blog.create_app(async_url)
 
 
 @pytest.fixture
@@ -36,22 +28,22 @@ async def client(app):
         yield client
 
 
-async def test_created_post_is_told_once(client, look):
+async def test_created_post_is_told_once(blog, client, look):
     """A request that creates a post has it indexed, announced and audited exactly once."""
     answer = await client.post("/posts", json=HELLO)
     assert answer.status_code == 201
     post_id = answer.json()["id"]
     assert answer.json() == HELLO | {"id": post_id}
-    assert sqlmodel_blog.search_index == {post_id: {"hello", "first", "words"}}
-    assert sqlmodel_blog.outbox == ["new: Hello"]
+    assert blog.search_index == {post_id: {"hello", "first", "words"}}
+    assert blog.outbox == ["new: Hello"]
     assert look("SELECT post_id, action FROM audit_rows") == [(post_id, "created")]
 
 
-async def test_receiver_of_the_outcome_gets_a_whole_model(client, look):
+async def test_receiver_of_the_outcome_gets_a_whole_model(blog, client, look):
     """After the commit a receiver gets a model that SQLModel can dump, and that is committed."""
     seen = []
 
-    @post_save(sqlmodel_blog.Post, phase="after_commit")
+    @post_save(blog.Post, phase="after_commit")
     async def dump(sender, instance, **kwargs):
         seen.append((instance.model_dump(), await asyncio.to_thread(look, "SELECT id FROM posts")))
 
@@ -59,14 +51,14 @@ async def test_receiver_of_the_outcome_gets_a_whole_model(client, look):
     assert seen == [(HELLO | {"id": post_id}, [(post_id,)])]
 
 
-async def test_unregistered_model_is_silent(client, recorder):
+async def test_unregistered_model_is_silent(blog, client, recorder):
     """A model that was not registered sends nothing."""
-    recorder.record(post_save, sqlmodel_blog.AuditRow)
+    recorder.record(post_save, blog.AuditRow)
     await client.post("/posts", json=HELLO)
     assert recorder.calls == []
 
 
-async def test_failed_request_tells_nobody(client, look):
+async def test_failed_request_tells_nobody(blog, client, look):
     """A request that fails after it has written leaves no post and no audit row, and no word of it."""
     await client.post("/posts", json=HELLO)
     again = [{"title": "Again", "body": "more"}, HELLO]
@@ -74,14 +66,14 @@ async def test_failed_request_tells_nobody(client, look):
     assert answer.status_code == 409
     assert look("SELECT title FROM posts") == [("Hello",)]
     assert look("SELECT action FROM audit_rows") == [("created",)]
-    assert [words for words in sqlmodel_blog.search_index.values() if "again" in words] == []
-    assert sqlmodel_blog.outbox == ["new: Hello"]
+    assert [words for words in blog.search_index.values() if "again" in words] == []
+    assert blog.outbox == ["new: Hello"]
 
 
-async def test_receiver_can_refuse_a_request(client, look):
+async def test_receiver_can_refuse_a_request(blog, client, look):
     """An error of a receiver in the transaction fails the request, and nothing remains of it."""
 
-    @post_save(sqlmodel_blog.Post)
+    @post_save(blog.Post)
     async def refuse(sender, instance, **kwargs):
         raise RuntimeError("not today")
 
@@ -89,17 +81,17 @@ async def test_receiver_can_refuse_a_request(client, look):
     assert answer.status_code == 500
     assert look("SELECT * FROM posts") == []
     assert look("SELECT * FROM audit_rows") == []
-    assert sqlmodel_blog.search_index == {}
-    assert sqlmodel_blog.outbox == []
+    assert blog.search_index == {}
+    assert blog.outbox == []
 
 
-async def test_update_is_told_as_a_change(client, recorder):
+async def test_update_is_told_as_a_change(blog, client, recorder):
     """A request that changes a post tells of it with created=False, and of what has changed."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
     differences = []
-    recorder.record(post_save, sqlmodel_blog.Post, phase="after_commit")
+    recorder.record(post_save, blog.Post, phase="after_commit")
 
-    @post_save(sqlmodel_blog.Post)
+    @post_save(blog.Post)
     async def compare(sender, instance, changes, **kwargs):
         differences.append(dict(changes))
 
@@ -107,20 +99,20 @@ async def test_update_is_told_as_a_change(client, recorder):
     assert answer.json() == HELLO | {"id": post_id, "title": "Goodbye"}
     assert [call.payload["created"] for call in recorder.calls] == [False]
     assert differences == [{"title": ("Hello", "Goodbye")}]
-    assert sqlmodel_blog.outbox == ["new: Hello", "changed: Goodbye"]
-    assert sqlmodel_blog.search_index == {post_id: {"goodbye", "first", "words"}}
+    assert blog.outbox == ["new: Hello", "changed: Goodbye"]
+    assert blog.search_index == {post_id: {"goodbye", "first", "words"}}
 
 
-async def test_deleted_post_is_forgotten(client, look):
+async def test_deleted_post_is_forgotten(blog, client, look):
     """A request that deletes a post has it removed from the index, and audited."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
     assert (await client.delete(f"/posts/{post_id}")).status_code == 204
     assert (await client.get(f"/posts/{post_id}")).status_code == 404
-    assert sqlmodel_blog.search_index == {}
+    assert blog.search_index == {}
     assert look("SELECT action FROM audit_rows ORDER BY id") == [("created",), ("deleted",)]
 
 
-async def test_requests_at_once_keep_apart(client, look):
+async def test_requests_at_once_keep_apart(blog, client, look):
     """Of requests under way together, those that succeed are told, those that fail are not."""
     await client.post("/posts", json=HELLO)
     answers = await asyncio.gather(
@@ -129,6 +121,6 @@ async def test_requests_at_once_keep_apart(client, look):
         client.post("/posts", json={"title": "Two", "body": "."}),
     )
     assert [answer.status_code for answer in answers] == [201, 409, 201]
-    assert sorted(sqlmodel_blog.outbox) == ["new: Hello", "new: One", "new: Two"]
+    assert sorted(blog.outbox) == ["new: Hello", "new: One", "new: Two"]
     assert sorted(look("SELECT title FROM posts")) == [("Hello",), ("One",), ("Two",)]
     assert len(look("SELECT * FROM audit_rows")) == 3
