@@ -25,6 +25,7 @@ __all__ = [
     "mro_of",
     "names_of",
     "receiver_address",
+    "receiver_place",
     "same_receiver",
     "sender_key",
     "weak_receiver",
@@ -242,10 +243,8 @@ def describe_sender(sender: Sender) -> str:
     return f"<{type(sender).__qualname__} object>"
 
 
-def describe_receiver(receiver: Receiver | None) -> str:
-    """A receiver in words, with file and line where they are known: never calls its ``repr``."""
-    if receiver is None:
-        return "a receiver that is gone"
+def receiver_place(receiver: Receiver) -> tuple[str, CodeType | None]:
+    """The dotted name of a receiver, and its code where that is known: never calls its ``repr``."""
     target: Any = without_partials(receiver)
     name = getattr(target, "__qualname__", None)
     if not isinstance(name, str):
@@ -256,6 +255,12 @@ def describe_receiver(receiver: Receiver | None) -> str:
     from inspect import unwrap
 
     code = getattr(unwrap(function), "__code__", None)
-    if not isinstance(code, CodeType):
-        return where
-    return f"{where} ({code.co_filename}:{code.co_firstlineno})"
+    return where, code if isinstance(code, CodeType) else None
+
+
+def describe_receiver(receiver: Receiver | None) -> str:
+    """A receiver in words, with file and line where they are known: never calls its ``repr``."""
+    if receiver is None:
+        return "a receiver that is gone"
+    where, code = receiver_place(receiver)
+    return where if code is None else f"{where} ({code.co_filename}:{code.co_firstlineno})"

@@ -1,0 +1,230 @@
+"""The command ``aksara-signals``.
+
+Nothing of SQLAlchemy is imported before a command needs it, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aksara_signals.exceptions import AksaraSignalsError
+
+if TYPE_CHECKING:
+    from aksara_signals.introspection.collect import Entry
+
+__all__ = ["main"]
+
+EXECUTES = (
+    "The modules are imported, which executes them: name only modules that you would run. The "
+    "current folder can be imported from. What they print goes to standard error."
+)
+
+EMBEDDED = "sqlite+aiosqlite://"
+
+
+class CommandError(Exception):
+    """A command can't be carried out; the message is for the user."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Those of the command line by default.
+
+    Returns:
+        The exit status: 0, or 1 if a check found something, or 2 if a command can't be carried out.
+    """
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.run
+    return command(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aksara-signals", description="Django-style signals for SQLAlchemy 2.x."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="show signals firing for real writes")
+    demo.add_argument(
+        "--url",
+        default=EMBEDDED,
+        help="any async SQLAlchemy URL; by default SQLite in memory (%(default)s)",
+    )
+    demo.set_defaults(run=_demo)
+
+    receivers = _inspecting(commands, "receivers", "show who listens to what, in call order")
+    _add_selection(receivers)
+    receivers.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    receivers.set_defaults(run=_loaded(_receivers))
+
+    graph = _inspecting(commands, "graph", "draw senders, their signals and the receivers")
+    _add_selection(graph)
+    graph.add_argument(
+        "--format",
+        choices=("mermaid", "dot", "svg"),
+        default="mermaid",
+        help="which language (%(default)s)",
+    )
+    graph.add_argument("--output", metavar="FILE", type=Path, help="instead of standard output")
+    graph.set_defaults(run=_loaded(_graph))
+
+    check = _inspecting(commands, "check", "find receivers that are connected in vain, or twice")
+    check.add_argument("--json", action="store_true", help="print JSON instead of text")
+    check.add_argument(
+        "--strict", action="store_true", help="let warnings, too, set the exit status to 1"
+    )
+    check.set_defaults(run=_loaded(_check))
+    return parser
+
+
+def _inspecting(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+    """A command that looks at the modules of its user."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {EXECUTES}"
+    )
+    parser.add_argument(
+        "modules",
+        nargs="*",
+        metavar="MODULE",
+        help="a module that maps classes or connects receivers, such as app.models",
+    )
+    parser.add_argument(
+        "--app",
+        metavar="MODULE:FACTORY",
+        help="an application to load as well; what can be called without arguments is called, and "
+        "awaited if it is async",
+    )
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in a module its import has failed"
+    )
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--signal", metavar="NAME", help="only signals of this name")
+    parser.add_argument(
+        "--sender",
+        metavar="NAME_OR_PATH",
+        help="only receivers that hear this class, string, table or relationship",
+    )
+
+
+# -- the commands ---------------------------------------------------------------------------------
+
+
+def _demo(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from aksara_signals import demo
+
+    asyncio.run(demo.run(options.url))
+    return 0
+
+
+def _loaded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """A command that runs once its modules are imported, and reports what keeps it from running."""
+
+    def run(options: argparse.Namespace) -> int:
+        from aksara_signals.introspection.load import LoadError, load
+        from aksara_signals.introspection.names import printable
+
+        try:
+            _require_modules(options)
+            with load(options.modules, options.app):
+                return command(options)
+        except (AksaraSignalsError, CommandError, LoadError) as error:
+            if options.traceback:
+                traceback.print_exception(error.__cause__ or error)
+            lines = [printable(line) for line in str(error).splitlines()]
+            print("aksara-signals:", "\n".join(lines), file=sys.stderr)
+            return 2
+
+    return run
+
+
+def _require_modules(options: argparse.Namespace) -> None:
+    if not options.modules and options.app is None:
+        raise CommandError("name a module to import, or an application with --app")
+
+
+def _receivers(options: argparse.Namespace) -> int:
+    entries = _entries(options)
+    if options.json:
+        _print_json({"receivers": [entry.as_json() for entry in entries]})
+        return 0
+    from aksara_signals.introspection.table import print_table
+
+    try:
+        print_table(entries)
+    except ImportError as error:
+        raise CommandError(
+            "the table needs Rich: pip install 'aksara-signals[cli]'; or add --json"
+        ) from error
+    return 0
+
+
+def _graph(options: argparse.Namespace) -> int:
+    from aksara_signals.introspection.graph import make_graph, to_dot, to_mermaid
+    from aksara_signals.introspection.svg import to_svg
+
+    formats = {"dot": to_dot, "mermaid": to_mermaid, "svg": to_svg}
+    text = formats[options.format](make_graph(_entries(options)))
+    if options.output is None:
+        sys.stdout.write(text)
+        return 0
+    output: Path = options.output
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"could not write {output}: {error.strerror}") from error
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from aksara_signals.introspection.check import check
+    from aksara_signals.introspection.findings import Severity
+    from aksara_signals.introspection.names import printable
+
+    try:
+        findings = check()
+    except SQLAlchemyError as error:
+        raise CommandError(
+            f"could not configure the mapped classes: {type(error).__qualname__}: {error}"
+        ) from error
+    errors = sum(each.severity is Severity.ERROR for each in findings)
+    warnings = len(findings) - errors
+    if options.json:
+        _print_json(
+            {
+                "findings": [each.as_json() for each in findings],
+                "errors": errors,
+                "warnings": warnings,
+            }
+        )
+    else:
+        for each in findings:
+            where = printable(each.where.title)
+            print(f"{where}: {each.severity} {each.code}: {printable(each.what)}")
+            print(f"    {printable(each.remedy)}")
+        print(f"errors: {errors}, warnings: {warnings}")
+    return int(bool(errors or (options.strict and warnings)))
+
+
+def _entries(options: argparse.Namespace) -> list[Entry]:
+    from aksara_signals.introspection.collect import collect
+
+    return collect(options.signal, options.sender)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))

@@ -1,0 +1,141 @@
+"""Check of deletes that the database makes on its own, past the receivers of the children."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import ForeignKeyConstraint, Table, inspect
+from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
+
+from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.identity import names_of
+from aksara_signals.introspection.findings import Code, Finding, Severity
+from aksara_signals.introspection.names import place_of_connection
+from aksara_signals.orm import bridge
+from aksara_signals.orm.models import wired_classes
+from aksara_signals.signals import post_delete, pre_delete
+
+__all__ = ["check_deletes"]
+
+Heard = tuple[type, list[Connection]]
+"""A class of children, and who wants to know of their deletes."""
+
+
+def check_deletes() -> Iterator[Finding]:
+    """Find children with delete receivers that go with their parent, unseen by the session."""
+    mappers: list[Mapper[Any]] = [inspect(cls) for cls in bridge.mapped_classes()]
+    heard = [
+        (cls, connections) for cls in wired_classes() if (connections := _delete_receivers(cls))
+    ]
+    for mapper in mappers:
+        for prop in mapper.relationships:
+            # Subclasses have the relationships of their bases; told once.
+            if prop.parent is mapper and _is_left_to_the_database(prop):
+                yield from _of_relationship(prop, heard)
+    tables: set[Table] = set()
+    for cls, connections in heard:
+        mapper = inspect(cls)
+        table = mapper.local_table
+        if isinstance(table, Table) and table not in tables:
+            tables.add(table)
+            for constraint in table.foreign_key_constraints:
+                if _cascades(constraint) and not _is_inheritance(mapper, constraint):
+                    yield from _of_constraint(cls, connections, constraint, mappers)
+
+
+def _delete_receivers(cls: type) -> list[Connection]:
+    return [
+        connection
+        for signal in (pre_delete, post_delete)
+        for connection in signal.connections
+        if connection.sender_key.matches(cls, connection.exact)
+    ]
+
+
+def _is_left_to_the_database(prop: RelationshipProperty[Any]) -> bool:
+    if prop.viewonly or prop.direction is not RelationshipDirection.ONETOMANY:
+        return False
+    if not prop.passive_deletes:
+        return False
+    rules = {_rule(constraint) for constraint in _constraints_of(prop)}
+    # Without a rule in the metadata, the database may still have one; SET NULL deletes nothing.
+    return not rules or bool(rules & {"CASCADE", ""})
+
+
+def _constraints_of(prop: RelationshipProperty[Any]) -> list[ForeignKeyConstraint]:
+    columns = {remote for _, remote in prop.local_remote_pairs or ()}
+    return [
+        constraint
+        for table in prop.mapper.tables
+        if isinstance(table, Table)
+        for constraint in table.foreign_key_constraints
+        if columns.issuperset(constraint.columns)
+    ]
+
+
+def _rule(constraint: ForeignKeyConstraint) -> str:
+    return (constraint.ondelete or "").upper()
+
+
+def _cascades(constraint: ForeignKeyConstraint) -> bool:
+    return _rule(constraint) == "CASCADE"
+
+
+def _is_inheritance(mapper: Mapper[Any], constraint: ForeignKeyConstraint) -> bool:
+    """Whether a foreign key joins a subclass to its base: both rows are one object's."""
+    base = mapper.inherits
+    return (
+        base is not None
+        and constraint.referred_table in base.tables
+        and set(constraint.columns) == set(constraint.table.primary_key.columns)
+    )
+
+
+def _of_relationship(prop: RelationshipProperty[Any], heard: list[Heard]) -> Iterator[Finding]:
+    children = {mapper.class_ for mapper in prop.mapper.self_and_descendants}
+    connections = [each for cls, found in heard if cls in children for each in found]
+    if connections:
+        which = "children" if prop.passive_deletes == "all" else "children that are not loaded"
+        yield _finding(
+            f"{names_of(prop.parent.class_)[1]}.{prop.key} has "
+            f"passive_deletes={prop.passive_deletes!r}: {which} ({names_of(prop.mapper.class_)[1]})"
+            f" are left to the database, which deletes them without telling",
+            connections,
+            "let the session delete them (cascade='all, delete-orphan' without passive_deletes), "
+            "or don't rely on these receivers",
+        )
+
+
+def _of_constraint(
+    cls: type,
+    connections: list[Connection],
+    constraint: ForeignKeyConstraint,
+    mappers: list[Mapper[Any]],
+) -> Iterator[Finding]:
+    for mapper in mappers:
+        for prop in mapper.relationships:
+            if not prop.viewonly and constraint in _constraints_of(prop):
+                return  # the session sees to the children, or the relationship was told of
+    columns = ", ".join(column.name for column in constraint.columns)
+    yield _finding(
+        f"{constraint.table.fullname}.{columns} is ON DELETE CASCADE to "
+        f"{constraint.referred_table.fullname}, and no relationship from there leads to "
+        f"{names_of(cls)[1]}: the database deletes its rows without telling",
+        connections,
+        "add a relationship with cascade='all, delete-orphan' to the parent's class, or don't "
+        "rely on these receivers",
+    )
+
+
+def _finding(what: str, connections: list[Connection], remedy: str) -> Finding:
+    receivers = list(dict.fromkeys(place_of_connection(each) for each in connections))
+    others = len(receivers) - 1
+    and_others = f" and {others} more" if others else ""
+    return Finding(
+        Code.SILENT_DELETE,
+        Severity.WARNING,
+        f"{what} {receivers[0].name}{and_others}",
+        receivers[0],
+        remedy,
+    )

@@ -1,0 +1,104 @@
+"""Importing the modules of an application, and calling its factory."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+__all__ = ["LoadError", "load"]
+
+
+class LoadError(Exception):
+    """A module or an application can't be loaded; says which, and why."""
+
+
+@contextmanager
+def load(modules: Sequence[str], application: str | None = None) -> Iterator[Any]:
+    """Import modules and load an application, as long as the block lasts.
+
+    The current folder can be imported from meanwhile, and what modules print goes to standard
+    error: standard output belongs to the command. The application is kept alive until the end of
+    the block, and its weakly connected receivers with it; the block gets it.
+
+    Args:
+        modules: Dotted names.
+        application: ``module:attribute``. An attribute that can be called without arguments is
+            called, and what it returns is awaited if it can be.
+
+    Raises:
+        LoadError: Something can't be imported, found or called.
+    """
+    with _importable(str(Path.cwd())), redirect_stdout(sys.stderr):
+        for module in modules:
+            _import(module)
+        kept = None if application is None else _load_application(application)
+    yield kept
+
+
+@contextmanager
+def _importable(folder: str) -> Iterator[None]:
+    if folder in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+
+
+def _import(module: str) -> Any:
+    return _attempt(f"could not import {module}", lambda: importlib.import_module(module))
+
+
+def _load_application(path: str) -> Any:
+    name, _, attributes = path.partition(":")
+    if not name or not attributes:
+        raise LoadError(f"--app {path}: write it as module:factory, such as app.main:create_app")
+    found = _import(name)
+    for attribute in attributes.split("."):
+        if not hasattr(found, attribute):
+            raise LoadError(f"--app {path}: {name} has no attribute {attributes}")
+        found = getattr(found, attribute)
+    if not _is_factory(found):
+        return found
+    return _attempt(f"could not load the application {path}", lambda: _call(found))
+
+
+def _is_factory(thing: Any) -> bool:
+    """Whether a thing is to be called: an ASGI application is callable too, but with arguments."""
+    if not callable(thing):
+        return False
+    try:
+        inspect.signature(thing).bind()
+    except TypeError:
+        return False
+    except ValueError:  # no signature to be read
+        return True
+    return True
+
+
+def _call(factory: Callable[[], Any]) -> Any:
+    made = factory()
+    return asyncio.run(_wait_for(made)) if inspect.isawaitable(made) else made
+
+
+async def _wait_for(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _attempt(what: str, action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except (Exception, SystemExit) as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if "importlib" in frame.filename else f" ({frame.filename}:{frame.lineno})"
+        raise LoadError(f"{what}: {type(error).__qualname__}: {error}{where}") from error

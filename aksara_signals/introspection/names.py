@@ -1,0 +1,133 @@
+"""Names of receivers and senders, for people and for JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import StrEnum
+from numbers import Number
+from pathlib import Path
+
+from sqlalchemy import Table
+from sqlalchemy.orm import QueryableAttribute
+
+from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.identity import (
+    describe_receiver,
+    describe_sender,
+    names_of,
+    receiver_place,
+)
+from aksara_signals.types import Sender
+
+__all__ = [
+    "Place",
+    "SenderKind",
+    "SenderName",
+    "place_of_connection",
+    "plain",
+    "printable",
+    "sender_name",
+]
+
+
+class SenderKind(StrEnum):
+    """What a sender is, apart from its name."""
+
+    ALL = "all"
+    CLASS = "class"
+    NAME = "name"
+    """A string."""
+    TABLE = "table"
+    RELATIONSHIP = "relationship"
+    """An attribute of a mapped class, such as ``Post.tags``."""
+    NUMBER = "number"
+    OBJECT = "object"
+
+
+@dataclass(frozen=True, slots=True)
+class SenderName:
+    """A sender as plain values."""
+
+    kind: SenderKind
+    name: str | None
+    """None for every sender."""
+
+    @property
+    def title(self) -> str:
+        """The sender in words."""
+        if self.name is None:
+            return "all"
+        if self.kind is SenderKind.NAME:
+            return f"'{self.name}'"
+        if self.kind is SenderKind.TABLE:
+            return f"table {self.name}"
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a receiver was written."""
+
+    name: str
+    """Its dotted name."""
+    file: str | None
+    """Relative, if it is below the current folder; None where it isn't known."""
+    line: int | None
+
+    @property
+    def title(self) -> str:
+        """File and line, as editors and terminals understand them."""
+        return "?" if self.file is None else f"{self.file}:{self.line}"
+
+
+def printable(text: str) -> str:
+    r"""Text without line breaks, escapes of terminals or marks that reverse its direction.
+
+    >>> printable("Post\nTag")
+    'Post\\nTag'
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+def plain(value: Hashable) -> str | int | float | bool | None:
+    """An option's value as JSON has it: what JSON lacks is named by its type."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return f"<{type(value).__qualname__} object>"
+
+
+def sender_name(sender: Sender) -> SenderName:
+    """A sender as plain values."""
+    if sender is None:
+        return SenderName(SenderKind.ALL, None)
+    if isinstance(sender, type):
+        return SenderName(SenderKind.CLASS, names_of(sender)[1])
+    if isinstance(sender, str):
+        return SenderName(SenderKind.NAME, sender)
+    if isinstance(sender, Table):
+        return SenderName(SenderKind.TABLE, sender.fullname)
+    if isinstance(sender, QueryableAttribute):
+        owner = describe_sender(sender.class_)
+        return SenderName(SenderKind.RELATIONSHIP, f"{owner}.{sender.key}")
+    kind = SenderKind.NUMBER if isinstance(sender, Number) else SenderKind.OBJECT
+    return SenderName(kind, describe_sender(sender))
+
+
+def place_of_connection(connection: Connection) -> Place:
+    """The name of a connection's receiver, and where it was written."""
+    receiver = connection.receiver
+    if receiver is None:  # weakly referenced, and collected a moment ago
+        return Place(describe_receiver(None), None, None)
+    name, code = receiver_place(receiver)
+    if code is None:
+        return Place(name, None, None)
+    path, here = Path(code.co_filename), Path.cwd()
+    file = path.relative_to(here) if path.is_relative_to(here) else path
+    return Place(name, str(file), code.co_firstlineno)

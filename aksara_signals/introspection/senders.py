@@ -1,0 +1,134 @@
+"""Checks of what receivers were connected to: does it exist, and does it send?"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+from sqlalchemy import Table
+
+from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.identity import mro_of, names_of
+from aksara_signals.dispatch.registry import all_signals, classes_named, nearest
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.introspection.audience import MIGRATE, RELATION, Audiences
+from aksara_signals.introspection.findings import Code, Finding, Severity
+from aksara_signals.introspection.names import place_of_connection, sender_name
+from aksara_signals.orm import bridge
+from aksara_signals.orm.models import is_wired
+from aksara_signals.signals import m2m_changed
+from aksara_signals.types import Sender
+
+__all__ = ["check_senders"]
+
+
+def check_senders(audiences: Audiences) -> Iterator[Finding]:
+    """Find senders that are misspelt, ambiguous, or never send the signal."""
+    gc.collect()  # classes are cyclic garbage: one that nobody can reach is not live
+    mapped = list(bridge.mapped_classes())
+    known = {name for cls in mapped for base in mro_of(cls) for name in names_of(base)}
+    for signal in all_signals():
+        for connection in signal.connections:
+            if connection.sender_key.is_name:
+                yield from _check_name(signal, connection, audiences, sorted(known))
+            elif (
+                connection.sender is not None
+                and audiences.is_built_in(signal)
+                and not audiences.reach(signal, connection)
+            ):
+                yield _never_sent(signal, connection, connection.sender)
+
+
+def _check_name(
+    signal: Signal, connection: Connection, audiences: Audiences, known: list[str]
+) -> Iterator[Finding]:
+    name: str = connection.sender
+    classes = classes_named(name)
+    if len(classes) > 1:
+        paths = ", ".join(sorted(names_of(cls)[1] for cls in classes))
+        yield Finding(
+            Code.AMBIGUOUS_SENDER,
+            Severity.ERROR,
+            f"sender={name!r} of {signal.display_name} is the name of {len(classes)} mapped "
+            f"classes: {paths}; sending to its receiver fails",
+            place_of_connection(connection),
+            "give the dotted path, or the class itself",
+        )
+    elif not audiences.is_built_in(signal):
+        # A custom signal may be sent by this very string: only what looks misspelt is told.
+        if name not in known and nearest(name, known):
+            yield _unresolved(signal, connection, known, Severity.WARNING)
+    elif audiences.reach(signal, connection):
+        return
+    elif name in known and signal not in MIGRATE:
+        yield _never_sent(signal, connection, classes[0] if classes else name)
+    else:
+        senders = audiences.senders_of(signal) if signal in MIGRATE else known
+        yield _unresolved(signal, connection, senders, Severity.ERROR)
+
+
+def _unresolved(
+    signal: Signal, connection: Connection, known: list[str], severity: Severity
+) -> Finding:
+    name: str = connection.sender
+    what = "command of Alembic" if signal in MIGRATE else "mapped class"
+    return Finding(
+        Code.UNRESOLVED_SENDER,
+        severity,
+        f"sender={name!r} of {signal.display_name} names no {what}{nearest(name, known)}",
+        place_of_connection(connection),
+        "mend the name, or name the module that defines the class on the command line, too",
+    )
+
+
+def _never_sent(signal: Signal, connection: Connection, sender: Sender) -> Finding:
+    what, remedy = _reason(signal, connection, sender)
+    return Finding(
+        Code.NEVER_SENT,
+        Severity.ERROR,
+        f"{signal.display_name} is never sent for {sender_name(connection.sender).title}: {what}",
+        place_of_connection(connection),
+        remedy,
+    )
+
+
+def _reason(signal: Signal, connection: Connection, sender: Sender) -> tuple[str, str]:
+    """Why a signal is never sent for a sender, and what to do."""
+    if signal in MIGRATE:
+        return "its senders are commands of Alembic", "give 'upgrade', 'downgrade' or 'revision'"
+    if not isinstance(sender, (type, str)):
+        if signal is m2m_changed:
+            return (
+                "no many-to-many relationship of a class that sends signals belongs to it",
+                "give a relationship with secondary=, its table, or one of its classes",
+            )
+        what = "it is a table" if isinstance(sender, Table) else "it is no class"
+        return f"{what}, and mapped classes are what sends it", "give the mapped class"
+    if isinstance(sender, type) and not _sends(sender, connection.exact):
+        if connection.exact and _sends(sender, exact=False):
+            return "only its subclasses are mapped", "leave exact=True out"
+        if any(sender in mro_of(cls) for cls in bridge.mapped_classes()):
+            return (
+                "it is mapped, but without SignalMixin",
+                "inherit SignalMixin, or give the class to aksara_signals.orm.register()",
+            )
+        return (
+            "neither it nor a subclass is mapped",
+            "map it, or name the module of its mapped subclasses on the command line, too",
+        )
+    if signal is m2m_changed:
+        return "it has no many-to-many relationship", "give a class that has one"
+    if signal in RELATION:
+        return (
+            "it has no relationship to many, nor one to one by the other side's foreign key",
+            "give the class on the other side of the relationship",
+        )
+    return "no class of this name sends signals", "inherit SignalMixin, or leave exact=True out"
+
+
+def _sends(cls: type, exact: bool) -> bool:
+    """Whether a class, or a subclass of it, is mapped and sends signals."""
+    return any(
+        is_wired(each) and (each is cls or (not exact and cls in mro_of(each)))
+        for each in bridge.mapped_classes()
+    )
