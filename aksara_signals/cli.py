@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aksara-signals", description="Django-style signals for SQLAlchemy 2.x."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True)
 
     demo = commands.add_parser("demo", help="show signals firing for real writes")
     demo.add_argument(

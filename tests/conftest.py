@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import textwrap
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from support import Recorder
 
 from aksara_signals import signals
+from aksara_signals.cli import main
+from aksara_signals.dispatch import registry
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +80,41 @@ def clean_signals() -> Iterator[None]:
 def recorder() -> Recorder:
     """A recorder of its own for the test."""
     return Recorder()
+
+
+class Project:
+    """A folder with the modules of somebody who runs the command line there."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+
+    def write(self, name: str, code: str) -> None:
+        """Write the module ``name``."""
+        path = self.folder / f"{name}.py"
+        path.write_text(textwrap.dedent(code).lstrip(), encoding="utf-8")
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command; its exit status, output and error output."""
+        self._capsys.readouterr()
+        status = main(arguments)
+        return status, *self._capsys.readouterr()
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Project]:
+    """An empty project in the current folder, to which other tests' signals are unknown."""
+    monkeypatch.chdir(tmp_path)
+    built_in = [getattr(signals, name) for name in signals.__all__]
+    known = [each for each in registry._signals if each() in built_in]
+    monkeypatch.setattr(registry, "_signals", known)
+    before = set(sys.modules)
+    yield Project(tmp_path, capsys)
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(tmp_path):
+            base = getattr(sys.modules.pop(name), "Base", None)
+            if base is not None:
+                base.registry.dispose()  # half a mapping would be in the way of other tests

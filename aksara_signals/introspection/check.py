@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from sqlalchemy.orm import configure_mappers
 
 from aksara_signals.introspection.audience import Audiences
@@ -22,6 +24,7 @@ def check() -> list[Finding]:
     Raises:
         sqlalchemy.exc.SQLAlchemyError: The classes can't be mapped as they are declared.
     """
+    gc.collect()  # classes are cyclic garbage: one that nobody can reach is not live
     configure_mappers()
     audiences = Audiences()
     return [*check_senders(audiences), *check_deletes(), *check_duplicates(audiences)]

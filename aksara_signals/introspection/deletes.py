@@ -54,13 +54,15 @@ def _delete_receivers(cls: type) -> list[Connection]:
 
 
 def _is_left_to_the_database(prop: RelationshipProperty[Any]) -> bool:
-    if prop.viewonly or prop.direction is not RelationshipDirection.ONETOMANY:
-        return False
-    if not prop.passive_deletes:
+    if not (_leads_to_children(prop) and prop.passive_deletes):
         return False
     rules = {_rule(constraint) for constraint in _constraints_of(prop)}
     # Without a rule in the metadata, the database may still have one; SET NULL deletes nothing.
     return not rules or bool(rules & {"CASCADE", ""})
+
+
+def _leads_to_children(prop: RelationshipProperty[Any]) -> bool:
+    return prop.direction is RelationshipDirection.ONETOMANY and not prop.viewonly
 
 
 def _constraints_of(prop: RelationshipProperty[Any]) -> list[ForeignKeyConstraint]:
@@ -115,7 +117,7 @@ def _of_constraint(
 ) -> Iterator[Finding]:
     for mapper in mappers:
         for prop in mapper.relationships:
-            if not prop.viewonly and constraint in _constraints_of(prop):
+            if _leads_to_children(prop) and constraint in _constraints_of(prop):
                 return  # the session sees to the children, or the relationship was told of
     columns = ", ".join(column.name for column in constraint.columns)
     yield _finding(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 from sqlalchemy import Table
@@ -24,7 +23,6 @@ __all__ = ["check_senders"]
 
 def check_senders(audiences: Audiences) -> Iterator[Finding]:
     """Find senders that are misspelt, ambiguous, or never send the signal."""
-    gc.collect()  # classes are cyclic garbage: one that nobody can reach is not live
     mapped = list(bridge.mapped_classes())
     known = {name for cls in mapped for base in mro_of(cls) for name in names_of(base)}
     for signal in all_signals():
