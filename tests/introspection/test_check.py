@@ -1,0 +1,513 @@
+"""What ``aksara-signals check`` finds, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aksara_signals.introspection.names import Place, place_of_connection
+
+MODELS = """
+    from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Table, select
+    from sqlalchemy.orm import DeclarativeBase, Mapped, backref, mapped_column, relationship
+
+    from aksara_signals import *
+    from aksara_signals.orm import SignalMixin, register
+
+    class Base(SignalMixin, DeclarativeBase):
+        pass
+
+    links = Table(
+        "links",
+        Base.metadata,
+        Column("leaflet_id", ForeignKey("leaflet.id"), primary_key=True),
+        Column("label_id", ForeignKey("label.id"), primary_key=True),
+    )
+    one_way = Table(
+        "one_way",
+        Base.metadata,
+        Column("leaflet_id", ForeignKey("leaflet.id"), primary_key=True),
+        Column("stamp_id", ForeignKey("stamp.id"), primary_key=True),
+    )
+    unused = Table("unused", Base.metadata, Column("id", ForeignKey("leaflet.id")))
+
+    class Leaflet(Base):
+        __tablename__ = "leaflet"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        labels: Mapped[list["Label"]] = relationship(secondary=links, back_populates="leaflets")
+        stamps: Mapped[list["Stamp"]] = relationship(secondary=one_way)
+
+    class Brochure(Leaflet):
+        pass
+
+    class Label(Base):
+        __tablename__ = "label"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        leaflets: Mapped[list[Leaflet]] = relationship(secondary=links, back_populates="labels")
+
+    class Stamp(Base):
+        __tablename__ = "stamp"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Reader(Base):
+        __tablename__ = "reader"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        leaflet_id: Mapped[int] = mapped_column(ForeignKey("leaflet.id"))
+        leaflet: Mapped[Leaflet] = relationship()
+
+    class Shelf(Base):
+        __tablename__ = "shelf"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        room_id: Mapped[int | None] = mapped_column(ForeignKey("room.id"))
+
+    class Room(Base):
+        __tablename__ = "room"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        shelves: Mapped[list[Shelf]] = relationship()
+
+    class Unwired(DeclarativeBase):
+        pass
+
+    class Pencil(Unwired):
+        __tablename__ = "pencil"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Abstract(Base):
+        __abstract__ = True
+
+    class Novel(Abstract):
+        __tablename__ = "novel"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Unmapped: ...
+
+    def hear(**kwargs): ...
+"""
+
+
+def check(project, code, *arguments, models=MODELS, name="checked"):
+    project.write(name, models + code)
+    status, out, err = project.run("check", name, "--json", *arguments)
+    assert err == ""
+    found = json.loads(out)
+    for each in found["findings"]:
+        assert set(each) == {"code", "severity", "what", "receiver", "file", "line", "remedy"}
+        assert each["remedy"]
+    errors = sum(each["severity"] == "error" for each in found["findings"])
+    assert (found["errors"], found["warnings"]) == (errors, len(found["findings"]) - errors)
+    assert status == int(errors > 0 or ("--strict" in arguments and found["warnings"] > 0))
+    return found["findings"]
+
+
+def codes(found):
+    return [each["code"] for each in found]
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        "post_save.connect(hear)",
+        "post_save.connect(hear, Leaflet)",
+        "post_save.connect(hear, 'Leaflet')",
+        "post_save.connect(hear, 'checked.Leaflet')",
+        "post_save.connect(hear, Base)",
+        "post_save.connect(hear, 'Base')",
+        "post_save.connect(hear, Abstract)",
+        "post_init.connect(hear, Brochure, exact=True)",
+        "register(Unwired); post_delete.connect(hear, Pencil)",
+        "post_bulk_create.connect(hear, Leaflet)",
+        "m2m_changed.connect(hear)",
+        "m2m_changed.connect(hear, links)",
+        "m2m_changed.connect(hear, Leaflet)",
+        "m2m_changed.connect(hear, Label)",
+        "m2m_changed.connect(hear, Brochure)",
+        "m2m_changed.connect(hear, 'Leaflet')",
+        "m2m_changed.connect(hear, Leaflet.labels)",
+        "m2m_changed.connect(hear, Label.leaflets)",
+        "post_relation_add.connect(hear, Leaflet)",
+        "post_relation_add.connect(hear, Room)",
+        "pre_migrate.connect(hear, 'upgrade')",
+        "Signal('paid').connect(hear, 'shop')",
+        "paid = Signal('paid'); paid.connect(hear, ['shop', 'Leaflet', Unmapped, links, 7])",
+        "@post_save(Leaflet, weak=True)\n    def gone(**kwargs): ...\n    del gone",
+    ],
+)
+def test_sound_connections_are_left_alone(project, connect):
+    """Whatever is sent to its receiver is no finding, and the status is 0."""
+    assert check(project, f"\n    {connect}\n") == []
+
+
+@pytest.mark.parametrize(
+    "connect, what, remedy",
+    [
+        ("post_save.connect(hear, Unmapped)", "neither it nor a subclass is mapped", "map it"),
+        ("post_save.connect(hear, Pencil)", "without SignalMixin", "register()"),
+        ("post_save.connect(hear, Unwired)", "without SignalMixin", "register()"),
+        ("post_save.connect(hear, 'Pencil')", "without SignalMixin", "register()"),
+        ("post_save.connect(hear, 'Unwired')", "no class of this name sends", "SignalMixin"),
+        ("post_save.connect(hear, Abstract, exact=True)", "only its subclasses", "exact"),
+        ("post_save.connect(hear, links)", "it is a table", "give the mapped class"),
+        ("pre_delete.connect(hear, links)", "it is a table", "give the mapped class"),
+        ("pre_delete.connect(hear, Leaflet.labels)", "it is no class", "give the mapped class"),
+        ("post_save.connect(hear, 7)", "it is no class", "give the mapped class"),
+        ("m2m_changed.connect(hear, Room)", "has no many-to-many", "give a class that has one"),
+        ("m2m_changed.connect(hear, Stamp)", "has no many-to-many", "give a class that has one"),
+        ("m2m_changed.connect(hear, 'Room')", "has no many-to-many", "give a class that has one"),
+        ("m2m_changed.connect(hear, unused)", "no many-to-many relationship of", "secondary="),
+        ("m2m_changed.connect(hear, Room.shelves)", "no many-to-many relationship of", "secondary"),
+        ("m2m_changed.connect(hear, Pencil)", "without SignalMixin", "register()"),
+        ("post_relation_add.connect(hear, Reader)", "no relationship to many", "the other side"),
+        ("pre_relation_remove.connect(hear, links)", "it is a table", "give the mapped class"),
+        ("pre_migrate.connect(hear, Leaflet)", "commands of Alembic", "'upgrade'"),
+    ],
+)
+def test_receiver_that_is_never_sent_anything(project, connect, what, remedy):
+    """A receiver on a signal that its sender never sends is an error."""
+    [found] = check(project, f"\n    {connect}\n")
+    assert (found["code"], found["severity"]) == ("never-sent", "error")
+    assert what in found["what"]
+    assert remedy in found["remedy"]
+    assert (found["receiver"], found["file"]) == ("checked.hear", "checked.py")
+    assert found["line"] == MODELS.strip().splitlines().index("    def hear(**kwargs): ...") + 1
+
+
+@pytest.mark.parametrize(
+    "connect, severity, offer",
+    [
+        ("post_save.connect(hear, 'Leafle')", "error", "did you mean 'Leaflet'?"),
+        ("m2m_changed.connect(hear, 'checked.Leafet')", "error", "did you mean 'checked.Leaflet'?"),
+        ("post_save.connect(hear, 'Qqqqqqqq')", "error", "names no mapped class"),
+        ("post_migrate.connect(hear, 'upgrad')", "error", "did you mean 'upgrade'?"),
+        ("post_migrate.connect(hear, 'Leaflet')", "error", "names no command of Alembic"),
+        ("paid = Signal('paid'); paid.connect(hear, 'Leafle')", "warning", "'Leaflet'?"),
+    ],
+)
+def test_string_that_names_nothing(project, connect, severity, offer):
+    """A misspelt string sender is found; on a custom signal it may be meant, so it is a warning."""
+    [found] = check(project, f"\n    {connect}\n")
+    assert (found["code"], found["severity"]) == ("unresolved-sender", severity)
+    assert offer in found["what"]
+
+
+def test_string_that_names_two_classes(project):
+    """A string that became ambiguous after it was connected is an error."""
+    [found] = check(
+        project,
+        """
+    post_save.connect(hear, "Leaflet")
+
+    class Other(Base):
+        __abstract__ = True
+        class Leaflet(Base):
+            __tablename__ = "other"
+            id: Mapped[int] = mapped_column(primary_key=True)
+    """,
+    )
+    assert (found["code"], found["severity"]) == ("ambiguous-sender", "error")
+    assert "checked.Leaflet, checked.Other.Leaflet" in found["what"]
+    status, _, err = project.run("receivers", "checked", "--sender", "checked.Leaflet", "--json")
+    assert status == 2
+    assert "[AKS-103]" in err
+
+
+FAMILY = """
+    from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Integer, Table
+    from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+    from aksara_signals import post_delete, post_save, pre_delete
+    from aksara_signals.orm import SignalMixin
+
+    class Base(SignalMixin, DeclarativeBase):
+        pass
+
+    class Child(Base):
+        __tablename__ = "child"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        parent_id: Mapped[int | None] = mapped_column(ForeignKey("parent.id", ondelete={rule!r}))
+
+    class Parent(Base):
+        __tablename__ = "parent"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        {relationship}
+
+    def hear(**kwargs): ...
+    def hear_too(**kwargs): ...
+"""
+CHILDREN = "children: Mapped[list[Child]] = relationship({})"
+HEAR = "\n    post_delete.connect(hear, Child)\n"
+
+
+def family(rule, relationship):
+    return FAMILY.replace("{rule!r}", repr(rule)).replace("{relationship}", relationship)
+
+
+@pytest.mark.parametrize(
+    "rule, relationship, what",
+    [
+        ("CASCADE", CHILDREN.format("passive_deletes=True"), "passive_deletes=True: children that"),
+        (None, CHILDREN.format("passive_deletes=True"), "passive_deletes=True: children that are"),
+        ("cascade", CHILDREN.format("passive_deletes='all'"), "passive_deletes='all': children ("),
+        (
+            "CASCADE",
+            CHILDREN.format("cascade='all, delete-orphan', passive_deletes=True"),
+            "Parent.children has",
+        ),
+        ("CASCADE", "", "child.parent_id is ON DELETE CASCADE to parent"),
+        ("CASCADE", CHILDREN.format("viewonly=True"), "no relationship from there leads to"),
+    ],
+)
+def test_children_that_the_database_deletes(project, rule, relationship, what):
+    """Delete receivers of rows that go without the session's knowledge are warned of."""
+    [found] = check(project, HEAR, models=family(rule, relationship))
+    assert (found["code"], found["severity"]) == ("silent-delete", "warning")
+    assert what in found["what"]
+    assert "checked.Child" in found["what"]
+    assert found["receiver"] == "checked.hear"
+    assert codes(check(project, HEAR, "--strict", models=family(rule, relationship))) == [
+        "silent-delete"
+    ]
+
+
+@pytest.mark.parametrize(
+    "rule, relationship, connect",
+    [
+        ("CASCADE", CHILDREN.format("passive_deletes=True"), "post_save.connect(hear, Child)"),
+        ("CASCADE", CHILDREN.format("passive_deletes=True"), "post_delete.connect(hear, Parent)"),
+        ("CASCADE", CHILDREN.format("cascade='all, delete-orphan'"), HEAR.strip()),
+        ("CASCADE", CHILDREN.format(""), HEAR.strip()),
+        ("SET NULL", CHILDREN.format("passive_deletes=True"), HEAR.strip()),
+        (None, CHILDREN.format(""), HEAR.strip()),
+        (None, "", HEAR.strip()),
+        (
+            "CASCADE",
+            "",
+            "Child.parent = relationship(Parent, backref='children'); " + HEAR.strip(),
+        ),
+    ],
+)
+def test_deletes_that_the_session_makes_or_nobody_hears(project, rule, relationship, connect):
+    """No warning where the session deletes the children, they stay, or nobody listens."""
+    assert check(project, f"\n    {connect}\n", models=family(rule, relationship)) == []
+
+
+def test_relationship_without_a_foreign_key_is_left_to_the_database(project):
+    """Without a foreign key in the metadata, the database may have any."""
+    children = CHILDREN.format(
+        "primaryjoin='Parent.id == foreign(Child.number)', passive_deletes=True"
+    )
+    models = family(None, children).replace(
+        'parent_id: Mapped[int | None] = mapped_column(ForeignKey("parent.id", ondelete=None))',
+        "number: Mapped[int]",
+    )
+    assert codes(check(project, HEAR, models=models)) == ["silent-delete"]
+
+
+def test_several_receivers_of_one_delete_are_one_finding(project):
+    """The first receiver is named, the others are counted; subclasses don't repeat the warning."""
+    connect = """
+    class Grandchild(Child):
+        pass
+
+    class Uncle(Parent):
+        pass
+
+    pre_delete.connect(hear)
+    post_delete.connect(hear_too, [Child, Grandchild])
+    """
+    found = check(
+        project, connect, models=family("CASCADE", CHILDREN.format("passive_deletes=True"))
+    )
+    assert codes(found) == ["silent-delete", "reached-twice"]
+    assert found[0]["what"].endswith("without telling checked.hear and 1 more")
+    without = check(project, connect, models=family("CASCADE", ""), name="checked_b")
+    assert codes(without) == ["silent-delete", "reached-twice"]
+
+
+def test_row_of_a_base_class_is_no_parent(project):
+    """Joined inheritance deletes both rows itself, whatever the foreign key says."""
+    models = """
+    from sqlalchemy import ForeignKey, select, table, column, Integer
+    from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+    from aksara_signals import post_delete
+    from aksara_signals.orm import SignalMixin, register
+
+    class Base(SignalMixin, DeclarativeBase):
+        pass
+
+    class Sheet(Base):
+        __tablename__ = "sheet"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Map(Sheet):
+        __tablename__ = "map"
+        id: Mapped[int] = mapped_column(ForeignKey("sheet.id", ondelete="CASCADE"), primary_key=True)
+        other_id: Mapped[int | None] = mapped_column(ForeignKey("sheet.id"))
+        __mapper_args__ = {"inherit_condition": id == Sheet.id}
+
+    class Pin(Base):
+        __tablename__ = "pin"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        map_id: Mapped[int] = mapped_column(ForeignKey("map.id"))
+
+    Map.pins = relationship(Pin, passive_deletes=True)
+
+    class View(Base):
+        __table__ = select(Sheet.__table__).subquery()
+        pins = relationship(Pin, viewonly=True, primaryjoin="View.id == foreign(Pin.map_id)")
+
+    Sheet.views = relationship(
+        View, primaryjoin="Sheet.id == foreign(View.id)", passive_deletes=True
+    )
+
+    def hear(**kwargs): ...
+    post_delete.connect(hear, [Sheet])
+    """
+    assert check(project, "", models=models) == []
+    found = check(
+        project, "\n    post_delete.connect(hear, View)\n", models=models, name="checked_b"
+    )
+    assert codes(found) == ["silent-delete"]
+    assert "Sheet.views" in found[0]["what"]
+
+
+def test_module_that_was_executed_twice(project):
+    """A receiver that is there twice, because its module was, does its work twice: an error."""
+    project.write(
+        "twice",
+        """
+        from aksara_signals import Signal, post_save
+        import registry_of_signals
+
+        @registry_of_signals.paid.connect(sender="shop")
+        def hear(**kwargs): ...
+        """,
+    )
+    project.write("registry_of_signals", "from aksara_signals import Signal\npaid = Signal('paid')")
+    project.write("again", "import twice, importlib\nold = twice.hear\nimportlib.reload(twice)")
+    status, out, _ = project.run("check", "again", "--json")
+    [found] = json.loads(out)["findings"]
+    assert status == 1
+    assert (found["code"], found["severity"]) == ("duplicate-receiver", "error")
+    assert found["what"] == (
+        "2 functions named hear of twice are connected to paid for 'shop': what one does is done "
+        "2 times"
+    )
+    assert (found["file"], found["line"]) == ("twice.py", 4)
+
+
+def test_module_that_was_imported_under_two_names(project):
+    """One source under two module names is found, too."""
+    (project.folder / "package").mkdir()
+    (project.folder / "package" / "inner.py").write_text(
+        "import registry_of_signals\n\n@registry_of_signals.paid\ndef hear(**kwargs): ...\n"
+    )
+    project.write("registry_of_signals", "from aksara_signals import Signal\npaid = Signal('paid')")
+    project.write(
+        "both",
+        "import os, sys\nsys.path.append(os.path.abspath('package'))\n"
+        "import package.inner, inner\nsys.path.pop()",
+    )
+    [found] = json.loads(project.run("check", "both", "--json")[1])["findings"]
+    assert found["code"] == "duplicate-receiver"
+    assert "of inner and package.inner are connected to paid for all" in found["what"]
+
+
+def test_function_that_connects_was_called_twice(project):
+    """Receivers made inside a function are copies if nothing tells them apart."""
+    found = check(
+        project,
+        """
+    def connect():
+        @post_save(Leaflet)
+        def inner(**kwargs): ...
+
+    connect()
+    connect()
+    """,
+    )
+    assert codes(found) == ["duplicate-receiver"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for n in range(2): post_save.connect(lambda n=n, **kwargs: n, Leaflet)",
+        "def make(n):\n        return lambda **kwargs: n\n"
+        "    post_save.connect(make(1), Leaflet); post_save.connect(make(2), Leaflet)",
+        "for n in range(2):\n        def make(*, n=n, **kwargs): ...\n"
+        "        make.__qualname__ = 'f.<locals>.make'\n        post_save.connect(make, Leaflet)",
+        "post_save.connect(lambda **kwargs: 1, Leaflet); post_save.connect(lambda **k: 2, Leaflet)",
+        "@post_save(Leaflet)\n    def _(**kwargs): ...\n    @post_save(Leaflet)\n    def _(**k): ...",
+        "class A:\n        def f(self, **kwargs): ...\n"
+        "    post_save.connect(A().f, Leaflet); post_save.connect(A().f, Leaflet)",
+        "post_save.connect(hear, Leaflet); post_save.connect(hear, Label)",
+        "post_save.connect(hear, Leaflet); post_save.connect(hear, Leaflet, phase='after_commit')",
+        "post_save.connect(hear, Leaflet, exact=True); post_save.connect(hear, Brochure)",
+        "post_save.connect(hear, Leaflet); post_delete.connect(hear, Leaflet)",
+    ],
+)
+def test_receivers_that_only_look_alike(project, code):
+    """Receivers that differ in what they hold, or in where they are written, are no copies."""
+    assert check(project, f"\n    {code}\n") == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "post_save.connect(hear); post_save.connect(hear, Leaflet)",
+        "post_save.connect(hear, Leaflet); post_save.connect(hear, Brochure)",
+        "post_save.connect(hear, 'Leaflet'); post_save.connect(hear, Leaflet)",
+        "post_save.connect(hear, Leaflet); post_save.connect(hear, Leaflet, dispatch_uid='other')",
+        "post_save.connect(hear, created=True); post_save.connect(hear, Leaflet, created=False)",
+        "m2m_changed.connect(hear, links); m2m_changed.connect(hear, Leaflet.labels)",
+        "m2m_changed.connect(hear, Label); m2m_changed.connect(hear, Leaflet)",
+        "paid = Signal('paid'); paid.connect(hear, 7); paid.connect(hear)",
+        "class A:\n        def f(self, **kwargs): ...\n    a = A()\n"
+        "    post_save.connect(a.f, Leaflet); post_save.connect(a.f, Base)",
+    ],
+)
+def test_receiver_that_two_connections_lead_to(project, code):
+    """One sender reaching one receiver by two connections is a warning: it is called once."""
+    [found] = check(project, f"\n    {code}\n")
+    assert (found["code"], found["severity"]) == ("reached-twice", "warning")
+    assert "called once" in found["what"]
+
+
+def test_text_names_place_code_and_way_out(project):
+    """Without ``--json`` a finding is two lines, the first as compilers write it."""
+    project.write("checked", MODELS + "\n    post_save.connect(hear, 'Leafle')\n")
+    status, out, _ = project.run("check", "checked")
+    line = MODELS.strip().splitlines().index("    def hear(**kwargs): ...") + 1
+    assert status == 1
+    assert out.splitlines() == [
+        f"checked.py:{line}: error unresolved-sender: sender='Leafle' of post_save names no mapped "
+        f"class; did you mean 'Leaflet'?",
+        "    mend the name, or name the module that defines the class on the command line, too",
+        "errors: 1, warnings: 0",
+    ]
+
+
+def test_nothing_found_is_said(project):
+    """A sound project gives a line and the status 0."""
+    project.write("sound", MODELS)
+    assert project.run("check", "sound") == (0, "errors: 0, warnings: 0\n", "")
+
+
+def test_mapping_that_cannot_be_configured(project):
+    """Classes that SQLAlchemy can't map are a problem of the import, not a finding."""
+    project.write("torn", family(None, 'children = relationship("Nowhere")'))
+    status, out, err = project.run("check", "torn")
+    assert (status, out) == (2, "")
+    assert "could not configure the mapped classes: InvalidRequestError" in err
+
+
+def test_receiver_that_was_just_collected_has_no_place():
+    """A weak receiver may go between two looks at it."""
+
+    class Gone:
+        receiver = None
+
+    found = place_of_connection(Gone())
+    assert found == Place("a receiver that is gone", None, None)
