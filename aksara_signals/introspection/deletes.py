@@ -33,15 +33,17 @@ def check_deletes() -> Iterator[Finding]:
             # Subclasses have the relationships of their bases; told once.
             if prop.parent is mapper and _is_left_to_the_database(prop):
                 yield from _of_relationship(prop, heard)
-    tables: set[Table] = set()
+    seen: set[ForeignKeyConstraint] = set()
     for cls, connections in heard:
         mapper = inspect(cls)
-        table = mapper.local_table
-        if isinstance(table, Table) and table not in tables:
-            tables.add(table)
-            for constraint in table.foreign_key_constraints:
-                if _cascades(constraint) and not _is_inheritance(mapper, constraint):
-                    yield from _of_constraint(cls, connections, constraint, mappers)
+        for constraint in _constraints(mapper):
+            if (
+                constraint not in seen
+                and _cascades(constraint)
+                and not _is_inheritance(mapper, constraint)
+            ):
+                seen.add(constraint)
+                yield from _of_constraint(cls, connections, constraint, mappers)
 
 
 def _delete_receivers(cls: type) -> list[Connection]:
@@ -69,11 +71,15 @@ def _constraints_of(prop: RelationshipProperty[Any]) -> list[ForeignKeyConstrain
     columns = {remote for _, remote in prop.local_remote_pairs or ()}
     return [
         constraint
-        for table in prop.mapper.tables
-        if isinstance(table, Table)
-        for constraint in table.foreign_key_constraints
+        for constraint in _constraints(prop.mapper)
         if columns.issuperset(constraint.columns)
     ]
+
+
+def _constraints(mapper: Mapper[Any]) -> Iterator[ForeignKeyConstraint]:
+    for table in mapper.tables:
+        if isinstance(table, Table):
+            yield from table.foreign_key_constraints
 
 
 def _rule(constraint: ForeignKeyConstraint) -> str:

@@ -96,3 +96,18 @@ def test_doctests_of_module_hold(name):
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     failed, _attempted = doctest.testmod(module, optionflags=flags)
     assert failed == 0
+
+
+def test_commands_print_what_the_page_shows(project):
+    """Each command on the command line's page prints what stands below it."""
+    text = (ROOT / "docs" / "reference" / "cli.rst").read_text(encoding="utf-8")
+    project.write("blog", "\n\n\n".join(code for _, code in blocks(text, "python")))
+    commands = [
+        (command.split()[2:], output.split())
+        for _, code in blocks(text, "console")
+        for command, _, output in [code.strip().partition("\n")]
+        if command.startswith("$ aksara-signals ")
+    ]
+    assert {arguments[0] for arguments, _ in commands} == {"receivers", "graph", "check"}
+    for arguments, output in commands:
+        assert project.run(*arguments)[1].split() == output

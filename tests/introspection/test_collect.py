@@ -148,7 +148,7 @@ def test_every_kind_of_sender_has_a_name(project):
 
 
 @pytest.mark.parametrize(
-    "sender, heard",
+    ("sender", "heard"),
     [
         ("Leaflet", ["all", "base", "class", "name"]),
         ("chosen.Leaflet", ["all", "base", "class", "name"]),

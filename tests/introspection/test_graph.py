@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -95,7 +95,7 @@ def read_dot(text):
     return titles, edges
 
 
-@pytest.mark.parametrize("form, read", [("mermaid", read_mermaid), ("dot", read_dot)])
+@pytest.mark.parametrize(("form", "read"), [("mermaid", read_mermaid), ("dot", read_dot)])
 def test_text_has_every_edge_and_escapes_names(project, form, read):
     """Read back, the text gives the very names and edges that went in."""
     titles, edges = read(drawn(project, form))
@@ -122,7 +122,7 @@ def test_signal_has_a_box_for_each_of_its_senders(project):
 
 
 def read_svg(text):
-    root = ElementTree.fromstring(text)
+    root = ET.fromstring(text)
     return root, {"svg": "http://www.w3.org/2000/svg"}
 
 
@@ -160,7 +160,7 @@ def test_boxes_of_the_svg_do_not_overlap(project):
 
 
 @pytest.mark.parametrize(
-    "form, expected",
+    ("form", "expected"),
     [("mermaid", "flowchart LR\n"), ("dot", "digraph signals {"), ("svg", "no receivers")],
 )
 def test_nothing_connected_is_an_empty_graph(project, form, expected):
