@@ -225,6 +225,24 @@ def test_messages_hold_no_escape_sequences(project):
     assert r"\x1b[2J" in project.run("check", "broken_d")[2]
 
 
+def test_values_of_a_failing_statement_are_hidden(project):
+    """A module that asks its database while it is imported doesn't give values away."""
+    project.write(
+        "asking",
+        """
+        from sqlalchemy import create_engine, text
+
+        engine = create_engine("sqlite://")
+        with engine.connect() as connection:
+            connection.execute(text("SELECT :word FROM nowhere"), {"word": "sec" + "ret"})
+        """,
+    )
+    status, _, err = project.run("check", "asking", "--traceback")
+    assert status == 2
+    assert "no such table: nowhere" in err
+    assert "secret" not in err
+
+
 def test_graph_is_written_to_a_file(project):
     """``--output`` writes the file and prints nothing."""
     project.write("shop_h", CUSTOM)

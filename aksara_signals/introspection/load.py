@@ -12,6 +12,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import StatementError
+
 __all__ = ["LoadError", "load"]
 
 
@@ -99,6 +101,8 @@ def _attempt(what: str, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except (Exception, SystemExit) as error:
+        if isinstance(error, StatementError):
+            error.hide_parameters = True  # they are values of columns
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = "" if "importlib" in frame.filename else f" ({frame.filename}:{frame.lineno})"
         raise LoadError(f"{what}: {type(error).__qualname__}: {error}{where}") from error
