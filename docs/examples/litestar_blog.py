@@ -22,7 +22,7 @@ from aksara_signals.orm import SignalMixin
 
 class Base(SignalMixin, BigIntBase):
     __abstract__ = True
-    metadata = MetaData()
+    metadata = MetaData()  # tables of its own, not all of the process
 
 
 class Post(Base):
