@@ -88,9 +88,11 @@ class Project:
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
         self._capsys = capsys
+        self._taken = set(sys.modules)
 
     def write(self, name: str, code: str) -> None:
         """Write the module ``name``."""
+        assert name not in self._taken, "another module has this name"
         path = self.folder / f"{name}.py"
         path.write_text(textwrap.dedent(code).lstrip(), encoding="utf-8")
 

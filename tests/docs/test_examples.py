@@ -109,7 +109,7 @@ def test_doctests_of_module_hold(name):
 def test_commands_print_what_the_page_shows(project):
     """Each command on the command line's page prints what stands below it."""
     text = (ROOT / "docs" / "reference" / "cli.rst").read_text(encoding="utf-8")
-    project.write("blog", "\n\n\n".join(code for _, code in blocks(text, "python")))
+    project.write("journal", "\n\n\n".join(code for _, code in blocks(text, "python")))
     commands = [
         (command.split()[2:], output.split())
         for _, code in blocks(text, "console")

@@ -314,7 +314,7 @@ def test_several_receivers_of_one_delete_are_one_finding(project, children):
     class Uncle(Parent):
         pass
 
-    pre_delete.connect(hear)
+    pre_delete.connect(hear, Base)
     post_delete.connect(hear_too, [Child, Grandchild])
     """,
         models=family("CASCADE", children),
