@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import textwrap
@@ -108,6 +109,7 @@ def project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Project]:
     """An empty project in the current folder, to which other tests' signals are unknown."""
+    gc.collect()  # the last test's classes, which would be found here
     monkeypatch.chdir(tmp_path)
     built_in = [getattr(signals, name) for name in signals.__all__]
     known = [each for each in registry._signals if each() in built_in]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import aksara_signals
 from aksara_signals.__main__ import main
 
 
@@ -22,9 +24,8 @@ def test_the_module_can_be_executed(
 ) -> None:
     """``python -m aksara_signals`` is the command line."""
     monkeypatch.setattr(sys, "argv", ["aksara_signals", "demo", "--url", "sqlite+aiosqlite://"])
-    monkeypatch.delitem(sys.modules, "aksara_signals.__main__")
     with pytest.raises(SystemExit) as exit_:
-        runpy.run_module("aksara_signals", run_name="__main__")
+        runpy.run_path(str(Path(aksara_signals.__path__[0]) / "__main__.py"), run_name="__main__")
     assert exit_.value.code == 0
     assert "post_delete" in capsys.readouterr().out
 

@@ -211,8 +211,7 @@ class capture_signals:  # noqa: N801 - used like a function, as contextlib's are
     >>> from aksara_signals import Signal
     >>> order_paid = Signal("order_paid")
     >>> with capture_signals(order_paid) as calls:
-    ...     order_paid.send_sync("shop", amount=5)
-    []
+    ...     _ = order_paid.send_sync("shop", amount=5)
     >>> calls[0].amount
     5
     >>> calls.assert_called_once_with(order_paid, sender="shop", amount=6)
@@ -221,7 +220,8 @@ class capture_signals:  # noqa: N801 - used like a function, as contextlib's are
       1. order_paid('shop', amount=5)
 
     Sends are recorded before other receivers run, so that one which raises hides nothing. What a
-    ``SignalContext`` silences isn't sent. The recorder is disconnected at the end, exactly; the
+    ``SignalContext`` silences isn't sent. The recorder is a receiver like others, so it stands
+    first among the responses of a send; it is disconnected at the end, exactly; the
     calls stay.
 
     Args:
