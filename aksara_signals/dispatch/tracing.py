@@ -36,7 +36,7 @@ class DeliveryStep:
 
     def __init__(self, delivery: Delivery, connection: Connection | None) -> None:
         self.signal: Origin = delivery.signal
-        """The signal, or what is delivered like one: a callback of ``on_commit``."""
+        """The signal, or what is delivered like one, such as a callback of ``on_commit``."""
         self.sender: Sender = delivery.sender
         self.connection: Connection | None = connection
         """Whose receiver is called; None around the whole send."""
