@@ -4,6 +4,8 @@ This is the public face: the dispatcher, the built-in signals and the errors. Wh
 is in :mod:`aksara_signals.orm`; importing this package doesn't import it.
 """
 
+from typing import Any
+
 from aksara_signals.dispatch import (
     BulkSignal,
     Connection,
@@ -119,3 +121,12 @@ __all__ = [
     "remove_delivery_hook",
     "typed_signal",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Reading the installed metadata takes longer than importing all of the library.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("aksara-signals")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,9 +30,13 @@ napoleon_custom_sections = [("Source", "notes_style")]
 
 # References are checked (-n), but only ours lead anywhere: the inventories of others would have to
 # be fetched for every build. Aliases of types are data, which a type can't refer to.
-_FOREIGN = r"asyncio|collections|contextlib|inspect|logging|opentelemetry|sqlalchemy|types|typing|weakref"
+_FOREIGN = (
+    r"asyncio|collections|contextlib|inspect|logging|opentelemetry|sqlalchemy|types|typing|weakref"
+)
 _INTERNAL = r"aksara_signals\.(dispatch|orm)\.[a-z_]+"
-_ALIASES = r"~P|AnySession|AnySignal|Delivery|Changes|ModelT|Receiver|ReceiverT|Responses|Sender|Senders"
+_ALIASES = (
+    r"~P|AnySession|AnySignal|Delivery|Changes|ModelT|Receiver|ReceiverT|Responses|Sender|Senders"
+)
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_FOREIGN})\..*"),
     (r"py:.*", rf"{_INTERNAL}\..*"),

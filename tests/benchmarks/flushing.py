@@ -118,7 +118,7 @@ def rows(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison]:
         1.02,
         ours=heard,
         reference=plain,
-        rounds=12,
+        rounds=8,
     )
     yield compare(
         "one row per flush, nothing connected, against no mixin",
@@ -142,7 +142,7 @@ def rows(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison]:
             reference=plain,
             peers={"SQLAlchemy's listeners": watched},
             must_beat=("SQLAlchemy's listeners",),
-            rounds=12,
+            rounds=8,
         )
         yield compare(
             "one row per flush with pre_save and post_save, against no receivers",
@@ -157,7 +157,7 @@ def rows(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison]:
                 1.02,
                 ours=heard,
                 reference=plain,
-                rounds=12,
+                rounds=8,
             )
     with (
         pre_save.connected_to(receive_sync, sender=Heard),
