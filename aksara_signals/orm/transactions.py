@@ -30,7 +30,16 @@ from aksara_signals.orm.sessions import (
 )
 from aksara_signals.orm.told import Told, Waiting, coalesced
 
-__all__ = ["Mark", "deliver_since", "install", "mark", "on_commit", "on_rollback", "wait"]
+__all__ = [
+    "Mark",
+    "deliver_since",
+    "install",
+    "mark",
+    "on_commit",
+    "on_rollback",
+    "wait",
+    "waiting_in",
+]
 
 _QUEUE = "_aksara_signals_queue"
 """Under which name a session keeps what waits, so that the two go together; not in its ``info``,
@@ -78,14 +87,18 @@ class Queue:
 
 def wait(session: Session, told: Told, connections: Iterable[Connection]) -> None:
     """Keep something that was sent for receivers that wait for the outcome."""
+    waiting_in(session).extend(Waiting(told, connection) for connection in connections)
+
+
+def waiting_in(session: Session) -> list[Waiting]:
+    """What waits in the innermost savepoint that is open, or in the transaction; to be added to."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         queue = vars(session)[_QUEUE] = Queue()
     transaction = session.get_nested_transaction() or session.get_transaction()
-    waiting = queue.next
-    if transaction is not None:
-        waiting = queue.by_transaction.setdefault(transaction, [])
-    waiting.extend(Waiting(told, connection) for connection in connections)
+    if transaction is None:
+        return queue.next
+    return queue.by_transaction.setdefault(transaction, [])
 
 
 def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:

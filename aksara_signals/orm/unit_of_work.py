@@ -31,8 +31,8 @@ from aksara_signals.orm.relationships import RelationshipRun
 from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Receiving, send
 from aksara_signals.orm.sessions import user_session
 from aksara_signals.orm.telling import arguments_of, common_of, steps_of_changes
-from aksara_signals.orm.told import Told
-from aksara_signals.orm.transactions import wait
+from aksara_signals.orm.told import Told, Waiting
+from aksara_signals.orm.transactions import waiting_in
 from aksara_signals.types import Changes
 
 __all__ = ["MAX_ROUNDS", "FlushRun"]
@@ -266,13 +266,17 @@ class FlushRun:
         """Keep what has happened, as it is now, for receivers that wait for the outcome."""
         for kind, sender, batch in self._batches:
             kept = self._audience.hearers(sender, kind, POST).waiting
-            for change in batch if kept else ():
-                arguments = arguments_of(common_of(kind, sender, self._owner), change)
+            if not kept:
+                continue
+            waiting = waiting_in(self._session)
+            common = common_of(kind, sender, self._owner)
+            for change in batch:
+                arguments = arguments_of(common, change)
                 arguments["instance"] = Snapshot(change.state)
                 extra = extras.get(change.state, NO_EXTRAS)
                 for signal, connections in kept:
                     told = Told(signal, sender, {**arguments, "signal": signal}, extra)
-                    wait(self._session, told, connections)
+                    waiting += [Waiting(told, connection) for connection in connections]
         if self._relationships is not None:
             self._relationships.keep()
 

@@ -115,3 +115,5 @@ class as_if_committed:  # noqa: N801 - used like a function, as contextlib's are
     ) -> None:
         if exc_type is None and isinstance(self._session, AsyncSession):
             await self._session.run_sync(deliver_since, self._mark)
+        else:
+            self.__exit__(exc_type, exc, traceback)

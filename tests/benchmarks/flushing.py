@@ -132,7 +132,7 @@ def rows(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison]:
         1.0,
         ours=construct(Heard),
         reference=construct(Plain),
-        rounds=200,
+        rounds=800,
     )
     with pre_save.connected_to(receive, sender=Heard), post_save.connected_to(look, sender=Heard):
         yield compare(

@@ -28,6 +28,8 @@ class Comparison:
     """Seconds of peers, by name."""
     must_beat: tuple[str, ...] = ()
     """The peers that ours has to be faster than."""
+    at_most: dict[str, float] = field(default_factory=dict)
+    """How many times as long as a peer ours may take."""
 
     @property
     def ratio(self) -> float:
@@ -40,8 +42,10 @@ class Comparison:
     @property
     def is_met(self) -> bool:
         within = self.goal is None or self.ratio <= self.goal + self.noise
-        limit = 1 + self.noise
-        return within and all(self.ours < self.others[peer] * limit for peer in self.must_beat)
+        limits = {**dict.fromkeys(self.must_beat, 1.0), **self.at_most}
+        return within and all(
+            self.ours < self.others[peer] * (limit + self.noise) for peer, limit in limits.items()
+        )
 
     def cells(self) -> list[str]:
         """What the table shows: what, ratio, goal, noise, whether it is met, and the peers."""
@@ -103,6 +107,7 @@ def compare(
     reference: Job,
     peers: dict[str, Job] | None = None,
     must_beat: tuple[str, ...] = (),
+    at_most: dict[str, float] | None = None,
     calls: int = 1,
     rounds: int = 40,
 ) -> Comparison:
@@ -117,4 +122,5 @@ def compare(
         best.pop("control"),
         best,
         must_beat,
+        at_most or {},
     )

@@ -99,6 +99,7 @@ def _async(
         reference=repeated(loop, lambda: by_hand(Sender, instance=instance), times),
         peers={name: repeated(loop, once, times) for name, once in others.items()},
         must_beat=("django", "blinker", "ormar"),
+        at_most={"aiosignal": 1.3} if count > 1 else None,
         rounds=60,
     )
 

@@ -155,9 +155,19 @@ async def test_created_narrows_save_signals(send: Any) -> None:
     post_save.connect(echo("both"), sender=Model)
     heard = [
         [response for _, response in await send(post_save, Model, instance=1, created=created)]
-        for created in (True, False, None)
+        for created in (True, False, None, True)
     ]
-    assert heard == [["insert", "both"], ["update", "both"], ["both"]]
+    assert heard == [["insert", "both"], ["update", "both"], ["both"], ["insert", "both"]]
+
+
+async def test_what_an_undeclared_payload_fills_is_not_known(signal: Signal, send: Any) -> None:
+    """Parameters of other names are filled by whatever is sent, beside one by position."""
+
+    def by_position(sender: Any, /, weight: int, **kwargs: Any) -> int:
+        return weight
+
+    signal.connect(by_position)
+    assert await send(signal, Model, weight=5) == [(by_position, 5)]
 
 
 # -- results and errors ---------------------------------------------------------------------------

@@ -82,3 +82,14 @@ def test_model_signals_are_signals() -> None:
         signal.send_sync(Path, **{name: 1})
         signal.disconnect(note, Path)
         assert heard == [1]
+
+
+def test_declared_arguments_may_be_by_keyword_only() -> None:
+    """As an example writes them."""
+    signal = typed_signal(order_paid)
+
+    @signal.connect
+    def thank(sender: type, *, amount: int, currency: str = "", **kwargs: Any) -> str:
+        return f"{amount} {currency}"
+
+    assert signal.send_sync(int, amount=5) == [(thank, "5 EUR")]

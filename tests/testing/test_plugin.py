@@ -39,11 +39,10 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     return pytester
 
 
-def run(project: pytest.Pytester, *options: str) -> pytest.RunResult:
-    installed = ["-p", "aksara_signals.testing.plugin"]
-    return project.runpytest_subprocess(
-        "-p", "no:aksara_signals", *installed, "-p", "no:cacheprovider", *options
-    )
+def run(project: pytest.Pytester, *options: str, in_process: bool = False) -> pytest.RunResult:
+    arguments = ["-p", "no:aksara_signals", "-p", "aksara_signals.testing.plugin"]
+    arguments += ["-p", "no:cacheprovider", *options]
+    return (project.runpytest_inprocess if in_process else project.runpytest_subprocess)(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +106,14 @@ def test_fixtures_work_in_every_mode(project: pytest.Pytester, options: list[str
     run(project, *options).assert_outcomes(passed=9)
 
 
-def test_a_receiver_that_fails_after_the_commit_fails_its_test(project: pytest.Pytester) -> None:
+@pytest.mark.parametrize("in_process", [False, True], ids=["subprocess", "in process"])
+def test_a_receiver_that_fails_after_the_commit_fails_its_test(
+    project: pytest.Pytester, in_process: bool
+) -> None:
     """Its own error is shown; a test that expects it asks for it."""
     project.makepyfile(
         """
+        import sys
         import pytest
         from app import Post, write
         from aksara_signals import post_save
@@ -130,10 +133,22 @@ def test_a_receiver_that_fails_after_the_commit_fails_its_test(project: pytest.P
         def test_that_fails_anyway():
             write()
             assert False, "its own"
+
+        @pytest.fixture
+        def library_unknown(monkeypatch):
+            monkeypatch.delitem(sys.modules, "aksara_signals")
+
+        @pytest.mark.usefixtures("library_unknown", "captured_signals", "restored_signals")
+        def test_fixtures_without_a_use():
+            pass
+
+        @pytest.mark.usefixtures("silenced_signals")
+        def test_silent():
+            write()
         """
     )
-    result = run(project)
-    result.assert_outcomes(passed=1, failed=2)
+    result = run(project, in_process=in_process)
+    result.assert_outcomes(passed=3, failed=2)
     result.stdout.fnmatch_lines(
         [
             "*1 receivers failed after the outcome of a transaction*",

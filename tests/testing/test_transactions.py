@@ -105,6 +105,9 @@ async def test_a_savepoint_that_was_rolled_back_is_told_as_such(
             session.add(Note(id=2))
             await session.flush()
         assert told == [-1, 2]
+        with pytest.raises(RuntimeError):
+            async with as_if_committed(session):
+                raise RuntimeError
         await session.commit()
     assert told == [-1, 2]
 
