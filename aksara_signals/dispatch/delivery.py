@@ -103,11 +103,11 @@ async def deliver(
 
                 responses += await deliver_together(delivery, mocked, robust)
     finally:
-        if traced is not None:
-            end_sends(traced)
         if under_way is not None and token is not None:
             under_way.connection = None
             reset_current(token)
+        if traced is not None:  # last: a hook may raise
+            end_sends(traced)
     return responses
 
 
@@ -185,11 +185,11 @@ def deliver_sync(
                     response = error
                 responses.append((receiver, response))
     finally:
-        if traced is not None:
-            end_sends(traced)
         if under_way is not None and token is not None:
             under_way.connection = None
             reset_current(token)
+        if traced is not None:  # last: a hook may raise
+            end_sends(traced)
     return responses
 
 

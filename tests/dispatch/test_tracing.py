@@ -17,7 +17,7 @@ from aksara_signals import (
     add_delivery_hook,
     remove_delivery_hook,
 )
-from aksara_signals.dispatch import tracing
+from aksara_signals.dispatch import recursion, tracing
 
 
 class Model:
@@ -188,8 +188,12 @@ async def test_a_hook_that_turns_an_error_into_another_one_is_heard(signal: Sign
     signal.connect(failing)
     add_delivery_hook(translate)
     try:
-        with pytest.raises(ZeroDivisionError):
-            await signal.send(Model)
+        for _ in range(recursion.MAX_DEPTH + 1):  # nothing is left behind that looks like recursion
+            with pytest.raises(ZeroDivisionError):
+                await signal.send(Model)
+            with pytest.raises(ZeroDivisionError):
+                signal.send_sync(Model)
+        assert recursion.get_current() is None
     finally:
         remove_delivery_hook(translate)
 
