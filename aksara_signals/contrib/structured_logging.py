@@ -26,7 +26,7 @@ from aksara_signals.dispatch.tracing import (
 
 __all__ = ["log_deliveries", "stop_logging_deliveries"]
 
-logger = logging.getLogger("aksara_signals.deliveries")
+logger: logging.Logger = logging.getLogger("aksara_signals.deliveries")
 
 
 def log_deliveries(level: int = logging.INFO) -> None:

@@ -48,7 +48,7 @@ class Work:
         self.session: AnySession = session
         self.task: asyncio.Task[Any] | None = _current_task()
         self.thread: int = threading.get_ident()
-        self.is_over = False
+        self.is_over: bool = False
         self._token = _work.set(self)
 
     def end(self) -> None:
