@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import Signature, signature
 from typing import Any
-from unittest.mock import create_autospec
+from unittest.mock import AsyncMock, Mock
 
+from aksara_signals.dispatch.parameters import is_async_receiver
 from aksara_signals.dispatch.patching import doubles
 from aksara_signals.exceptions import InvalidReceiverError
 from aksara_signals.types import Receiver
 
 __all__ = ["mock_receiver"]
+
+
+class _Signed:
+    """A mock that refuses what its receiver couldn't be called with."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        known: Signature | None = vars(self).get("_receiver_signature")  # a child mock has none
+        if known is not None:
+            known.bind(*args, **kwargs)
+        return super().__call__(*args, **kwargs)  # type: ignore[misc]  # that of the mock
+
+
+class _SignedMock(_Signed, Mock):
+    """For a synchronous receiver."""
+
+
+class _SignedAsyncMock(_Signed, AsyncMock):
+    """For an async one."""
 
 
 @contextmanager
@@ -27,7 +47,8 @@ def mock_receiver(receiver: Receiver, **options: Any) -> Iterator[Any]:
         options: Those of a mock, such as ``return_value=`` or ``side_effect=``.
 
     Yields:
-        An ``AsyncMock`` of an async receiver, else a ``Mock``, as ``create_autospec`` makes them.
+        An ``AsyncMock`` for an async receiver, else a ``Mock``, with the receiver as its ``spec``.
+        Called with what the receiver couldn't take, it raises ``TypeError``.
 
     Raises:
         InvalidReceiverError: It can't be called.
@@ -37,7 +58,9 @@ def mock_receiver(receiver: Receiver, **options: Any) -> Iterator[Any]:
             f"mock_receiver() was given {type(receiver).__qualname__!r}, which can't be called; "
             f"give the receiver that was connected"
         )
-    double = create_autospec(receiver, **options)
+    kind = _SignedAsyncMock if is_async_receiver(receiver) else _SignedMock
+    double = kind(spec=receiver, **options)
+    double.__dict__["_receiver_signature"] = signature(receiver)
     entry = receiver, double
     doubles.append(entry)
     try:

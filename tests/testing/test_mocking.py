@@ -84,6 +84,10 @@ async def test_mocks_nest_and_end_exactly(signal: Signal) -> None:
     def notify(**kwargs: Any) -> str:
         return "real"
 
+    with mock_receiver(notify) as untold:
+        [(_, response)] = signal.send_sync()
+        assert response.anything() is response.anything.return_value
+        assert isinstance(untold, mock.Mock)
     with mock_receiver(notify, return_value="outer") as outer:
         with pytest.raises(RuntimeError), mock_receiver(notify, side_effect=RuntimeError) as inner:
             signal.send_sync()
@@ -120,5 +124,5 @@ async def test_a_mock_in_one_task_is_a_mock_in_all(signal: Signal) -> None:
 
     with mock_receiver(notify) as double:
         await asyncio.gather(*(signal.send(Model) for _ in range(3)))
-    assert isinstance(double, type(mock.create_autospec(notify)))
+    assert isinstance(double, mock.AsyncMock)
     assert double.await_count == 3
