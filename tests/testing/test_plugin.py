@@ -20,13 +20,16 @@ APP = """
         __tablename__ = "post"
         id: Mapped[int] = mapped_column(primary_key=True)
 
-    engine = create_engine("sqlite://", poolclass=StaticPool)
-    Base.metadata.create_all(engine)
     paid = Signal("paid")
 
     def write():
-        with Session(engine) as session, session.begin():
-            session.add(Post())
+        engine = create_engine("sqlite://", poolclass=StaticPool)
+        Base.metadata.create_all(engine)
+        try:
+            with Session(engine) as session, session.begin():
+                session.add(Post())
+        finally:
+            engine.dispose()
 """
 
 
