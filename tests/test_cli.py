@@ -232,7 +232,9 @@ def test_values_of_a_failing_statement_are_hidden(project):
         """
         from sqlalchemy import create_engine, text
 
-        engine = create_engine("sqlite://")
+        from sqlalchemy.pool import NullPool
+
+        engine = create_engine("sqlite://", poolclass=NullPool)
         with engine.connect() as connection:
             connection.execute(text("SELECT :word FROM nowhere"), {"word": "sec" + "ret"})
         """,
