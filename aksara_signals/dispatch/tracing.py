@@ -76,7 +76,7 @@ DeliveryHook: TypeAlias = Callable[[DeliveryStep], AbstractContextManager[Any]]
 fails. Steps of receivers stand inside the step of their send."""
 
 hooks: list[DeliveryHook] = []
-"""The hooks, outermost first. Never changed in place."""
+"""The hooks, outermost first. Changed in place: the loops look at this very list."""
 
 
 def add_delivery_hook(hook: DeliveryHook) -> None:

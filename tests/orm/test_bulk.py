@@ -17,6 +17,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     select,
     text,
 )
@@ -327,6 +328,16 @@ def test_sqlalchemys_own_listeners_hear_of_created_instances(sync_engine: Engine
                 session.add(blog)
                 session.flush()
     assert heard["bulk"] == heard["flush"] == names
+
+
+def test_the_identity_token_of_a_shard_is_kept(sync_engine: Engine) -> None:
+    """The identity key is that of a flush, for sessions over several databases too."""
+    Base.metadata.create_all(sync_engine)
+    blog = Blog(name="sharded")
+    inspect(blog).identity_token = "north"
+    with Session(sync_engine) as session, session.begin():
+        drive(Blog.objects.bulk_create([blog], session=session))
+        assert inspect(blog).identity_key == (Blog, (blog.id,), "north")
 
 
 async def test_pending_instances_are_inserted_once(sessions: Any) -> None:

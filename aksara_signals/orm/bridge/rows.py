@@ -65,7 +65,8 @@ def register_inserted(session: Session, instances: Sequence[object]) -> None:
                 listener(session, state)
             values = state.dict
             key = key_of(values)
-            state.key = mapper._identity_class, key if len(keys) > 1 else (key,), None
+            primary = key if len(keys) > 1 else (key,)
+            state.key = mapper._identity_class, primary, state.identity_token
             state._orphaned_outside_of_session = False
             replace(state)
             new[state] = True
