@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from effort import times
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
@@ -193,4 +194,4 @@ class SignalMachine(RuleBasedStateMachine):
 
 
 TestSignal = SignalMachine.TestCase
-TestSignal.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSignal.settings = settings(max_examples=times(60), stateful_step_count=30, deadline=None)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import pytest
 from databases import Database
+from effort import times
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -276,7 +277,7 @@ def test_delivered_is_what_was_committed(machine: type[RuleBasedStateMachine]) -
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
+            max_examples=times(60),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

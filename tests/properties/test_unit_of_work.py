@@ -6,6 +6,7 @@ from typing import Any
 
 import databases
 import pytest
+from effort import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import ForeignKey, create_engine, select
@@ -205,7 +206,7 @@ def step(
         session.expire(any_one)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=times(250), deadline=None)
 @given(STEPS)
 def test_on_sqlite(steps: list[tuple[str, int, int]]) -> None:
     """Every written row is told once before and once after, with its true changes."""
@@ -218,7 +219,9 @@ def test_on_sqlite(steps: list[tuple[str, int, int]]) -> None:
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=times(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(STEPS)
 def test_on_postgresql(database: databases.Database, steps: list[tuple[str, int, int]]) -> None:

@@ -1,0 +1,13 @@
+"""How much random and repeated work the tests do: a little in every run, a lot in `tox -e soak`."""
+
+from __future__ import annotations
+
+import os
+
+EFFORT = int(os.environ.get("AKSARA_TEST_EFFORT", "1"))
+"""1 in an ordinary run; the factor by which examples and repetitions are multiplied."""
+
+
+def times(count: int) -> int:
+    """How often to do what an ordinary run does ``count`` times."""
+    return count * EFFORT
