@@ -137,7 +137,8 @@ class LinkFinder:
             bridge.pin_old_value(owner, prop.key)
         history = bridge.net_history(owner, prop.key)
         for child in history.deleted or ():
-            self._add(False, owner, prop, child, deleted)
+            if not _keeps_its_key(child, prop):
+                self._add(False, owner, prop, child, deleted)
         for child in history.added or ():
             self._add(True, owner, prop, child, deleted)
 
@@ -257,6 +258,17 @@ def _claim(link: Link) -> tuple[int, int, bool]:
         return 0, 0, forward
     key = link.prop.key
     return touches.touched_at(key, link.child), touches.last_touched_at(key), forward
+
+
+def _keeps_its_key(child: object, prop: Relationship) -> bool:
+    """Whether a child that was taken out of a collection is still linked: the database has its say."""
+    return (
+        prop.passive_deletes == "all"
+        and prop.direction is RelationshipDirection.ONETOMANY
+        and child is not None
+        and not bridge.has_parent(prop, instance_state(child))
+        and not _reverses(prop)  # the other side writes the key
+    )
 
 
 def _values(state: bridge.State, columns: Iterable[Any]) -> tuple[Any, ...]:

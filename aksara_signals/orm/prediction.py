@@ -215,8 +215,10 @@ class Prediction:
             self._added.setdefault(prop, set()).add(child)
             if _differs(parent, child, prop):
                 self._update(child)
+        if prop.cascade.delete_orphan or prop.passive_deletes == "all":
+            return
         for child in _members(history.deleted):
-            if not bridge.has_parent(prop, child) and not prop.cascade.delete_orphan:
+            if not bridge.has_parent(prop, child):
                 self._update(child)
 
     def _find_abandoned(self, parent: bridge.State, prop: Relationship) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy.orm import (
 
 from aksara_signals import (
     post_delete,
+    post_relation_remove,
     post_save,
     post_update,
     pre_delete,
@@ -427,6 +428,34 @@ def test_passive_deletes(session: Session, told: Told) -> None:
     assert told.of(session) == ["deleted Keeper"]
 
 
+class Archive(Base):
+    __tablename__ = "archive"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    files: Mapped[list[File]] = relationship(passive_deletes="all")
+
+
+class File(Base):
+    __tablename__ = "file"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    archive_id: Mapped[int | None] = mapped_column(ForeignKey("archive.id", ondelete="SET NULL"))
+
+
+def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told: Told) -> None:
+    """With passive_deletes="all", a child keeps its key when it is taken out of the collection."""
+    archive = Archive(files=[File()])
+    session.add(archive)
+    session.commit()
+    relations: list[Any] = []
+    post_relation_remove.connect(lambda **payload: relations.append(payload), Archive)
+    file = archive.files.pop()
+    assert told.of(session) == []
+    assert file.archive_id == archive.id
+    assert relations == []
+    session.delete(archive)
+    assert told.of(session) == ["deleted Archive"]
+    assert file.archive_id is None
+
+
 # -- columns --------------------------------------------------------------------------------------
 
 
@@ -461,8 +490,8 @@ def test_versions_expressions_and_properties(session: Session, told: Told) -> No
     session.delete(rich)
     assert told.of(session) == ["deleted Rich"]
     assert seen == [
-        {"count": (0, 1)},
-        {"colour": (Colour.RED, Colour.BLUE)},
+        {"count": (0, 1), "version": (1, 2)},
+        {"colour": (Colour.RED, Colour.BLUE), "version": (2, 3)},
     ]
 
 
