@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aksara_world import Author, Essay, Post, Tag, chapter, count, read, told
+from aksara_world import Author, Post, Tag, Treatise, chapter, count, read, told
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aksara_signals import post_save, pre_save
@@ -158,13 +158,13 @@ async def deleting_a_query_with_signals(session: AsyncSession) -> None:
 
 @chapter
 async def saving_a_subclass(session: AsyncSession) -> None:
-    essay = await Essay.objects.create(name="e")
-    essay.name = "f"
-    await essay.save()
+    treatise = await Treatise.objects.create(name="e")
+    treatise.name = "f"
+    await treatise.save()
 
 
 @chapter
 async def deleting_a_subclass(session: AsyncSession) -> None:
-    essay = await Essay.objects.create(name="e")
+    treatise = await Treatise.objects.create(name="e")
     told.clear()
-    await essay.delete()
+    await treatise.delete()

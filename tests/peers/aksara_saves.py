@@ -7,9 +7,9 @@ from typing import Any
 from aksara_world import (
     Author,
     Base,
-    Essay,
     Post,
     Tag,
+    Treatise,
     chapter,
     count,
     deleted,
@@ -59,15 +59,15 @@ async def disconnecting_by_name(session: AsyncSession) -> None:
 
 @chapter
 async def connecting_by_a_bare_name(session: AsyncSession) -> None:
-    post_save.connect(heard("tags"), sender="Tag")
-    await Tag.objects.create(name="a")
+    post_save.connect(heard("treatises"), sender="Treatise")
+    await Treatise.objects.create(name="a")
 
 
 @chapter
 async def listening_to_a_base(session: AsyncSession) -> None:
     post_save.connect(heard("all"), sender=Base)
     post_save.connect(heard("posts"), sender=Post)
-    await Essay.objects.create(name="e")
+    await Treatise.objects.create(name="e")
 
 
 @chapter

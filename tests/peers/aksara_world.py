@@ -60,9 +60,9 @@ class Post(Base):
     tags: Mapped[list[Tag]] = relationship(secondary=post_tag, back_populates="posts")
 
 
-class Essay(Post):
-    __tablename__ = "essay"
-    __mapper_args__ = {"polymorphic_identity": "essay"}
+class Treatise(Post):
+    __tablename__ = "treatise"
+    __mapper_args__ = {"polymorphic_identity": "treatise"}
     id: Mapped[int] = mapped_column(ForeignKey("post.id"), primary_key=True)
     length: Mapped[int] = mapped_column(default=0)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import aksara_world
 import pytest
-from databases import create_all
+from databases import Database, create_all, postgresql_database, sqlite_database
 from dispatchers import Dispatcher, Notes
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from aksara_signals.orm import session_scope
+from aksara_signals.testing import restored_signals
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -45,20 +46,32 @@ def django_story() -> dict[str, list[str]]:
     return json.loads(done.stdout)
 
 
-@pytest.fixture
-async def our_story(
-    async_engine: AsyncEngine,
-) -> AsyncIterator[Callable[[str], Awaitable[list[str]]]]:
-    """Tells a chapter of ours, on empty tables."""
-    await create_all(async_engine, aksara_world.Base.metadata)
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def our_story(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[str]]:
+    """The story that our signals tell, by chapter; on each database."""
+    if request.param == "sqlite":
+        return asyncio.run(tell(sqlite_database(tmp_path_factory.mktemp("story"))))
+    with postgresql_database(request.getfixturevalue("postgresql_server")) as database:
+        return asyncio.run(tell(database))
 
-    async def tell(chapter: str) -> list[str]:
-        aksara_world.told.clear()
-        aksara_world.listen()
-        session = AsyncSession(async_engine, expire_on_commit=False)
-        async with session, session_scope(session):
-            await aksara_world.CHAPTERS[chapter](session)
-        return [*aksara_world.told]
 
-    yield tell
-    aksara_world.told.clear()
+async def tell(database: Database) -> dict[str, list[str]]:
+    """Tell every chapter on empty tables."""
+    engine = database.create_async_engine()
+    metadata, told = aksara_world.Base.metadata, aksara_world.told
+    story: dict[str, list[str]] = {}
+    for chapter, tell_chapter in aksara_world.CHAPTERS.items():
+        await create_all(engine, metadata)
+        told.clear()
+        with restored_signals():
+            aksara_world.listen()
+            session = AsyncSession(engine, expire_on_commit=False)
+            async with session, session_scope(session):
+                await tell_chapter(session)
+        story[chapter] = [*told]
+        async with engine.begin() as connection:
+            await connection.run_sync(metadata.drop_all)
+    await engine.dispose()
+    return story

@@ -140,3 +140,7 @@ class Essay(Post):
 
 class Tag:
     """Another sender."""
+
+
+class OnlyHere:
+    """A sender of a name that no other class has."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import signals
-from django_world import NAMES, Author, Essay, Post, Tag, chapter, told
+from django_world import NAMES, Author, Post, Tag, Treatise, chapter, told
 
 # -- what receivers do ------------------------------------------------------------------------------
 
@@ -150,13 +150,13 @@ def deleting_a_query() -> None:
 
 @chapter
 def saving_a_subclass() -> None:
-    essay = Essay.objects.create(name="e")
-    essay.name = "f"
-    essay.save()
+    treatise = Treatise.objects.create(name="e")
+    treatise.name = "f"
+    treatise.save()
 
 
 @chapter
 def deleting_a_subclass() -> None:
-    essay = Essay.objects.create(name="e")
+    treatise = Treatise.objects.create(name="e")
     told.clear()
-    essay.delete()
+    treatise.delete()

@@ -9,9 +9,9 @@ from django.db.models import signals
 from django_world import (
     NAMES,
     Author,
-    Essay,
     Post,
     Tag,
+    Treatise,
     chapter,
     deleted,
     linked,
@@ -51,17 +51,17 @@ def disconnecting_by_name() -> None:
 @chapter
 def connecting_by_a_bare_name() -> None:
     try:
-        signals.post_save.connect(heard("tags"), sender="Tag")
+        signals.post_save.connect(heard("treatises"), sender="Treatise")
     except ValueError:
         told.append("ValueError")
-    Tag.objects.create(name="a")
+    Treatise.objects.create(name="a")
 
 
 @chapter
 def listening_to_a_base() -> None:
     signals.post_save.connect(heard("all"), sender=models.Model)
     signals.post_save.connect(heard("posts"), sender=Post)
-    Essay.objects.create(name="e")
+    Treatise.objects.create(name="e")
 
 
 @chapter

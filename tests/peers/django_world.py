@@ -54,7 +54,7 @@ class Post(models.Model):
         app_label = "story"
 
 
-class Essay(Post):
+class Treatise(Post):
     length = models.IntegerField(default=0)
 
     class Meta:
@@ -71,7 +71,7 @@ class Award(models.Model):
         app_label = "story"
 
 
-MODELS = [Author, Tag, Post, Essay, Award]
+MODELS = [Author, Tag, Post, Treatise, Award]
 Tag.add_to_class("winners", models.ManyToManyField(Author, through=Award, related_name="prizes"))
 
 told: list[str] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from dispatchers import AKSARA, BLINKER, Dispatcher, Essay, Notes, Post, Tag
+from dispatchers import AKSARA, BLINKER, Dispatcher, Essay, Notes, OnlyHere, Post, Tag
 
 from aksara_signals import SignalContext
 
@@ -38,8 +38,8 @@ def test_subclasses_are_heard(peer: Dispatcher, signal: Any, notes: Notes) -> No
 
 def test_a_string_stands_for_a_class(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """In blinker a string is a string."""
-    peer.connect(signal, notes.receiver("posts"), "Post")
-    peer.send(signal, Post)
+    peer.connect(signal, notes.receiver("posts"), "OnlyHere")
+    peer.send(signal, OnlyHere)
     assert notes == peer.choose(blinker=[], aksara=["posts"])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import django.conf
 import pytest
-from dispatchers import AKSARA, DJANGO, Dispatcher, Essay, Notes, Post
+from dispatchers import AKSARA, DJANGO, Dispatcher, Essay, Notes, OnlyHere, Post
 
 from aksara_signals.exceptions import (
     InvalidOptionError,
@@ -126,9 +126,9 @@ def test_strings_and_numbers_match_by_equality(peer: Dispatcher, signal: Any, no
 
 def test_a_string_stands_for_a_class(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """Of any signal, by `Post` or `module.Post`; in Django, `app_label.Post` of its model signals."""
-    peer.connect(signal, notes.receiver("short"), "Post")
-    peer.connect(signal, notes.receiver("dotted"), f"{Post.__module__}.Post")
-    peer.send(signal, Post)
+    peer.connect(signal, notes.receiver("short"), "OnlyHere")
+    peer.connect(signal, notes.receiver("dotted"), f"{OnlyHere.__module__}.OnlyHere")
+    peer.send(signal, OnlyHere)
     assert notes == peer.choose(django=[], aksara=["short", "dotted"])
 
 
