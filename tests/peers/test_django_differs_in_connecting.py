@@ -15,6 +15,7 @@ import django.conf
 import pytest
 from dispatchers import AKSARA, DJANGO, Dispatcher, Essay, Notes, OnlyHere, Post
 
+from aksara_signals import post_migrate, pre_migrate
 from aksara_signals.exceptions import (
     InvalidOptionError,
     InvalidReceiverError,
@@ -82,6 +83,16 @@ def test_there_is_no_use_caching(peer: Dispatcher) -> None:
             peer.send(signal, unhashable)
     else:
         assert [response for _, response in peer.send(signal, unhashable)] == ["heard"]
+
+
+def test_migrations_are_commands_of_alembic(notes: Notes) -> None:
+    """pre_migrate and post_migrate have the command's name as sender, and its connection."""
+    seen: list[Any] = []
+    with pre_migrate.connected_to(lambda **kwargs: seen.append(kwargs), sender="upgrade"):
+        pre_migrate.send_sync("upgrade", connection="open")
+        pre_migrate.send_sync("downgrade", connection="open")
+    assert seen == [{"signal": pre_migrate, "sender": "upgrade", "connection": "open"}]
+    assert post_migrate.payload.names == ("connection",)
 
 
 # -- who hears --------------------------------------------------------------------------------------

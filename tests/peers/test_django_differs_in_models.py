@@ -44,6 +44,13 @@ def test_a_base_is_heard(story: Story) -> None:
     assert ours == [*theirs, "all heard Treatise", "posts heard Treatise"]
 
 
+def test_a_relationship_is_named_by_itself(story: Story) -> None:
+    """m2m_changed is connected to Post.tags, its table or Post; in Django, to Post.tags.through."""
+    theirs, ours = story("listening_to_one_relationship")
+    assert ours == theirs
+    assert ours[-1] == "heard post_add"
+
+
 def test_payloads(story: Story) -> None:
     """No using and no origin; session always, created before the write, objects of links."""
     theirs, ours = story("what_receivers_are_given")
@@ -121,6 +128,19 @@ def test_what_a_pre_receiver_adds_joins_the_flush(story: Story) -> None:
     assert theirs[:2] == ours[:2]
 
 
+def test_a_row_that_is_there_is_merged(story: Story) -> None:
+    """Django's save() of a new object with a known key updates; here session.merge() does."""
+    theirs, ours = story("a_key_that_is_there")
+    assert ours == theirs
+    assert ours[-1] == "post_save Tag newer"
+
+
+def test_fixtures_are_loaded_in_a_block(story: Story) -> None:
+    """raw is told of what loading_fixtures() surrounds, as of what loaddata saves."""
+    theirs, ours = story("fixtures")
+    assert ours == theirs == ["pre_save Author ann raw", "post_save Author ann created raw"]
+
+
 # -- deletions --------------------------------------------------------------------------------------
 
 
@@ -163,6 +183,12 @@ def test_a_subclass_is_deleted_once(story: Story) -> None:
 
 
 # -- links ------------------------------------------------------------------------------------------
+
+
+def test_members_are_added_by_awaiting(story: Story) -> None:
+    """post.tags.add(tag) is await post.related("tags").add(tag), and tells the same."""
+    theirs, ours = story("adding")
+    assert ours == theirs == ["pre_add p forward Tag [1, 2]", "post_add p forward Tag [1, 2]"]
 
 
 @pytest.mark.parametrize(
@@ -216,6 +242,12 @@ def test_adding_to_one_to_many_saves(story: Story) -> None:
 
 
 # -- transactions -----------------------------------------------------------------------------------
+
+
+def test_on_commit_is_given_the_session(story: Story) -> None:
+    """transaction.on_commit(callback, using=…) is on_commit(session, callback)."""
+    theirs, ours = story("committing")
+    assert ours == theirs == ["inside", "first", "second"]
 
 
 def test_callbacks_that_fail_are_always_robust(story: Story) -> None:
