@@ -193,6 +193,11 @@ class FlushRun:
         for state, change in self._told.items():
             if written.get(state) is not (change.kind is Kind.DELETE):
                 continue
+            if (
+                change.kind is not Kind.DELETE
+                and (change.kind is Kind.CREATE) is state.has_identity
+            ):
+                continue  # a later listener has made a new row of an old one, or an old one of it
             del written[state]
             if (
                 change.kind is not Kind.UPDATE

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that hold others' dispatchers and ours to one behaviour."""
+"""Fixtures of the tests that hold others' behaviour against ours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ import aksara_world
 import pytest
 from databases import Database, create_all, postgresql_database, sqlite_database
 from dispatchers import Dispatcher, Notes
+from recipes import Twin
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from aksara_signals.orm import session_scope
 from aksara_signals.testing import restored_signals
@@ -75,3 +80,51 @@ async def tell(database: Database) -> dict[str, list[str]]:
             await connection.run_sync(metadata.drop_all)
     await engine.dispose()
     return story
+
+
+@pytest.fixture(params=["sync", "async"])
+async def make_session(
+    request: pytest.FixtureRequest, database: Database
+) -> AsyncIterator[Callable[..., Twin]]:
+    """Makes sessions of either kind on empty tables of the module's ``Base``."""
+    metadata = request.module.Base.metadata
+    async with AsyncExitStack() as stack:
+        if request.param == "sync":
+            engine = database.create_sync_engine()
+            stack.callback(engine.dispose)
+            metadata.create_all(engine)
+        else:
+            async_engine = database.create_async_engine()
+            stack.push_async_callback(async_engine.dispose)
+            await create_all(async_engine, metadata)
+
+        def make(**options: Any) -> Twin:
+            if request.param == "sync":
+                twin = Twin(Session(engine, **options))
+            else:
+                twin = Twin(AsyncSession(async_engine, **options))
+            stack.push_async_callback(twin.close)
+            return twin
+
+        yield make
+
+
+@pytest.fixture
+async def twin(make_session: Callable[..., Twin]) -> Twin:
+    """One such session."""
+    return make_session()
+
+
+@pytest.fixture(params=[True, False], ids=["before ours", "after ours"])
+def listen(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
+    """Listens to sessions, before our own listeners or after them; both are to work."""
+    heard: list[tuple[str, Any]] = []
+
+    def start(name: str, listener: Any) -> None:
+        event.listen(Session, name, listener, insert=request.param)
+        heard.append((name, listener))
+
+    start.is_first = request.param  # type: ignore[attr-defined]
+    yield start
+    for name, listener in heard:
+        event.remove(Session, name, listener)
