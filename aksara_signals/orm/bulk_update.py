@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import inspect, select, tuple_, update
+from sqlalchemy import inspect, update
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
@@ -170,19 +170,11 @@ def _register_updated(
     ]
     if not besides:
         return
-    keys = key_names(mapper)
-    key_columns = [getattr(cls, key) for key in keys]
-    by_key = {instance_state(each).identity: each for each, _ in part}
-    for identities in batches(list(by_key), 500):  # SQLite takes 999 parameters at the least
-        found = session.execute(
-            select(*key_columns, *(getattr(cls, key) for key in besides)).where(
-                tuple_(*key_columns).in_(identities)
-                if len(keys) > 1
-                else key_columns[0].in_([identity[0] for identity in identities])
-            )
-        )
-        for row in found:
-            instance = by_key[tuple(row[: len(keys)])]
-            for key, value in zip(besides, row[len(keys) :], strict=True):
+    by_identity = {instance_state(each).identity: each for each, _ in part}
+    for identities in batches(list(by_identity), 500):  # SQLite takes 999 parameters at the least
+        found = bridge.read_rows(session, mapper, besides, identities, part[0][0])
+        for identity, values in found.items():
+            instance = by_identity[identity]
+            for key, value in zip(besides, values, strict=True):
                 if key not in instance_state(instance).committed_state:
                     set_committed_value(instance, key, value)

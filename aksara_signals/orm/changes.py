@@ -9,7 +9,6 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.base import NO_VALUE
 
@@ -157,7 +156,7 @@ def read_old_values(
     in place.
 
     Args:
-        session: Queried without autoflush.
+        session: That flushes.
         change: Of a row that is updated.
         known: What was read before; added to.
         computed: What the write itself may change.
@@ -169,13 +168,6 @@ def read_old_values(
     unknown += [key for key in computed if key not in known]
     if not unknown or state.identity is None:
         return
-    mapper = state.mapper
-    columns = [mapper.column_attrs[key].class_attribute for key in unknown]
-    criteria = [
-        mapper.get_property_by_column(column).class_attribute == value
-        for column, value in zip(mapper.primary_key, state.identity, strict=True)
-    ]
-    with session.no_autoflush:
-        row = session.execute(select(*columns).where(*criteria)).one_or_none()
-    if row is not None:
-        known.update(zip(unknown, row, strict=True))
+    rows = bridge.read_rows(session, state.mapper, unknown, [state.identity], change.instance)
+    for values in rows.values():
+        known.update(zip(unknown, values, strict=True))

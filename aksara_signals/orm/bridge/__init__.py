@@ -36,6 +36,7 @@ from aksara_signals.orm.bridge.history import (
 )
 from aksara_signals.orm.bridge.rows import (
     counts_keys_up,
+    read_rows,
     register_inserted,
     register_updated,
 )
@@ -109,6 +110,7 @@ __all__ = [
     "pending_members",
     "pin_old_value",
     "permit",
+    "read_rows",
     "refusals",
     "refuse",
     "register_inserted",

@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Integer, inspect
+from sqlalchemy import Integer, inspect, select, tuple_
 from sqlalchemy.orm import (
     InstanceState,
     Mapper,
@@ -19,7 +19,7 @@ from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm.bridge.states import State
 
-__all__ = ["counts_keys_up", "register_inserted", "register_updated"]
+__all__ = ["counts_keys_up", "read_rows", "register_inserted", "register_updated"]
 
 
 def counts_keys_up(session: Session, mapper: Mapper[Any]) -> bool:
@@ -36,6 +36,46 @@ def counts_keys_up(session: Session, mapper: Mapper[Any]) -> bool:
         and column.type._type_affinity is Integer
         and session.get_bind(mapper).dialect.name == "sqlite"
     )
+
+
+def read_rows(
+    session: Session,
+    mapper: Mapper[Any],
+    keys: Iterable[str],
+    identities: Sequence[tuple[Any, ...]],
+    instance: object,
+) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """Read columns of rows as they stand in the database, from where a flush would write them.
+
+    Nothing is flushed, and no ``do_orm_execute`` listener is asked: an application may hide rows
+    there (deleted ones, those of others), and writes them all the same.
+
+    Args:
+        session: Whose transaction is read in.
+        mapper: Of the rows.
+        keys: Names of column attributes.
+        identities: Primary keys.
+        instance: One that is written, by which a sharded session finds its connection.
+
+    Returns:
+        The values by primary key, of the rows that there are.
+    """
+    columns = [mapper.column_attrs[key].columns[0] for key in keys]
+    primary = mapper.primary_key
+    criterion = (
+        tuple_(*primary).in_(identities)
+        if len(primary) > 1
+        else primary[0].in_([identity[0] for identity in identities])
+    )
+    statement = select(*primary, *columns).select_from(mapper.persist_selectable).where(criterion)
+    connect = session.connection_callable
+    connection: Any = (
+        session.connection(bind_arguments={"mapper": mapper})
+        if connect is None
+        else connect(mapper, instance)
+    )
+    split = len(primary)
+    return {tuple(row[:split]): tuple(row[split:]) for row in connection.execute(statement)}
 
 
 def register_inserted(session: Session, instances: Sequence[object]) -> None:
