@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from databases import Database, create_all, postgresql_database, sqlite_database
 from dispatchers import Dispatcher, Notes
 from recipes import Twin
-from sqlalchemy import event
+from sqlalchemy import Engine, MetaData, event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -82,21 +82,34 @@ async def tell(database: Database) -> dict[str, list[str]]:
     return story
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def tables(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Database, Engine]]:
+    """The tables of the module's ``Base``, made once on each database, and an engine on them."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            database = sqlite_database(tmp_path_factory.mktemp("recipes"))
+        else:
+            server = request.getfixturevalue("postgresql_server")
+            database = stack.enter_context(postgresql_database(server))
+        engine = database.create_sync_engine()
+        stack.callback(engine.dispose)
+        request.module.Base.metadata.create_all(engine)
+        yield database, engine
+
+
 @pytest.fixture(params=["sync", "async"])
 async def make_session(
-    request: pytest.FixtureRequest, database: Database
+    request: pytest.FixtureRequest, tables: tuple[Database, Engine]
 ) -> AsyncIterator[Callable[..., Twin]]:
     """Makes sessions of either kind on empty tables of the module's ``Base``."""
-    metadata = request.module.Base.metadata
+    database, engine = tables
     async with AsyncExitStack() as stack:
-        if request.param == "sync":
-            engine = database.create_sync_engine()
-            stack.callback(engine.dispose)
-            metadata.create_all(engine)
-        else:
+        stack.callback(empty, engine, request.module.Base.metadata)
+        if request.param == "async":
             async_engine = database.create_async_engine()
             stack.push_async_callback(async_engine.dispose)
-            await create_all(async_engine, metadata)
 
         def make(**options: Any) -> Twin:
             if request.param == "sync":
@@ -107,6 +120,17 @@ async def make_session(
             return twin
 
         yield make
+
+
+def empty(engine: Engine, metadata: MetaData) -> None:
+    """Delete all rows; the next keys are the first again."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            names = ", ".join(f'"{name}"' for name in metadata.tables)
+            connection.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+            return
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(table.delete())
 
 
 @pytest.fixture
