@@ -35,6 +35,23 @@ class Link:
     child: object
 
     @property
+    def is_written(self) -> bool:
+        """Whether a flush that has been made really made it.
+
+        A child in two collections that set the same foreign key is linked to the last of them only.
+        """
+        if not self.is_added or self.prop.direction is not RelationshipDirection.ONETOMANY:
+            return True
+        owner, child = instance_state(self.owner), instance_state(self.child)
+        for owner_column, child_column in self.prop.synchronize_pairs:
+            owner_key = owner.mapper.get_property_by_column(owner_column).key
+            child_key = child.mapper.get_property_by_column(child_column).key
+            known = owner_key in owner.dict and child_key in child.dict
+            if known and owner.dict[owner_key] != child.dict[child_key]:
+                return False
+        return True
+
+    @property
     def is_many_to_many(self) -> bool:
         """Whether the link is a row of its own."""
         return isinstance(self.prop.secondary, Table)
@@ -225,11 +242,16 @@ class LinkFinder:
         if any(value is None or bridge.is_expression(value) for value in values):
             return None
         pairs = prop.local_remote_pairs or ()
-        remote = {column: value for (_, column), value in zip(pairs, values, strict=True)}
         mapper = prop.mapper
-        if set(remote) != set(mapper.primary_key):
+        # By attribute: a joined subclass has its key in two tables, and either may be referred to.
+        remote = {
+            mapper.get_property_by_column(column).key: value
+            for (_, column), value in zip(pairs, values, strict=True)
+        }
+        names = key_names(mapper)
+        if set(remote) != set(names):
             return None
-        identity = tuple(remote[column] for column in mapper.primary_key)
+        identity = tuple(remote[name] for name in names)
         known = self._parents.get((mapper, *identity))
         if known is None:
             with self._session.no_autoflush:
@@ -261,7 +283,7 @@ def _claim(link: Link) -> tuple[int, int, bool]:
 
 
 def _keeps_its_key(child: object, prop: Relationship) -> bool:
-    """Whether a child that was taken out of a collection is still linked: the database has its say."""
+    """Whether a child that was taken out of a collection stays linked as the row says."""
     return (
         prop.passive_deletes == "all"
         and prop.direction is RelationshipDirection.ONETOMANY

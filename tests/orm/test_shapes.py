@@ -22,6 +22,7 @@ from sqlalchemy.orm import (
 
 from aksara_signals import (
     post_delete,
+    post_relation_add,
     post_relation_remove,
     post_save,
     post_update,
@@ -97,7 +98,15 @@ class Truck(Vehicle):
     __tablename__ = "truck"
     id: Mapped[int] = mapped_column(ForeignKey("vehicle.id"), primary_key=True)
     load: Mapped[int] = mapped_column(default=0)
+    trailers: Mapped[list[Trailer]] = relationship(back_populates="truck")
     __mapper_args__ = {"polymorphic_identity": "truck"}
+
+
+class Trailer(Base):
+    __tablename__ = "trailer"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    truck_id: Mapped[int | None] = mapped_column(ForeignKey("truck.id"))
+    truck: Mapped[Truck | None] = relationship(back_populates="trailers")
 
 
 class Bike(Vehicle):
@@ -134,6 +143,31 @@ def test_inheritance(session: Session, told: Told, cls: type, field: str) -> Non
     assert heard == [cls, cls]
     session.delete(thing)
     assert told.of(session) == [f"deleted {cls.__name__}"]
+
+
+def test_a_foreign_key_to_a_joined_subclass(session: Session) -> None:
+    """Set by its column, it is told of the collection's owner, whichever table it refers to."""
+    truck, trailer = Truck(), Trailer()
+    session.add_all([truck, trailer])
+    session.commit()
+    seen: list[Any] = []
+    post_relation_add.connect(lambda child, **kwargs: seen.append(child), Truck)
+    trailer.truck_id = truck.id
+    session.commit()
+    assert seen == [trailer]
+
+
+def test_old_values_of_a_joined_subclass(session: Session) -> None:
+    """An old value that has to be read is that of the row, whatever other rows there are."""
+    seen: list[Any] = []
+    session.add_all([Vehicle(kind="vehicle", name="other"), Truck(name="old", load=1), Bike()])
+    session.commit()
+    truck = session.query(Truck).one()
+    post_save.connect(lambda changes, **kwargs: seen.append(dict(changes)), Truck)
+    session.expire(truck)
+    truck.name, truck.load = "new", 2
+    session.commit()
+    assert seen == [{"name": ("old", "new"), "load": (1, 2)}]
 
 
 # -- keys -----------------------------------------------------------------------------------------
@@ -438,6 +472,16 @@ class File(Base):
     __tablename__ = "file"
     id: Mapped[int] = mapped_column(primary_key=True)
     archive_id: Mapped[int | None] = mapped_column(ForeignKey("archive.id", ondelete="SET NULL"))
+
+
+def test_a_child_in_two_collections(session: Session) -> None:
+    """Where two collections set one key, the owner that the row refers to is told of it."""
+    seen: list[Any] = []
+    post_relation_add.connect(lambda instance, **kwargs: seen.append(instance.id), Archive)
+    file = File()
+    session.add_all([Archive(files=[file]), Archive(files=[file])])
+    session.commit()
+    assert seen == [file.archive_id]
 
 
 def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told: Told) -> None:
