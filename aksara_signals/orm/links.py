@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,22 +34,31 @@ class Link:
     owner: object
     child: object
 
-    @property
-    def is_written(self) -> bool:
-        """Whether a flush that has been made really made it.
+    def is_written(self, deleted: Collection[bridge.State]) -> bool:
+        """Whether a flush that has been made really made it, or cut it.
 
         A child in two collections that set the same foreign key is linked to the last of them only.
+
+        Args:
+            deleted: What the flush has deleted.
         """
-        if not self.is_added or self.prop.direction is not RelationshipDirection.ONETOMANY:
+        if self.prop.direction is not RelationshipDirection.ONETOMANY:
             return True
         owner, child = instance_state(self.owner), instance_state(self.child)
-        for owner_column, child_column in self.prop.synchronize_pairs:
-            owner_key = owner.mapper.get_property_by_column(owner_column).key
-            child_key = child.mapper.get_property_by_column(child_column).key
-            known = owner_key in owner.dict and child_key in child.dict
-            if known and owner.dict[owner_key] != child.dict[child_key]:
-                return False
-        return True
+        pairs = [
+            (
+                owner.dict.get(owner.mapper.get_property_by_column(owner_column).key),
+                child.mapper.get_property_by_column(child_column).key,
+            )
+            for owner_column, child_column in self.prop.synchronize_pairs
+        ]
+        is_linked = child not in deleted and all(
+            child.dict.get(name, value) == value for value, name in pairs
+        )
+        if self.is_added:
+            return is_linked
+        was_linked = all(bridge.old_value_is(child, name, value) for value, name in pairs)
+        return was_linked and not is_linked
 
     @property
     def is_many_to_many(self) -> bool:
@@ -107,6 +116,7 @@ class LinkFinder:
         self._session = session
         self._only = None if only is None else {id(each) for each in only}  # held by the caller
         self._parents: dict[tuple[Any, ...], object] = {}
+        self._old_keys: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._absent: set[LinkKey] = set()
         self._linked: dict[tuple[bridge.State, Relationship], set[tuple[Any, ...]]] = {}
         self._sides: dict[LinkKey, list[Link]] = {}
@@ -172,6 +182,8 @@ class LinkFinder:
         child_state = instance_state(child)
         if owner in deleted or (is_added and child_state in deleted):
             return
+        if child_state.session is not self._session:
+            return  # SQLAlchemy warns of it, and writes nothing
         key: LinkKey
         if prop.direction is RelationshipDirection.MANYTOMANY and not is_forward(prop):
             key = _reverses(prop)[0], is_added, child_state, owner
@@ -221,10 +233,9 @@ class LinkFinder:
         relationship_touched = bridge.is_touched(child, prop.key)
         if not relationship_touched and not any(name in child.committed_state for name in names):
             return
-        old_key = [bridge.old_value(child, name) for name in names] if child.has_identity else None
-        old = None if old_key is None else self._parent(prop, old_key)
-        if relationship_touched:
-            history = bridge.net_history(child, prop.key)
+        old = self._parent(prop, self._old_key(child, names)) if child.has_identity else None
+        history = bridge.net_history(child, prop.key) if relationship_touched else None
+        if history is not None and (history.added or history.deleted):
             new = history.added[0] if history.added else old
             old = next((each for each in history.deleted or () if each is not None), old)
         else:
@@ -237,7 +248,21 @@ class LinkFinder:
         if new is not None:
             self._add(True, instance_state(new), reverse, instance, deleted)
 
-    def _parent(self, prop: Relationship, values: list[Any]) -> Any:
+    def _old_key(self, child: bridge.State, names: Sequence[str]) -> Sequence[Any]:
+        """The foreign key of a row as it was, read where it was assigned while it had expired."""
+        values = [bridge.old_value(child, name) for name in names]
+        if not any(bridge.is_unknown(value) for value in values):
+            return values
+        known = self._old_keys.get((child, *names))
+        if known is None:
+            identity = child.identity or ()
+            rows = bridge.read_rows(self._session, child.mapper, names, [identity], child.obj())
+            known = self._old_keys[(child, *names)] = next(
+                iter(rows.values()), (None,) * len(names)
+            )
+        return known
+
+    def _parent(self, prop: Relationship, values: Sequence[Any]) -> Any:
         """The instance that a foreign key refers to; None if there is none, or no telling."""
         if any(value is None or bridge.is_expression(value) for value in values):
             return None

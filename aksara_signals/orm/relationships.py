@@ -76,7 +76,7 @@ class RelationshipRun:
         Returns:
             How many links of it were not foreseen.
         """
-        links = [link for link in self._finder.find(deleted) if link.is_written]
+        links = [link for link in self._finder.find(deleted) if link.is_written(deleted)]
         self._happened = [*_told(links)]
         for instance in (*self._session.new, *self._session.dirty):
             touches.forget(instance_state(instance))

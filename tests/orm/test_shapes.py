@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, String, Table, func
+from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, String, Table, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -27,6 +28,7 @@ from aksara_signals import (
     post_save,
     post_update,
     pre_delete,
+    pre_relation_add,
     pre_save,
     pre_update,
 )
@@ -90,6 +92,7 @@ class Vehicle(Base):
     __tablename__ = "vehicle"
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
+    manual: Mapped[str | None] = mapped_column(deferred=True)
     name: Mapped[str] = mapped_column(default="")
     __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "vehicle"}
 
@@ -143,6 +146,26 @@ def test_inheritance(session: Session, told: Told, cls: type, field: str) -> Non
     assert heard == [cls, cls]
     session.delete(thing)
     assert told.of(session) == [f"deleted {cls.__name__}"]
+
+
+async def test_columns_of_a_joined_subclass_can_be_read(async_engine: AsyncEngine) -> None:
+    """Also where a query of the base class has loaded its own columns only, and others are deferred."""
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    seen: list[Any] = []
+
+    async def look(instance: Truck, **kwargs: Any) -> None:
+        seen.append((instance.name, instance.load))
+
+    pre_save.connect(look, Truck, created=False)
+    async with AsyncSession(async_engine) as session:
+        truck = Truck(name="a", load=7)
+        session.add(truck)
+        await session.commit()
+        assert (await session.scalars(select(Vehicle))).all() == [truck]
+        truck.name = "b"
+        await session.commit()
+    assert seen == [("b", 7)]
 
 
 def test_a_foreign_key_to_a_joined_subclass(session: Session) -> None:
@@ -406,6 +429,19 @@ def test_children_that_leave_a_parent_that_goes(session: Session, told: Told) ->
     assert (leaver.parent_id, adopted.parent_id, moved.parent_id) == (None, heir.id, keeper.id)
 
 
+@pytest.mark.filterwarnings("ignore:Object of type <File> not in session")
+def test_a_child_outside_of_the_session(session: Session, told: Told) -> None:
+    """SQLAlchemy doesn't write it, whatever collection it is in; so nobody is told of a link."""
+    relations: list[Any] = []
+    for signal in (pre_relation_add, post_relation_add):
+        signal.connect(lambda **payload: relations.append(payload), Archive)
+    file = File()
+    session.add(Archive(files=[file]))
+    session.expunge(file)
+    assert told.of(session) == ["created Archive"]
+    assert relations == []
+
+
 def test_a_pending_orphan_is_not_written(session: Session, told: Told) -> None:
     """An object that was taken out again before it was ever written is not told."""
     parent = Parent()
@@ -482,6 +518,28 @@ def test_a_child_in_two_collections(session: Session) -> None:
     session.add_all([Archive(files=[file]), Archive(files=[file])])
     session.commit()
     assert seen == [file.archive_id]
+    post_relation_remove.connect(lambda instance, **kwargs: seen.append(instance.id), Archive)
+    seen.clear()
+    for archive in session.query(Archive):
+        archive.files = []
+    session.commit()
+    assert seen == []  # with passive_deletes="all", the row still refers to it
+
+
+def test_a_key_that_is_set_beside_its_relationship(session: Session) -> None:
+    """If the relationship stays as it was, the column decides."""
+    seen: list[Any] = []
+    truck, trailer = Truck(), Trailer()
+    session.add_all([truck, trailer])
+    session.commit()
+    post_relation_add.connect(lambda instance, **kwargs: seen.append(instance), Truck)
+    trailer.truck_id = truck.id
+    trailer.truck = None  # as it was
+    session.commit()
+    assert seen == [truck]
+    trailer.truck_id = truck.id  # as it was, which isn't known: it has expired
+    session.commit()
+    assert seen == [truck]
 
 
 def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told: Told) -> None:

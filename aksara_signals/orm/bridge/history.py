@@ -37,6 +37,7 @@ __all__ = [
     "is_unknown",
     "net_history",
     "old_value",
+    "old_value_is",
     "original_members",
     "pending_members",
     "pin_old_value",
@@ -133,10 +134,15 @@ def is_initiated_here(target: object, key: str, initiator: Any) -> bool:
 
 
 def old_value(state: State, key: str) -> Any:
-    """The value of a column before its pending change; None also if it isn't known."""
+    """The value of a column before its pending change; ``is_unknown()`` tells if it isn't one."""
     load_expired(state)
-    old = state.committed_state.get(key, state.dict.get(key))
-    return None if is_unknown(old) else old
+    return state.committed_state.get(key, state.dict.get(key))
+
+
+def old_value_is(state: State, key: str, value: Any) -> bool:
+    """Whether a column had a value before its pending change, as far as is known."""
+    old = state.committed_state.get(key, state.dict.get(key, value))
+    return is_unknown(old) or old == value
 
 
 def pending_members(state: State, key: str) -> tuple[Any, Any] | None:

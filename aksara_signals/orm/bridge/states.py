@@ -116,9 +116,12 @@ def expired_columns(state: State) -> list[str]:
         return []
     committed = state.committed_state
     return [
-        key
-        for key in state.mapper.column_attrs.keys()  # noqa: SIM118 - not a dict
-        if key in expired and key not in committed and key not in state.dict
+        prop.key
+        for prop in state.mapper.column_attrs
+        if prop.key in expired
+        and prop.key not in committed
+        and prop.key not in state.dict
+        and not prop.deferred  # its touch would load it alone
     ]
 
 
