@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aksara_signals.dispatch.identity import without_partials
+from aksara_signals.dispatch.describing import receiver_place
 from aksara_signals.dispatch.tracing import (
     DeliveryStep,
     add_delivery_hook,
@@ -82,12 +82,10 @@ class _Instrumentation:
 def _code_of(step: DeliveryStep) -> dict[str, Any]:
     """Where a receiver is defined, in the words of the semantic conventions."""
     receiver = None if step.connection is None else step.connection.receiver
-    function: Any = without_partials(receiver) if receiver is not None else None
-    function = getattr(function, "__func__", function)
-    if not isinstance(getattr(function, "__qualname__", None), str):
-        function = type(function)
-    found = {"code.function.name": f"{function.__module__}.{function.__qualname__}"}
-    code = getattr(function, "__code__", None)
+    if receiver is None:
+        return {}
+    name, code = receiver_place(receiver)
+    found: dict[str, Any] = {"code.function.name": name}
     if code is not None:
         found["code.file.path"] = code.co_filename
         found["code.line.number"] = code.co_firstlineno

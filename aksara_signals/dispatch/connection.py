@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NoReturn
 
-from aksara_signals.dispatch.identity import (
-    SenderKey,
-    describe_receiver,
-    describe_sender,
-)
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender
+from aksara_signals.dispatch.identity import SenderKey
 from aksara_signals.dispatch.patching import ModuleName
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import IMMEDIATE

@@ -8,13 +8,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from aksara_signals.dispatch.identity import (
-    SenderKey,
-    describe_receiver,
-    describe_sender,
-    same_receiver,
-    sender_key,
-)
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender
+from aksara_signals.dispatch.identity import SenderKey, same_receiver, sender_key
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender
 

@@ -12,8 +12,13 @@ from sys import modules
 from types import CoroutineType
 from typing import Any
 
-from aksara_signals.dispatch.envelope import Delivery, Failure, is_awaitable
-from aksara_signals.dispatch.identity import describe_receiver
+from aksara_signals.dispatch.describing import describe_receiver
+from aksara_signals.dispatch.envelope import (
+    Delivery,
+    Failure,
+    is_awaitable,
+    is_generator_coroutine,
+)
 from aksara_signals.dispatch.judging import judge
 from aksara_signals.dispatch.patching import doubles, stand_in
 from aksara_signals.dispatch.recursion import cause_of, get_current, reset_current, set_current
@@ -105,7 +110,12 @@ async def deliver(
     finally:
         if under_way is not None and token is not None:
             under_way.connection = None
-            reset_current(token)
+            try:  # noqa: SIM105 - costs nothing
+                reset_current(token)
+            except (
+                ValueError
+            ):  # dropped half-way, and closed from outside: that context is not ours
+                pass
         if traced is not None:  # last: a hook may raise
             end_sends(traced)
     return responses
@@ -199,16 +209,20 @@ def drive_to_end(awaitable: Awaitable[Any], receiver: Receiver) -> Any:
     Raises:
         AsyncReceiverError: It would have had to wait. A coroutine is closed first.
     """
-    steps = awaitable.__await__()
+    steps: Any = awaitable if is_generator_coroutine(awaitable) else awaitable.__await__()
     try:
         next(steps)
     except StopIteration as stop:
         return stop.value
-    close = getattr(steps, "close", None)
-    if close is not None:
-        close()
-    raise AsyncReceiverError(
+    refusal = AsyncReceiverError(
         f"async receiver {describe_receiver(receiver)} has to wait for something, and this is a "
         f"synchronous send, where nobody can wait; use an AsyncSession or 'await …send()', or "
         f"make the receiver synchronous"
     )
+    close = getattr(steps, "close", None)
+    if close is not None:
+        try:
+            close()
+        except Exception as error:  # it goes on although it was told to end, or fails in ending
+            raise refusal from error
+    raise refusal

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import GeneratorType
 from typing import Any, Protocol
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.types import Sender
 
-__all__ = ["NO_EXTRAS", "Delivery", "Failure", "Origin", "delivery_of", "is_awaitable"]
+__all__ = [
+    "NO_EXTRAS",
+    "Delivery",
+    "Failure",
+    "Origin",
+    "delivery_of",
+    "is_awaitable",
+    "is_generator_coroutine",
+]
 
 NO_EXTRAS: Mapping[str, Any] = {}
 
@@ -101,4 +110,14 @@ Failure = tuple[BaseException, Delivery, Connection]
 
 def is_awaitable(response: Any) -> bool:
     """Whether ``await response`` means something. Asks the type, as ``await`` itself does."""
-    return hasattr(type(response), "__await__")
+    return hasattr(type(response), "__await__") or is_generator_coroutine(response)
+
+
+_CO_ITERABLE_COROUTINE = 0x100
+
+
+def is_generator_coroutine(response: Any) -> bool:
+    """Whether this is a generator that ``types.coroutine`` has made awaitable."""
+    return type(response) is GeneratorType and bool(
+        response.gi_code.co_flags & _CO_ITERABLE_COROUTINE
+    )

@@ -11,8 +11,8 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from numbers import Number
-from types import BuiltinMethodType, CodeType, MethodType
-from typing import Any
+from types import BuiltinMethodType, MethodType
+from typing import Any, TypeGuard
 
 from aksara_signals.exceptions import InvalidSenderError
 from aksara_signals.types import Receiver, Sender
@@ -20,12 +20,11 @@ from aksara_signals.types import Receiver, Sender
 __all__ = [
     "SenderGroup",
     "SenderKey",
-    "describe_receiver",
-    "describe_sender",
+    "is_class",
+    "is_number",
     "mro_of",
     "names_of",
     "receiver_address",
-    "receiver_place",
     "same_receiver",
     "sender_key",
     "weak_receiver",
@@ -39,27 +38,36 @@ def same_receiver(one: Receiver | None, other: Receiver | None) -> bool:
     """Whether two expressions denote one receiver: methods by their object and function."""
     if one is other:
         return True
-    if isinstance(one, MethodType) and isinstance(other, MethodType):
-        return one.__self__ is other.__self__ and one.__func__ is other.__func__
-    if isinstance(one, BuiltinMethodType) and isinstance(other, BuiltinMethodType):
-        return one.__self__ is other.__self__ and one.__name__ == other.__name__
+    # By what they are: isinstance() would believe what their __class__ says.
+    kind = type(one)
+    first: Any = one
+    second: Any = other
+    if kind is not type(other):
+        return False
+    if kind is MethodType:
+        return first.__self__ is second.__self__ and first.__func__ is second.__func__
+    if kind is BuiltinMethodType:
+        return first.__self__ is second.__self__ and bool(first.__name__ == second.__name__)
     return False
 
 
 def receiver_address(receiver: Receiver | None) -> Hashable:
     """Where to look for a receiver. Equal for equal receivers, to be followed by a comparison."""
-    if isinstance(receiver, MethodType):
-        return id(receiver.__self__), id(receiver.__func__)
-    if isinstance(receiver, BuiltinMethodType):
-        return id(receiver.__self__), receiver.__name__
-    return id(receiver)
+    thing: Any = receiver
+    if type(thing) is MethodType:
+        return id(thing.__self__), id(thing.__func__)
+    if type(thing) is BuiltinMethodType:
+        return id(thing.__self__), thing.__name__
+    return id(thing)
 
 
 def without_partials(receiver: Receiver) -> Receiver:
     """The function inside any number of ``functools.partial``."""
-    while isinstance(receiver, functools.partial):
-        receiver = receiver.func
-    return receiver
+    inner: Any = receiver
+    while issubclass(type(inner), functools.partial):
+        inner = inner.func
+    found: Receiver = inner
+    return found
 
 
 def weak_receiver(receiver: Receiver, on_death: Callable[[Any], object]) -> Reference:
@@ -68,9 +76,23 @@ def weak_receiver(receiver: Receiver, on_death: Callable[[Any], object]) -> Refe
     Raises:
         TypeError: The receiver's type supports no weak references.
     """
-    if isinstance(receiver, MethodType):
-        return weakref.WeakMethod(receiver, on_death)
+    thing: Any = receiver
+    if type(thing) is MethodType:
+        return weakref.WeakMethod(thing, on_death)
     return weakref.ref(receiver, on_death)
+
+
+def is_class(thing: Any) -> TypeGuard[type]:
+    """Whether this is a class, whatever its ``__class__`` says."""
+    return issubclass(type(thing), type)
+
+
+def is_number(thing: Any) -> bool:
+    """Whether this is a number, whatever its ``__class__`` says."""
+    try:
+        return issubclass(type(thing), Number)
+    except Exception:  # asking an ABC takes the hash of the type, which its metaclass may refuse
+        return False
 
 
 def names_of(cls: type) -> tuple[str, str]:
@@ -80,7 +102,7 @@ def names_of(cls: type) -> tuple[str, str]:
 
 def mro_of(sender: Sender) -> tuple[type, ...]:
     """The classes a sender counts as: a class and its bases, nothing for other objects."""
-    return sender.__mro__ if isinstance(sender, type) else ()
+    return sender.__mro__ if is_class(sender) else ()
 
 
 class SenderGroup:
@@ -120,7 +142,7 @@ class SenderKey(ABC):
 
     def matches(self, sender: Sender, exact: bool) -> bool:
         """Whether what ``sender`` sends is for this key."""
-        if isinstance(sender, SenderGroup):
+        if type(sender) is SenderGroup:
             return any(self.matches_one(member, exact) for member in sender.members)
         return self.matches_one(sender, exact)
 
@@ -158,8 +180,8 @@ class NamedSender(SenderKey):
         return self.name
 
     def matches_one(self, sender: Sender, exact: bool) -> bool:
-        if isinstance(sender, str):
-            return sender == self.name
+        if issubclass(type(sender), str):
+            return bool(sender == self.name)
         classes = mro_of(sender)
         return any(self.name in names_of(cls) for cls in (classes[:1] if exact else classes))
 
@@ -177,7 +199,7 @@ class NumberSender(SenderKey):
         return self.number
 
     def matches_one(self, sender: Sender, exact: bool) -> bool:
-        return isinstance(sender, Number) and bool(sender == self.number)
+        return is_number(sender) and bool(sender == self.number)
 
 
 class ObjectSender(SenderKey):
@@ -223,44 +245,12 @@ def sender_key(sender: Sender, on_death: Callable[[Any], object] | None = None) 
     """
     if sender is None:
         return AnySender()
-    if isinstance(sender, str):
+    if issubclass(type(sender), str):
         if not sender:
             raise InvalidSenderError(
                 "an empty string can't be a sender; give the class, its name, or None for all"
             )
         return NamedSender(sender)
-    if isinstance(sender, Number):
+    if is_number(sender):
         return NumberSender(sender)
     return ObjectSender(sender, on_death)
-
-
-def describe_sender(sender: Sender) -> str:
-    """A sender in words, whatever its ``__repr__`` does."""
-    if isinstance(sender, type):
-        return names_of(sender)[1]
-    if sender is None or isinstance(sender, (str, Number)):
-        return repr(sender)
-    return f"<{type(sender).__qualname__} object>"
-
-
-def receiver_place(receiver: Receiver) -> tuple[str, CodeType | None]:
-    """The dotted name of a receiver, and its code where that is known: never calls its ``repr``."""
-    target: Any = without_partials(receiver)
-    name = getattr(target, "__qualname__", None)
-    if not isinstance(name, str):
-        target = type(target)
-        name = f"{target.__qualname__} object"
-    where = f"{getattr(target, '__module__', None) or '?'}.{name}"
-    function = getattr(target, "__func__", target)
-    from inspect import unwrap
-
-    code = getattr(unwrap(function), "__code__", None)
-    return where, code if isinstance(code, CodeType) else None
-
-
-def describe_receiver(receiver: Receiver | None) -> str:
-    """A receiver in words, with file and line where they are known: never calls its ``repr``."""
-    if receiver is None:
-        return "a receiver that is gone"
-    where, code = receiver_place(receiver)
-    return where if code is None else f"{where} ({code.co_filename}:{code.co_firstlineno})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import Delivery, Failure
 from aksara_signals.dispatch.recursion import describe_step
 from aksara_signals.exceptions import SignalRecursionError
 
-__all__ = ["judge", "log_error"]
+__all__ = ["judge", "log_error", "raise_together"]
 
 
 def log_error(what: str, error: BaseException, delivery: Delivery, connection: Connection) -> None:
@@ -15,7 +17,33 @@ def log_error(what: str, error: BaseException, delivery: Delivery, connection: C
     import logging
 
     logger = logging.getLogger("aksara_signals")
-    logger.error("%s: %s", what, describe_step(delivery, connection), exc_info=error)
+    # As a tuple: logging asks an exception whether it is true, and some are not.
+    exc_info = (type(error), error, error.__traceback__)
+    logger.error("%s: %s", what, describe_step(delivery, connection), exc_info=exc_info)
+
+
+MAX_NOTES = 64
+"""How many notes an exception may have. More than deliveries may stand inside one another, so that
+an exception that passes through them keeps all of theirs; one object that is raised again and again
+keeps the latest."""
+
+_BEGINNING = "while "
+
+
+def add_note(error: BaseException, text: str) -> None:
+    """Add a note, once; an exception that takes none goes without."""
+    note = _BEGINNING + text
+    try:
+        notes: Any = getattr(error, "__notes__", ())
+        if note in notes:
+            return
+        error.add_note(note)
+        if len(notes) > MAX_NOTES:
+            notes.remove(next(each for each in notes if each.startswith(_BEGINNING)))
+    except Exception:
+        # A class may refuse notes, or keep them in a tuple. What its exception says matters more
+        # than where it came from, which its traceback shows besides.
+        return
 
 
 def judge(
@@ -35,7 +63,7 @@ def judge(
             failures.append((error, delivery, connection))
         return
     if not isinstance(error, (CancelledError, GeneratorExit, SignalRecursionError)):
-        error.add_note(f"while {describe_step(delivery, connection)}")
+        add_note(error, describe_step(delivery, connection))
     raise error
 
 
@@ -50,3 +78,16 @@ def _is_own_cancellation(error: BaseException) -> bool:
     except RuntimeError:  # no event loop in this thread
         return True
     return task is None or not task.cancelling()
+
+
+def raise_together(errors: list[BaseException], whose: str) -> None:
+    """Raise what concurrent receivers have raised: one as itself, several as a group.
+
+    Args:
+        errors: May be empty.
+        whose: Goes on after "concurrent receivers".
+    """
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise BaseExceptionGroup(f"{len(errors)} concurrent receivers {whose} failed", errors)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import AFTER_COMMIT, IMMEDIATE, PHASES
 from aksara_signals.exceptions import InvalidOptionError, InvalidPhaseError
 
 __all__ = ["OPTIONS", "check_options"]
+
+MAX_SECONDS = 1e9
+"""The longest time limit; far beyond, event loops can't count any more."""
 
 OPTIONS = (
     "weak",
@@ -40,10 +45,11 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
     created = options.get("created")
     if created is not None and ("created" not in payload.names or not isinstance(created, bool)):
         raise InvalidOptionError(
-            f"{signal_name} can't be connected with created={created!r}; it narrows "
+            f"{signal_name} can't be connected with created={describe_sender(created)}; it narrows "
             f"save signals, to INSERTs (True) or UPDATEs (False)"
         )
-    if not isinstance(options.get("priority", 0), (int, float)):
+    priority = options.get("priority", 0)
+    if not isinstance(priority, (int, float)) or isnan(priority):  # has no place in an order
         raise InvalidOptionError(
             f"{signal_name} can't be connected with a priority that is no number; "
             f"higher is called first, and 0 is the default"
@@ -51,7 +57,7 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
     _check_waiting(options, payload, signal_name)
     try:
         hash(options.get("dispatch_uid"))
-    except TypeError as error:
+    except Exception as error:
         raise InvalidOptionError(
             f"{signal_name} can't be connected with a dispatch_uid that is not hashable; "
             f"a string will do"
@@ -61,9 +67,9 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
 def _check_waiting(options: Mapping[str, Any], payload: Payload, signal_name: str) -> None:
     """Refuse phases, and options of those who wait, that make no sense."""
     phase = options.get("phase", IMMEDIATE)
-    if phase not in PHASES:
+    if not isinstance(phase, str) or phase not in PHASES:
         raise InvalidPhaseError(
-            f"{signal_name} can't be connected with phase={phase!r}; the phases are "
+            f"{signal_name} can't be connected with phase={describe_sender(phase)}; the phases are "
             f"{', '.join(PHASES)}"
         )
     if phase != IMMEDIATE and not payload.can_wait:
@@ -85,9 +91,11 @@ def _check_waiting(options: Mapping[str, Any], payload: Payload, signal_name: st
             f"something else than the one before; coalesce signals of single rows"
         )
     if seconds is not None and not (
-        isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds > 0
+        isinstance(seconds, (int, float))
+        and not isinstance(seconds, bool)
+        and 0 < seconds <= MAX_SECONDS
     ):
         raise InvalidOptionError(
-            f"{signal_name} can't be connected with timeout_seconds={seconds!r}; give a "
-            f"positive number of seconds, or None"
+            f"{signal_name} can't be connected with timeout_seconds={describe_sender(seconds)}; "
+            f"give a positive number of seconds, or None"
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
 from aksara_signals.dispatch.envelope import Delivery, Failure
-from aksara_signals.dispatch.judging import log_error
+from aksara_signals.dispatch.judging import log_error, raise_together
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SignalRecursionError
@@ -145,8 +145,6 @@ class _Run:
 
 
 async def _deliver_all(deliveries: Iterable[Delivery]) -> None:
-    import asyncio
-
     rest = iter(deliveries)
     together: list[Delivery] = []
     is_over = False
@@ -161,9 +159,27 @@ async def _deliver_all(deliveries: Iterable[Delivery]) -> None:
             await _deliver_one(run.limited)
         is_over = run.is_last
     if together:
-        async with asyncio.TaskGroup() as group:
-            for delivery in together:
-                group.create_task(_deliver_one(delivery))
+        await _deliver_together(together)
+
+
+async def _deliver_together(deliveries: list[Delivery]) -> None:
+    """Deliver in one task group, each to its end: none is cancelled for what another raises."""
+    import asyncio
+
+    escaped: list[BaseException] = []
+
+    async def deliver_own(delivery: Delivery) -> None:
+        try:
+            await _deliver_one(delivery)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            escaped.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for delivery in deliveries:
+            group.create_task(deliver_own(delivery))
+    raise_together(escaped, "that waited")
 
 
 async def _deliver_one(delivery: Delivery) -> None:

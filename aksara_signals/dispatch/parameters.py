@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 from types import FunctionType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from aksara_signals.dispatch.identity import without_partials
+from aksara_signals.dispatch.identity import is_class, without_partials
 from aksara_signals.types import Receiver
 
 __all__ = ["Parameter", "is_async_receiver", "parameters_of"]
@@ -72,20 +72,38 @@ def _of_function(function: FunctionType) -> list[Parameter]:
 
 
 def _described(receiver: Receiver) -> Receiver:
-    """What to read the signature from: ``inspect`` compares other objects than functions."""
+    """What to read the signature from: ``inspect`` compares other objects than functions.
+
+    Of an object that is its type's ``__call__``, as Python itself takes it; the object is asked
+    for nothing.
+    """
+    if is_class(receiver) or issubclass(type(receiver), partial) or _is_routine(receiver):
+        return receiver
+    kind: Any = type(receiver)
+    return kind.__call__.__get__(receiver, kind)  # type: ignore[no-any-return]
+
+
+def _is_routine(receiver: Any) -> bool:
     from inspect import isroutine
 
-    known = isinstance(receiver, (type, partial)) or isroutine(receiver)
-    return receiver if known else getattr(receiver, "__call__")  # noqa: B004, B009 - never compared
+    try:  # one that says that it is of another class is judged by its own
+        return receiver.__class__ is type(receiver) and isroutine(receiver)
+    except Exception:
+        return False
 
 
 def is_async_receiver(receiver: Receiver) -> bool:
-    """Whether calling the receiver surely gives a coroutine."""
+    """Whether calling the receiver surely gives a coroutine; False also where nobody can tell."""
     if type(receiver) is FunctionType and not receiver.__dict__:
         return bool(receiver.__code__.co_flags & CO_COROUTINE)
     from inspect import iscoroutinefunction
 
     target = without_partials(receiver)
-    if isinstance(target, type):
+    if is_class(target):
         return False  # calling a class makes an instance, whatever its __call__ is
-    return iscoroutinefunction(target) or iscoroutinefunction(type(target).__call__)
+    if iscoroutinefunction(type(target).__call__):
+        return True
+    try:
+        return iscoroutinefunction(target)
+    except Exception:  # inspect asks it for attributes, and its own code answers
+        return False

@@ -34,8 +34,7 @@ class ModuleName:
 
     def current(self, receiver: Any) -> Any:
         """The mock that stands under this name in the receiver's place, else the receiver."""
-        module, name = self.key
-        bound: Any = getattr(sys.modules.get(module), "__dict__", {}).get(name)
+        bound = _bound_to(self.key)
         owner = _owners.get(self.key)
         is_owner = owner is not None and owner() is receiver
         if bound is receiver:
@@ -60,17 +59,23 @@ def module_name_of(receiver: Receiver) -> ModuleName | None:
     A decorator runs before the name is bound, and one name may be defined twice in a module. The
     name belongs to the receiver that is seen bound to it or, until then, to the one defined last.
     """
-    if not isinstance(receiver, FunctionType) or receiver.__qualname__ != receiver.__name__:
+    if type(receiver) is not FunctionType or receiver.__qualname__ != receiver.__name__:
         return None
     if receiver.__name__ == "<lambda>" or not isinstance(receiver.__module__, str):
         return None
     key = receiver.__module__, receiver.__name__
-    bound = getattr(sys.modules.get(key[0]), key[1], None)
+    bound = _bound_to(key)
     reference = _owners.get(key)
     owner = None if reference is None else reference()
     if bound is receiver or owner is None or _line(receiver) >= _line(owner):
         _owners[key] = weakref.ref(receiver)
     return ModuleName(*key)
+
+
+def _bound_to(key: tuple[str, str]) -> Any:
+    """What a module's name is bound to; a ``__getattr__`` of the module's is not asked."""
+    module, name = key
+    return getattr(sys.modules.get(module), "__dict__", {}).get(name)
 
 
 def _line(function: FunctionType) -> int:

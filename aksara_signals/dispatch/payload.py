@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from aksara_signals.dispatch.identity import describe_receiver
+from aksara_signals.dispatch.describing import describe_receiver
 from aksara_signals.dispatch.parameters import parameters_of
 from aksara_signals.exceptions import (
     InvalidOptionError,
@@ -158,7 +158,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
         raise refuse("is not callable; connect a function, a method or an object with __call__")
     try:
         parameters, accepts_any = parameters_of(receiver)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # inspect asks for attributes, and the receiver's own code answers
         raise refuse(
             "has no signature that can be read; wrap it in a function that accepts **kwargs"
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import SignalContext
-from aksara_signals.dispatch.identity import receiver_address, same_receiver
+from aksara_signals.dispatch.identity import is_class, receiver_address, same_receiver
 from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.dispatch.registry import require_unambiguous
 from aksara_signals.types import Sender
@@ -178,7 +178,7 @@ class Snapshot:
             each for each in self.connections() if each.sender_key.matches(sender, each.exact)
         ]
         for connection in matching:
-            if connection.sender_key.is_name and isinstance(sender, type):
+            if connection.sender_key.is_name and is_class(sender):
                 require_unambiguous(connection.sender_key.get())
         matching.sort(key=lambda each: -each.priority)  # stable: equal ones keep their order
         chosen: list[Connection] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import ReceiverT, Sender

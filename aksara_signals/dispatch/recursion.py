@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
-from aksara_signals.dispatch.identity import describe_receiver, describe_sender
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender
 from aksara_signals.exceptions import SignalRecursionError
 
 if TYPE_CHECKING:

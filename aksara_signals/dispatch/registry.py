@@ -8,7 +8,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from aksara_signals.dispatch.identity import describe_receiver, names_of
+from aksara_signals.dispatch.describing import describe_receiver
+from aksara_signals.dispatch.identity import names_of
 from aksara_signals.exceptions import (
     AmbiguousSenderError,
     UnknownSignalError,

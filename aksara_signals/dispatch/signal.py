@@ -12,6 +12,7 @@ from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
 from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
+from aksara_signals.dispatch.identity import is_class
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import keep_waiting
 from aksara_signals.dispatch.plan import NOBODY, Plan, Snapshot
@@ -95,7 +96,7 @@ class Signal:
         return self.payload.required
 
     def __repr__(self) -> str:
-        return f"<Signal {self.name}>" if self.name else f"<Signal at {id(self):#x}>"
+        return f"<Signal {self.display_name}>" if self.name else f"<Signal at {id(self):#x}>"
 
     # -- connecting ----------------------------------------------------------------------------
 
@@ -201,7 +202,8 @@ class Signal:
             Whether anything was connected that way.
 
         Raises:
-            InvalidOptionError: Neither a receiver nor a ``dispatch_uid`` is given.
+            InvalidOptionError: Neither a receiver nor a ``dispatch_uid`` is given, or the latter
+                is not hashable.
 
         Source: Django's ``Signal.disconnect``.
         """
@@ -210,6 +212,8 @@ class Signal:
                 f"{self.display_name}.disconnect() needs the receiver, or the dispatch_uid it was "
                 f"connected with"
             )
+        if dispatch_uid is not None:
+            self._table.check_options({"dispatch_uid": dispatch_uid})
         return self._table.discard(receiver, _several(sender), dispatch_uid)
 
     @contextmanager
@@ -395,11 +399,12 @@ def snapshots_of(signals: tuple[Signal, ...]) -> list[Snapshot]:
 
 
 def _several(sender: Senders) -> tuple[Sender, ...]:
-    if isinstance(sender, (list, tuple, set, frozenset)):
-        return tuple(sender)
+    if issubclass(type(sender), (list, tuple, set, frozenset)):
+        several: Any = sender
+        return tuple(several)
     return (sender,)
 
 
 def _is_receiver(thing: Any) -> bool:
     """Whether ``@signal`` was written without parentheses: a class would be a sender."""
-    return callable(thing) and not isinstance(thing, type)
+    return callable(thing) and not is_class(thing)

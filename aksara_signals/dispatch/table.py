@@ -13,9 +13,9 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.describing import describe_receiver, printable
 from aksara_signals.dispatch.identity import (
     SenderKey,
-    describe_receiver,
     receiver_address,
     same_receiver,
     sender_key,
@@ -76,7 +76,7 @@ class ConnectionTable:
     @property
     def display_name(self) -> str:
         """The name for messages, also of a signal without one."""
-        return self.name or "an unnamed signal"
+        return printable(self.name) if self.name else "an unnamed signal"
 
     def add(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import Delivery, is_awaitable
-from aksara_signals.dispatch.judging import judge
+from aksara_signals.dispatch.judging import judge, raise_together
 from aksara_signals.dispatch.patching import doubles, stand_in
 from aksara_signals.dispatch.recursion import set_current
 from aksara_signals.dispatch.tracing import around, hooks
@@ -61,10 +61,5 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
             group.create_task(run(len(responses) - 1, connection, receiver))
     if cancelled:  # by the receiver itself: a task group keeps quiet about that
         raise cancelled[0]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise BaseExceptionGroup(
-            f"{len(errors)} concurrent receivers of {delivery.signal.display_name} failed", errors
-        )
+    raise_together(errors, f"of {delivery.signal.display_name}")
     return responses

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeAlias
 
 from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender
 from aksara_signals.dispatch.envelope import Delivery, Origin, is_awaitable
-from aksara_signals.dispatch.identity import describe_receiver, describe_sender
 from aksara_signals.dispatch.recursion import key_of
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
-from aksara_signals.dispatch.identity import describe_receiver
+from aksara_signals.dispatch.describing import describe_receiver
 from aksara_signals.dispatch.parameters import parameters_of
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.signal import Signal

@@ -13,12 +13,13 @@ from sqlalchemy import Table
 from sqlalchemy.orm import QueryableAttribute
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.identity import (
+from aksara_signals.dispatch.describing import (
     describe_receiver,
     describe_sender,
-    names_of,
+    printable,
     receiver_place,
 )
+from aksara_signals.dispatch.identity import names_of
 from aksara_signals.types import Sender
 
 __all__ = [
@@ -80,18 +81,6 @@ class Place:
     def title(self) -> str:
         """File and line, as editors and terminals understand them."""
         return "?" if self.file is None else f"{self.file}:{self.line}"
-
-
-def printable(text: str) -> str:
-    r"""Text without line breaks, escapes of terminals or marks that reverse its direction.
-
-    >>> printable("Post\nTag")
-    'Post\\nTag'
-    """
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
-        for each in text
-    )
 
 
 def plain(value: Hashable) -> str | int | float | bool | None:

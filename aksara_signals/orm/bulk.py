@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.fixtures import is_loading_fixtures
@@ -29,8 +30,8 @@ def check_batch_size(batch_size: Any) -> None:
         not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
     ):
         raise InvalidOptionError(
-            f"batch_size={batch_size!r} is no number of rows; give a positive integer, or None "
-            f"for as few statements as the database takes"
+            f"batch_size={describe_sender(batch_size)} is no number of rows; give a "
+            f"positive integer, or None for as few statements as the database takes"
         )
 
 

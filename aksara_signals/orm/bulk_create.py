@@ -13,7 +13,7 @@ from sqlalchemy import Column, insert, inspect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.exceptions import InstanceStateError
 from aksara_signals.orm import bridge
 from aksara_signals.orm.bulk import Row, batches, send_bulk

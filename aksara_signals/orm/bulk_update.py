@@ -9,7 +9,7 @@ from sqlalchemy import inspect, update
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
-from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.describing import describe_sender, worded
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
 from aksara_signals.orm import bridge
@@ -38,7 +38,7 @@ def column_fields(model: type, fields: Iterable[str]) -> frozenset[str]:
         raise UnknownFieldError("bulk_update() was given no fields; name at least one column")
     columns = columns_of(mapper)
     keys = key_names(mapper)
-    for name in sorted(names, key=str):
+    for name in sorted(names, key=worded):
         if name in keys:
             raise UnknownFieldError(
                 f"bulk_update() can't change {name!r}, which is in the primary key of "
@@ -46,8 +46,9 @@ def column_fields(model: type, fields: Iterable[str]) -> frozenset[str]:
             )
         if name not in columns:
             raise UnknownFieldError(
-                f"bulk_update() names {name!r}, which is no column of {describe_sender(model)} "
-                f"(for a relationship, name its foreign key){nearest(str(name), columns)}"
+                f"bulk_update() names {describe_sender(name)}, which is no column of "
+                f"{describe_sender(model)} (for a relationship, name its foreign key)"
+                f"{nearest(worded(name), columns)}"
             )
     return names
 

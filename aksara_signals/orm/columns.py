@@ -10,7 +10,7 @@ from sqlalchemy import Column, ColumnElement, and_, inspect
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import QueryableAttribute
 
-from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import UnknownFieldError
 
@@ -109,7 +109,7 @@ def _key_equals(model: type, value: Any) -> ColumnElement[bool]:
     values = value if isinstance(value, tuple) else (value,)
     if len(values) != len(names):
         raise UnknownFieldError(
-            f"pk={value!r} has {len(values)} value(s), and the primary key of "
+            f"pk= was given {len(values)} value(s), and the primary key of "
             f"{describe_sender(model)} consists of {', '.join(names)}; give a tuple in that order"
         )
     return and_(*(getattr(model, name) == each for name, each in zip(names, values, strict=True)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from aksara_signals import signals as built_in
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError, UnknownSignalError
 from aksara_signals.types import Receiver, Responses

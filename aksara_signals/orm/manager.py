@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, inspect
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.exceptions import UnknownFieldError, UnmappedClassError
 from aksara_signals.orm import bridge, sessions
 from aksara_signals.orm.bulk import check_batch_size

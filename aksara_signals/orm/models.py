@@ -8,7 +8,8 @@ from collections.abc import Callable
 from sqlalchemy import inspect
 from sqlalchemy.orm import registry
 
-from aksara_signals.dispatch.identity import describe_sender, mro_of
+from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.identity import mro_of
 from aksara_signals.exceptions import UnmappedClassError
 from aksara_signals.orm import bridge
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.describing import describe_sender, worded
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import UnknownFieldError
 from aksara_signals.orm import bridge
@@ -90,12 +90,12 @@ def writable_fields(cls: type, update_fields: Iterable[str]) -> frozenset[str]:
         )
     mapper: Mapper[Any] = inspect(cls)
     names = frozenset(update_fields)
-    for name in sorted(names, key=str):
+    for name in sorted(names, key=worded):
         if not _is_writable(mapper, name):
             known = [each.key for each in mapper.attrs]
             raise UnknownFieldError(
-                f"update_fields names {name!r}, which is no column and no many-to-one "
-                f"relationship of {describe_sender(cls)}{nearest(str(name), known)}"
+                f"update_fields names {describe_sender(name)}, which is no column and no "
+                f"many-to-one relationship of {describe_sender(cls)}{nearest(worded(name), known)}"
             )
     return names
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_session
 from sqlalchemy.orm import Session, object_session, scoped_session
 
-from aksara_signals.dispatch.identity import describe_sender
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.exceptions import InvalidOptionError, NoSessionError
 from aksara_signals.orm import bridge
 

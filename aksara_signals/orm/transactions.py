@@ -15,7 +15,8 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.identity import describe_sender, sender_key
+from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.identity import sender_key
 from aksara_signals.dispatch.parameters import is_async_receiver
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK, keepers

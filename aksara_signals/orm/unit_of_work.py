@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
 
+from aksara_signals.dispatch.describing import describe_receiver
 from aksara_signals.dispatch.envelope import NO_EXTRAS
-from aksara_signals.dispatch.identity import describe_receiver
 from aksara_signals.dispatch.recursion import recursion_error
 from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm import bridge, touches

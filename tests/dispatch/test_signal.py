@@ -27,7 +27,7 @@ from aksara_signals import (
     pre_init,
     receiver,
 )
-from aksara_signals.dispatch import identity, plan
+from aksara_signals.dispatch import describing, identity, plan
 from aksara_signals.dispatch.payload import Payload
 
 KINDS = ["send", "send_robust", "send_sync", "send_robust_sync"]
@@ -809,8 +809,8 @@ def test_what_is_the_same(signal: Signal) -> None:
     assert not identity.same_receiver(first.append, first.pop)
     assert identity.receiver_address(first.append) == identity.receiver_address(first.append)
     assert not identity.sender_key(Model).same(identity.sender_key("Model"))
-    assert identity.describe_sender(first) == "<list object>"
-    assert identity.describe_receiver(None) == "a receiver that is gone"
+    assert describing.describe_sender(first) == "<list object>"
+    assert describing.describe_receiver(None) == "a receiver that is gone"
 
 
 async def test_a_class_may_be_a_receiver(signal: Signal, send: Any) -> None:

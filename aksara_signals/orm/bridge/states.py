@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import inspect
 from sqlalchemy.orm import (
     InstanceState,
     Mapper,
@@ -14,6 +13,8 @@ from sqlalchemy.orm import (
     Session,
 )
 from sqlalchemy.orm.attributes import instance_state
+
+from aksara_signals.dispatch.describing import worded
 
 __all__ = [
     "State",
@@ -39,7 +40,10 @@ State = InstanceState[Any]
 
 def state_of(value: Any) -> State | None:
     """The state of an instance of a mapped class; None for anything else."""
-    state = getattr(value, "_sa_instance_state", None)
+    try:  # past any __getattr__: this is asked of whatever the user sends
+        state = object.__getattribute__(value, "_sa_instance_state")
+    except AttributeError:
+        return None
     return state if isinstance(state, InstanceState) else None
 
 
@@ -132,10 +136,10 @@ def is_unloaded(state: State, key: str) -> bool:
 
 def identity_of(instance: object) -> str | None:
     """The primary key of an instance in words; None for what isn't mapped or has no row yet."""
-    state = inspect(instance, raiseerr=False)
-    if not isinstance(state, InstanceState) or state.identity is None:
+    state = state_of(instance)
+    if state is None or state.identity is None:
         return None
-    return ", ".join(str(value) for value in state.identity)
+    return ", ".join(worded(value) for value in state.identity)
 
 
 def describe(instance: object) -> str:

@@ -1,0 +1,89 @@
+"""Receivers, senders and values in words, for logs and the texts of errors.
+
+These must not fail over what they tell of, nor show what is nobody's business: no ``repr`` of the
+user's is called, and attributes that can't be had are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CodeType, MethodType
+from typing import Any
+
+from aksara_signals.dispatch.identity import is_class, is_number, names_of, without_partials
+from aksara_signals.types import Receiver, Sender
+
+__all__ = ["describe_receiver", "describe_sender", "printable", "receiver_place", "worded"]
+
+
+def printable(text: str) -> str:
+    r"""Text without line breaks, escapes of terminals or marks that reverse its direction.
+
+    >>> printable("Post\nTag")
+    'Post\\nTag'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+def worded(value: object, words: Callable[[Any], str] = str) -> str:
+    """A value in words, on one line; its type, if its own words can't be had.
+
+    For logs and the texts of errors, which must not fail over what they tell of.
+    """
+    try:
+        return printable(words(value))
+    except Exception:
+        return f"<{type(value).__qualname__} object>"
+
+
+def describe_sender(sender: Sender) -> str:
+    """A sender in words: never calls the ``repr`` of anything but a string or a number."""
+    if is_class(sender):
+        return printable(names_of(sender)[1])
+    if sender is None or issubclass(type(sender), str) or is_number(sender):
+        return worded(sender, repr)
+    return f"<{type(sender).__qualname__} object>"
+
+
+def _attribute(thing: Any, name: str) -> Any:
+    """An attribute; None if there is none, or none to be had."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:  # a __getattr__ of the user's, asked on the way to tell of another error
+        return None
+
+
+def receiver_place(receiver: Receiver) -> tuple[str, CodeType | None]:
+    """The dotted name of a receiver, and its code where that is known: never calls its ``repr``."""
+    target: Any = without_partials(receiver)
+    name = _attribute(target, "__qualname__")
+    if not issubclass(type(name), str):
+        target = type(target)
+        name = f"{target.__qualname__} object"
+    module = _attribute(target, "__module__")
+    where = printable(f"{module if issubclass(type(module), str) else '?'}.{name}")
+    function = target.__func__ if type(target) is MethodType else target
+    code = _attribute(_unwrapped(function), "__code__")
+    return where, code if type(code) is CodeType else None
+
+
+def _unwrapped(function: Any) -> Any:
+    from inspect import unwrap
+
+    try:
+        return unwrap(function)
+    except Exception:  # it wraps itself, or everything is an attribute of it
+        return function
+
+
+def describe_receiver(receiver: Receiver | None) -> str:
+    """A receiver in words, with file and line where they are known: never calls its ``repr``."""
+    if receiver is None:
+        return "a receiver that is gone"
+    where, code = receiver_place(receiver)
+    return where if code is None else f"{where} ({code.co_filename}:{code.co_firstlineno})"

@@ -1,0 +1,203 @@
+"""Receivers that return strange awaitables, in each way of sending."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from misfits import WAYS, send
+
+from aksara_signals import AsyncReceiverError, Signal
+from aksara_signals.contrib.structured_logging import log_deliveries, stop_logging_deliveries
+
+
+async def seven() -> int:
+    return 7
+
+
+def used_up() -> Any:
+    coroutine = seven()
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+    return coroutine
+
+
+def of_another_loop() -> Any:
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    loop.close()
+    return future
+
+
+def finished() -> Any:
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(7)
+    return future
+
+
+@types.coroutine
+def generator_based() -> Generator[Any, Any, int]:
+    yield from ()
+    return 7
+
+
+@types.coroutine
+def generator_that_waits() -> Generator[Any, Any, int]:
+    yield
+    return 7
+
+
+class GivesANumber:
+    def __await__(self) -> Any:
+        return 5
+
+
+class Fails:
+    def __await__(self) -> Any:
+        raise ValueError("in __await__")
+
+
+class AwaitsItself:
+    def __await__(self) -> Any:
+        return self
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        raise StopIteration(7)
+
+
+class WithoutEnd:
+    """Awaits itself, and again."""
+
+    def __await__(self) -> Any:
+        return (yield from self.__await__())
+
+
+class OnTheInstanceOnly:
+    """Python asks the type, so that this is no awaitable."""
+
+    def __init__(self) -> None:
+        self.__await__ = lambda: iter(())
+
+
+class Refuses:
+    @property
+    def __await__(self) -> Any:
+        raise AttributeError("not this one")
+
+
+async def goes_on() -> int:
+    try:
+        await asyncio.sleep(0)
+    except GeneratorExit:
+        await asyncio.sleep(0)
+    return 7
+
+
+async def fails_in_ending() -> int:
+    try:
+        await asyncio.sleep(0)
+    finally:
+        raise ValueError("in its end")
+
+
+def started_task() -> Any:
+    return asyncio.get_running_loop().create_task(seven())
+
+
+async def an_async_generator() -> Any:
+    yield 7
+
+
+Outcome = int | type[BaseException]
+"""What it becomes: the response, or what is raised."""
+
+AWAITABLES: dict[str, tuple[Callable[[], Any], Outcome, Outcome]] = {
+    # name: what returns it, outcome where one can await, outcome where nobody can
+    "coroutine": (seven, 7, 7),
+    "used up": (used_up, RuntimeError, RuntimeError),
+    "of another loop": (of_another_loop, RuntimeError, AsyncReceiverError),
+    "finished": (finished, 7, 7),
+    "task": (started_task, 7, AsyncReceiverError),
+    "generator based": (generator_based, 7, 7),
+    "generator that waits": (generator_that_waits, 7, AsyncReceiverError),
+    "gives a number": (GivesANumber, TypeError, TypeError),
+    "fails": (Fails, ValueError, ValueError),
+    "awaits itself": (AwaitsItself, 7, 7),
+    "without end": (WithoutEnd, RecursionError, RecursionError),
+    "refuses": (Refuses, AttributeError, AttributeError),
+    "goes on": (goes_on, 7, AsyncReceiverError),
+    "fails in ending": (fails_in_ending, ValueError, AsyncReceiverError),
+}
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["plain", "traced"])
+@pytest.mark.parametrize("concurrent", [False, True], ids=["one by one", "concurrent"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_whatever_is_awaitable_is_awaited(way: str, concurrent: bool, traced: bool) -> None:
+    """Each strange awaitable gives its result or one error; none is left never awaited."""
+    if traced:
+        log_deliveries()
+    try:
+        for name, (make, asynchronous, synchronous) in AWAITABLES.items():
+            signal = Signal(name)
+            signal.connect(lambda make=make, **kwargs: make(), concurrent=concurrent)
+            expected = synchronous if "sync" in way else asynchronous
+            found: Any
+            try:
+                [(_, found)] = await send(signal, way)
+                assert "robust" in way or not isinstance(found, BaseException), name
+            except Exception as error:
+                assert "robust" not in way, name
+                found = error
+            if isinstance(expected, int):
+                assert found == expected, name
+            else:
+                assert type(found) is expected, name
+            await asyncio.sleep(0)  # a task that nobody waited for ends
+    finally:
+        stop_logging_deliveries()
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_is_no_awaitable_is_the_response(way: str) -> None:
+    """Generators, async ones too, and objects with an __await__ of their own, are responses."""
+    signal = Signal("responses")
+    generator = (each for each in ())
+    async_generator = an_async_generator()
+    instance = OnTheInstanceOnly()
+    for response in (generator, async_generator, instance):
+        signal.connect(lambda response=response, **kwargs: response)
+    responses = await send(signal, way)
+    assert [each for _, each in responses] == [generator, async_generator, instance]
+    await async_generator.aclose()
+
+
+async def test_an_error_in_ending_is_the_cause() -> None:
+    """What a coroutine raises when it is closed stands behind the error of who sent."""
+    signal = Signal("causes")
+    signal.connect(lambda **kwargs: fails_in_ending())
+    with pytest.raises(AsyncReceiverError) as caught:
+        signal.send_sync(None)
+    assert repr(caught.value.__cause__) == "ValueError('in its end')"
+
+
+async def test_a_send_may_be_closed_in_another_context() -> None:
+    """A send that is dropped while a receiver waits, as when a loop is closed, ends in silence."""
+    import contextvars
+
+    signal = Signal("dropped")
+
+    @signal.connect
+    @types.coroutine
+    def wait(**kwargs: Any) -> Any:
+        yield
+
+    sending = signal.send(None)
+    contextvars.copy_context().run(sending.send, None)
+    sending.close()
