@@ -57,7 +57,8 @@ def bulk_create(
         for part in batches(pairs, batch_size):
             _insert(session, cls, given, part, batch_size)
     bridge.register_inserted(session, instances)
-    send_bulk(session, post_bulk_create, model, payload)
+    # A list of the receivers' own: the other one is what bulk_create() returns.
+    send_bulk(session, post_bulk_create, model, {**payload, "instances": list(instances)})
 
 
 def _require_new(instances: list[Any], model: type) -> None:

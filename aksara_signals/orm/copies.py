@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Mapper
 
 from aksara_signals.orm import bridge
 
-__all__ = ["Snapshot", "freeze", "thaw"]
+__all__ = ["Snapshot", "freeze", "kept_extras", "thaw"]
 
 _CONTAINERS = (list, tuple, set, frozenset)
 _MUTABLE = (dict, list, set, bytearray)
@@ -76,6 +78,15 @@ def freeze(value: Any) -> Any:
 def thaw(value: Any) -> Any:
     """What :func:`freeze` was given, with new copies in the place of instances."""
     return value.thaw() if isinstance(value, (Snapshot, _Members)) else value
+
+
+def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:
+    """On-demand arguments as they are at this moment: values may be changed in place later."""
+    changes = extras.get("changes")
+    if not changes:
+        return extras
+    kept = {name: (_kept(old), _kept(new)) for name, (old, new) in changes.items()}
+    return {**extras, "changes": MappingProxyType(kept)}
 
 
 def _kept(value: Any) -> Any:

@@ -9,7 +9,7 @@ from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery, Origin, delivery_of
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.orm.copies import Snapshot, freeze, thaw
+from aksara_signals.orm.copies import Snapshot, freeze, kept_extras, thaw
 from aksara_signals.types import Sender
 
 __all__ = ["Told", "Waiting", "coalesced"]
@@ -48,7 +48,13 @@ class Told:
     def delivery(self, connection: Connection) -> Delivery:
         """For one receiver, with copies of its own."""
         arguments = {name: thaw(value) for name, value in self.arguments.items()}
-        return delivery_of(self.origin, self.sender, (connection,), arguments, extras=self.extras)
+        return delivery_of(
+            self.origin,
+            self.sender,
+            (connection,),
+            arguments,
+            extras=kept_extras(self.extras) if self.extras else self.extras,
+        )
 
     def followed_by(self, other: Told) -> Told:
         """This and something later about the same row, told as one."""

@@ -27,7 +27,7 @@ from aksara_signals.orm.changes import (
     read_old_values,
 )
 from aksara_signals.orm.columns import columns_of
-from aksara_signals.orm.copies import Snapshot
+from aksara_signals.orm.copies import Snapshot, kept_extras
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.prediction import Prediction
 from aksara_signals.orm.relationships import RelationshipRun
@@ -297,7 +297,7 @@ class FlushRun:
             for change in batch:
                 arguments = arguments_of(common, change)
                 arguments["instance"] = Snapshot(change.state)
-                extra = extras.get(change.state, NO_EXTRAS)
+                extra = kept_extras(extras.get(change.state, NO_EXTRAS))
                 for signal, connections in kept:
                     told = Told(signal, sender, {**arguments, "signal": signal}, extra)
                     waiting += [Waiting(told, connection) for connection in connections]
