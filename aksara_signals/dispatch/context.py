@@ -70,7 +70,9 @@ class SignalContext:
         """
         flat: list[Sender] = []
         for model in models:
-            flat.extend(model if isinstance(model, (list, tuple, set, frozenset)) else (model,))
+            flat.extend(
+                model if issubclass(type(model), (list, tuple, set, frozenset)) else (model,)
+            )
         if any(model is None for model in flat):
             raise InvalidOptionError(
                 "SignalContext.disable_for() was given None as a model; "
@@ -163,7 +165,7 @@ class SignalContext:
 
 
 def _several(things: Any, option: str) -> tuple[Any, ...]:
-    if not isinstance(things, (list, tuple, set, frozenset)):
+    if not issubclass(type(things), (list, tuple, set, frozenset)):
         things = (things,)
     if not things:
         raise InvalidOptionError(f"{option}= is empty and would silence nothing; leave it out")

@@ -127,6 +127,8 @@ class ConnectionTable:
         with self._lock:
             self._sweep()
             for key in keys:
+                if any(each.sender_key.same(key) for each in added):
+                    continue  # one sender, given twice
                 if self._find(receiver, key, dispatch_uid, phase) is None:
                     connection = Connection(
                         address=_address(receiver, key, dispatch_uid, phase),
@@ -139,9 +141,11 @@ class ConnectionTable:
                         narrows_session=narrows_session,
                         **options,
                     )
-                    self._entries.append(connection)
-                    self._index.setdefault(connection.address, []).append(connection)
                     added.append(connection)
+            # Only now: comparing a dispatch_uid may have raised, and half would be connected.
+            for connection in added:
+                self._index.setdefault(connection.address, []).append(connection)
+            self._entries += added
             if added:
                 self._publish()
         self._notify(added)

@@ -1,0 +1,282 @@
+"""Receivers, senders and options whose attributes raise, lie, or can't be compared."""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from misfits import WAYS, send
+
+from aksara_signals import InvalidOptionError, InvalidReceiverError, Signal, SignalContext
+from aksara_signals.dispatch.identity import same_receiver
+
+
+def fail(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("not to be asked")
+
+
+class Receiver:
+    def __call__(self, **kwargs: Any) -> Any:
+        return kwargs["fails"]()
+
+    def method(self, **kwargs: Any) -> Any:
+        return kwargs["fails"]()
+
+
+class Raises(Receiver):
+    __repr__ = __eq__ = __bool__ = __len__ = fail  # type: ignore[assignment]
+    __hash__ = fail  # type: ignore[assignment]
+
+
+class Unhashable(Receiver):
+    __hash__ = None  # type: ignore[assignment]
+
+
+class HasEverything(Receiver):
+    def __getattr__(self, name: str) -> Any:
+        return Mock()
+
+
+class HasItself(Receiver):
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+
+class HasNothing(Receiver):
+    __getattr__ = fail
+
+
+class AnswersNothing(Receiver):
+    __getattribute__ = fail
+
+
+class NoModule(Receiver):
+    __module__ = property(fail)  # type: ignore[assignment]
+
+
+class NoSignature(Receiver):
+    __signature__ = property(fail)
+
+
+class NoClass(Receiver):
+    __class__ = property(fail)  # type: ignore[assignment]
+
+
+class SaysMethod(Receiver):
+    __class__ = types.MethodType  # type: ignore[assignment]
+
+
+class SaysFunction(Receiver):
+    __class__ = types.FunctionType  # type: ignore[assignment]
+
+
+class SaysClass(Receiver):
+    __class__ = type  # type: ignore[assignment]
+
+
+class SaysString(Receiver):
+    __class__ = str  # type: ignore[assignment]
+
+
+class ByMetaclass(type):
+    def __call__(cls, **kwargs: Any) -> Any:
+        return kwargs["fails"]()
+
+    def __repr__(cls) -> str:
+        return fail()
+
+    def __eq__(cls, other: object) -> bool:
+        return fail()
+
+    def __hash__(cls) -> int:
+        return fail()
+
+
+def forged(**kwargs: Any) -> Any:
+    return kwargs["fails"]()
+
+
+forged.__qualname__ = "forged\nERROR root: all is lost\x1b[31m\u202e"
+
+CLASSES = [
+    Raises,
+    Unhashable,
+    HasEverything,
+    HasItself,
+    HasNothing,
+    AnswersNothing,
+    NoModule,
+    NoSignature,
+    NoClass,
+    SaysMethod,
+    SaysFunction,
+    SaysClass,
+    SaysString,
+]
+RAISES = Raises()
+RECEIVERS = {cls.__name__: cls for cls in CLASSES} | {
+    "method": lambda: RAISES.method,
+    "partial": lambda: functools.partial(functools.partial(Receiver(), fails=fail), more=1),
+    "partial of a method": lambda: functools.partial(RAISES.method),
+    "forged": lambda: forged,
+}
+SENDERS = {cls.__name__: cls for cls in CLASSES} | {
+    "class": lambda: ByMetaclass("Made", (), {}),
+    "instance": lambda: object.__new__(ByMetaclass("Made", (), {})),
+}
+
+
+@pytest.mark.parametrize("weak", [False, True], ids=["strong", "weak"])
+@pytest.mark.parametrize("name", RECEIVERS)
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_strange_receiver_is_called(
+    way: str, name: str, weak: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is connected once, called, named in one line of text, silenced and disconnected."""
+    signal = Signal("strange")
+    receiver = RECEIVERS[name]()
+    for _ in range(2):
+        signal.connect(receiver, weak=weak)
+    [connection] = signal.connections
+    assert "\n" not in repr(connection)
+    [(called, response)] = await send(signal, way, None, fails=lambda: 7)
+    assert response == 7
+    assert same_receiver(called, connection.receiver)
+
+    def refuse() -> None:
+        raise ValueError("the receiver's own")
+
+    try:
+        [(_, error)] = await send(signal, way, None, fails=refuse)
+    except ValueError as raised:
+        error = raised
+    assert str(error) == "the receiver's own"
+    told = caplog.messages if "robust" in way else error.__notes__
+    [text] = told
+    assert text.isprintable()
+    with SignalContext.disable_for(signals=signal, receivers=receiver):
+        assert await send(signal, way, None, fails=fail) == []
+    assert signal.disconnect(receiver)
+    assert not signal.disconnect(receiver)
+
+
+@pytest.mark.parametrize("name", SENDERS)
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_strange_sender_is_matched_by_identity(
+    way: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also beside connections to names, numbers and classes, and where the error names it."""
+    signal = Signal("strange")
+    sender, other = SENDERS[name](), SENDERS[name]()
+    heard: list[int] = []
+    for number, each in enumerate((sender, other, None, "Made up", 7, int)):
+        signal.connect(lambda number=number, **kwargs: heard.append(number), sender=each)
+    await send(signal, way, sender)
+    assert heard == [0, 2]
+    assert "\n" not in repr(signal.connections)
+    with SignalContext.disable_for(sender):
+        await send(signal, way, sender)
+        await send(signal, way, other)
+    assert heard == [0, 2, 1, 2]
+
+    def refuse(**kwargs: Any) -> None:
+        raise ValueError("the receiver's own")
+
+    signal.connect(refuse, sender=sender, priority=1)
+    try:
+        await send(signal, way, sender)
+    except ValueError as error:
+        assert error.__notes__  # noqa: PT017 - a robust send raises nothing
+    else:
+        assert len(caplog.messages) == 1
+    assert signal.disconnect(refuse, sender=sender)
+
+
+def test_a_receiver_without_a_readable_signature_is_refused() -> None:
+    """Whatever inspect stumbles over, it is one error, at connect."""
+
+    def itself(**kwargs: Any) -> None: ...
+
+    itself.__wrapped__ = itself
+
+    def junk(**kwargs: Any) -> None: ...
+
+    junk.__signature__ = 7
+    # inspect compares what is inside a partial, and a class, with things of its own.
+    made = ByMetaclass("Made", (), {})
+    for receiver in (itself, junk, made, functools.partial(Raises())):
+        with pytest.raises(InvalidReceiverError, match="no signature that can be read"):
+            Signal("read").connect(receiver)
+
+
+@pytest.mark.parametrize("name", [7, b"x", object(), ["x"], Raises])
+def test_a_name_is_a_string(name: Any) -> None:
+    """Anything else is refused when the signal is made."""
+    with pytest.raises(InvalidOptionError, match="must be a string"):
+        Signal(name)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 100_000, "a\nERROR b", "\x1b[31m", "\u202e", "\x00"])
+async def test_a_name_cannot_forge_a_line(name: str) -> None:
+    """Control characters are written out wherever the signal is named; the name stays."""
+    signal = Signal(name)
+    signal.connect(fail)
+    with pytest.raises(RuntimeError) as caught:
+        await signal.send("a\nb")
+    assert signal.name == name
+    assert caught.value.__notes__[0].isprintable()
+    assert repr(signal).isprintable()
+    assert signal.display_name.isprintable()
+
+
+class Uncomparable:
+    def __eq__(self, other: object) -> bool:
+        return fail()
+
+    def __hash__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("uid", [[], {}, Raises()], ids=["list", "dict", "raises"])
+def test_a_dispatch_uid_is_hashable(uid: Any) -> None:
+    """Both connect and disconnect say so."""
+    signal = Signal("uid")
+    with pytest.raises(InvalidOptionError, match="not hashable"):
+        signal.connect(Receiver(), dispatch_uid=uid)
+    with pytest.raises(InvalidOptionError, match="not hashable"):
+        signal.disconnect(dispatch_uid=uid)
+    assert signal.connections == ()
+
+
+def test_a_dispatch_uid_that_cannot_be_compared_connects_nothing() -> None:
+    """Its own error comes out, and what was connected stays, no more and no less."""
+    signal = Signal("uid")
+    kept = signal.connect(Receiver(), sender=int, dispatch_uid=Uncomparable())
+    with pytest.raises(RuntimeError, match="not to be asked"):
+        signal.connect(Receiver(), sender=[str, int], dispatch_uid=Uncomparable())
+    signal.connect(Receiver(), sender=float)
+    assert [each.sender for each in signal.connections] == [int, float]
+    assert signal.connections[0].receiver is kept
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"priority": float("nan")},
+        {"priority": Raises()},
+        {"phase": Raises()},
+        {"phase": ["after_commit"]},
+        {"timeout_seconds": float("nan"), "phase": "after_commit"},
+        {"timeout_seconds": 10**400, "phase": "after_commit"},
+        {"timeout_seconds": Unhashable(), "phase": "after_commit"},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    """By one error, which doesn't ask the value for its repr."""
+    signal = Signal("options")
+    with pytest.raises(InvalidOptionError):
+        signal.connect(Receiver(), **options)
+    assert signal.connections == ()
