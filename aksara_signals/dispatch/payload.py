@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from aksara_signals.dispatch.describing import describe_receiver
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender
 from aksara_signals.dispatch.parameters import parameters_of
 from aksara_signals.exceptions import (
     InvalidOptionError,
@@ -83,11 +83,11 @@ class Payload:
             raise InvalidOptionError(
                 f"providing_args={providing_args!r} is one string; give a list of names"
             )
-        names = tuple(dict.fromkeys(providing_args or ()))
-        for name in map(str, names):
-            if not name.isidentifier() or name in RESERVED:
+        names: tuple[Any, ...] = tuple(dict.fromkeys(providing_args or ()))
+        for name in names:
+            if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
                 raise InvalidOptionError(
-                    f"providing_args holds {name!r}; each must be the name of an argument, and "
+                    f"providing_args holds {describe_sender(name)}; each must be the name of an argument, and "
                     f"signal and sender are passed to every receiver anyway: leave them out"
                 )
         return cls(required=names)

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, inspect
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapper, Session
 
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.exceptions import UnknownFieldError, UnmappedClassError
@@ -42,7 +42,7 @@ class Manager(Generic[ModelT]):
     __slots__ = ("model",)
 
     def __init__(self, model: type[ModelT]) -> None:
-        if inspect(model, raiseerr=False) is None:
+        if not isinstance(inspect(model, raiseerr=False), Mapper):
             raise UnmappedClassError(
                 f"{describe_sender(model)} is not mapped by SQLAlchemy, so there is nothing to "
                 f"read or write; use a mapped subclass"

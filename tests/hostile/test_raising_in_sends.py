@@ -120,8 +120,13 @@ def test_what_ends_a_process_ends_the_loop(name: str, way: str, concurrent: bool
     """KeyboardInterrupt and SystemExit leave asyncio.run(), also from a concurrent receiver."""
     signal = Signal("ending")
     signal.connect(raising(EXCEPTIONS[name], True, []), concurrent=concurrent)
+
+    async def program() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        await send(signal, way)
+
     with pytest.raises((KeyboardInterrupt, SystemExit)) as caught:
-        asyncio.run(send(signal, way))
+        asyncio.run(program())
     assert type(caught.value).__name__ == name
     assert get_current() is None
 

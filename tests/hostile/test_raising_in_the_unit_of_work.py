@@ -159,6 +159,7 @@ def test_what_ends_a_process_ends_the_loop(
     engines: list[AsyncEngine] = []
 
     async def program() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         engine = database.create_async_engine()
         engines.append(engine)
         try:
