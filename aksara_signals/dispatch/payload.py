@@ -87,8 +87,9 @@ class Payload:
         for name in names:
             if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
                 raise InvalidOptionError(
-                    f"providing_args holds {describe_sender(name)}; each must be the name of an argument, and "
-                    f"signal and sender are passed to every receiver anyway: leave them out"
+                    f"providing_args holds {describe_sender(name)}; each must be the name of an "
+                    f"argument, and signal and sender are passed to every receiver anyway: leave "
+                    f"them out"
                 )
         return cls(required=names)
 
