@@ -32,6 +32,7 @@ from sqlalchemy.orm import Session
 
 from aksara_signals import post_save, signals
 
+GROUPS = ["immediate", "after_commit", "after_rollback"]
 PLACES = IMMEDIATE | AFTER_COMMIT | AFTER_ROLLBACK
 BUILT_IN = [getattr(signals, name) for name in signals.__all__]
 
@@ -135,18 +136,20 @@ async def run_all(engine: Any, place: str) -> None:
         SINGLETON.__traceback__ = None
 
 
-@pytest.mark.parametrize("place", PLACES)
-async def test_under_an_async_session(place: str, async_engine: AsyncEngine) -> None:
+@pytest.mark.parametrize("places", [IMMEDIATE, AFTER_COMMIT, AFTER_ROLLBACK], ids=GROUPS)
+async def test_under_an_async_session(places: Any, async_engine: AsyncEngine) -> None:
     """Inside the transaction everything escapes and undoes; after it, only what is no Exception."""
     await databases.create_all(async_engine, Base.metadata)
-    await run_all(async_engine, place)
+    for place in places:
+        await run_all(async_engine, place)
 
 
-@pytest.mark.parametrize("place", PLACES)
-async def test_under_a_plain_session(place: str, sync_engine: Engine) -> None:
+@pytest.mark.parametrize("places", [IMMEDIATE, AFTER_COMMIT, AFTER_ROLLBACK], ids=GROUPS)
+async def test_under_a_plain_session(places: Any, sync_engine: Engine) -> None:
     """The same rules as under an AsyncSession."""
     Base.metadata.create_all(sync_engine)
-    await run_all(sync_engine, place)
+    for place in places:
+        await run_all(sync_engine, place)
 
 
 @pytest.mark.parametrize("name", ENDS_THE_LOOP)

@@ -150,8 +150,8 @@ CASES = [
 ]
 """Deleting in post_save what was just created leaves, after the commit, what was there before."""
 
-SHARE = 1 if EFFORT > 1 else 9
-"""An ordinary run tries every ninth, and each test others."""
+SHARE = 1 if EFFORT > 1 else 13
+"""An ordinary run tries every thirteenth, and each test others."""
 
 
 @pytest.mark.parametrize("forgives", [False, True], ids=["raises", "forgives"])
