@@ -67,6 +67,14 @@ class Queue:
         """What waits, by transaction; None stands for the one that begins next."""
         return [*self.by_transaction.items(), (None, self.next)]
 
+    def waiting_in(self, transaction: SessionTransaction) -> list[Waiting]:
+        """What waits in one transaction or savepoint; to be added to."""
+        waiting = self.by_transaction.get(transaction)
+        if waiting is None:
+            waiting = self.by_transaction[transaction] = []
+            bridge.ensure_end(transaction, _after_transaction_end)
+        return waiting
+
     def protect(self, session: Session) -> None:
         """Keep a COMMIT in this greenlet, if it is one, from being torn."""
         if bridge.in_greenlet() and not any(shield.is_here for shield in self.shields):
@@ -99,7 +107,7 @@ def waiting_in(session: Session) -> list[Waiting]:
     transaction = session.get_nested_transaction() or session.get_transaction()
     if transaction is None:
         return queue.next
-    return queue.by_transaction.setdefault(transaction, [])
+    return queue.waiting_in(transaction)
 
 
 def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
@@ -207,7 +215,7 @@ def _after_transaction_create(session: Session, transaction: SessionTransaction)
             "bind_sessions()"
         )
     if queue.next and transaction.parent is None:
-        queue.by_transaction[transaction] = queue.next
+        queue.waiting_in(transaction).extend(queue.next)
         queue.next = []
 
 
@@ -246,7 +254,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
             each.is_undone = True
     while outer.parent is not None and not outer.nested:
         outer = outer.parent  # a flush has a transaction in between
-    queue.by_transaction.setdefault(outer, []).extend(waiting)
+    queue.waiting_in(outer).extend(waiting)
 
 
 Mark = dict[SessionTransaction | None, int]

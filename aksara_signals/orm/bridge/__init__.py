@@ -44,6 +44,7 @@ from aksara_signals.orm.bridge.rows import (
 from aksara_signals.orm.bridge.sessions import (
     deleted_states,
     dirty_states,
+    ensure_end,
     flushable,
     has_nothing_but,
     is_committing,
@@ -83,6 +84,7 @@ __all__ = [
     "counts_keys_up",
     "describe",
     "detached_copy",
+    "ensure_end",
     "expired_columns",
     "expressions",
     "flushable",

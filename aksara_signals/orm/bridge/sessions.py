@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import (
     Session,
+    SessionTransaction,
     UOWTransaction,
 )
 from sqlalchemy.orm.session import SessionTransactionState
@@ -20,6 +21,7 @@ from aksara_signals.orm.bridge.states import State
 __all__ = [
     "deleted_states",
     "dirty_states",
+    "ensure_end",
     "flushable",
     "has_nothing_but",
     "is_committing",
@@ -51,6 +53,39 @@ def is_committing(session: Session) -> bool | None:
     """
     transaction = session.get_transaction()
     return None if transaction is None else transaction._state in _COMMITTING
+
+
+def ensure_end(
+    transaction: SessionTransaction, end: Callable[[Session, SessionTransaction], None]
+) -> None:
+    """Have ``after_transaction_end`` of one transaction made up for if SQLAlchemy skips it.
+
+    It is sent behind the ROLLBACK of ``close()``, which raises if the connection is lost. By then
+    the session has let go of the transaction, which nothing will ever end again.
+
+    Args:
+        transaction: A root transaction or a savepoint.
+        end: The listener; called although it was called already if something else has raised.
+    """
+    session, close = transaction.session, transaction.close
+
+    def close_to_the_end(invalidate: bool = False) -> None:
+        try:
+            close(invalidate)
+        except BaseException:
+            if not _is_open(session, transaction):  # else close() was refused
+                del namespace["close"]
+                end(session, transaction)
+            raise
+        del namespace["close"]  # a circle that only the garbage collector would end
+
+    namespace = vars(transaction)
+    namespace["close"] = close_to_the_end
+
+
+def _is_open(session: Session, transaction: SessionTransaction) -> bool:
+    current = session._transaction
+    return current is not None and transaction in current._iterate_self_and_parents()
 
 
 @contextmanager
