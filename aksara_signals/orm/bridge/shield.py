@@ -36,13 +36,23 @@ class CommitShield:
         self._relay.switch()  # SQLAlchemy wants a parent that has been started
         self._current.parent = self._relay
         self._is_closed = self._is_removed = False
-        self.held: asyncio.CancelledError | None = None
-        """The cancellation that came in between."""
+        self._held: asyncio.CancelledError | None = None
+        self._cancelled: asyncio.Task[Any] | None = None
 
     @property
     def is_here(self) -> bool:
         """Whether this is the shield of the current greenlet."""
         return self._current is getcurrent()
+
+    @property
+    def held(self) -> asyncio.CancelledError | None:
+        """The cancellation that came in between, if it still stands.
+
+        A commit that fails surfaces it when the session is rolled back or closed. By then a time
+        limit may have taken it back, or the task may be over, and somebody else's rolls back.
+        """
+        task = self._cancelled
+        return self._held if task and task.cancelling() and not task.done() else None
 
     @property
     def is_over(self) -> bool:
@@ -77,5 +87,5 @@ class CommitShield:
             try:
                 await asyncio.wait((task,))
             except asyncio.CancelledError as error:
-                self.held = error
+                self._held, self._cancelled = error, asyncio.current_task()
         return task.result()
