@@ -73,6 +73,8 @@ class Receiving:
 
     Raises:
         SessionInUseError: At the end: a receiver ended the transaction.
+        sqlalchemy.exc.DBAPIError: At the end: a receiver caught an error of the database, which
+            then commits nothing any more.
     """
 
     __slots__ = ("_before", "_owner", "_rules", "_session", "_transaction", "_work")
@@ -96,6 +98,8 @@ class Receiving:
                 "a receiver ended the transaction of the write that called it; raise an exception "
                 "to roll back, and commit after the write"
             )
+        if exc_type is None:
+            bridge.require_working_transaction(self._session)
 
 
 def send(steps: Iterable[tuple[bool, Iterable[Delivery]]]) -> None:

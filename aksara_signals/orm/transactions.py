@@ -194,6 +194,8 @@ def _keep(
 def install() -> None:
     """Follow the transactions of every session, and keep what is sent by hand."""
     event.listen(Session, "after_transaction_create", _after_transaction_create)
+    bridge.notice_errors()
+    event.listen(Session, "before_commit", _refuse_what_is_lost)
     event.listen(Session, "before_commit", _protect)
     # A commit flushes: what async receivers leave here, outside of its greenlet, counts as well.
     event.listen(Session, "after_flush_postexec", _protect)
@@ -217,6 +219,12 @@ def _after_transaction_create(session: Session, transaction: SessionTransaction)
     if queue.next and transaction.parent is None:
         queue.waiting_in(transaction).extend(queue.next)
         queue.next = []
+
+
+def _refuse_what_is_lost(session: Session) -> None:
+    queue: Queue | None = vars(session).get(_QUEUE)
+    if queue is not None and queue.by_transaction:
+        bridge.require_working_transaction(session)
 
 
 def _protect(session: Session, *_: object) -> None:

@@ -5,6 +5,10 @@ private name of SQLAlchemy that the library needs, so that a new version of SQLA
 of this folder. Tried on 2.0 and 2.1.
 """
 
+from aksara_signals.orm.bridge.aborted import (
+    notice_errors,
+    require_working_transaction,
+)
 from aksara_signals.orm.bridge.classes import (
     mapped_classes,
     unwrap_inits,
@@ -108,6 +112,7 @@ __all__ = [
     "load_expired",
     "mapped_classes",
     "net_history",
+    "notice_errors",
     "old_value",
     "old_value_is",
     "original_members",
@@ -119,6 +124,7 @@ __all__ = [
     "refuse",
     "register_inserted",
     "register_updated",
+    "require_working_transaction",
     "reverse_keys",
     "row_count",
     "session_of",
