@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from databases import Database
+from effort import EFFORT
 from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import async_sessionmaker
@@ -97,6 +99,12 @@ class Server:
         """The keys in the database."""
         with self.engine.connect() as connection:
             return set(connection.execute(select(Row.id)).scalars())
+
+    def contents(self) -> list[tuple[int, str]]:
+        """All that is in the database."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(select(Row.id, Row.secret).order_by(Row.id))
+            return [tuple(row) for row in rows]
 
     def write(self, *keys: int) -> None:
         """Make these the rows in the database, beside all signals."""
@@ -206,6 +214,14 @@ def trips(
     finally:
         for name, listener in listeners.items():
             event.remove(engine, name, listener)
+
+
+def some(points: list[str], name: str, most: int = 4) -> list[tuple[int, str]]:
+    """The points with their places: a few in an ordinary run, all of them in a longer one."""
+    places = range(len(points))
+    if EFFORT == 1 and len(points) > most:
+        places = sorted(random.Random(name).sample(places, most))
+    return [(at, points[at]) for at in places]
 
 
 # -- what must hold ------------------------------------------------------------------------------
