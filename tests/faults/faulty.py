@@ -143,6 +143,16 @@ class Twin:
                 return await self.session.run_sync(work)
             return work(self.session)
 
+    async def block(self, row: Row, *, of_maker: bool) -> None:
+        """Add a row in a ``begin()`` block, of the session or of its factory."""
+        begin = (self.sessions if of_maker else self.session).begin()
+        if self.is_async:
+            async with begin as given:
+                (given if of_maker else self.session).add(row)
+        else:
+            with begin as given:
+                (given if of_maker else self.session).add(row)
+
     async def renew(self, **options: Any) -> None:
         """Go on with a new session."""
         await self.do(Session.close)
