@@ -211,6 +211,8 @@ async def test_a_refused_close_ends_nothing(twin: Twin, server: Server, told: To
 
     def write(session: Session) -> None:
         told.promise(session, 1)
+        session.connection()
+        assert told.called == {COMMIT: [], ROLLBACK: []}
         session.add(Row(id=1))
         session.flush()
         assert told.of(COMMIT) == told.called[ROLLBACK] == []
