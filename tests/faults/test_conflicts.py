@@ -101,27 +101,33 @@ async def test_the_victim_of_a_deadlock_tries_again(
 
     async def work(mine: Twin) -> list[DBAPIError]:
         key = 1 if mine is twin else 2
-        try:
-            await mine.do(lambda session: finish(session, key))
-        except DBAPIError as error:
-            await mine.do(Session.rollback)
-            await mine.do(lambda session: hold(session, key))
-            await mine.do(lambda session: finish(session, key))
-            return [error]
-        return []
+        errors: list[DBAPIError] = []
+        while True:
+            try:
+                if errors:
+                    await mine.do(lambda session: hold(session, key))
+                await mine.do(lambda session: finish(session, key))
+            except DBAPIError as error:
+                assert len(errors) < 20
+                errors.append(error)
+                await mine.do(Session.rollback)
+            else:
+                return errors
 
     if place != "flush":
         signal = pre_save if place == "pre" else post_save
         signal.connect(lock_the_others, sender=Row)
     await twin.do(lambda session: hold(session, 1))
     await other.do(lambda session: hold(session, 2))
-    [error] = chain.from_iterable(await together([twin, other], work))
-    assert is_sqlalchemys(error)
-    assert state_of(error) == DEADLOCK
+    errors = list(chain.from_iterable(await together([twin, other], work)))
+    # More than one if the victim is fast, and has its row again before the other one wakes up.
+    assert errors
+    assert all(is_sqlalchemys(error) for error in errors)
+    assert {state_of(error) for error in errors} == {DEADLOCK}
     written = [1, 1, 2, 2] if place == "flush" else [1, 2, 11, 12]
     assert sorted(told.of(COMMIT)) == written
     assert sorted(told.of(IMMEDIATE)) == sorted(told.of(COMMIT) + told.of(ROLLBACK))
-    assert len(told.of(ROLLBACK)) == (2 if place == "post" else 1)
+    assert len(told.of(ROLLBACK)) == len(errors) * (2 if place == "post" else 1)
     assert is_empty(other.plain)
     if place != "flush":
         signal.disconnect(lock_the_others, sender=Row)
