@@ -112,10 +112,12 @@ async def test_what_receivers_set_is_audited(twin: Twin, listen: Any) -> None:
     assert await entries(twin) == ["new 9" if listen.is_first else "new 10"]
 
 
-async def test_a_listener_of_a_session_of_ones_own(twin: Twin) -> None:
+@pytest.mark.parametrize("insert_first", [True, False])
+async def test_a_listener_of_a_session_of_ones_own(twin: Twin, insert_first: bool) -> None:
     """It always runs after ours."""
     order: list[str] = []
-    event.listen(twin.plain, "before_flush", lambda *_: order.append("listener"))
+    listener: Any = lambda *_: order.append("listener")  # noqa: E731 - as short as the others
+    event.listen(twin.plain, "before_flush", listener, insert=insert_first)
     event.listen(twin.plain, "after_flush_postexec", lambda *_: order.append("postexec"))
 
     async def note(signal: Any, **kwargs: Any) -> None:
