@@ -61,7 +61,7 @@ def read_rows(
         The values by primary key, of the rows that there are.
     """
     columns = [mapper.column_attrs[key].columns[0] for key in keys]
-    primary = mapper.primary_key
+    primary = [*mapper.primary_key]
     criterion = (
         tuple_(*primary).in_(identities)
         if len(primary) > 1
