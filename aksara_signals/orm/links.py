@@ -114,6 +114,8 @@ class LinkFinder:
 
     def __init__(self, session: Session, only: Iterable[object] | None) -> None:
         self._session = session
+        self.is_flushed = False
+        """Whether rows are as the flush has left them."""
         self._only = None if only is None else {id(each) for each in only}  # held by the caller
         self._parents: dict[tuple[Any, ...], object] = {}
         self._old_keys: dict[tuple[Any, ...], tuple[Any, ...]] = {}
@@ -167,7 +169,21 @@ class LinkFinder:
             if not _keeps_its_key(child, prop):
                 self._add(False, owner, prop, child, deleted)
         for child in history.added or ():
-            self._add(True, owner, prop, child, deleted)
+            if not self._is_there(owner, prop, child):
+                self._add(True, owner, prop, child, deleted)
+
+    def _is_there(self, owner: bridge.State, prop: Relationship, child: object) -> bool:
+        """Whether a collection that isn't loaded was given what its row refers to already."""
+        if child is None or prop.direction is not RelationshipDirection.ONETOMANY:
+            return False
+        state = instance_state(child)
+        if not (owner.has_identity and state.has_identity):
+            return False
+        own = [pair[0] for pair in prop.synchronize_pairs]
+        names = [
+            state.mapper.get_property_by_column(column).key for _, column in prop.synchronize_pairs
+        ]
+        return _values(owner, own) == self._old_key(state, names)
 
     def _add(
         self,
@@ -248,19 +264,24 @@ class LinkFinder:
         if new is not None:
             self._add(True, instance_state(new), reverse, instance, deleted)
 
-    def _old_key(self, child: bridge.State, names: Sequence[str]) -> Sequence[Any]:
-        """The foreign key of a row as it was, read where it was assigned while it had expired."""
-        values = [bridge.old_value(child, name) for name in names]
-        if not any(bridge.is_unknown(value) for value in values):
-            return values
+    def _old_key(self, child: bridge.State, names: Sequence[str]) -> tuple[Any, ...]:
+        """The foreign key of a row as it was before the flush.
+
+        It is read where it was assigned while it had expired, and remembered: when the flush has
+        set a key that was never loaded, history doesn't know the old one.
+        """
         known = self._old_keys.get((child, *names))
         if known is None:
-            identity = child.identity or ()
-            rows = bridge.read_rows(self._session, child.mapper, names, [identity], child.obj())
-            known = self._old_keys[(child, *names)] = next(
-                iter(rows.values()), (None,) * len(names)
-            )
+            known = tuple(bridge.old_value(child, name) for name in names)
+            if any(bridge.is_unknown(value) for value in known):
+                known = (None,) * len(names) if self.is_flushed else self._read(child, names)
+            self._old_keys[(child, *names)] = known
         return known
+
+    def _read(self, child: bridge.State, names: Sequence[str]) -> tuple[Any, ...]:
+        identity = child.identity or ()
+        rows = bridge.read_rows(self._session, child.mapper, names, [identity], child.obj())
+        return next(iter(rows.values()), (None,) * len(names))
 
     def _parent(self, prop: Relationship, values: Sequence[Any]) -> Any:
         """The instance that a foreign key refers to; None if there is none, or no telling."""

@@ -76,6 +76,7 @@ class RelationshipRun:
         Returns:
             How many links of it were not foreseen.
         """
+        self._finder.is_flushed = True
         links = [link for link in self._finder.find(deleted) if link.is_written(deleted)]
         self._happened = [*_told(links)]
         for instance in (*self._session.new, *self._session.dirty):

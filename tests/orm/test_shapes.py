@@ -539,6 +539,8 @@ def test_a_key_that_is_set_beside_its_relationship(session: Session) -> None:
     assert seen == [truck]
     trailer.truck_id = truck.id  # as it was, which isn't known: it has expired
     session.commit()
+    trailer.truck = truck  # likewise
+    session.commit()
     assert seen == [truck]
 
 

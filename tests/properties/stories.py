@@ -25,6 +25,11 @@ def remove(collection, item):
     if item in collection:
         collection.remove(item)
 
+
+def take(cls, name, item):
+    for owner in session.scalars(select(cls)).all():
+        remove(getattr(owner, name), item)
+
 """
 
 
@@ -305,9 +310,18 @@ class Story:
         if verb == "unrelate" or not others:
             return f"{name}.{attribute} = {[] if is_collection else None}"
         other = others[third % len(others)]
-        if verb == "replace_all":
-            return f"{name}.{attribute} = {f'[{other}]' if is_collection else other}"
-        if not is_collection:
-            return f"{name}.{attribute} = {other}"
-        verb = "remove" if verb == "remove" else "append"
-        return f"{verb}({name}.{attribute}, {other})"
+        if verb == "remove" and is_collection:
+            return f"remove({name}.{attribute}, {other})"
+        return self._taken_first(attribute, other) + (
+            f"append({name}.{attribute}, {other})"
+            if is_collection and verb != "replace_all"
+            else f"{name}.{attribute} = {f'[{other}]' if is_collection else other}"
+        )
+
+    def _taken_first(self, attribute: str, other: str) -> str:
+        """A child of two one-way collections would belong to either of them, as SQLAlchemy pleases."""
+        place = int(attribute.lstrip("rback"))
+        link = self.blueprint.links[place]
+        if link.kind != "one_to_many":
+            return ""
+        return f'take({self.blueprint.name(link.source)}, "{attribute}", {other}); '
