@@ -1,8 +1,9 @@
 """The connections of one signal, and how they change.
 
 Connecting and disconnecting happen under a lock and end with a new snapshot, which is published in
-one assignment; sending reads whatever snapshot stands there. Finalisers take no lock: they leave a
-mark, and the next one who holds the lock sweeps.
+one assignment; sending reads whatever snapshot stands there. Finalisers of receivers and senders
+take no lock: they leave a mark, and the next one who holds the lock sweeps. Finalisers of users may
+connect and disconnect: what they ask for in the midst of a change waits for its end.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class ConnectionTable:
     __slots__ = (
         "_dead",
         "_entries",
+        "_holder",
         "_index",
+        "_late",
         "_lock",
         "_payload",
         "is_idle",
@@ -62,7 +65,11 @@ class ConnectionTable:
         self.name: str | None = name
         """The signal's name, if it has one."""
         self._payload = payload
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._holder: int | None = None
+        """The thread that is in the midst of a change."""
+        self._late: deque[Callable[[], bool]] = deque()
+        """Changes that finalisers have asked for in the midst of another one."""
         self._entries: list[Connection] = []
         self._index: dict[Hashable, list[Connection]] = {}
         self._dead: deque[None] = deque()
@@ -124,8 +131,8 @@ class ConnectionTable:
                 require_unambiguous(key.get())
         is_async, module_name = is_async_receiver(receiver), module_name_of(receiver)
         added: list[Connection] = []
-        with self._lock:
-            self._sweep()
+
+        def add() -> bool:
             for key in keys:
                 if any(each.sender_key.same(key) for each in added):
                     continue  # one sender, given twice
@@ -148,7 +155,9 @@ class ConnectionTable:
             self._entries += added
             if added:
                 self._publish()
-        self._notify(added)
+            return bool(added)
+
+        self._change(add)
         return added
 
     def discard(
@@ -156,41 +165,57 @@ class ConnectionTable:
     ) -> bool:
         """Take out what was connected with these very arguments; whether there was anything."""
         keys = [sender_key(sender) for sender in senders]
-        with self._lock:
-            self._sweep()
-            gone = [
+        phases = PHASES if dispatch_uid is None else (IMMEDIATE,)
+        gone: list[Connection] = []
+
+        def find() -> list[Connection]:
+            return [
                 found
                 for key in keys
-                for phase in (PHASES if dispatch_uid is None else (IMMEDIATE,))
+                for phase in phases
                 if (found := self._find(receiver, key, dispatch_uid, phase)) is not None
             ]
+
+        def discard() -> bool:
+            gone.extend(find())
             self._remove(gone)
-        self._notify(gone)
-        return bool(gone)
+            return bool(gone)
+
+        return bool(gone if self._change(discard) else find())
 
     def remove(self, connections: list[Connection]) -> None:
         """Take out these connections, as far as they are still there."""
-        with self._lock:
+
+        def remove() -> bool:
             gone = [each for each in connections if each in self._entries]
             self._remove(gone)
-        self._notify(gone)
+            return bool(gone)
+
+        self._change(remove)
 
     def restore(self, connections: list[Connection]) -> None:
         """Have these connections again, in this order, and no others."""
-        with self._lock:
+
+        def restore() -> bool:
             before = self._entries
             self._entries = [each for each in connections if each.is_alive]
             self._index = {}
             for each in self._entries:
                 self._index.setdefault(each.address, []).append(each)
             self._publish()
-        self._notify([*before, *self._entries])
+            return bool(before or self._entries)
+
+        self._change(restore)
 
     def forget_names(self) -> None:
         """Work out anew who hears whom, where string senders are involved."""
-        with self._lock:
+
+        def forget() -> bool:
             if any(each.sender_key.is_name for each in self._entries):
                 self._publish()
+            return False  # nobody has come or gone
+
+        self._change(forget)
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Refuse options that no connection has, or this signal's can't have.
@@ -200,6 +225,34 @@ class ConnectionTable:
             InvalidPhaseError: The phase is unknown, or the signal has no outcome to wait for.
         """
         check_options(options, self._payload, self.display_name)
+
+    def _change(self, change: Callable[[], bool]) -> bool:
+        """Change the connections while nobody else does, and tell the watchers.
+
+        Args:
+            change: Returns whether a connection has come or gone.
+
+        Returns:
+            Whether it has been done. A finaliser runs at any moment, also in the midst of a change
+            that its thread is making: what it asks for is then done at the end of that one.
+        """
+        if self._holder == threading.get_ident():
+            self._late.append(change)
+            return False
+        is_changed = False
+        with self._lock:
+            self._holder = threading.get_ident()
+            try:
+                self._sweep()
+                is_changed = change()
+                while self._late:
+                    is_changed |= self._late.popleft()()
+            finally:
+                self._holder = None
+        if is_changed:
+            for watcher in self.watchers:
+                watcher()
+        return True
 
     # -- all below: under the lock -------------------------------------------------------------
 
@@ -234,13 +287,6 @@ class ConnectionTable:
     def _publish(self) -> None:
         self.snapshot = Snapshot(self._entries, len(self._entries))
         self.is_idle = not (self._entries or self._payload.required)
-
-    # ------------------------------------------------------------------------------------------
-
-    def _notify(self, changed: list[Connection]) -> None:
-        if changed:
-            for watcher in self.watchers:
-                watcher()
 
 
 def _marker(dead: deque[None]) -> Callable[[Any], None]:
