@@ -6,10 +6,10 @@ import weakref
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import get_active_contexts
-from aksara_signals.dispatch.plan import NOBODY, Plan, Segment, Snapshot
+from aksara_signals.dispatch.plan import NOBODY, Plan, Segment
 from aksara_signals.dispatch.signal import Signal, snapshots_of
 from aksara_signals.orm.changes import Kind
-from aksara_signals.orm.models import is_wired, watchers
+from aksara_signals.orm.models import is_wired, wiring
 from aksara_signals.signals import (
     post_delete,
     post_save,
@@ -74,12 +74,12 @@ class Hearers:
 class ClassAudience:
     """Who hears the life cycle of one class."""
 
-    __slots__ = ("_after", "_before", "is_heard", "snapshots")
+    __slots__ = ("_after", "_before", "is_heard", "state")
 
-    def __init__(self, plans: list[Plan], snapshots: list[Snapshot]) -> None:
+    def __init__(self, plans: list[Plan], state: list[object]) -> None:
         self.is_heard: bool = any(plans)
-        self.snapshots: list[Snapshot] = snapshots
-        """What was connected when this was worked out."""
+        self.state: list[object] = state
+        """What was connected, and which classes were wired, when this was worked out."""
         self._before = self._hearers(plans, PRE)
         self._after = self._hearers(plans, POST)
 
@@ -135,17 +135,15 @@ class Audience:
 def _audience_of(cls: type) -> ClassAudience:
     """Worked out once, for as long as the same receivers are connected and nothing is silenced."""
     is_usual = not get_active_contexts()
-    snapshots = snapshots_of(LIFE_CYCLE)
+    # Read before anything is worked out from it: what another thread changes meanwhile shows.
+    state: list[object] = [*snapshots_of(LIFE_CYCLE), wiring()]
     if is_usual:
         known = _known.get(cls)
-        if known is not None and known.snapshots == snapshots:
+        if known is not None and known.state == state:
             return known
     is_ours = is_wired(cls)
     plans = [signal.plan_for(cls) if is_ours else NOBODY for signal in LIFE_CYCLE]
-    audience = ClassAudience(plans, snapshots)
+    audience = ClassAudience(plans, state)
     if is_usual:
         _known[cls] = audience
     return audience
-
-
-watchers.append(_known.clear)

@@ -23,18 +23,21 @@ def install() -> None:
     refresh()
 
 
+@models.Upkeep
 def refresh() -> None:
     """Wrap the construction of every wired class, or of none if nobody listens."""
-    bridge.unwrap_inits()
-    if pre_init.is_connected or post_init.is_connected:
-        for cls in models.wired_classes():
-            bridge.wrap_init(cls, _sending)
+    bridge.wrap_inits(models.wired_classes() if _is_anybody_listening() else [], _sending)
 
 
 def class_mapped(cls: type) -> None:
     """Do the same for a class that has just been mapped."""
-    if (pre_init.is_connected or post_init.is_connected) and models.is_wired(cls):
-        bridge.wrap_init(cls, _sending)
+    with bridge.mapping_lock:
+        if _is_anybody_listening() and models.is_wired(cls):
+            bridge.wrap_init(cls, _sending)
+
+
+def _is_anybody_listening() -> bool:
+    return pre_init.is_connected or post_init.is_connected
 
 
 def _sending(construct: Callable[..., None]) -> Callable[..., None]:

@@ -123,9 +123,9 @@ class Emitter:
             if found is not None:
                 return found
         self._require_new_name(name)
+        # Of several threads that come first, all get the signal that is kept.
         signal = Signal(f"{model.__name__}.{name}")
-        _custom.setdefault(model, {})[name] = signal
-        return signal
+        return _custom.setdefault(model, {}).setdefault(name, signal)
 
     def __setattr__(self, name: str, signal: Any) -> None:
         if not isinstance(signal, Signal):

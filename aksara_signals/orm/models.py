@@ -13,13 +13,56 @@ from aksara_signals.dispatch.identity import mro_of
 from aksara_signals.exceptions import UnmappedClassError
 from aksara_signals.orm import bridge
 
-__all__ = ["is_wired", "register", "unregister", "watchers", "wire", "wired_classes"]
+__all__ = [
+    "Upkeep",
+    "is_wired",
+    "register",
+    "unregister",
+    "watchers",
+    "wire",
+    "wired_classes",
+    "wiring",
+]
 
 _bases: weakref.WeakSet[type] = weakref.WeakSet()
 """The mixin and whatever was registered; their mapped subclasses send signals."""
 
 watchers: list[Callable[[], object]] = []
 """Called after classes were registered or unregistered."""
+
+_wiring = object()
+
+
+class Upkeep:
+    """What is brought in line with who is connected and which classes there are.
+
+    Threads that call it at once take turns, and each finds its own change heeded afterwards. A
+    finaliser that connects calls it in the midst of itself: then it is done once more.
+
+    Args:
+        bring_in_line: Does it, from whatever state it is in.
+    """
+
+    __slots__ = ("_bring_in_line", "_is_under_way", "_is_wanted")
+
+    def __init__(self, bring_in_line: Callable[[], object]) -> None:
+        self._bring_in_line = bring_in_line
+        self._is_wanted = False
+        self._is_under_way = False
+
+    def __call__(self) -> None:
+        """Do it, and again if it was asked for in the meantime."""
+        with bridge.mapping_lock:
+            self._is_wanted = True
+            if self._is_under_way:
+                return
+            self._is_under_way = True
+            try:
+                while self._is_wanted:
+                    self._is_wanted = False
+                    self._bring_in_line()
+            finally:
+                self._is_under_way = False
 
 
 def wire(base: type) -> None:
@@ -31,6 +74,11 @@ def wire(base: type) -> None:
 def is_wired(cls: type) -> bool:
     """Whether a mapped class sends signals."""
     return any(base in _bases for base in cls.__mro__)
+
+
+def wiring() -> object:
+    """Another object whenever :func:`is_wired` may answer otherwise; to be asked for first."""
+    return _wiring
 
 
 def wired_classes() -> list[type]:
@@ -79,5 +127,7 @@ def _can_be_registered(cls: object) -> bool:
 
 
 def _bases_changed() -> None:
+    global _wiring  # noqa: PLW0603 - one name for one value that is replaced in one step
+    _wiring = object()
     for watcher in watchers:
         watcher()

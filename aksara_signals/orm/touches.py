@@ -1,15 +1,15 @@
 """From which side of a two-way relationship a link was changed, and what was said with it.
 
 History shows what has changed, and shows it on both sides alike. Which side the user has touched
-is known to attribute events alone, so there are listeners on two-way many-to-many relationships;
-only while somebody listens to their signals.
+is known to attribute events alone, so there are listeners on two-way many-to-many relationships,
+from the moment on when somebody first listens to their signals.
 """
 
 from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import event
@@ -79,8 +79,8 @@ class Touches:
 
 
 _touches: weakref.WeakKeyDictionary[bridge.State, Touches] = weakref.WeakKeyDictionary()
-_attached: list[tuple[Any, str, Callable[..., Any]]] = []
-_seen: weakref.WeakSet[RelationshipProperty[Any]] = weakref.WeakSet()
+_attached: weakref.WeakSet[RelationshipProperty[Any]] = weakref.WeakSet()
+"""Relationships that are listened to."""
 
 
 def is_anybody_listening() -> bool:
@@ -114,22 +114,23 @@ def install() -> None:
     event.listen(Mapper, "after_configured", refresh)
 
 
+@models.Upkeep
 def refresh() -> None:
-    """Listen to every two-way many-to-many relationship of wired classes, or to none."""
+    """Listen to every two-way many-to-many relationship of wired classes, once somebody listens.
+
+    That stays so when nobody does any more: other threads may be changing collections, and
+    SQLAlchemy can't bear that listeners come or go meanwhile. So connect before threads write.
+    """
     if not is_anybody_listening():
-        while _attached:
-            attribute, name, listener = _attached.pop()
-            event.remove(attribute, name, listener)
-        _seen.clear()
         return
     for cls in models.wired_classes():
         for prop in bridge.configured_relationships(cls):
             if (
-                prop not in _seen
+                prop not in _attached
                 and prop.direction is RelationshipDirection.MANYTOMANY
                 and bridge.reverse_keys(prop)
             ):
-                _seen.add(prop)
+                _attached.add(prop)
                 _attach(prop)
 
 
@@ -138,23 +139,20 @@ def _attach(prop: RelationshipProperty[Any]) -> None:
 
     def member_touched(target: object, member: object, initiator: Any) -> None:
         # The change comes from this attribute itself, and not from the other side of it.
-        if bridge.is_initiated_here(target, key, initiator):
+        if is_anybody_listening() and bridge.is_initiated_here(target, key, initiator):
             _touch(target, key, member)
 
     def scalar_touched(target: object, value: object, old: object, initiator: Any) -> None:
-        if bridge.is_initiated_here(target, key, initiator):
+        if is_anybody_listening() and bridge.is_initiated_here(target, key, initiator):
             for member in (value, old):
                 if member is not None and not bridge.is_unknown(member):
                     _touch(target, key, member)
 
-    listeners: list[tuple[str, Callable[..., Any]]] = (
-        [("append", member_touched), ("remove", member_touched)]
-        if prop.uselist
-        else [("set", scalar_touched)]
-    )
-    for name, listener in listeners:
-        event.listen(prop.class_attribute, name, listener, propagate=True)
-        _attached.append((prop.class_attribute, name, listener))
+    if prop.uselist:
+        event.listen(prop.class_attribute, "append", member_touched, propagate=True)
+        event.listen(prop.class_attribute, "remove", member_touched, propagate=True)
+    else:
+        event.listen(prop.class_attribute, "set", scalar_touched, propagate=True)
 
 
 def _touch(target: object, key: str, member: object) -> None:

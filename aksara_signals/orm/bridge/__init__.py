@@ -11,8 +11,9 @@ from aksara_signals.orm.bridge.aborted import (
 )
 from aksara_signals.orm.bridge.classes import (
     mapped_classes,
-    unwrap_inits,
+    mapping_lock,
     wrap_init,
+    wrap_inits,
 )
 from aksara_signals.orm.bridge.handover import (
     hand_over,
@@ -111,6 +112,7 @@ __all__ = [
     "is_unloaded",
     "load_expired",
     "mapped_classes",
+    "mapping_lock",
     "net_history",
     "notice_errors",
     "old_value",
@@ -130,10 +132,10 @@ __all__ = [
     "session_of",
     "sort_key",
     "state_of",
-    "unwrap_inits",
     "was_declared_before",
     "will_be_expunged",
     "wrap_init",
+    "wrap_inits",
     "deleted_states",
     "dirty_states",
     "has_nothing_but",

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sqlalchemy import inspect
@@ -13,32 +14,48 @@ from sqlalchemy.orm import (
     mapperlib,
 )
 
-__all__ = ["mapped_classes", "unwrap_inits", "wrap_init"]
+__all__ = ["mapped_classes", "mapping_lock", "wrap_init", "wrap_inits"]
+
+mapping_lock: AbstractContextManager[bool] = mapperlib._CONFIGURE_MUTEX
+"""SQLAlchemy's own, re-entrant, held wherever classes are mapped and configured. What follows the
+classes there are is done under this lock and no other, which would be taken in either order."""
 
 
 def mapped_classes() -> Iterator[type]:
-    """Every live mapped class."""
-    for registry in list(mapperlib._all_registries()):
-        for mapper in list(registry.mappers):
-            yield mapper.class_
+    """Every live mapped class, also while other threads map more."""
+    for registry in mapperlib._all_registries():
+        for reference in registry._managers.keyrefs():
+            manager = reference()
+            if manager is not None and manager.is_mapped:  # it is there before its mapper is
+                yield manager.class_
 
+
+Wrapper = Callable[[Callable[..., None]], Callable[..., None]]
 
 _original_inits: weakref.WeakKeyDictionary[Any, Callable[..., None]] = weakref.WeakKeyDictionary()
 
 
-def wrap_init(cls: type, wrapper: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+def wrap_inits(classes: Iterable[type], wrapper: Wrapper) -> None:
+    """Put a function around the construction of these mapped classes, and of no others.
+
+    What is wrapped already stays so all the time: other threads construct meanwhile.
+    """
+    managers: set[Any] = {inspect(cls).class_manager for cls in classes}
+    for manager, original in list(_original_inits.items()):
+        if manager not in managers:
+            manager.original_init = original
+            del _original_inits[manager]
+    for cls in classes:
+        wrap_init(cls, wrapper)
+
+
+def wrap_init(cls: type, wrapper: Wrapper) -> None:
     """Put a function around the construction of a mapped class, not of its subclasses.
 
     SQLAlchemy calls ``original_init`` once per construction, however long the chain of
     ``super().__init__`` is.
     """
     manager: Any = inspect(cls).class_manager
-    _original_inits[manager] = manager.original_init
-    manager.original_init = wrapper(manager.original_init)
-
-
-def unwrap_inits() -> None:
-    """Undo every :func:`wrap_init`."""
-    for manager, original in list(_original_inits.items()):
-        manager.original_init = original
-    _original_inits.clear()
+    if manager not in _original_inits:
+        _original_inits[manager] = manager.original_init
+        manager.original_init = wrapper(manager.original_init)
