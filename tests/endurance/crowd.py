@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Column, ForeignKey, Integer, Table
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from aksara_signals.orm import SignalMixin
+from aksara_signals.orm import SignalMixin, transactions
 
 PATIENCE_SECONDS = 60.0
 """How long anybody waits for something that must happen."""
@@ -98,3 +100,24 @@ def switching_often() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
+
+
+def queued(session: AsyncSession | Session) -> list[Any]:
+    """Whatever a session still keeps for an outcome."""
+    plain = session.sync_session if isinstance(session, AsyncSession) else session
+    queue = vars(plain).get(transactions._QUEUE)
+    if queue is None:
+        return []
+    return [
+        *queue.by_transaction,
+        *queue.next,
+        *queue.shields,
+        *([queue.committed] if queue.committed else []),
+        *(["delivering"] if queue.is_delivering else []),
+    ]
+
+
+def writers() -> list[asyncio.Task[Any]]:
+    """The other tasks of this event loop, such as those in which SQLAlchemy closes sessions."""
+    own = asyncio.current_task()
+    return [each for each in asyncio.all_tasks() if each is not own]
