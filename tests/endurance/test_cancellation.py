@@ -114,7 +114,10 @@ async def test_cancelled_anywhere_delivered_is_what_is_in_the_database(
     async with AsyncSession(engine) as session:
         rows = set(await session.scalars(select(Entry.id)))
     assert committed == Counter(dict.fromkeys(rows, 1))
-    assert undone == Counter(dict.fromkeys(flushed.keys() - rows, 1))
+    # Of several rows in one flush, some may have been told to nobody yet: they are undone, too.
+    assert flushed.keys() - rows <= undone.keys()
+    assert not undone.keys() & rows
+    assert set(undone.values()) <= {1}
     for number in {number for number in called if number > 0}:
         assert called[number] == 1
         assert {number, number + 1} <= rows

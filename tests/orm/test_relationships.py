@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Integer, Table, event
+from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Integer, Table, event, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -33,6 +33,7 @@ from aksara_signals import (
     pre_save,
 )
 from aksara_signals.orm import SignalMixin
+from aksara_signals.orm.touches import known_touches
 
 RELATIONS = (pre_relation_add, post_relation_add, pre_relation_remove, post_relation_remove)
 
@@ -743,18 +744,23 @@ async def test_relations_of_classes_that_are_not_wired_are_silent(
     assert recorder.calls == []
 
 
-async def test_listeners_are_there_only_while_somebody_is_connected() -> None:
-    """Connecting puts attribute listeners on two-way relationships; disconnecting takes them off."""
-
-    before = len(list(Post.tags.dispatch.append))
+async def test_listeners_come_with_the_first_receiver_and_stay_idle_without_one() -> None:
+    """The first receiver puts listeners on two-way relationships; alone, they note nothing."""
 
     async def receiver(**kwargs: Any) -> None: ...
 
     Base.registry.configure()
     m2m_changed.connect(receiver, sender=Post)
-    assert len(list(Post.tags.dispatch.append)) == before + 1
+    there = len(list(Post.tags.dispatch.append))
     m2m_changed.disconnect(receiver, sender=Post)
-    assert len(list(Post.tags.dispatch.append)) == before
+    m2m_changed.connect(receiver, sender=Post)
+    assert len(list(Post.tags.dispatch.append)) == there
+    heard, unheard = Post(title="heard"), Post(title="unheard")
+    heard.tags.append(Tag(name="x"))
+    m2m_changed.disconnect(receiver, sender=Post)
+    unheard.tags.append(Tag(name="x"))
+    assert known_touches(inspect(heard)) is not None
+    assert known_touches(inspect(unheard)) is None
 
 
 async def test_two_scalar_sides_are_told_once(
