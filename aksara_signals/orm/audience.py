@@ -9,7 +9,7 @@ from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.dispatch.plan import NOBODY, Plan, Segment
 from aksara_signals.dispatch.signal import Signal, snapshots_of
 from aksara_signals.orm.changes import Kind
-from aksara_signals.orm.models import is_wired, wiring
+from aksara_signals.orm.models import is_wired, watchers, wiring
 from aksara_signals.signals import (
     post_delete,
     post_save,
@@ -147,3 +147,9 @@ def _audience_of(cls: type) -> ClassAudience:
     if is_usual:
         _known[cls] = audience
     return audience
+
+
+# Not for correctness, which comparing the state sees to: what is kept here keeps receivers alive.
+watchers.append(_known.clear)
+for _signal in LIFE_CYCLE:
+    _signal.watch(_known.clear)

@@ -132,6 +132,26 @@ def test_an_engine_can_be_collected(database: Database) -> None:
     assert ref() is None
 
 
+def test_a_receiver_that_was_disconnected_can_be_collected(database: Database) -> None:
+    """Who has heard a class that is never written again is not kept for it."""
+
+    class Receiver:
+        def __call__(self, **kwargs: Any) -> None: ...
+
+    engine = database.create_sync_engine()
+    Base.metadata.create_all(engine)
+    receiver = Receiver()
+    post_save.connect(receiver, sender=Entry)
+    with Session(engine) as session, session.begin():
+        session.add(Entry(text="x"))
+    post_save.disconnect(receiver, sender=Entry)
+    ref = weakref.ref(receiver)
+    del receiver
+    gc.collect()
+    assert ref() is None
+    engine.dispose()
+
+
 @pytest.mark.parametrize("how", ["all", "string", "class"])
 def test_a_class_can_be_collected_whoever_listened(how: str) -> None:
     """A class with a many-to-many relationship goes with its registry, receivers or not."""
