@@ -59,6 +59,44 @@ def test_help_imports_no_sqlalchemy():
     assert "executes" in done.stdout
 
 
+WATCHED = """
+import sys
+
+done = []
+reading = ("r", "rb", "rt")
+
+def watch(event, arguments):
+    if event == "open":
+        path, mode, flags = arguments
+        if mode not in reading and not (mode is None and flags & 3 == 0):
+            done.append(f"{event} {path} {mode}")
+    elif event.startswith(("socket.connect", "socket.bind", "subprocess.", "sqlite3.connect",
+                           "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.remove",
+                           "os.rename", "os.mkdir", "shutil.", "urllib.", "smtplib.", "ftplib.")):
+        done.append(event)
+
+sys.addaudithook(watch)
+from aksara_signals.cli import main
+status = main(sys.argv[1:])
+print("DONE", status, *done, sep="\\n", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", [["receivers", "--json"], ["graph"], ["check"]])
+def test_looking_at_receivers_does_nothing_else(project, command):
+    """No connection is opened, no process started, nothing written: Python's own audit says so."""
+    project.write("shop_q", CUSTOM)
+    verb, *options = command
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", WATCHED, verb, "shop_q", *options],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=project.folder,
+    )
+    assert done.stderr.split("DONE")[-1].split() == ["0"]
+
+
 def test_something_has_to_be_imported(project):
     """Without a module or an application there is nothing to look at."""
     status, out, err = project.run("receivers")

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.base import NO_VALUE
 
 from aksara_signals.orm import bridge
-from aksara_signals.orm.columns import computed_keys
 from aksara_signals.types import Changes
 
 __all__ = [
@@ -23,8 +22,6 @@ __all__ = [
     "LiveChanges",
     "batches",
     "changes_of",
-    "computed_changes",
-    "note_computed",
     "read_old_values",
 ]
 
@@ -116,40 +113,7 @@ class LiveChanges:
         return changes_of(self._change, self._old_values)
 
 
-def note_computed(change: Change, known: OldValues) -> list[str]:
-    """Note the old values of what the write itself may change, such as a version.
-
-    Args:
-        change: Of a row that is updated, before it is.
-        known: Added to.
-
-    Returns:
-        The attributes; those that are not in ``known`` have to be read.
-    """
-    state = change.state
-    found = [key for key in computed_keys(state.mapper) if key not in state.committed_state]
-    known.update((key, state.dict[key]) for key in found if key in state.dict)
-    return found
-
-
-def computed_changes(
-    change: Change, computed: Iterable[str], old_values: Mapping[str, Any]
-) -> dict[str, tuple[Any, Any]]:
-    """What the write itself has changed, now that it is loaded.
-
-    Args:
-        change: Of a row that was inserted or updated.
-        computed: The attributes that may have changed.
-        old_values: Of these attributes; an INSERT needs none.
-    """
-    values = change.state.dict
-    pairs = {key: (old_values.get(key), values[key]) for key in computed if key in values}
-    return {key: pair for key, pair in pairs.items() if not _same(change.state, key, *pair)}
-
-
-def read_old_values(
-    session: Session, change: Change, known: OldValues, computed: Iterable[str] = ()
-) -> None:
+def read_old_values(session: Session, change: Change, known: OldValues) -> None:
     """Read from the database what an instance's history doesn't know.
 
     That is the old value of an attribute which was assigned while expired or deferred, or changed
@@ -159,13 +123,11 @@ def read_old_values(
         session: That flushes.
         change: Of a row that is updated.
         known: What was read before; added to.
-        computed: What the write itself may change.
     """
     state = change.state
     unknown = [
         key for key, old in bridge.changed_columns(state) if old is NO_VALUE and key not in known
     ]
-    unknown += [key for key in computed if key not in known]
     if not unknown or state.identity is None:
         return
     rows = bridge.read_rows(session, state.mapper, unknown, [state.identity], change.instance)

@@ -14,12 +14,11 @@ from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import UnknownFieldError
 
-__all__ = ["attribute_named", "columns_of", "computed_keys", "key_names", "matching"]
+__all__ = ["attribute_named", "columns_of", "key_names", "matching"]
 
 _columns: weakref.WeakKeyDictionary[Mapper[Any], dict[str, Column[Any]]] = (
     weakref.WeakKeyDictionary()
 )
-_computed: weakref.WeakKeyDictionary[Mapper[Any], tuple[str, ...]] = weakref.WeakKeyDictionary()
 _keys: weakref.WeakKeyDictionary[Mapper[Any], tuple[str, ...]] = weakref.WeakKeyDictionary()
 
 
@@ -41,20 +40,6 @@ def key_names(mapper: Mapper[Any]) -> tuple[str, ...]:
     if found is None:
         found = _keys[mapper] = tuple(
             mapper.get_property_by_column(column).key for column in mapper.primary_key
-        )
-    return found
-
-
-def computed_keys(mapper: Mapper[Any]) -> tuple[str, ...]:
-    """The attributes that an UPDATE may change although nobody has set them."""
-    found = _computed.get(mapper)
-    if found is None:
-        found = _computed[mapper] = tuple(
-            key
-            for key, column in columns_of(mapper).items()
-            if column.onupdate is not None
-            or column.server_onupdate is not None
-            or column is mapper.version_id_col
         )
     return found
 

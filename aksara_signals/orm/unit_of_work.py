@@ -22,11 +22,8 @@ from aksara_signals.orm.changes import (
     LiveChanges,
     batches,
     changes_of,
-    computed_changes,
-    note_computed,
     read_old_values,
 )
-from aksara_signals.orm.columns import columns_of
 from aksara_signals.orm.copies import Snapshot, kept_extras
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.prediction import Prediction
@@ -59,8 +56,7 @@ class FlushRun:
         self._told: dict[bridge.State, Change] = {}
         self._batches: list[Batch] = []
         self._old_values: dict[bridge.State, dict[str, Any]] = {}
-        self._changes: list[tuple[Change, Changes]] = []
-        self._computed: dict[bridge.State, list[str]] = {}
+        self._changes: dict[bridge.State, Changes] = {}
         self._expressions: dict[bridge.State, dict[str, Any]] = {}
         self._audience = Audience()
         self._relationships = (
@@ -126,7 +122,7 @@ class FlushRun:
                 self._expect_values(batch)
                 if self._audience.hearers(sender, kind, POST).asks_for_changes:
                     for change in batch:
-                        self._expect_computed(change)
+                        self._read_old(change)
 
     def _is_settled(self, prediction: Prediction) -> bool:
         """Whether receivers surely added nothing, so that there is no need to look again."""
@@ -147,22 +143,12 @@ class FlushRun:
             if expressions:
                 self._expressions[change.state] = expressions
 
-    def _expect_computed(self, change: Change) -> None:
-        """Note what else may change, and all old values, for receivers that ask for changes."""
-        state = change.state
-        known = self._old_values.setdefault(state, {})
-        self._computed[state] = note_computed(change, known)
-        self._read_old(change, self._computed[state])
-        for key, old in self._expressions.get(state, {}).items():
-            known.setdefault(key, old)
-            self._computed[state].append(key)
-
-    def _read_old(self, change: Change, computed: Iterable[str] = ()) -> dict[str, Any]:
+    def _read_old(self, change: Change) -> dict[str, Any]:
         known = self._old_values.setdefault(change.state, {})
         partial = partial_save_of(change.state)
         if partial is not None:
             known.update(partial.hidden.known_old_values())
-        read_old_values(self._session, change, known, computed)
+        read_old_values(self._session, change, known)
         return known
 
     def _send_pre(self, fresh: list[Change]) -> None:
@@ -231,12 +217,7 @@ class FlushRun:
             if self._audience.hearers(sender, kind, POST).asks_for_changes:
                 for change in batch:
                     known = self._old_values.get(change.state, {})
-                    changes = changes_of(change, known)
-                    self._changes.append((change, changes))
-                    if kind is Kind.CREATE:
-                        self._computed[change.state] = [
-                            key for key in columns_of(change.state.mapper) if key not in changes
-                        ]
+                    self._changes[change.state] = changes_of(change, known)
 
     def _classify(self, state: bridge.State, is_delete: bool) -> Change | None:
         instance = state.obj()
@@ -263,8 +244,8 @@ class FlushRun:
         with bridge.flushable(self._session):
             self._load_expired()
             extras = {
-                change.state: {"changes": self._complete(change, changes)}
-                for change, changes in self._changes
+                state: {"changes": self._complete(state, changes)}
+                for state, changes in self._changes.items()
             }
             self._keep(extras)
             with Receiving(self._session, self._owner, AFTER_WRITING):
@@ -304,10 +285,11 @@ class FlushRun:
         if self._relationships is not None:
             self._relationships.keep()
 
-    def _complete(self, change: Change, changes: Changes) -> Changes:
-        """The changes with what the write itself has worked out."""
-        computed = self._computed.get(change.state)
-        if not computed:
-            return changes
-        known = self._old_values.get(change.state, {})
-        return MappingProxyType({**changes, **computed_changes(change, computed, known)})
+    def _complete(self, state: bridge.State, changes: Changes) -> Changes:
+        """The changes with what the database has worked out."""
+        known = self._old_values.get(state, {})
+        worked_out = {
+            key: (known.get(key, old), state.dict.get(key))
+            for key, old in self._expressions.get(state, {}).items()
+        }
+        return MappingProxyType({**changes, **worked_out}) if worked_out else changes

@@ -165,8 +165,7 @@ async def test_changes_and_update_fields_come_along(sessions: Sessions) -> None:
         post.title = "b"
         await post.save(update_fields=["title"])
         await session.commit()
-    changes = {"title": ("a", "b"), "edited_at": (None, "now")}
-    assert seen == [(Post, "b", changes, {"title"}, False)]
+    assert seen == [(Post, "b", {"title": ("a", "b")}, {"title"}, False)]
 
 
 async def test_values_that_change_in_place_are_kept(async_engine: AsyncEngine) -> None:

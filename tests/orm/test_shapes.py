@@ -594,8 +594,8 @@ def test_versions_expressions_and_properties(session: Session, told: Told) -> No
     session.delete(rich)
     assert told.of(session) == ["deleted Rich"]
     assert seen == [
-        {"count": (0, 1), "version": (1, 2)},
-        {"colour": (Colour.RED, Colour.BLUE), "version": (2, 3)},
+        {"count": (0, 1)},
+        {"colour": (Colour.RED, Colour.BLUE)},
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import databases
 import pytest
-from blueprints import Blueprint, blueprints
+from blueprints import BY_UPDATES, Blueprint, blueprints
 from effort import times
 from hypothesis import HealthCheck, given, note, settings
 from row_log import log_rows
@@ -26,9 +26,6 @@ from stories import REACTIONS, STEPS, Reaction, Step, Story
 from witness import Witness
 
 from aksara_signals import AksaraSignalsWarning
-
-BY_UPDATES = ("touched_", "version")
-"""How the columns begin that every UPDATE sets."""
 
 
 class Trial:
