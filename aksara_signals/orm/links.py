@@ -198,8 +198,8 @@ class LinkFinder:
         child_state = instance_state(child)
         if owner in deleted or (is_added and child_state in deleted):
             return
-        if child_state.session is not self._session:
-            return  # SQLAlchemy warns of it, and writes nothing
+        if child not in self._session:
+            return  # never added, or deleted by a flush before: SQLAlchemy writes nothing either
         key: LinkKey
         if prop.direction is RelationshipDirection.MANYTOMANY and not is_forward(prop):
             key = _reverses(prop)[0], is_added, child_state, owner

@@ -620,6 +620,24 @@ async def test_a_many_to_one_set_by_hand_is_told_for_the_collections_owner(
     ]
 
 
+async def test_a_link_that_went_with_its_end_is_not_removed_again(
+    session: AsyncSession, recorder: Recorder
+) -> None:
+    """What was deleted may still stand in a loaded collection; taking it out cuts nothing."""
+    tag = Tag(name="a")
+    post = Post(title="x", tags=[tag])
+    await saved(session, post, tag)
+    await session.refresh(post, ["tags"])
+    for signal in (m2m_changed, *RELATIONS):
+        recorder.record(signal)
+    await session.delete(tag)
+    await session.flush()
+    recorder.clear()
+    post.tags.remove(tag)
+    await session.commit()
+    assert recorder.calls == []
+
+
 async def test_a_one_way_collection_is_told(session: AsyncSession, recorder: Recorder) -> None:
     """Without a way back, the collection's history is all there is; orphans are removed first."""
     for signal in RELATIONS:
