@@ -239,12 +239,11 @@ class ConnectionTable:
         if self._holder == threading.get_ident():
             self._late.append(change)
             return False
-        is_changed = False
         with self._lock:
             self._holder = threading.get_ident()
             try:
-                self._sweep()
-                is_changed = change()
+                is_changed = self._sweep()
+                is_changed |= change()
                 while self._late:
                     is_changed |= self._late.popleft()()
             finally:
@@ -279,10 +278,14 @@ class ConnectionTable:
         self._entries = [each for each in self._entries if id(each) not in doomed]
         self._publish()
 
-    def _sweep(self) -> None:
-        if self._dead:
-            self._dead.clear()
-            self._remove([each for each in self._entries if not each.is_alive])
+    def _sweep(self) -> bool:
+        """Take out what has died; whether there was anything."""
+        if not self._dead:
+            return False
+        self._dead.clear()
+        gone = [each for each in self._entries if not each.is_alive]
+        self._remove(gone)
+        return bool(gone)
 
     def _publish(self) -> None:
         self.snapshot = Snapshot(self._entries, len(self._entries))
