@@ -48,7 +48,7 @@ class AksaraSignalsError(Exception):
 
 
 class InvalidReceiverError(AksaraSignalsError, TypeError):
-    """A receiver is not callable, lacks ``**kwargs``, or has a parameter nothing can fill."""
+    """A receiver is not callable, never runs, lacks ``**kwargs``, or can't be filled."""
 
     code = "AKS-101"
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from aksara_signals.dispatch.identity import is_class, without_partials
 from aksara_signals.types import Receiver
 
-__all__ = ["Parameter", "is_async_receiver", "parameters_of"]
+__all__ = ["Parameter", "is_async_receiver", "parameters_of", "problem_of_generators"]
 
 CO_VARKEYWORDS = 0x08
+CO_GENERATOR = 0x20
 CO_COROUTINE = 0x80
+CO_ITERABLE_COROUTINE = 0x100
+CO_ASYNC_GENERATOR = 0x200
 # As in ``inspect``, which takes half as long to import as all of this library.
 
 
@@ -107,3 +110,44 @@ def is_async_receiver(receiver: Receiver) -> bool:
         return iscoroutinefunction(target)
     except Exception:  # inspect asks it for attributes, and its own code answers
         return False
+
+
+def problem_of_generators(receiver: Receiver) -> str | None:
+    """What is wrong with a generator function as a receiver; None of anything else.
+
+    Calling it makes a generator and runs none of its body. One that ``types.coroutine`` has made
+    awaitable is awaited.
+    """
+    called: Any = receiver
+    if type(called) is not FunctionType:
+        called = _function_in(called)
+        if called is None:
+            return None
+    flags = called.__code__.co_flags
+    if not flags & (CO_GENERATOR | CO_ASYNC_GENERATOR) or flags & CO_ITERABLE_COROUTINE:
+        return None
+    kind = "an async generator" if flags & CO_ASYNC_GENERATOR else "a generator"
+    return (
+        f"is {kind} function, whose body would never run; return what it yields, as a list, or "
+        f"give a function that runs it to its end"
+    )
+
+
+def _function_in(thing: Any) -> FunctionType | None:
+    """The function that runs when something is called, if there is one and it is in Python."""
+    found = _unbound(thing)
+    if type(found) is not FunctionType and not is_class(found):
+        kind: Any = type(found)
+        found = _unbound(kind.__call__)
+    return found if type(found) is FunctionType else None
+
+
+def _unbound(thing: Any) -> Any:
+    """What stands behind any number of methods and partials."""
+    while True:
+        if type(thing) is MethodType:
+            thing = thing.__func__
+        elif issubclass(type(thing), partial):
+            thing = thing.func
+        else:
+            return thing

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
-from aksara_signals.dispatch.parameters import parameters_of
+from aksara_signals.dispatch.parameters import Parameter, parameters_of, problem_of_generators
 from aksara_signals.exceptions import (
     InvalidOptionError,
     InvalidReceiverError,
@@ -146,8 +146,8 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
     """Work out how to call a receiver.
 
     Raises:
-        InvalidReceiverError: It is not callable, doesn't accept ``**kwargs``, or has a parameter
-            that the payload can't fill.
+        InvalidReceiverError: It is not callable, is a generator function, doesn't accept
+            ``**kwargs``, or has a parameter that the payload can't fill.
     """
 
     def refuse(problem: str) -> InvalidReceiverError:
@@ -157,12 +157,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
 
     if not callable(receiver):
         raise refuse("is not callable; connect a function, a method or an object with __call__")
-    try:
-        parameters, accepts_any = parameters_of(receiver)
-    except Exception as error:  # inspect asks for attributes, and the receiver's own code answers
-        raise refuse(
-            "has no signature that can be read; wrap it in a function that accepts **kwargs"
-        ) from error
+    parameters, accepts_any = _read(receiver, refuse)
     if not accepts_any:
         raise refuse(
             "must accept **kwargs, because a signal's payload may grow; "
@@ -197,6 +192,20 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
         elif payload.is_declared or parameter.is_by_position:
             raise refuse(f"has a parameter {name} that nothing fills; {_offer(payload)}")
     return CallShape(tuple(positional[:by_position]), frozenset(payload.on_demand) & named)
+
+
+def _read(
+    receiver: Receiver, refuse: Callable[[str], InvalidReceiverError]
+) -> tuple[list[Parameter], bool]:
+    try:
+        problem = problem_of_generators(receiver)
+        if problem is None:
+            return parameters_of(receiver)
+    except Exception as error:  # inspect asks for attributes, and the receiver's own code answers
+        raise refuse(
+            "has no signature that can be read; wrap it in a function that accepts **kwargs"
+        ) from error
+    raise refuse(problem)
 
 
 def _offer(payload: Payload) -> str:

@@ -15,9 +15,9 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender
 from aksara_signals.dispatch.identity import sender_key
-from aksara_signals.dispatch.parameters import is_async_receiver
+from aksara_signals.dispatch.parameters import is_async_receiver, problem_of_generators
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK, keepers
 from aksara_signals.dispatch.signal import Signal
@@ -123,7 +123,7 @@ def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
             but :data:`on_delivery_error <aksara_signals.on_delivery_error>`.
 
     Raises:
-        InvalidReceiverError: The callback can't be called.
+        InvalidReceiverError: The callback can't be called, or is a generator function.
         InvalidOptionError: What was given is no session.
 
     Source: Django's ``transaction.on_commit``; on an idle session, that one calls back at once.
@@ -161,6 +161,11 @@ def _call_back(session: AnySession, callback: Callable[[], Any], phase: str) -> 
             f"{registered.display_name}() was given {describe_sender(callback)}, which can't be "
             f"called; give a function without parameters, such as "
             f"{registered.display_name}(session, lambda: notify(post.id))"
+        )
+    problem = problem_of_generators(callback)
+    if problem:
+        raise InvalidReceiverError(
+            f"{registered.display_name}() was given {describe_receiver(callback)}, which {problem}"
         )
     plain = sync_session_of(session)
     connection = Connection(

@@ -166,7 +166,7 @@ async def test_whatever_is_awaitable_is_awaited(way: str, concurrent: bool, trac
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_what_is_no_awaitable_is_the_response(way: str) -> None:
-    """Generators, async ones too, and objects with an __await__ of their own, are responses."""
+    """Generators that it returns, async ones too, and objects with an own __await__, are responses."""
     signal = Signal("responses")
     generator = (each for each in ())
     async_generator = an_async_generator()
