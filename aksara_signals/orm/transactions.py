@@ -21,8 +21,9 @@ from aksara_signals.dispatch.parameters import is_async_receiver, problem_of_gen
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK, keepers
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.exceptions import InvalidReceiverError, SessionInUseError
+from aksara_signals.exceptions import InvalidReceiverError
 from aksara_signals.orm import bridge
+from aksara_signals.orm.ended import closed_to_receivers, refusal
 from aksara_signals.orm.sessions import (
     AnySession,
     outside_of_sessions,
@@ -215,12 +216,7 @@ def _after_transaction_create(session: Session, transaction: SessionTransaction)
         return
     if queue.is_delivering:
         transaction.close()
-        raise SessionInUseError(
-            "a receiver that waited for the outcome of a transaction used the session of that "
-            "transaction, which has ended; open a session of its own "
-            "(async with sessionmaker.begin() as session), or write through Model.objects with "
-            "bind_sessions()"
-        )
+        raise refusal("a receiver that waited for the outcome of a transaction used")
     if queue.next and transaction.parent is None:
         queue.waiting_in(transaction).extend(queue.next)
         queue.next = []
@@ -256,7 +252,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     outer = transaction.parent
     if outer is None:
         held = queue.unprotect()
-        _deliver(queue, [each for each in waiting if each.is_due(is_committed)])
+        _deliver(session, queue, [each for each in waiting if each.is_due(is_committed)])
         if held is not None:
             raise held
         return
@@ -293,15 +289,15 @@ def deliver_since(session: Session, before: Mark) -> None:
         start = before.get(key, 0)
         due += [each for each in waiting[start:] if each.is_due(is_committed=True)]
         del waiting[start:]
-    _deliver(queue, due)
+    _deliver(session, queue, due)
 
 
-def _deliver(queue: Queue, due: list[Waiting]) -> None:
+def _deliver(session: Session, queue: Queue, due: list[Waiting]) -> None:
     if not due:
         return
     queue.is_delivering = True
     try:
-        with outside_of_sessions():
+        with outside_of_sessions(), closed_to_receivers(session):
             bridge.hand_over_outcome(
                 told.delivery(connection) for told, connection in coalesced(due)
             )
