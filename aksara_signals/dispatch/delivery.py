@@ -64,7 +64,7 @@ async def deliver(
     mocked = "unittest.mock" in modules
     traced = None
     if hooks:
-        deliveries = traced = each_send(deliveries)
+        deliveries = traced = each_send(deliveries, failures)
     token: Token[Delivery | None] | None = None
     try:
         for delivery in deliveries:
@@ -153,7 +153,7 @@ def deliver_sync(
     mocked = "unittest.mock" in modules
     traced = None
     if hooks:
-        deliveries = traced = each_send(deliveries)
+        deliveries = traced = each_send(deliveries, failures)
     token: Token[Delivery | None] | None = None
     try:
         for delivery in deliveries:

@@ -52,13 +52,15 @@ def judge(
     connection: Connection,
     robust: bool,
     failures: list[Failure] | None = None,
+    *,
+    what: str = "a receiver failed",
 ) -> None:
     """Let an error be collected, or raise it with a note that says where it comes from."""
     from asyncio import CancelledError
 
     is_own = failures is not None and _is_own_cancellation(error)
     if robust and (isinstance(error, Exception) or is_own):
-        log_error("a receiver failed", error, delivery, connection)
+        log_error(what, error, delivery, connection)
         if failures is not None:
             failures.append((error, delivery, connection))
         return

@@ -1,12 +1,14 @@
 """Delivery to receivers that have waited for the outcome of a transaction.
 
 The outcome stands: nothing that happens here reaches whoever committed, and each receiver runs
-whatever becomes of the others.
+whatever becomes of the others. What a delivery hook raises around a delivery counts as a failure of
+its receiver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
@@ -72,8 +74,9 @@ def deliver_outcome_sync(deliveries: Iterable[Delivery]) -> None:
             deliver_sync(run, robust=True, failures=run.failures)
         except SignalRecursionError as error:
             run.give_up(error)
-        for sender, payload in _reports(run.failures):
-            on_delivery_error.send_robust_sync(sender, **payload)
+        for failure in run.failures:
+            with _logged(failure):
+                on_delivery_error.send_robust_sync(failure[1].sender, **_report_of(failure))
         is_over = run.is_last
 
 
@@ -198,23 +201,31 @@ async def _deliver_one(delivery: Delivery) -> None:
 
 
 async def _report(failures: list[Failure]) -> None:
-    for sender, payload in _reports(failures):
-        await on_delivery_error.send_robust(sender, **payload)
+    for failure in failures:
+        with _logged(failure):
+            await on_delivery_error.send_robust(failure[1].sender, **_report_of(failure))
 
 
-def _reports(failures: list[Failure]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    for error, delivery, connection in failures:
-        payload = dict(delivery.arguments)
-        payload.pop("sender", None)
-        yield (
-            delivery.sender,
-            {
-                "error": error,
-                "connection": connection,
-                "failed_signal": payload.pop("signal", None),
-                "payload": payload,
-            },
-        )
+@contextmanager
+def _logged(failure: Failure) -> Iterator[None]:
+    """Log what a delivery hook raises around the report of a failure; it reaches nobody else."""
+    try:
+        yield
+    except Exception as error:
+        _, delivery, connection = failure
+        log_error("a failure could not be reported", error, delivery, connection)
+
+
+def _report_of(failure: Failure) -> dict[str, Any]:
+    error, delivery, connection = failure
+    payload = dict(delivery.arguments)
+    payload.pop("sender", None)
+    return {
+        "error": error,
+        "connection": connection,
+        "failed_signal": payload.pop("signal", None),
+        "payload": payload,
+    }
 
 
 def _note(error: BaseException, delivery: Delivery, failures: list[Failure], what: str) -> None:

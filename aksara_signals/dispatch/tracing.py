@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
-from aksara_signals.dispatch.envelope import Delivery, Origin, is_awaitable
+from aksara_signals.dispatch.envelope import Delivery, Failure, Origin, is_awaitable
+from aksara_signals.dispatch.judging import judge
 from aksara_signals.dispatch.recursion import key_of
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender
@@ -83,7 +84,8 @@ def add_delivery_hook(hook: DeliveryHook) -> None:
     """Have a hook called around every send that reaches a receiver, and around every receiver.
 
     It counts for the whole process, from the next send on. What the hook itself raises reaches the
-    sender.
+    sender; after a commit or rollback it is logged, and told by ``on_delivery_error``, as what the
+    receiver raises is.
 
     Args:
         hook: Takes a :class:`DeliveryStep`, gives a context manager. Adding it twice does nothing.
@@ -114,11 +116,30 @@ def _entered(step: DeliveryStep) -> ExitStack:
         return stack.pop_all()
 
 
-def each_send(deliveries: Iterable[Delivery]) -> Generator[Delivery, None, None]:
-    """The deliveries, each inside the hooks until the next one is asked for."""
+def each_send(
+    deliveries: Iterable[Delivery], failures: list[Failure] | None = None
+) -> Generator[Delivery, None, None]:
+    """The deliveries, each inside the hooks until the next one is asked for.
+
+    Args:
+        deliveries: Each to one receiver if failures are taken.
+        failures: Takes what the hooks raise, as if the receiver had. One that raises before the
+            delivery keeps it from its receiver, as one around the receiver itself does.
+    """
     for delivery in deliveries:
-        with _entered(DeliveryStep(delivery, None)):
-            yield delivery
+        is_ending = False
+        try:
+            with _entered(DeliveryStep(delivery, None)):
+                try:
+                    yield delivery
+                except BaseException:  # by end_sends(): it isn't the hooks' own
+                    is_ending = True
+                    raise
+        except BaseException as error:
+            if failures is None or is_ending:
+                raise
+            [connection] = delivery.sequential
+            judge(error, delivery, connection, True, failures, what="a delivery hook failed")
 
 
 def end_sends(deliveries: Generator[Delivery, None, None]) -> None:
