@@ -3,7 +3,9 @@
 Connecting and disconnecting happen under a lock and end with a new snapshot, which is published in
 one assignment; sending reads whatever snapshot stands there. Finalisers of receivers and senders
 take no lock: they leave a mark, and the next one who holds the lock sweeps. Finalisers of users may
-connect and disconnect: what they ask for in the midst of a change waits for its end.
+connect and disconnect: what they ask for in the midst of a change waits for its end. As they may
+ask it of any signal, there is one lock for all: with one each, two threads that are changing a
+signal each, and are interrupted by finalisers that ask for the other one, would wait forever.
 """
 
 from __future__ import annotations
@@ -38,6 +40,21 @@ from aksara_signals.types import Receiver, Sender
 __all__ = ["ConnectionTable"]
 
 
+class _Turn:
+    """Whose turn it is to change connections: one thread at a time, whichever the signal."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        """Re-entrant for a finaliser that comes between taking it and noting who has."""
+        self.holder: int | None = None
+        """The thread that is in the midst of a change."""
+        self.late: deque[tuple[ConnectionTable, Callable[[], bool]]] = deque()
+        """Changes that finalisers have asked for in the midst of another one."""
+
+
+_turn = _Turn()
+
+
 class ConnectionTable:
     """The connections of one signal.
 
@@ -50,10 +67,7 @@ class ConnectionTable:
     __slots__ = (
         "_dead",
         "_entries",
-        "_holder",
         "_index",
-        "_late",
-        "_lock",
         "_payload",
         "is_idle",
         "name",
@@ -65,11 +79,6 @@ class ConnectionTable:
         self.name: str | None = name
         """The signal's name, if it has one."""
         self._payload = payload
-        self._lock = threading.RLock()
-        self._holder: int | None = None
-        """The thread that is in the midst of a change."""
-        self._late: deque[Callable[[], bool]] = deque()
-        """Changes that finalisers have asked for in the midst of another one."""
         self._entries: list[Connection] = []
         self._index: dict[Hashable, list[Connection]] = {}
         self._dead: deque[None] = deque()
@@ -236,22 +245,33 @@ class ConnectionTable:
             Whether it has been done. A finaliser runs at any moment, also in the midst of a change
             that its thread is making: what it asks for is then done at the end of that one.
         """
-        if self._holder == threading.get_ident():
-            self._late.append(change)
+        if _turn.holder == threading.get_ident():
+            _turn.late.append((self, change))
             return False
-        with self._lock:
-            self._holder = threading.get_ident()
-            try:
-                is_changed = self._sweep()
-                is_changed |= change()
-                while self._late:
-                    is_changed |= self._late.popleft()()
-            finally:
-                self._holder = None
-        if is_changed:
-            for watcher in self.watchers:
-                watcher()
+        changed: list[ConnectionTable] = []
+        try:
+            with _turn.lock:
+                _turn.holder = threading.get_ident()
+                try:
+                    self._make(change, changed)
+                finally:
+                    try:
+                        while _turn.late:
+                            table, asked = _turn.late.popleft()
+                            table._make(asked, changed)
+                    finally:
+                        _turn.holder = None
+        finally:
+            for table in changed:
+                for watcher in table.watchers:
+                    watcher()
         return True
+
+    def _make(self, change: Callable[[], bool], changed: list[ConnectionTable]) -> None:
+        is_changed = self._sweep()
+        is_changed |= change()
+        if is_changed and self not in changed:
+            changed.append(self)
 
     # -- all below: under the lock -------------------------------------------------------------
 
