@@ -60,7 +60,8 @@ class Delivery:
     concurrent: tuple[Connection, ...]
     """Called together, when the sequential ones are through."""
     arguments: dict[str, Any]
-    """Everything that is sent, ``signal`` and ``sender`` included. Never changed."""
+    """Everything that is sent, ``signal`` and ``sender`` included. Never changed. Empty once it
+    has been let go."""
     extras: Mapping[str, Any]
     """On-demand arguments, for the receivers that name them."""
     connection: Connection | None
@@ -75,6 +76,15 @@ class Delivery:
         return delivery_of(
             self.signal, self.sender, (connection,), self.arguments, extras=self.extras
         )
+
+    def let_go(self) -> None:
+        """Forget what was sent: it has been told.
+
+        A task that a receiver has started refers to the delivery, by its copy of the context, for
+        as long as it lives; what was sent must not live as long.
+        """
+        self.arguments = {}
+        self.extras = NO_EXTRAS
 
     def chain(self) -> Iterator[Delivery]:
         """This delivery and those around it, innermost first."""

@@ -77,6 +77,7 @@ def deliver_outcome_sync(deliveries: Iterable[Delivery]) -> None:
         for failure in run.failures:
             with _logged(failure):
                 on_delivery_error.send_robust_sync(failure[1].sender, **_report_of(failure))
+            failure[1].let_go()
         is_over = run.is_last
 
 
@@ -136,8 +137,9 @@ class _Run:
                     self.limited = delivery
                     return
             yield delivery
-            if self.failures:
+            if self.failures:  # they are told of, with what was sent
                 return
+            delivery.let_go()
         self.is_last = True
 
     def give_up(self, error: SignalRecursionError) -> None:
@@ -198,12 +200,14 @@ async def _deliver_one(delivery: Delivery) -> None:
     except TimeoutError as error:
         _note(error, delivery, failures, f"a receiver was cancelled after {seconds} seconds")
     await _report(failures)
+    delivery.let_go()
 
 
 async def _report(failures: list[Failure]) -> None:
     for failure in failures:
         with _logged(failure):
             await on_delivery_error.send_robust(failure[1].sender, **_report_of(failure))
+        failure[1].let_go()
 
 
 @contextmanager

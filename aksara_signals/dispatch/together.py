@@ -48,6 +48,7 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
                 errors.append(error)
         finally:
             own.connection = None
+            own.let_go()
         responses[place] = (receiver, response)
 
     async with asyncio.TaskGroup() as group:

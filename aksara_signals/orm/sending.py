@@ -150,3 +150,4 @@ def steps_of(
             signal, sender, segment.sequential, arguments, concurrent=segment.concurrent
         )
         yield segment.is_async, [delivery]
+        delivery.let_go()

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_session
@@ -45,16 +45,20 @@ class Work:
     __slots__ = ("_token", "is_over", "session", "task", "thread")
 
     def __init__(self, session: AnySession) -> None:
-        self.session: AnySession = session
+        self.session: AnySession | None = session
         self.task: asyncio.Task[Any] | None = _current_task()
         self.thread: int = threading.get_ident()
         self.is_over: bool = False
-        self._token = _work.set(self)
+        self._token: Token[Work | None] | None = _work.set(self)
 
     def end(self) -> None:
         """Receivers are through."""
         self.is_over = True  # a task that a receiver has started sees this one as well
-        _work.reset(self._token)
+        token = self._token
+        # That task may live on for long, and what its context refers to lives on with it.
+        self.session = self.task = self._token = None
+        if token is not None:
+            _work.reset(token)
 
     @property
     def is_here(self) -> bool:
@@ -114,7 +118,9 @@ def outside_of_sessions() -> Iterator[None]:
 def is_at_work(session: Session) -> bool:
     """Whether a flush of this session is delivering to the code that asks."""
     work = _work.get()
-    return work is not None and not work.is_over and sync_session_of(work.session) is session
+    return (
+        work is not None and work.session is not None and sync_session_of(work.session) is session
+    )
 
 
 @asynccontextmanager
@@ -192,7 +198,7 @@ def _existing_session(given: Any, instance: object) -> Session | None:
     if own is not None:
         return own
     work = _work.get()
-    if work is not None and work.is_here:
+    if work is not None and work.session is not None and work.is_here:
         return sync_session_of(work.session)
     scope = _scope.get()
     return None if scope is None else sync_session_of(scope)

@@ -67,6 +67,8 @@ def _one_by_one(
             delivery.arguments = arguments_of(same, change)
             delivery.extras = extra
             yield delivery
+    for delivery, _ in deliveries:
+        delivery.let_go()
 
 
 def arguments_of(common: dict[str, Any], change: Change) -> dict[str, Any]:
