@@ -158,7 +158,8 @@ m2m_changed: Signal = Signal(
 )
 """Payload: ``instance`` (whose relationship it is), ``action`` (``pre_add``, ``post_add``,
 ``pre_remove``, ``post_remove``, ``pre_clear``, ``post_clear``), ``reverse``, ``model``,
-``pk_set``, ``objects``, ``session``. The sender is the secondary ``Table``."""
+``pk_set``, ``objects``, ``session``. The sender is the secondary ``Table``. The first connection
+to this signal or a relation signal belongs before the start of threads that change collections."""
 
 pre_migrate: Signal = Signal(
     "pre_migrate", providing_args=_MIGRATE, doc="Migrations are about to run."
