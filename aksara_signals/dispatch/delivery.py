@@ -19,7 +19,7 @@ from aksara_signals.dispatch.envelope import (
     is_awaitable,
     is_generator_coroutine,
 )
-from aksara_signals.dispatch.judging import judge
+from aksara_signals.dispatch.judging import is_collected
 from aksara_signals.dispatch.patching import doubles, stand_in
 from aksara_signals.dispatch.recursion import cause_of, get_current, reset_current, set_current
 from aksara_signals.dispatch.tracing import around, each_send, end_sends, hooks
@@ -99,7 +99,8 @@ async def deliver(
                     ):
                         response = await response
                 except BaseException as error:
-                    judge(error, delivery, connection, robust, failures)
+                    if not is_collected(error, delivery, connection, robust, failures):
+                        raise
                     response = error
                 responses.append((receiver, response))
             if delivery.concurrent:
@@ -186,12 +187,15 @@ def deliver_sync(
                     else:
                         positional, keywords = connection.fit(arguments, delivery.extras)
                         response = call(*positional, **keywords)
-                    if response is not None and is_awaitable(response):
+                    if response is not None and (
+                        type(response) is CoroutineType or is_awaitable(response)
+                    ):
                         response = (
                             drive_to_end(response, receiver) if drive is None else drive(response)
                         )
                 except BaseException as error:
-                    judge(error, delivery, connection, robust, failures)
+                    if not is_collected(error, delivery, connection, robust, failures):
+                        raise
                     response = error
                 responses.append((receiver, response))
     finally:
@@ -209,9 +213,10 @@ def drive_to_end(awaitable: Awaitable[Any], receiver: Receiver) -> Any:
     Raises:
         AsyncReceiverError: It would have had to wait. A coroutine is closed first.
     """
-    steps: Any = awaitable if is_generator_coroutine(awaitable) else awaitable.__await__()
+    is_coroutine = type(awaitable) is CoroutineType or is_generator_coroutine(awaitable)
+    steps: Any = awaitable if is_coroutine else awaitable.__await__()
     try:
-        next(steps)
+        steps.send(None) if is_coroutine else next(steps)
     except StopIteration as stop:
         return stop.value
     refusal = AsyncReceiverError(

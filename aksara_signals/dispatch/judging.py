@@ -9,7 +9,7 @@ from aksara_signals.dispatch.envelope import Delivery, Failure
 from aksara_signals.dispatch.recursion import describe_step
 from aksara_signals.exceptions import SignalRecursionError
 
-__all__ = ["judge", "log_error", "raise_together"]
+__all__ = ["is_collected", "log_error", "raise_together"]
 
 
 def log_error(what: str, error: BaseException, delivery: Delivery, connection: Connection) -> None:
@@ -46,7 +46,7 @@ def add_note(error: BaseException, text: str) -> None:
         return
 
 
-def judge(
+def is_collected(
     error: BaseException,
     delivery: Delivery,
     connection: Connection,
@@ -54,8 +54,12 @@ def judge(
     failures: list[Failure] | None = None,
     *,
     what: str = "a receiver failed",
-) -> None:
-    """Let an error be collected, or raise it with a note that says where it comes from."""
+) -> bool:
+    """Whether an error is to be collected. If not, it gets a note that says where it comes from.
+
+    The caller is the one to raise it then: a traceback that led here would, by the argument, hold
+    the error that holds it, and all that the receiver had until the next garbage collection.
+    """
     from asyncio import CancelledError
 
     is_own = failures is not None and _is_own_cancellation(error)
@@ -63,10 +67,10 @@ def judge(
         log_error(what, error, delivery, connection)
         if failures is not None:
             failures.append((error, delivery, connection))
-        return
+        return True
     if not isinstance(error, (CancelledError, GeneratorExit, SignalRecursionError)):
         add_note(error, describe_step(delivery, connection))
-    raise error
+    return False
 
 
 def _is_own_cancellation(error: BaseException) -> bool:

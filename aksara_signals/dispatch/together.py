@@ -7,7 +7,7 @@ from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import Delivery, is_awaitable
-from aksara_signals.dispatch.judging import judge, raise_together
+from aksara_signals.dispatch.judging import is_collected, raise_together
 from aksara_signals.dispatch.patching import doubles, stand_in
 from aksara_signals.dispatch.recursion import set_current
 from aksara_signals.dispatch.tracing import around, hooks
@@ -42,9 +42,7 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
             raise
         except BaseException as error:
             response = error
-            try:
-                judge(error, delivery, connection, robust)
-            except BaseException:
+            if not is_collected(error, delivery, connection, robust):
                 errors.append(error)
         finally:
             own.connection = None
