@@ -245,12 +245,13 @@ def sender_key(sender: Sender, on_death: Callable[[Any], object] | None = None) 
     """
     if sender is None:
         return AnySender()
-    if issubclass(type(sender), str):
+    kind = type(sender)
+    if issubclass(kind, str):
         if not sender:
             raise InvalidSenderError(
                 "an empty string can't be a sender; give the class, its name, or None for all"
             )
         return NamedSender(sender)
-    if is_number(sender):
+    if not issubclass(kind, type) and is_number(sender):  # in this order: an ABC takes longer
         return NumberSender(sender)
     return ObjectSender(sender, on_death)

@@ -163,15 +163,17 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
             "must accept **kwargs, because a signal's payload may grow; "
             "add **kwargs to its signature"
         )
-    if not payload.is_declared and not any(each.is_by_position for each in parameters):
+    is_declared = payload.is_declared
+    if not is_declared and not any(each.is_by_position for each in parameters):
         return BY_KEYWORD
-    instance = "instances" if "instances" in payload.names else "instance"
-    known = {*payload.names, *RESERVED}
+    names = payload.names
+    instance = "instances" if "instances" in names else "instance"
+    known = {*names, *RESERVED}
     if not payload.optional:
         known.add(instance)  # a custom signal may be sent with an instance that it doesn't declare
     named = {parameter.name for parameter in parameters}
     waiting = [name for name in ("sender", instance) if name in known and name not in named]
-    leading = payload.is_declared
+    leading = is_declared
     positional: list[str] = []
     by_position = 0
     for parameter in parameters:
@@ -189,7 +191,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
         elif not parameter.is_by_keyword and leading and waiting:
             positional.append(waiting.pop(0))
             by_position = len(positional)
-        elif payload.is_declared or parameter.is_by_position:
+        elif is_declared or parameter.is_by_position:
             raise refuse(f"has a parameter {name} that nothing fills; {_offer(payload)}")
     return CallShape(tuple(positional[:by_position]), frozenset(payload.on_demand) & named)
 

@@ -10,9 +10,9 @@ signal each, and are interrupted by finalisers that ask for the other one, would
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Hashable
+from threading import RLock, get_ident
 from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
@@ -143,7 +143,7 @@ class ConnectionTable:
 
         def add() -> bool:
             for key in keys:
-                if any(each.sender_key.same(key) for each in added):
+                if added and any(each.sender_key.same(key) for each in added):
                     continue  # one sender, given twice
                 if self._find(receiver, key, dispatch_uid, phase) is None:
                     connection = Connection(
@@ -245,13 +245,14 @@ class ConnectionTable:
             Whether it has been done. A finaliser runs at any moment, also in the midst of a change
             that its thread is making: what it asks for is then done at the end of that one.
         """
-        if _turn.holder == threading.get_ident():
+        here = get_ident()
+        if _turn.holder == here:
             _turn.late.append((self, change))
             return False
         changed: list[ConnectionTable] = []
         try:
             with _turn.lock:
-                _turn.holder = threading.get_ident()
+                _turn.holder = here
                 try:
                     self._make(change, changed)
                 finally:

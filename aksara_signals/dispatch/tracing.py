@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
 from aksara_signals.dispatch.envelope import Delivery, Failure, Origin, is_awaitable
-from aksara_signals.dispatch.judging import judge
+from aksara_signals.dispatch.judging import is_collected
 from aksara_signals.dispatch.recursion import key_of
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender
@@ -139,7 +139,9 @@ def each_send(
             if failures is None or is_ending:
                 raise
             [connection] = delivery.sequential
-            judge(error, delivery, connection, True, failures, what="a delivery hook failed")
+            what = "a delivery hook failed"
+            if not is_collected(error, delivery, connection, True, failures, what=what):
+                raise
 
 
 def end_sends(deliveries: Generator[Delivery, None, None]) -> None:

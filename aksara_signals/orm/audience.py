@@ -150,6 +150,11 @@ def _audience_of(cls: type) -> ClassAudience:
 
 
 # Not for correctness, which comparing the state sees to: what is kept here keeps receivers alive.
-watchers.append(_known.clear)
+def _forget() -> None:
+    if _known:  # clearing what is empty takes several times as long as to look
+        _known.clear()
+
+
+watchers.append(_forget)
 for _signal in LIFE_CYCLE:
-    _signal.watch(_known.clear)
+    _signal.watch(_forget)

@@ -83,7 +83,9 @@ def thaw(value: Any) -> Any:
 def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:
     """On-demand arguments as they are at this moment: values may be changed in place later."""
     changes = extras.get("changes")
-    if not changes:
+    if not changes or not any(
+        isinstance(old, _MUTABLE) or isinstance(new, _MUTABLE) for old, new in changes.values()
+    ):
         return extras
     kept = {name: (_kept(old), _kept(new)) for name, (old, new) in changes.items()}
     return {**extras, "changes": MappingProxyType(kept)}

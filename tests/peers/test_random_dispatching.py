@@ -130,14 +130,8 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 def run(peer: Dispatcher, program: list[tuple[Any, ...]]) -> list[Any]:
     world = World(peer)
-    # An error that was collected is in a circle with its traceback and so with its receiver. Left to
-    # itself, the collector might have moved it out of the reach of collect(0).
-    gc.disable()
-    try:
-        for step in chain.from_iterable(program):
-            world.run(step)
-    finally:
-        gc.enable()
+    for step in chain.from_iterable(program):
+        world.run(step)
     return world.log
 
 
