@@ -44,7 +44,7 @@ class _Turn:
     """Whose turn it is to change connections: one thread at a time, whichever the signal."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = RLock()
         """Re-entrant for a finaliser that comes between taking it and noting who has."""
         self.holder: int | None = None
         """The thread that is in the midst of a change."""
