@@ -79,10 +79,7 @@ CLASSES = [Letter, Parcel]
 
 @pytest.mark.parametrize("cls", CLASSES)
 async def test_hidden_rows_are_told_with_what_they_were(twin: Twin, cls: Any) -> None:
-    """What an expired row was is read from the table, whether SELECTs show it or not.
-
-    So is the version, which the write itself counts up: only who hears of the write is told.
-    """
+    """What an expired row was is read from the table, whether SELECTs show it or not."""
     letter = cls(id=1, text="a")
     await twin.save(letter)
     letter.deleted_on = "today"
@@ -94,8 +91,7 @@ async def test_hidden_rows_are_told_with_what_they_were(twin: Twin, cls: Any) ->
     letter.text = "b"
     await twin.flush()
     expected = {"deleted_on": ("today", None), "text": ("a", "b")}
-    before, after = told.changes
-    assert (before, after) == (expected, {**expected, "version": (2, 3)})
+    assert [{**each} for each in told.changes] == [expected, expected]
     await twin.commit()
     assert await twin.all(select(cls.text)) == [("b",)]
 
