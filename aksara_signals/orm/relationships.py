@@ -12,7 +12,8 @@ from sqlalchemy.orm.attributes import instance_state
 from aksara_signals.dispatch.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm import bridge, touches
-from aksara_signals.orm.links import Link, LinkFinder, grouped, is_forward, key_of
+from aksara_signals.orm.link_finder import LinkFinder
+from aksara_signals.orm.links import Link, grouped, is_forward, key_of
 from aksara_signals.orm.sending import Steps, keep, steps_of
 from aksara_signals.orm.sessions import AnySession, user_session
 from aksara_signals.signals import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
@@ -15,17 +14,9 @@ from aksara_signals.dispatch.recursion import recursion_error
 from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm import bridge, touches
 from aksara_signals.orm.audience import POST, PRE, Audience, Moment
-from aksara_signals.orm.changes import (
-    Batch,
-    Change,
-    Kind,
-    LiveChanges,
-    batches,
-    changes_of,
-    read_old_values,
-)
+from aksara_signals.orm.changes import Batch, Change, Kind, batches
 from aksara_signals.orm.copies import Snapshot, kept_extras
-from aksara_signals.orm.partial import partial_save_of
+from aksara_signals.orm.flush_values import FlushValues
 from aksara_signals.orm.prediction import Prediction
 from aksara_signals.orm.relationships import RelationshipRun
 from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Receiving, send
@@ -33,7 +24,6 @@ from aksara_signals.orm.sessions import user_session
 from aksara_signals.orm.telling import arguments_of, common_of, steps_of_changes
 from aksara_signals.orm.told import Told, Waiting
 from aksara_signals.orm.transactions import waiting_in
-from aksara_signals.types import Changes
 
 __all__ = ["MAX_ROUNDS", "FlushRun"]
 
@@ -55,9 +45,7 @@ class FlushRun:
         self._owner = user_session(session)
         self._told: dict[bridge.State, Change] = {}
         self._batches: list[Batch] = []
-        self._old_values: dict[bridge.State, dict[str, Any]] = {}
-        self._changes: dict[bridge.State, Changes] = {}
-        self._expressions: dict[bridge.State, dict[str, Any]] = {}
+        self._values = FlushValues(session)
         self._audience = Audience()
         self._relationships = (
             RelationshipRun(session, self._objects) if touches.is_anybody_listening() else None
@@ -119,10 +107,9 @@ class FlushRun:
             )
         for kind, sender, batch in batches(self._told.values()):
             if kind is Kind.UPDATE:
-                self._expect_values(batch)
-                if self._audience.hearers(sender, kind, POST).asks_for_changes:
-                    for change in batch:
-                        self._read_old(change)
+                asks_for_changes = self._audience.hearers(sender, kind, POST).asks_for_changes
+                for change in batch:
+                    self._values.expect(change, all_of_them=asks_for_changes)
 
     def _is_settled(self, prediction: Prediction) -> bool:
         """Whether receivers surely added nothing, so that there is no need to look again."""
@@ -136,28 +123,13 @@ class FlushRun:
         told = self._told.get(change.state)
         return told is None or (change.kind is Kind.DELETE and told.kind is not Kind.DELETE)
 
-    def _expect_values(self, updated: list[Change]) -> None:
-        """Note which attributes the database will work out."""
-        for change in updated:
-            expressions = bridge.expressions(change.state)
-            if expressions:
-                self._expressions[change.state] = expressions
-
-    def _read_old(self, change: Change) -> dict[str, Any]:
-        known = self._old_values.setdefault(change.state, {})
-        partial = partial_save_of(change.state)
-        if partial is not None:
-            known.update(partial.hidden.known_old_values())
-        read_old_values(self._session, change, known)
-        return known
-
     def _send_pre(self, fresh: list[Change]) -> None:
         extras: dict[bridge.State, Any] = {}
         alike = list(batches(fresh))
         for kind, sender, batch in alike:
             if self._audience.hearers(sender, kind, PRE).asks_for_changes:
                 for change in batch:
-                    extras[change.state] = LiveChanges(change, self._read_old(change))
+                    extras[change.state] = self._values.live(change)
         with Receiving(self._session, self._owner, BEFORE_A_FLUSH):
             send(steps_of_changes(self._audience, self._owner, alike, PRE, extras))
 
@@ -187,8 +159,8 @@ class FlushRun:
             del written[state]
             if (
                 change.kind is not Kind.UPDATE
-                or state in self._expressions  # expired by now: no history shows them any more
                 or bridge.has_column_changes(state)
+                or self._values.has_expressions(state)  # expired: no history shows them any more
             ):
                 happened.append(change)
         unforeseen = [
@@ -216,8 +188,7 @@ class FlushRun:
         for kind, sender, batch in self._batches:
             if self._audience.hearers(sender, kind, POST).asks_for_changes:
                 for change in batch:
-                    known = self._old_values.get(change.state, {})
-                    self._changes[change.state] = changes_of(change, known)
+                    self._values.record(change)
 
     def _classify(self, state: bridge.State, is_delete: bool) -> Change | None:
         instance = state.obj()
@@ -243,10 +214,7 @@ class FlushRun:
         self._audience = Audience()  # whoever was connected by a pre receiver hears this
         with bridge.flushable(self._session):
             self._load_expired()
-            extras = {
-                state: {"changes": self._complete(state, changes)}
-                for state, changes in self._changes.items()
-            }
+            extras = self._values.extras()
             self._keep(extras)
             with Receiving(self._session, self._owner, AFTER_WRITING):
                 send(steps_of_changes(self._audience, self._owner, self._batches, POST, extras))
@@ -284,12 +252,3 @@ class FlushRun:
                     waiting += [Waiting(told, connection) for connection in connections]
         if self._relationships is not None:
             self._relationships.keep()
-
-    def _complete(self, state: bridge.State, changes: Changes) -> Changes:
-        """The changes with what the database has worked out."""
-        known = self._old_values.get(state, {})
-        worked_out = {
-            key: (known.get(key, old), state.dict.get(key))
-            for key, old in self._expressions.get(state, {}).items()
-        }
-        return MappingProxyType({**changes, **worked_out}) if worked_out else changes
