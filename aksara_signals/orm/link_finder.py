@@ -141,8 +141,8 @@ class LinkFinder:
         child_state = instance_state(child)
         if owner in deleted or (is_added and child_state in deleted):
             return
-        if child_state.session is not self._session:
-            return  # SQLAlchemy warns of it, and writes nothing
+        if not self._is_written(child_state) or (is_added and not self._is_written(owner)):
+            return
         key: LinkKey
         if prop.direction is RelationshipDirection.MANYTOMANY and not is_forward(prop):
             key = reverses(prop)[0], is_added, child_state, owner
@@ -152,6 +152,10 @@ class LinkFinder:
             return
         link = Link(key, is_added, prop, owner.obj(), child)
         self._sides.setdefault(key, []).append(link)
+
+    def _is_written(self, end: bridge.State) -> bool:
+        """Whether an end of a link is SQLAlchemy's to write: it warns of those that are not."""
+        return end.session is self._session and not bridge.is_dropped(end)
 
     def _is_absent(
         self, key: LinkKey, owner: bridge.State, prop: Relationship, child: bridge.State

@@ -141,11 +141,7 @@ class Prediction:
             is_heard, is_linked, has_orphans = known
             if is_linked:
                 self._linked.append(state)
-            if (
-                is_heard
-                and state not in told
-                and not (has_orphans and bridge.is_orphan(state) and bridge.will_be_expunged(state))
-            ):
+            if is_heard and state not in told and not (has_orphans and bridge.is_dropped(state)):
                 self._created.append((state, instance))
 
     # -- deletes -------------------------------------------------------------------------------

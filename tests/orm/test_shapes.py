@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,15 +20,11 @@ from sqlalchemy.orm import (
     registry,
     relationship,
 )
+from told_rows import Told
 
 from aksara_signals import (
-    post_delete,
-    post_relation_add,
-    post_relation_remove,
     post_save,
     post_update,
-    pre_delete,
-    pre_relation_add,
     pre_save,
     pre_update,
 )
@@ -37,39 +33,6 @@ from aksara_signals.orm import SignalMixin, register, unregister
 
 class Base(SignalMixin, DeclarativeBase):
     pass
-
-
-class Told:
-    """What the signals tell, as ``"created Class key"`` and so on, before and after."""
-
-    def __init__(self) -> None:
-        self.before: list[str] = []
-        self.after: list[str] = []
-
-        def save(into: list[str]) -> Callable[..., None]:
-            def receiver(instance: Any, created: bool, **kwargs: Any) -> None:
-                into.append(f"{'created' if created else 'updated'} {type(instance).__name__}")
-
-            return receiver
-
-        def delete(into: list[str]) -> Callable[..., None]:
-            def receiver(instance: Any, **kwargs: Any) -> None:
-                into.append(f"deleted {type(instance).__name__}")
-
-            return receiver
-
-        pre_save.connect(save(self.before))
-        post_save.connect(save(self.after))
-        pre_delete.connect(delete(self.before))
-        post_delete.connect(delete(self.after))
-
-    def of(self, session: Session) -> list[str]:
-        """Commit, and say what was told: the same before and after."""
-        self.before.clear()
-        self.after.clear()
-        session.commit()
-        assert self.before == self.after
-        return self.before[:]
 
 
 @pytest.fixture
@@ -101,15 +64,7 @@ class Truck(Vehicle):
     __tablename__ = "truck"
     id: Mapped[int] = mapped_column(ForeignKey("vehicle.id"), primary_key=True)
     load: Mapped[int] = mapped_column(default=0)
-    trailers: Mapped[list[Trailer]] = relationship(back_populates="truck")
     __mapper_args__ = {"polymorphic_identity": "truck"}
-
-
-class Trailer(Base):
-    __tablename__ = "trailer"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    truck_id: Mapped[int | None] = mapped_column(ForeignKey("truck.id"))
-    truck: Mapped[Truck | None] = relationship(back_populates="trailers")
 
 
 class Bike(Vehicle):
@@ -166,18 +121,6 @@ async def test_columns_of_a_joined_subclass_can_be_read(async_engine: AsyncEngin
         truck.name = "b"
         await session.commit()
     assert seen == [("b", 7)]
-
-
-def test_a_foreign_key_to_a_joined_subclass(session: Session) -> None:
-    """Set by its column, it is told of the collection's owner, whichever table it refers to."""
-    truck, trailer = Truck(), Trailer()
-    session.add_all([truck, trailer])
-    session.commit()
-    seen: list[Any] = []
-    post_relation_add.connect(lambda child, **kwargs: seen.append(child), Truck)
-    trailer.truck_id = truck.id
-    session.commit()
-    assert seen == [trailer]
 
 
 def test_old_values_of_a_joined_subclass(session: Session) -> None:
@@ -429,19 +372,6 @@ def test_children_that_leave_a_parent_that_goes(session: Session, told: Told) ->
     assert (leaver.parent_id, adopted.parent_id, moved.parent_id) == (None, heir.id, keeper.id)
 
 
-@pytest.mark.filterwarnings("ignore:Object of type <File> not in session")
-def test_a_child_outside_of_the_session(session: Session, told: Told) -> None:
-    """SQLAlchemy doesn't write it, whatever collection it is in; so nobody is told of a link."""
-    relations: list[Any] = []
-    for signal in (pre_relation_add, post_relation_add):
-        signal.connect(lambda **payload: relations.append(payload), Archive)
-    file = File()
-    session.add(Archive(files=[file]))
-    session.expunge(file)
-    assert told.of(session) == ["created Archive"]
-    assert relations == []
-
-
 def test_a_pending_orphan_is_not_written(session: Session, told: Told) -> None:
     """An object that was taken out again before it was ever written is not told."""
     parent = Parent()
@@ -496,68 +426,6 @@ def test_passive_deletes(session: Session, told: Told) -> None:
     session.expire_all()
     session.delete(two)
     assert told.of(session) == ["deleted Keeper"]
-
-
-class Archive(Base):
-    __tablename__ = "archive"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    files: Mapped[list[File]] = relationship(passive_deletes="all")
-
-
-class File(Base):
-    __tablename__ = "file"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    archive_id: Mapped[int | None] = mapped_column(ForeignKey("archive.id", ondelete="SET NULL"))
-
-
-def test_a_child_in_two_collections(session: Session) -> None:
-    """Where two collections set one key, the owner that the row refers to is told of it."""
-    seen: list[Any] = []
-    post_relation_add.connect(lambda instance, **kwargs: seen.append(instance.id), Archive)
-    file = File()
-    session.add_all([Archive(files=[file]), Archive(files=[file])])
-    session.commit()
-    assert seen == [file.archive_id]
-    post_relation_remove.connect(lambda instance, **kwargs: seen.append(instance.id), Archive)
-    seen.clear()
-    for archive in session.query(Archive):
-        archive.files = []
-    session.commit()
-    assert seen == []  # with passive_deletes="all", the row still refers to it
-
-
-def test_a_key_that_is_set_beside_its_relationship(session: Session) -> None:
-    """If the relationship stays as it was, the column decides."""
-    seen: list[Any] = []
-    truck, trailer = Truck(), Trailer()
-    session.add_all([truck, trailer])
-    session.commit()
-    post_relation_add.connect(lambda instance, **kwargs: seen.append(instance), Truck)
-    trailer.truck_id = truck.id
-    trailer.truck = None  # as it was
-    session.commit()
-    assert seen == [truck]
-    trailer.truck_id = truck.id  # as it was, which isn't known: it has expired
-    session.commit()
-    trailer.truck = truck  # likewise
-    session.commit()
-    assert seen == [truck]
-
-
-def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told: Told) -> None:
-    """With passive_deletes="all", a child keeps its key when it is taken out of the collection."""
-    archive = Archive(files=[File()])
-    session.add(archive)
-    session.commit()
-    relations: list[Any] = []
-    post_relation_remove.connect(lambda **payload: relations.append(payload), Archive)
-    file = archive.files.pop()
-    assert told.of(session) == []
-    assert file.archive_id == archive.id
-    assert relations == []
-    session.delete(archive)
-    assert told.of(session) == ["deleted Archive"]
-    assert file.archive_id is None
 
 
 # -- columns --------------------------------------------------------------------------------------

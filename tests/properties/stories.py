@@ -216,7 +216,10 @@ class Story:
         if verb == "same":
             return f"{name}.name = {name}.name"
         if verb == "delete":
-            return f"session.delete({name})"
+            # Deleted by a receiver of the flush that it causes itself, it would be deleted twice:
+            # SQLAlchemy fails ("Failed to add object to the flush context!").
+            calm = "with session.no_autoflush: " if self._planned else ""
+            return f"{calm}session.delete({name})"
         if verb == "expire":
             return f"session.flush(); session.expire({name})"
         if verb == "merge":

@@ -342,28 +342,34 @@ class Witness:
         written: Counter[Any] = Counter()
         for each in timeline:
             if isinstance(each, RelationTold):
-                if int(each.relation[0].removeprefix("key")) in self.story.set_by_column:
-                    continue
-                told[each.is_added, *each.relation] += 1
+                if self._is_judged(int(each.relation[0].removeprefix("key")), each.is_added):
+                    told[each.is_added, *each.relation] += 1
             elif isinstance(each, WrittenRow) and each.table in self._tables:
                 written.update(self._set_keys(each))
         _assert_alike(
             "relations", told, written, lambda relation: not gone.isdisjoint(relation[2:])
         )
 
+    def _is_judged(self, place: int, is_added: bool) -> bool:
+        """Whether each foreign key of a relationship has to be told of.
+
+        A collection that leaves its former children their key doesn't know when they lose it.
+        """
+        link = self.story.blueprint.links[place]
+        if link.kind == "many_to_one" or place in self.story.set_by_column:
+            return False
+        return is_added or link.kind != "one_to_many" or link.passive_deletes != '"all"'
+
     def _set_keys(self, row: WrittenRow) -> Iterator[tuple[bool, str, Key, Key]]:
         blueprint = self.story.blueprint
         for place, link in enumerate(blueprint.links):
             column = f"key{place}"
-            if link.kind == "many_to_one" or place in self.story.set_by_column:
-                continue
-            old, new = row.old.get(column), row.new.get(column)
             owner = blueprint.table(blueprint.root(link.source))
             child = self._key_of_row(row)
-            if old != new and old is not None:
-                yield False, column, (owner, old), child
-            if old != new and new is not None:
-                yield True, column, (owner, new), child
+            old, new = row.old.get(column), row.new.get(column)
+            for is_added, value in ((False, old), (True, new)):
+                if old != new and value is not None and self._is_judged(place, is_added):
+                    yield is_added, column, (owner, value), child
 
     def _is_end_gone(self, link: tuple[bool, str, Any, Any], gone: set[Key]) -> bool:
         _, table, left, right = link

@@ -72,13 +72,13 @@ from aksara_signals.orm.bridge.states import (
     has_delete_orphans,
     has_parent,
     identity_of,
+    is_dropped,
     is_orphan,
     is_unloaded,
     load_expired,
     session_of,
     sort_key,
     state_of,
-    will_be_expunged,
 )
 
 __all__ = [
@@ -133,7 +133,7 @@ __all__ = [
     "sort_key",
     "state_of",
     "was_declared_before",
-    "will_be_expunged",
+    "is_dropped",
     "wrap_init",
     "wrap_inits",
     "deleted_states",

@@ -30,7 +30,7 @@ __all__ = [
     "session_of",
     "sort_key",
     "state_of",
-    "will_be_expunged",
+    "is_dropped",
 ]
 
 
@@ -88,9 +88,9 @@ def is_orphan(state: State) -> bool:
     return bool(state.mapper._is_orphan(state))
 
 
-def will_be_expunged(state: State) -> bool:
-    """Whether the flush drops this orphan instead of inserting it."""
-    return not state.has_identity and bool(state._orphaned_outside_of_session)
+def is_dropped(state: State) -> bool:
+    """Whether the flush drops a new instance, because it is an orphan, instead of inserting it."""
+    return not state.has_identity and state._orphaned_outside_of_session and is_orphan(state)
 
 
 def has_parent(prop: RelationshipProperty[Any], child: State) -> bool:
