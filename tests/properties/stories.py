@@ -97,6 +97,8 @@ class Story:
         self.lines: list[str] = []
         self.reactions: dict[tuple[str, int], str] = {}
         self.names: dict[str, Any] = {"__name__": "story"}
+        self.has_reacted = False
+        """Whether a receiver has done anything during the line under way."""
         self.set_by_column: set[int] = set()
         """The relationships that know nothing of what set their foreign key."""
         self._after_line = after_line
@@ -173,6 +175,7 @@ class Story:
 
     def _run(self, line: str) -> None:
         self.lines.append(line)
+        self.has_reacted = False
         refusal: SQLAlchemyError | None = None
         try:
             exec(line, self.names)
@@ -189,6 +192,7 @@ class Story:
         step = self._planned.get((signal, self._calls[signal]))
         line = self.line_of(step) if step else ""
         if line:
+            self.has_reacted = True
             self.reactions[signal, self._calls[signal]] = line
             exec(line, self.names)
 

@@ -205,7 +205,7 @@ class Witness:
                 key = keys.get(id(each.instance)) or self._key_if_any(each.instance)
                 self._tell(frames.setdefault(key, []), each, key)
         open_frames = {key: stack for key, stack in frames.items() if stack}
-        if self.story.reactions:  # a receiver may undo or overtake what others were told of
+        if self.story.has_reacted:  # a receiver may undo or overtake what others were told of
             open_frames = {
                 key: stack
                 for key, stack in open_frames.items()
@@ -251,7 +251,7 @@ class Witness:
             assert frame.pre == before[: len(frame.pre)], f"{told} of {key} comes twice"
             return
         assert stack, f"{told} of {key} comes without what comes before it"
-        if self.story.reactions:
+        if self.story.has_reacted:
             while len(stack) > 1 and not stack[-1].written and stack[-1].kind != told.kind:
                 stack.pop()
         frame = stack[-1]
@@ -263,7 +263,7 @@ class Witness:
             self._judge_changes(told, frame)
         if frame.post == after:
             stack.pop()
-            while self.story.reactions and stack and not stack[-1].written:
+            while self.story.has_reacted and stack and not stack[-1].written:
                 stack.pop()  # overtaken: told as updated, then deleted by another receiver
         if told.signal in ("post_save", "post_delete"):
             self.expected[-1].append((told.signal, key, self._name_in(frame)))
@@ -285,16 +285,14 @@ class Witness:
                 self.expected[-1] += last
         elif line == "session.commit()":
             expected = [told for level in self.expected for told in level]
+            told = [each[:2] for each in expected]
+            delivered = [each[:2] for each in self.delivered]
             if self.story.reactions:  # what a flush in a receiver tells is told in between
-                assert Counter(each[:2] for each in self.delivered) == Counter(
-                    each[:2] for each in expected
-                )
+                assert Counter(delivered) == Counter(told)
             else:
-                delivered = [
-                    each[:2] if known[2] is None else each
-                    for each, known in zip(self.delivered, expected, strict=True)
-                ]
-                assert delivered == [each[:2] if each[2] is None else each for each in expected]
+                assert delivered == told
+                for each, known in zip(self.delivered, expected, strict=True):
+                    assert known[2] in (None, each[2]), f"delivered {each}, written {known}"
             self.expected = [[]]
             self.delivered.clear()
         assert not self.delivered, f"delivered although nothing was committed: {self.delivered}"
