@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-__all__ = ["BY_UPDATES", "IMPORTS", "Blueprint", "Link", "Model", "blueprints"]
+__all__ = ["IMPORTS", "Blueprint", "Link", "Model", "blueprints"]
 
 IMPORTS = """\
 from contextlib import suppress
@@ -18,9 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
 from aksara_signals.orm import SignalMixin
 """
 
-BY_UPDATES = ("touched_", "version")
-"""How the columns begin that every UPDATE sets."""
-FORWARD, BACKWARD = "r{}", "back{}"
+FORWARD, BACKWARD, VIEW = "r{}", "back{}", "view{}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,11 @@ class Link:
     cascade: str
     is_required: bool
     passive_deletes: str
+    extra: str = ""
+    """An option of the relationships: ``"post_update"``, ``"dynamic"`` or ``"viewonly"``.
+
+    The last is a second relationship that only reads.
+    """
 
     @property
     def is_forward(self) -> bool:
@@ -53,6 +56,16 @@ class Link:
         That is the only side, else that of the class that was defined first.
         """
         return self.kind == "many_to_many" or self.source <= self.target
+
+    @property
+    def lazy(self) -> str:
+        """How the source's collection is loaded, as an argument."""
+        return ', lazy="dynamic"' if self.extra == "dynamic" and self.has_collection else ""
+
+    @property
+    def post_update(self) -> str:
+        """Whether the foreign key has an UPDATE of its own, as an argument."""
+        return ", post_update=True" if self.extra == "post_update" else ""
 
     @property
     def is_many_to_many(self) -> bool:
@@ -103,6 +116,14 @@ class Blueprint:
             if link.kind == "many_to_many_two_way" and link.target in family:
                 found.append((BACKWARD.format(place), link.source, True))
         return found
+
+    def views(self, number: int) -> list[str]:
+        """The attributes of a class that only read."""
+        return [
+            VIEW.format(place)
+            for place, link in enumerate(self.links)
+            if link.extra == "viewonly" and link.source in self.lineage(number)
+        ]
 
     def source_code(self) -> str:
         """The classes as Python declares them."""
@@ -174,10 +195,13 @@ class Blueprint:
             )
             populates = link.kind == "many_to_many_two_way"
             if number == link.source:
+                first = f'relationship("{target}", secondary="link{place}", {joins}'
                 lines.append(
-                    f'    {forward} = relationship("{target}", secondary="link{place}", {joins}'
+                    f"    {forward} = {first}{link.lazy}"
                     + (f', back_populates="{backward}")' if populates else ")")
                 )
+                if link.extra == "viewonly":
+                    lines.append(f"    {VIEW.format(place)} = {first}, viewonly=True)")
             if number == link.target and populates:
                 lines.append(
                     f'    {backward} = relationship("{source}", secondary="link{place}", '
@@ -197,7 +221,7 @@ class Blueprint:
             if link.kind != "one_to_many":
                 lines.append(
                     f'    {backward} = relationship("{source}", {join}, remote_side="{source}.id"'
-                    + (f', back_populates="{forward}")' if populates else ")")
+                    f"{link.post_update}" + (f', back_populates="{forward}")' if populates else ")")
                 )
         if number == link.source and link.kind != "many_to_one":
             options = [f'"{target}"', join, f'remote_side="{target}.{column}"']
@@ -209,7 +233,14 @@ class Blueprint:
                 options.append("uselist=False")
             if populates:
                 options.append(f'back_populates="{backward}"')
-            lines.append(f"    {forward} = relationship({', '.join(options)})")
+            lines.append(
+                f"    {forward} = relationship({', '.join(options)}{link.lazy}{link.post_update})"
+            )
+        if number == link.source and link.extra == "viewonly":
+            lines.append(
+                f'    {VIEW.format(place)} = relationship("{target}", {join}, '
+                f'remote_side="{target}.{column}", viewonly=True)'
+            )
         return lines
 
     def _secondary(self, place: int, link: Link) -> list[str]:
@@ -266,11 +297,12 @@ CHOICES = st.tuples(
     st.sampled_from(["", "", "all", "all, delete-orphan", "delete"]),
     st.booleans(),
     st.sampled_from(["False", "False", "True", '"all"']),
+    st.sampled_from(["", "", "", "post_update", "dynamic", "viewonly"]),
 )
 
 
-def _link(kind: str, source: int, target: int, choices: tuple[str, bool, str]) -> Link:
-    cascade, is_required, passive_deletes = choices
+def _link(kind: str, source: int, target: int, choices: tuple[str, bool, str, str]) -> Link:
+    cascade, is_required, passive_deletes, extra = choices
     if '"all"' in passive_deletes and "delete" in f"{cascade}{'delete' * ('all' in cascade)}":
         passive_deletes = "False"  # SQLAlchemy refuses the two together
     return Link(
@@ -279,6 +311,7 @@ def _link(kind: str, source: int, target: int, choices: tuple[str, bool, str]) -
         target=target,
         cascade=cascade,
         # A required key to its own table could never be given to the first row.
-        is_required=is_required and source != target,
+        is_required=is_required and source != target and extra != "post_update",
         passive_deletes=passive_deletes,
+        extra=extra,
     )

@@ -51,7 +51,8 @@ class Reaction(NamedTuple):
 
 
 IN_RECEIVERS = ["new", "name", "same", "column", "relate", "relate", "unrelate", "remove", "delete"]
-VERBS = [*IN_RECEIVERS, "new", "relate", "assign", "replace_all", "key", "expire", "merge", "query"]
+RELATE = ["relate", "assign", "replace_all"]
+VERBS = [*IN_RECEIVERS, "new", *RELATE, "key", "expire", "merge", "query", "look", "again"]
 # The first is nothing at all, most of the time: what Hypothesis shrinks to.
 SESSION = ["release", "flush", "flush", "commit", "rollback", "savepoint", "roll_back_to"]
 NUMBERS = (st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
@@ -74,7 +75,7 @@ REACTIONS = st.lists(
             Reaction,
             st.sampled_from(["post_save", "post_update", "post_delete"]),
             st.integers(1, 6),
-            st.builds(Step, st.sampled_from([*IN_RECEIVERS, "flush", "query"]), *NUMBERS),
+            st.builds(Step, st.sampled_from([*IN_RECEIVERS, "flush", "query", "nested"]), *NUMBERS),
         ),
     ),
     min_size=1,
@@ -217,6 +218,14 @@ class Story:
         if verb == "name":
             self._count += 1
             return f'{name}.name = "n{self._count}"'
+        if verb == "nested":
+            self._count += 1
+            return f'with session.begin_nested(): {name}.name = "n{self._count}"'
+        if verb == "look":
+            views = self.blueprint.views(self._classes[name])
+            return f"{name}.{views[second % len(views)]}" if views else ""
+        if verb == "again":
+            return self._again(name)
         if verb == "same":
             return f"{name}.name = {name}.name"
         if verb == "delete":
@@ -244,6 +253,18 @@ class Story:
         key = f"id={100 + self._count}, " if given else ""
         make = f'{self.blueprint.name(number)}({key}name="n{self._count}")'
         return f"{name} = {make}; {how.format(name)}"
+
+    def _again(self, former: str) -> str:
+        """Use the given key of a deleted object again."""
+        number = self._classes[former]
+        if not self.blueprint.models[self.blueprint.root(number)].has_given_key:
+            return ""
+        self._count += 1
+        name = f"o{self._count}"
+        self._classes[name] = number
+        make = f'{self.blueprint.name(number)}(id={former}.id, name="n{self._count}")'
+        delete = f"session.flush(); session.delete({former}); session.flush()"
+        return f"{delete}; {name} = {make}; session.add({name})"
 
     def _of_savepoints(self, verb: str) -> str:
         if verb == "savepoint":
@@ -314,8 +335,11 @@ class Story:
             return ""
         attribute, cls, is_collection = ends[second % len(ends)]
         others = self._others(name, cls)
+        # SQLAlchemy may forget whom a new value pushes out if it was never loaded; with receivers it
+        # doesn't. That is no difference to object to.
+        loaded = "" if is_collection or self._planned else f"{name}.{attribute}; "
         if verb == "unrelate" or not others:
-            return f"{name}.{attribute} = {[] if is_collection else None}"
+            return f"{loaded}{name}.{attribute} = {[] if is_collection else None}"
         other = others[third % len(others)]
         if self.blueprint.links[int(attribute.lstrip("rback"))].kind == "one_to_one":
             # What is pushed out without having been loaded keeps its key: SQLAlchemy finds it too
@@ -328,7 +352,7 @@ class Story:
         return self._taken_first(attribute, other) + (
             f"append({name}.{attribute}, {other})"
             if is_collection and verb != "replace_all"
-            else f"{name}.{attribute} = {f'[{other}]' if is_collection else other}"
+            else f"{loaded}{name}.{attribute} = {f'[{other}]' if is_collection else other}"
         )
 
     def _taken_first(self, attribute: str, other: str) -> str:
