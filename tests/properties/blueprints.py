@@ -64,7 +64,10 @@ class Link:
 
     @property
     def post_update(self) -> str:
-        """Whether the foreign key has an UPDATE of its own, as an argument."""
+        """Whether the foreign key has an UPDATE of its own, as an argument.
+
+        Of the reference only: given to a collection, SQLAlchemy forgets to write what is taken out.
+        """
         return ", post_update=True" if self.extra == "post_update" else ""
 
     @property
@@ -233,9 +236,7 @@ class Blueprint:
                 options.append("uselist=False")
             if populates:
                 options.append(f'back_populates="{backward}"')
-            lines.append(
-                f"    {forward} = relationship({', '.join(options)}{link.lazy}{link.post_update})"
-            )
+            lines.append(f"    {forward} = relationship({', '.join(options)}{link.lazy})")
         if number == link.source and link.extra == "viewonly":
             lines.append(
                 f'    {VIEW.format(place)} = relationship("{target}", {join}, '

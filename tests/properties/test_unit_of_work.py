@@ -48,14 +48,14 @@ def play_twice(sessions: Callable[[], Any], blueprint: Blueprint, steps: list[St
         raise
 
 
-@settings(max_examples=times(100), deadline=None)
+@settings(max_examples=times(60), deadline=None)
 @given(blueprints(), STEPS)
 def test_every_written_row_is_told(blueprint: Blueprint, steps: list[Step]) -> None:
     """Once before and once after it is written, with its true changes; and nothing else happens."""
     play_twice(sqlite_session, blueprint, steps)
 
 
-@settings(max_examples=times(100), deadline=None)
+@settings(max_examples=times(60), deadline=None)
 @given(blueprints(), STEPS, REACTIONS)
 def test_receivers_may_write(
     blueprint: Blueprint, steps: list[Step], reactions: list[Reaction]
@@ -65,7 +65,7 @@ def test_receivers_may_write(
         Trial(blueprint).play(session, steps, reactions)
 
 
-@settings(max_examples=times(50), deadline=None)
+@settings(max_examples=times(30), deadline=None)
 @given(blueprints(), STEPS, REACTIONS)
 def test_async_receivers_may_wait(
     blueprint: Blueprint, steps: list[Step], reactions: list[Reaction]
@@ -78,7 +78,7 @@ def test_async_receivers_may_wait(
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @settings(
-    max_examples=times(20),
+    max_examples=times(10),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -92,7 +92,7 @@ def test_on_postgresql(
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @settings(
-    max_examples=times(20),
+    max_examples=times(10),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from blueprints import BY_UPDATES
@@ -14,6 +13,7 @@ from row_log import WrittenRow
 from sqlalchemy import inspect
 from sqlalchemy.orm.exc import UnmappedColumnError
 from stories import Story
+from testimony import ORDER, Frame, Key, LinkTold, RelationTold, Told, assert_alike
 
 from aksara_signals import (
     m2m_changed,
@@ -28,52 +28,6 @@ from aksara_signals import (
 )
 
 __all__ = ["Witness"]
-
-ORDER = {
-    "created": (["pre_save"], ["post_save"]),
-    "updated": (["pre_save", "pre_update"], ["post_update", "post_save"]),
-    "deleted": (["pre_delete"], ["post_delete"]),
-}
-"""The signals of a row before and after it is written."""
-
-Key = tuple[str, int]
-
-
-@dataclass
-class Told:
-    """One call of a receiver."""
-
-    signal: str
-    kind: str
-    instance: Any
-    changes: dict[str, Any] | None
-
-
-@dataclass
-class LinkTold:
-    """One call of a receiver of m2m_changed."""
-
-    action: str
-    links: list[tuple[str, int | None, int | None]]
-
-
-@dataclass
-class RelationTold:
-    """One call of a receiver of the relation signals: a foreign key that was set."""
-
-    is_added: bool
-    relation: tuple[str, Key, Key]
-    """The column, the owner and the child."""
-
-
-@dataclass
-class Frame:
-    """One row of one flush, from its first pre signal to its last post signal."""
-
-    kind: str
-    pre: list[str] = field(default_factory=list)
-    written: list[WrittenRow] = field(default_factory=list)
-    post: list[str] = field(default_factory=list)
 
 
 class Witness:
@@ -288,9 +242,9 @@ class Witness:
             told = [each[:2] for each in expected]
             delivered = [each[:2] for each in self.delivered]
             if self.story.reactions:  # what a flush in a receiver tells is told in between
-                assert Counter(delivered) == Counter(told)
+                assert Counter(delivered) == Counter(told), f"delivered {delivered}, told {told}"
             else:
-                assert delivered == told
+                assert delivered == told, f"delivered {delivered}, told {told}"
                 for each, known in zip(self.delivered, expected, strict=True):
                     assert known[2] in (None, each[2]), f"delivered {each}, written {known}"
             self.expected = [[]]
@@ -332,7 +286,7 @@ class Witness:
                 written[
                     each.operation == "INSERT", each.table, row["left_id"], row["right_id"]
                 ] += 1
-        _assert_alike("links", told, written, lambda link: self._is_end_gone(link, gone))
+        assert_alike("links", told, written, lambda link: self._is_end_gone(link, gone))
 
     def _judge_relations(self, timeline: list[Any], gone: set[Key]) -> None:
         """Each foreign key that a collection or its other side has set was told of its owners."""
@@ -344,9 +298,7 @@ class Witness:
                     told[each.is_added, *each.relation] += 1
             elif isinstance(each, WrittenRow) and each.table in self._tables:
                 written.update(self._set_keys(each))
-        _assert_alike(
-            "relations", told, written, lambda relation: not gone.isdisjoint(relation[2:])
-        )
+        assert_alike("relations", told, written, lambda relation: not gone.isdisjoint(relation[2:]))
 
     def _is_judged(self, place: int, is_added: bool) -> bool:
         """Whether each foreign key of a relationship has to be told of.
@@ -378,22 +330,3 @@ class Witness:
             for number, key in ((declared.source, left), (declared.target, right))
         ]
         return not gone.isdisjoint(ends)
-
-
-def _assert_alike(
-    what: str, told: Counter[Any], written: Counter[Any], is_excused: Callable[[Any], bool]
-) -> None:
-    """Hold links that were told against those that were written, each as often.
-
-    What was cut because an end of it was deleted may be told or not, and so may what was made with
-    an owner that the same flush deletes; anything else must be.
-    """
-    for each in [*told, *written]:
-        is_added, *_ = each
-        if is_excused(each):
-            if not is_added:
-                del told[each]
-                del written[each]
-            elif not told[each]:
-                del written[each]
-    assert told == written, f"{what}: told {told}, written {written}"
