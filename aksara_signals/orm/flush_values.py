@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from aksara_signals.orm import bridge
-from aksara_signals.orm.changes import (
-    Change,
-    Kind,
-    LiveChanges,
-    changes_of,
-    computed_changes,
-    note_computed,
-    read_old_values,
-)
-from aksara_signals.orm.columns import columns_of
+from aksara_signals.orm.changes import Change, LiveChanges, changes_of, read_old_values
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.types import Changes
 
@@ -35,8 +25,7 @@ class FlushValues:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._old_values: dict[bridge.State, dict[str, Any]] = {}
-        self._changes: list[tuple[Change, Changes]] = []
-        self._computed: dict[bridge.State, list[str]] = {}
+        self._changes: dict[bridge.State, Changes] = {}
         self._expressions: dict[bridge.State, dict[str, Any]] = {}
 
     # -- before --------------------------------------------------------------------------------
@@ -57,21 +46,15 @@ class FlushValues:
         expressions = bridge.expressions(state)
         if expressions:
             self._expressions[state] = expressions
-        if not all_of_them:
-            return
-        known = self._old_values.setdefault(state, {})
-        self._computed[state] = note_computed(change, known)
-        self._read_old(change, self._computed[state])
-        for key, old in expressions.items():
-            known.setdefault(key, old)
-            self._computed[state].append(key)
+        if all_of_them:
+            self._read_old(change)
 
-    def _read_old(self, change: Change, computed: Iterable[str] = ()) -> dict[str, Any]:
+    def _read_old(self, change: Change) -> dict[str, Any]:
         known = self._old_values.setdefault(change.state, {})
         partial = partial_save_of(change.state)
         if partial is not None:
             known.update(partial.hidden.known_old_values())
-        read_old_values(self._session, change, known, computed)
+        read_old_values(self._session, change, known)
         return known
 
     # -- after ---------------------------------------------------------------------------------
@@ -83,24 +66,22 @@ class FlushValues:
     def record(self, change: Change) -> None:
         """Note what was really written, while history still shows it."""
         state = change.state
-        changes = changes_of(change, self._old_values.get(state, {}))
-        self._changes.append((change, changes))
-        if change.kind is Kind.CREATE:
-            self._computed[state] = [key for key in columns_of(state.mapper) if key not in changes]
+        self._changes[state] = changes_of(change, self._old_values.get(state, {}))
 
     def extras(self) -> dict[bridge.State, Any]:
         """The on-demand arguments of the post signals of what was recorded.
 
-        With what the write itself has worked out, which must have been loaded.
+        With what the database has worked out, which must have been loaded.
         """
         return {
-            change.state: {"changes": self._complete(change, changes)}
-            for change, changes in self._changes
+            state: {"changes": self._complete(state, changes)}
+            for state, changes in self._changes.items()
         }
 
-    def _complete(self, change: Change, changes: Changes) -> Changes:
-        computed = self._computed.get(change.state)
-        if not computed:
-            return changes
-        known = self._old_values.get(change.state, {})
-        return MappingProxyType({**changes, **computed_changes(change, computed, known)})
+    def _complete(self, state: bridge.State, changes: Changes) -> Changes:
+        known = self._old_values.get(state, {})
+        worked_out = {
+            key: (known.get(key, old), state.dict.get(key))
+            for key, old in self._expressions.get(state, {}).items()
+        }
+        return MappingProxyType({**changes, **worked_out}) if worked_out else changes

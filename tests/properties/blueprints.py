@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-__all__ = ["IMPORTS", "Blueprint", "Link", "Model", "blueprints"]
+__all__ = ["BY_UPDATES", "IMPORTS", "Blueprint", "Link", "Model", "blueprints"]
 
 IMPORTS = """\
 from contextlib import suppress
@@ -18,6 +18,8 @@ from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
 from aksara_signals.orm import SignalMixin
 """
 
+BY_UPDATES = ("touched_", "version")
+"""How the columns begin that every UPDATE sets."""
 FORWARD, BACKWARD, VIEW = "r{}", "back{}", "view{}"
 
 

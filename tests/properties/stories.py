@@ -341,12 +341,10 @@ class Story:
         if verb == "unrelate" or not others:
             return f"{loaded}{name}.{attribute} = {[] if is_collection else None}"
         other = others[third % len(others)]
-        if self.blueprint.links[int(attribute.lstrip("rback"))].kind == "one_to_one":
-            # What is pushed out without having been loaded keeps its key: SQLAlchemy finds it too
-            # late in its flush. With receivers it is found before, and written.
-            number = attribute.lstrip("rback")
-            owner = other if attribute.startswith("back") else name
-            return f"{owner}.r{number}; {name}.{attribute} = {other}"
+        number = attribute.lstrip("rback")
+        is_one_to_one = self.blueprint.links[int(number)].kind == "one_to_one"
+        if loaded and is_one_to_one and attribute.startswith("back"):
+            loaded += f"{other}.r{number}; "
         if verb == "remove" and is_collection:
             return f"remove({name}.{attribute}, {other})"
         return self._taken_first(attribute, other) + (

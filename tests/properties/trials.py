@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import databases
-from blueprints import Blueprint
+from blueprints import BY_UPDATES, Blueprint
 from row_log import log_rows
 from sqlalchemy import StaticPool, create_engine, select
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
@@ -19,9 +19,6 @@ from witness import Witness
 from aksara_signals import AksaraSignalsWarning
 
 __all__ = ["Trial", "postgresql_session", "sqlite_session"]
-
-BY_UPDATES = ("touched_", "version")
-"""How the columns begin that every UPDATE sets."""
 
 
 class Trial:
