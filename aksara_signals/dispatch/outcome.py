@@ -215,6 +215,8 @@ def _logged(failure: Failure) -> Iterator[None]:
     """Log what a delivery hook raises around the report of a failure; it reaches nobody else."""
     try:
         yield
+    except SignalRecursionError:
+        raise  # whoever stands further out, and has caused this, has room to report it
     except Exception as error:
         _, delivery, connection = failure
         log_error("a failure could not be reported", error, delivery, connection)
