@@ -270,9 +270,11 @@ class ConnectionTable:
 
     def _make(self, change: Callable[[], bool], changed: list[ConnectionTable]) -> None:
         is_changed = self._sweep()
-        is_changed |= change()
-        if is_changed and self not in changed:
-            changed.append(self)
+        try:
+            is_changed |= change()
+        finally:
+            if is_changed and self not in changed:
+                changed.append(self)
 
     # -- all below: under the lock -------------------------------------------------------------
 
