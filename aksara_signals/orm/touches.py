@@ -81,6 +81,9 @@ class Touches:
 _touches: weakref.WeakKeyDictionary[bridge.State, Touches] = weakref.WeakKeyDictionary()
 _attached: weakref.WeakSet[RelationshipProperty[Any]] = weakref.WeakSet()
 """Relationships that are listened to."""
+_is_noting = False
+"""Whether anybody was listening at the last :func:`refresh`: asked at each change of a collection,
+where asking every signal would be felt."""
 
 
 def is_anybody_listening() -> bool:
@@ -121,7 +124,9 @@ def refresh() -> None:
     That stays so when nobody does any more: other threads may be changing collections, and
     SQLAlchemy can't bear that listeners come or go meanwhile. So connect before threads write.
     """
-    if not is_anybody_listening():
+    global _is_noting  # noqa: PLW0603 - one name for one value that is replaced in one step
+    _is_noting = is_anybody_listening()
+    if not _is_noting:
         return
     for cls in models.wired_classes():
         for prop in bridge.configured_relationships(cls):
@@ -139,11 +144,11 @@ def _attach(prop: RelationshipProperty[Any]) -> None:
 
     def member_touched(target: object, member: object, initiator: Any) -> None:
         # The change comes from this attribute itself, and not from the other side of it.
-        if is_anybody_listening() and bridge.is_initiated_here(target, key, initiator):
+        if _is_noting and bridge.is_initiated_here(target, key, initiator):
             _touch(target, key, member)
 
     def scalar_touched(target: object, value: object, old: object, initiator: Any) -> None:
-        if is_anybody_listening() and bridge.is_initiated_here(target, key, initiator):
+        if _is_noting and bridge.is_initiated_here(target, key, initiator):
             for member in (value, old):
                 if member is not None and not bridge.is_unknown(member):
                     _touch(target, key, member)
