@@ -231,7 +231,9 @@ class Prediction:
                 self._update(child)
 
     def _update(self, child: bridge.State) -> None:
-        if child.has_identity and child not in self.deleted:
+        if (
+            child.persistent and child not in self.deleted
+        ):  # a collection may still hold what is gone
             self._updated[child] = child.obj()
 
 

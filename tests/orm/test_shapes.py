@@ -277,6 +277,17 @@ def test_children_whose_parent_goes(session: Session, told: Told) -> None:
     ]
 
 
+def test_a_child_that_went_before_its_parent(session: Session, told: Told) -> None:
+    """Nothing is told of it any more, though the parent's collection still holds it."""
+    parent = Parent(one_way=[OneWay()])
+    session.add(parent)
+    session.flush()
+    session.delete(parent.one_way[0])
+    session.flush()
+    session.delete(parent)
+    assert told.of(session) == ["deleted Parent"]
+
+
 def test_two_way_children(session: Session, told: Told) -> None:
     """From either side, a change of parent is told once, by the child."""
     one, two, child = Parent(), Parent(), TwoWay()

@@ -335,9 +335,9 @@ class Story:
             return ""
         attribute, cls, is_collection = ends[second % len(ends)]
         others = self._others(name, cls)
-        # SQLAlchemy may forget whom a new value pushes out if it was never loaded; with receivers it
-        # doesn't. That is no difference to object to.
-        loaded = "" if is_collection or self._planned else f"{name}.{attribute}; "
+        # Whom a new value pushes out, SQLAlchemy may forget to write if it was never loaded: always,
+        # or by the order of addresses.
+        loaded = "" if is_collection else f"{name}.{attribute}; "
         if verb == "unrelate" or not others:
             return f"{loaded}{name}.{attribute} = {[] if is_collection else None}"
         other = others[third % len(others)]
