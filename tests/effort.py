@@ -6,6 +6,9 @@ import os
 
 EFFORT = int(os.environ.get("AKSARA_TEST_EFFORT", "1"))
 """1 in an ordinary run; the factor by which examples and repetitions are multiplied."""
+IS_ORDINARY = EFFORT == 1
+"""Whether random stories are the same in each run: a soak looks for new ones, and has the time to
+make what it finds small."""
 
 
 def times(count: int) -> int:

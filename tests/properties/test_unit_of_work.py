@@ -13,7 +13,7 @@ from typing import Any
 import databases
 import pytest
 from blueprints import Blueprint, blueprints
-from effort import times
+from effort import IS_ORDINARY, times
 from hypothesis import HealthCheck, given, settings
 from sqlalchemy import StaticPool
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -48,14 +48,14 @@ def play_twice(sessions: Callable[[], Any], blueprint: Blueprint, steps: list[St
         raise
 
 
-@settings(max_examples=times(60), deadline=None)
+@settings(max_examples=times(60), deadline=None, derandomize=IS_ORDINARY)
 @given(blueprints(), STEPS)
 def test_every_written_row_is_told(blueprint: Blueprint, steps: list[Step]) -> None:
     """Once before and once after it is written, with its true changes; and nothing else happens."""
     play_twice(sqlite_session, blueprint, steps)
 
 
-@settings(max_examples=times(60), deadline=None)
+@settings(max_examples=times(60), deadline=None, derandomize=IS_ORDINARY)
 @given(blueprints(), STEPS, REACTIONS)
 def test_receivers_may_write(
     blueprint: Blueprint, steps: list[Step], reactions: list[Reaction]
@@ -65,7 +65,7 @@ def test_receivers_may_write(
         Trial(blueprint).play(session, steps, reactions)
 
 
-@settings(max_examples=times(30), deadline=None)
+@settings(max_examples=times(30), deadline=None, derandomize=IS_ORDINARY)
 @given(blueprints(), STEPS, REACTIONS)
 def test_async_receivers_may_wait(
     blueprint: Blueprint, steps: list[Step], reactions: list[Reaction]
@@ -80,6 +80,7 @@ def test_async_receivers_may_wait(
 @settings(
     max_examples=times(10),
     deadline=None,
+    derandomize=IS_ORDINARY,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(blueprints(), STEPS)
@@ -94,6 +95,7 @@ def test_on_postgresql(
 @settings(
     max_examples=times(10),
     deadline=None,
+    derandomize=IS_ORDINARY,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(blueprints(), STEPS, REACTIONS)
