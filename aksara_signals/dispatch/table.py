@@ -2,17 +2,13 @@
 
 Connecting and disconnecting happen under a lock and end with a new snapshot, which is published in
 one assignment; sending reads whatever snapshot stands there. Finalisers of receivers and senders
-take no lock: they leave a mark, and the next one who holds the lock sweeps. Finalisers of users may
-connect and disconnect: what they ask for in the midst of a change waits for its end. As they may
-ask it of any signal, there is one lock for all: with one each, two threads that are changing a
-signal each, and are interrupted by finalisers that ask for the other one, would wait forever.
+take no lock: they leave a mark, and the next one who holds the lock sweeps.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from threading import RLock, get_ident
 from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
@@ -31,6 +27,7 @@ from aksara_signals.dispatch.payload import Payload, call_shape
 from aksara_signals.dispatch.phases import IMMEDIATE, PHASES
 from aksara_signals.dispatch.plan import Snapshot
 from aksara_signals.dispatch.registry import require_unambiguous
+from aksara_signals.dispatch.turns import Change, Changing, take_turn
 from aksara_signals.exceptions import (
     InvalidReceiverError,
     InvalidSenderError,
@@ -38,21 +35,6 @@ from aksara_signals.exceptions import (
 from aksara_signals.types import Receiver, Sender
 
 __all__ = ["ConnectionTable"]
-
-
-class _Turn:
-    """Whose turn it is to change connections: one thread at a time, whichever the signal."""
-
-    def __init__(self) -> None:
-        self.lock = RLock()
-        """Re-entrant for a finaliser that comes between taking it and noting who has."""
-        self.holder: int | None = None
-        """The thread that is in the midst of a change."""
-        self.late: deque[tuple[ConnectionTable, Callable[[], bool]]] = deque()
-        """Changes that finalisers have asked for in the midst of another one."""
-
-
-_turn = _Turn()
 
 
 class ConnectionTable:
@@ -166,7 +148,7 @@ class ConnectionTable:
                 self._publish()
             return bool(added)
 
-        self._change(add)
+        take_turn(self, add)
         return added
 
     def discard(
@@ -190,7 +172,7 @@ class ConnectionTable:
             self._remove(gone)
             return bool(gone)
 
-        return bool(gone if self._change(discard) else find())
+        return bool(gone if take_turn(self, discard) else find())
 
     def remove(self, connections: list[Connection]) -> None:
         """Take out these connections, as far as they are still there."""
@@ -200,7 +182,7 @@ class ConnectionTable:
             self._remove(gone)
             return bool(gone)
 
-        self._change(remove)
+        take_turn(self, remove)
 
     def restore(self, connections: list[Connection]) -> None:
         """Have these connections again, in this order, and no others."""
@@ -214,7 +196,7 @@ class ConnectionTable:
             self._publish()
             return bool(before or self._entries)
 
-        self._change(restore)
+        take_turn(self, restore)
 
     def forget_names(self) -> None:
         """Work out anew who hears whom, where string senders are involved."""
@@ -224,7 +206,7 @@ class ConnectionTable:
                 self._publish()
             return False  # nobody has come or gone
 
-        self._change(forget)
+        take_turn(self, forget)
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Refuse options that no connection has, or this signal's can't have.
@@ -235,40 +217,8 @@ class ConnectionTable:
         """
         check_options(options, self._payload, self.display_name)
 
-    def _change(self, change: Callable[[], bool]) -> bool:
-        """Change the connections while nobody else does, and tell the watchers.
-
-        Args:
-            change: Returns whether a connection has come or gone.
-
-        Returns:
-            Whether it has been done. A finaliser runs at any moment, also in the midst of a change
-            that its thread is making: what it asks for is then done at the end of that one.
-        """
-        here = get_ident()
-        if _turn.holder == here:
-            _turn.late.append((self, change))
-            return False
-        changed: list[ConnectionTable] = []
-        try:
-            with _turn.lock:
-                _turn.holder = here
-                try:
-                    self._make(change, changed)
-                finally:
-                    try:
-                        while _turn.late:
-                            table, asked = _turn.late.popleft()
-                            table._make(asked, changed)
-                    finally:
-                        _turn.holder = None
-        finally:
-            for table in changed:
-                for watcher in table.watchers:
-                    watcher()
-        return True
-
-    def _make(self, change: Callable[[], bool], changed: list[ConnectionTable]) -> None:
+    def make(self, change: Change, changed: list[Changing]) -> None:
+        """Sweep, and make a change, in one's turn."""
         is_changed = self._sweep()
         try:
             is_changed |= change()

@@ -27,7 +27,7 @@ from aksara_signals import (
     pre_init,
     receiver,
 )
-from aksara_signals.dispatch import describing, identity, plan, table
+from aksara_signals.dispatch import describing, identity, plan, turns
 from aksara_signals.dispatch.payload import Payload
 
 KINDS = ["send", "send_robust", "send_sync", "send_robust_sync"]
@@ -701,7 +701,7 @@ def test_collection_takes_no_lock(signal: Signal) -> None:
     """A receiver may die while this very thread holds the lock of all signals."""
     held = [echo("x")]
     signal.connect(held[0], weak=True)
-    with table._turn.lock:
+    with turns._turn.lock:
         held.clear()
         gc.collect()
     assert signal.connections == ()
