@@ -155,8 +155,7 @@ class LinkFinder:
 
     def _is_written(self, end: bridge.State) -> bool:
         """Whether an end of a link is SQLAlchemy's to write: it warns of those that are not."""
-        # Not by end.session: what an earlier flush has deleted still has it.
-        return end.obj() in self._session and not bridge.is_dropped(end)
+        return end.session is self._session and not end.deleted and not bridge.is_dropped(end)
 
     def _is_absent(
         self, key: LinkKey, owner: bridge.State, prop: Relationship, child: bridge.State

@@ -162,6 +162,20 @@ def test_a_former_owner_outside_of_the_session(session: Session) -> None:
     assert seen == [(truck, trailer)]
 
 
+def test_a_child_that_was_deleted_before(session: Session) -> None:
+    """It is told of no second end when the collection that still holds it lets go of it."""
+    seen: list[Any] = []
+    truck = Truck(trailers=[Trailer()])
+    session.add(truck)
+    session.commit()
+    session.delete(truck.trailers[0])
+    session.flush()
+    post_relation_remove.connect(lambda child, **_: seen.append(child), Truck)
+    truck.trailers = []
+    session.commit()
+    assert seen == []
+
+
 class Room(Base):
     __tablename__ = "room"
     id: Mapped[int] = mapped_column(primary_key=True)
