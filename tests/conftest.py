@@ -112,7 +112,7 @@ def project(
     gc.collect()  # the last test's classes, which would be found here
     monkeypatch.chdir(tmp_path)
     built_in = [getattr(signals, name) for name in signals.__all__]
-    known = [each for each in registry._signals if each() in built_in]
+    known = {number: each for number, each in registry._signals.items() if each() in built_in}
     monkeypatch.setattr(registry, "_signals", known)
     before = set(sys.modules)
     yield Project(tmp_path, capsys)

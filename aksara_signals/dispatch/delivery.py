@@ -111,11 +111,10 @@ async def deliver(
     finally:
         if under_way is not None and token is not None:
             under_way.connection = None
+            # Dropped half-way, and closed from outside: that context is not ours.
             try:  # noqa: SIM105 - costs nothing
                 reset_current(token)
-            except (
-                ValueError
-            ):  # dropped half-way, and closed from outside: that context is not ours
+            except ValueError:
                 pass
         if traced is not None:  # last: a hook may raise
             end_sends(traced)

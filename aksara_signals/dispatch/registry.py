@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import threading
+import itertools
 import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -28,8 +28,10 @@ __all__ = [
     "senders_changed",
 ]
 
-_lock = threading.Lock()
-_signals: list[weakref.ref[Signal]] = []
+_signals: dict[int, weakref.ref[Signal]] = {}
+"""By number, in the order they were made. Finalisers make and end signals at any moment, also while
+another one is being made: no step here can be interrupted half-way, and none takes a lock."""
+_numbers = itertools.count()
 
 class_sources: list[Callable[[], Iterable[type]]] = []
 """Functions that give the live classes that may send; each mapping layer adds one."""
@@ -37,14 +39,14 @@ class_sources: list[Callable[[], Iterable[type]]] = []
 
 def register_signal(signal: Signal) -> None:
     """Remember a signal as long as it lives."""
-    with _lock:
-        _signals[:] = [each for each in _signals if each() is not None]
-        _signals.append(weakref.ref(signal))
+    number = next(_numbers)
+    forget = _signals.pop  # bound here: modules lose their names when the interpreter ends
+    _signals[number] = weakref.ref(signal, lambda _: forget(number, None))
 
 
 def all_signals() -> list[Signal]:
     """Every live signal, in the order they were made."""
-    return [signal for each in list(_signals) if (signal := each()) is not None]
+    return [signal for each in list(_signals.values()) if (signal := each()) is not None]
 
 
 def lookup(name: str) -> Signal:
