@@ -176,12 +176,12 @@ def test_a_child_that_was_deleted_before(session: Session) -> None:
     assert seen == []
 
 
-class Room(Base):
-    __tablename__ = "room"
+class Chamber(Base):
+    __tablename__ = "chamber"
     id: Mapped[int] = mapped_column(primary_key=True)
-    before_id: Mapped[int | None] = mapped_column(ForeignKey("room.id"))
-    before: Mapped[Room | None] = relationship(remote_side="Room.id", back_populates="behind")
-    behind: Mapped[Room | None] = relationship(
+    before_id: Mapped[int | None] = mapped_column(ForeignKey("chamber.id"))
+    before: Mapped[Chamber | None] = relationship(remote_side="Chamber.id", back_populates="behind")
+    behind: Mapped[Chamber | None] = relationship(
         back_populates="before", cascade="all, delete-orphan", single_parent=True
     )
 
@@ -205,18 +205,18 @@ def relations() -> list[Any]:
     return told
 
 
-@pytest.mark.filterwarnings("ignore:Object of type <Room> not in session")
+@pytest.mark.filterwarnings("ignore:Object of type <Chamber> not in session")
 def test_an_owner_that_has_left_the_session(
     session: Session, told: Told, relations: list[Any]
 ) -> None:
     """What is linked to a new instance that was expunged as an orphan is told of no link."""
-    first, second, third = Room(), Room(), Room()
+    first, second, third = Chamber(), Chamber(), Chamber()
     session.add_all([first, second, third])
     first.before = third
     first.behind = third
     second.before = first  # pushes the third out, which takes the first with it
     assert first not in session
-    assert told.of(session) == ["created Room"]
+    assert told.of(session) == ["created Chamber"]
     assert second.before_id is None
     assert relations == []
 
