@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -46,7 +47,11 @@ def notes() -> Notes:
 def django_story() -> dict[str, list[str]]:
     """The story that Django tells, by chapter."""
     script = Path(__file__).with_name("django_story.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    # Python may have been told not to look for modules beside a script.
+    environment = {**os.environ, "PYTHONPATH": str(script.parent)}
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
