@@ -12,6 +12,9 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
+import aksara_links
+import aksara_receivers
+import aksara_saves
 import aksara_world
 import pytest
 from databases import Database, create_all, postgresql_database, sqlite_database
@@ -23,6 +26,9 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.orm import session_scope
 from aksara_signals.testing import restored_signals
+
+CHAPTERS_OF = (aksara_links, aksara_receivers, aksara_saves)
+"""The modules that add their chapters to our story when they are imported."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
