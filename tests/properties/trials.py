@@ -81,9 +81,11 @@ def sqlite_session() -> Iterator[Session]:
     """A session on an empty database in memory."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     databases.use_begin_recipe(engine)
-    with Session(engine) as session:
-        yield session
-    engine.dispose()
+    try:
+        with Session(engine) as session:
+            yield session
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -93,6 +95,8 @@ def postgresql_session(database: databases.Database) -> Iterator[Session]:
     with engine.begin() as connection:
         connection.exec_driver_sql(f'DROP SCHEMA "{database.schema}" CASCADE')
         connection.exec_driver_sql(f'CREATE SCHEMA "{database.schema}"')
-    with Session(engine) as session:
-        yield session
-    engine.dispose()
+    try:
+        with Session(engine) as session:
+            yield session
+    finally:
+        engine.dispose()
