@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from typing import Any
 from unittest.mock import Mock
@@ -205,9 +206,15 @@ def test_a_receiver_without_a_readable_signature_is_refused() -> None:
     def junk(**kwargs: Any) -> None: ...
 
     junk.__signature__ = 7
-    # inspect compares what is inside a partial, and a class, with things of its own.
-    made = ByMetaclass("Made", (), {})
-    for receiver in (itself, junk, made, functools.partial(Raises())):
+    unreadable = [itself, junk]
+    # Until Python 3.13, inspect compared a class, and what is inside a partial, with its own.
+    compared = [functools.partial(Raises()), ByMetaclass("Made", (), {})]
+    if sys.version_info < (3, 13):
+        unreadable += compared
+    else:
+        for receiver in compared:
+            Signal("read").connect(receiver)
+    for receiver in unreadable:
         with pytest.raises(InvalidReceiverError, match="no signature that can be read"):
             Signal("read").connect(receiver)
 
