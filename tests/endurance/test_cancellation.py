@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -20,6 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from aksara_signals import drain, post_save, pre_save
 from aksara_signals.orm import on_commit, on_rollback
 
+# aiosqlite forgets the connection that it was opening when it was cancelled; Python 3.13 tells.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+
 
 @pytest.fixture
 async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
@@ -32,6 +36,7 @@ async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
     await create_all(engine, Base.metadata)
     yield engine
     await engine.dispose()
+    gc.collect()  # what was left open shows here, not in some later test
 
 
 async def _write(session: AsyncSession, number: int, how: str) -> None:
