@@ -123,6 +123,19 @@ def throw_away_server() -> Iterator[URL]:
         yield server.url
 
 
+@contextmanager
+def server_for_two_phases(server: URL) -> Iterator[URL]:
+    """``server``, if transactions can be prepared on it, which is off by default; else our own."""
+    engine = create_engine(server.set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with engine.connect() as connection:
+        can_prepare = connection.exec_driver_sql("SHOW max_prepared_transactions").scalar() != "0"
+    if can_prepare:
+        yield server
+    else:
+        with throw_away_server() as url:
+            yield url
+
+
 class RestartableServer:
     """A server of our own, which nobody else is on."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import databases
 import pytest
 from faulty import (
     COMMIT,
@@ -18,11 +20,18 @@ from faulty import (
     process_of,
     recover,
 )
-from sqlalchemy import Connection, event, text
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 UNDEFINED, RAISED = "42704", "P0001"
+
+
+@pytest.fixture(scope="module")
+def postgresql_server(postgresql_server: URL) -> Iterator[URL]:
+    """A server that prepares transactions."""
+    with databases.server_for_two_phases(postgresql_server) as url:
+        yield url
 
 
 @pytest.fixture

@@ -10,14 +10,15 @@ import csv
 import gc
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import Database
+from databases import Database, server_for_two_phases
 from models import Base, Post, Promise
+from sqlalchemy import URL
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -33,6 +34,13 @@ from aksara_signals.orm import on_commit
 TABLE = Path(__file__).parents[2] / "docs" / "explanation" / "commit-paths.csv"
 HEADER = ["path", "receivers that wait for", "and run"]
 RETURNED = "before it returns"
+
+
+@pytest.fixture(scope="module")
+def postgresql_server(postgresql_server: URL) -> Iterator[URL]:
+    """A server that prepares transactions."""
+    with server_for_two_phases(postgresql_server) as url:
+        yield url
 
 
 class World:
