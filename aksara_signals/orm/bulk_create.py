@@ -132,17 +132,13 @@ def _insert_row(instance: object, mapper: Mapper[Any], gaps: list[tuple[str, Gap
                 continue
             if gap is Gap.VERSION:
                 value = first_version(None)
-        elif type(value) not in _LITERALS and bridge.is_expression(value):
+        elif bridge.is_expression(value):
             raise InstanceStateError(
                 f"bulk_create() was given {bridge.describe(instance)} with SQL for {key!r}, which "
                 f"an INSERT of many rows can't hold; give a value, or add() it to the session"
             )
         row[key] = value
     return row
-
-
-_LITERALS = frozenset((str, int, float, bool, bytes))
-"""Types whose values are surely no SQL."""
 
 
 def _is_provided(column: Column[Any], mapper: Mapper[Any]) -> bool:

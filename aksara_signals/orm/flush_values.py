@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from aksara_signals.orm import bridge
-from aksara_signals.orm.changes import Change, LiveChanges, changes_of, read_old_values
+from aksara_signals.orm.changes import Change, Kind, LiveChanges, changes_of, read_old_values
 from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.types import Changes
 
@@ -38,15 +38,16 @@ class FlushValues:
         """Note what will not be known any more, or not yet, when the row has been written.
 
         Args:
-            change: Of a row that is updated.
+            change: Of a row that is inserted or updated.
             all_of_them: Whether receivers ask for changes; else it is only noted which
                 attributes the database will work out.
         """
         state = change.state
-        expressions = bridge.expressions(state)
+        is_new = change.kind is Kind.CREATE
+        expressions = bridge.expressions_of_new(state) if is_new else bridge.expressions(state)
         if expressions:
             self._expressions[state] = expressions
-        if all_of_them:
+        if all_of_them and not is_new:
             self._read_old(change)
 
     def _read_old(self, change: Change) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class FlushValues:
     def extras(self) -> dict[bridge.State, Any]:
         """The on-demand arguments of the post signals of what was recorded.
 
-        With what the database has worked out, which must have been loaded.
+        With what the database has worked out, which is loaded where it wasn't.
         """
         return {
             state: {"changes": self._complete(state, changes)}
@@ -79,9 +80,14 @@ class FlushValues:
         }
 
     def _complete(self, state: bridge.State, changes: Changes) -> Changes:
+        expressions = self._expressions.get(state)
+        if not expressions:
+            return changes
         known = self._old_values.get(state, {})
-        worked_out = {
-            key: (known.get(key, old), state.dict.get(key))
-            for key, old in self._expressions.get(state, {}).items()
-        }
-        return MappingProxyType({**changes, **worked_out}) if worked_out else changes
+        instance = state.obj()
+        with self._session.no_autoflush:
+            worked_out = {
+                key: (known.get(key, old), getattr(instance, key))
+                for key, old in expressions.items()
+            }
+        return MappingProxyType({**changes, **worked_out})

@@ -106,8 +106,8 @@ class FlushRun:
                 self._steps_of(fresh, PRE),
             )
         for kind, sender, batch in batches(self._told.values()):
-            if kind is Kind.UPDATE:
-                asks_for_changes = self._audience.hearers(sender, kind, POST).asks_for_changes
+            asks_for_changes = self._audience.hearers(sender, kind, POST).asks_for_changes
+            if asks_for_changes or kind is Kind.UPDATE:
                 for change in batch:
                     self._values.expect(change, all_of_them=asks_for_changes)
 

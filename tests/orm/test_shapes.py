@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, String, Table, func, select
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    func,
+    null,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -476,6 +487,48 @@ def test_versions_expressions_and_properties(session: Session, told: Told) -> No
         {"count": (0, 1)},
         {"colour": (Colour.RED, Colour.BLUE)},
     ]
+
+
+class Computed(Base):
+    __tablename__ = "computed"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    note: Mapped[str | None] = mapped_column(deferred=True)
+    body: Mapped[str | None]
+
+
+@pytest.mark.parametrize("phase", ["immediate", "after_commit"])
+def test_changes_have_what_the_database_works_out(session: Session, phase: str) -> None:
+    """What was set to SQL is told as what it has become, of new rows and of deferred columns too."""
+    seen: list[Any] = []
+    post_save.connect(lambda changes, **k: seen.append(dict(changes)), Computed, phase=phase)
+    row = Computed(name=func.lower("ABC"), note=func.upper("n"), body=null())
+    session.add(row)
+    session.commit()
+    row.name, row.note, row.body = func.upper(Computed.name), func.lower("O"), "text"
+    session.commit()
+    assert seen == [
+        {"id": (None, row.id), "name": (None, "abc"), "note": (None, "N"), "body": (None, None)},
+        {"name": ("abc", "ABC"), "note": ("N", "o"), "body": (None, "text")},
+    ]
+
+
+def test_an_expired_value_that_is_assigned_anew_is_written_and_told(session: Session) -> None:
+    """SQLAlchemy doesn't know that it is the same; ``changes`` has nothing, the row is told of."""
+    seen: list[Any] = []
+    row = Computed(name="a", note="n")
+    session.add(row)
+    session.commit()
+    post_save.connect(lambda changes, **k: seen.append(dict(changes)), Computed)
+    row.name = "a"  # expired
+    session.commit()
+    assert (row.name, seen) == ("a", [{}])
+    row.note = "n"  # deferred
+    session.commit()
+    assert (row.name, seen) == ("a", [{}, {}])
+    row.name = "a"  # loaded
+    session.commit()
+    assert seen == [{}, {}]
 
 
 NAMES = ["query", "meta", "signals", "objects", "update", "save", "delete", "session"]

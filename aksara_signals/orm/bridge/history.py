@@ -28,6 +28,7 @@ __all__ = [
     "changed_columns",
     "configured_relationships",
     "expressions",
+    "expressions_of_new",
     "has_column_changes",
     "has_members",
     "hide_scalar",
@@ -100,6 +101,14 @@ def expressions(state: State) -> dict[str, Any]:
     return {key: old for key, old in changed_columns(state) if is_expression(state.dict[key])}
 
 
+def expressions_of_new(state: State) -> dict[str, Any]:
+    """The same of a row that is inserted: the old values are None."""
+    columns = state.mapper.column_attrs
+    return {
+        key: None for key, value in state.dict.items() if is_expression(value) and key in columns
+    }
+
+
 def has_column_changes(state: State) -> bool:
     """Whether an UPDATE would write anything."""
     return next(changed_columns(state), None) is not None
@@ -107,7 +116,13 @@ def has_column_changes(state: State) -> bool:
 
 def is_expression(value: Any) -> bool:
     """Whether a value is SQL that the database will work out, such as ``Post.views + 1``."""
-    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+    return type(value) not in _LITERALS and (
+        isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+    )
+
+
+_LITERALS = frozenset((str, int, float, bool, bytes))
+"""Types whose values are surely no SQL."""
 
 
 def reverse_keys(prop: RelationshipProperty[Any]) -> list[str]:
