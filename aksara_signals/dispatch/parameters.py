@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 from aksara_signals.dispatch.identity import is_class, without_partials
 from aksara_signals.types import Receiver
 
-__all__ = ["Parameter", "is_async_receiver", "parameters_of", "problem_of_generators"]
+__all__ = [
+    "Parameter",
+    "is_async_receiver",
+    "parameters_of",
+    "problem_of_generators",
+    "problem_without_arguments",
+]
 
 CO_VARKEYWORDS = 0x08
 CO_GENERATOR = 0x20
@@ -131,6 +137,21 @@ def problem_of_generators(receiver: Receiver) -> str | None:
         f"is {kind} function, whose body would never run; return what it yields, as a list, or "
         f"give a function that runs it to its end"
     )
+
+
+def problem_without_arguments(receiver: Receiver) -> str | None:
+    """Why a receiver can't be called without arguments; None if it can."""
+    try:
+        parameters, _ = parameters_of(receiver)
+    except Exception:  # nobody can tell, so that the call will
+        return None
+    for parameter in parameters:
+        if not parameter.has_default:
+            return (
+                f"has a parameter {parameter.name} that nothing fills; bind it, as in "
+                f"lambda: notify(post.id)"
+            )
+    return None
 
 
 def _function_in(thing: Any) -> FunctionType | None:

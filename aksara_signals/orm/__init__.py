@@ -6,13 +6,13 @@ receiver is connected.
 
 import aksara_signals.orm.session_events as _session_events
 from aksara_signals.dispatch.outcome import drain, on_delivery_error
+from aksara_signals.orm.callbacks import on_commit, on_rollback
 from aksara_signals.orm.fixtures import loading_fixtures
 from aksara_signals.orm.manager import Manager
 from aksara_signals.orm.mixin import SignalMixin
 from aksara_signals.orm.models import register, unregister
 from aksara_signals.orm.queryset import QuerySet
 from aksara_signals.orm.sessions import session_scope
-from aksara_signals.orm.transactions import on_commit, on_rollback
 
 __all__ = [
     "Manager",

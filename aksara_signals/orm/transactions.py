@@ -8,28 +8,18 @@ Everything is delivered when the outermost transaction has ended and its connect
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.describing import describe_receiver, describe_sender
-from aksara_signals.dispatch.identity import sender_key
-from aksara_signals.dispatch.parameters import is_async_receiver, problem_of_generators
-from aksara_signals.dispatch.payload import CallShape
-from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK, keepers
+from aksara_signals.dispatch.phases import keepers
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.exceptions import InvalidReceiverError
 from aksara_signals.orm import bridge
 from aksara_signals.orm.ended import closed_to_receivers, refusal
-from aksara_signals.orm.sessions import (
-    AnySession,
-    outside_of_sessions,
-    sync_session_of,
-    user_session,
-)
+from aksara_signals.orm.sessions import outside_of_sessions, sync_session_of
 from aksara_signals.orm.told import Told, Waiting, coalesced
 
 __all__ = [
@@ -37,8 +27,6 @@ __all__ = [
     "deliver_since",
     "install",
     "mark",
-    "on_commit",
-    "on_rollback",
     "wait",
     "waiting_in",
 ]
@@ -96,7 +84,14 @@ class Queue:
 
 
 def wait(session: Session, told: Told, connections: Iterable[Connection]) -> None:
-    """Keep something that was sent for receivers that wait for the outcome."""
+    """Keep something that was sent for receivers that wait for the outcome.
+
+    Raises:
+        SessionInUseError: They would wait for another transaction than the one that has just ended.
+    """
+    queue: Queue | None = vars(session).get(_QUEUE)
+    if queue is not None and queue.is_delivering:
+        raise refusal("a receiver that waited for the outcome of a transaction lets others wait in")
     waiting_in(session).extend(Waiting(told, connection) for connection in connections)
 
 
@@ -109,75 +104,6 @@ def waiting_in(session: Session) -> list[Waiting]:
     if transaction is None:
         return queue.next
     return queue.waiting_in(transaction)
-
-
-def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
-    """Have a callback called once the transaction of a session is committed.
-
-    It belongs to the innermost savepoint that is open: rolled back, the callback is forgotten. It
-    is called when the outermost transaction has been committed and its connection is free, among
-    the receivers that wait with ``phase="after_commit"``, in order.
-
-    Args:
-        session: If it is idle, the transaction that it begins next is meant.
-        callback: Without parameters, sync or async. What it raises is logged, and reaches nobody
-            but :data:`on_delivery_error <aksara_signals.on_delivery_error>`.
-
-    Raises:
-        InvalidReceiverError: The callback can't be called, or is a generator function.
-        InvalidOptionError: What was given is no session.
-
-    Source: Django's ``transaction.on_commit``; on an idle session, that one calls back at once.
-    """
-    _call_back(session, callback, AFTER_COMMIT)
-
-
-def on_rollback(session: AnySession, callback: Callable[[], Any]) -> None:
-    """Have a callback called once the transaction of a session is known not to be committed.
-
-    That is, when it was rolled back, or its session was closed without a commit; and for what
-    belongs to a savepoint that was rolled back, when the outermost transaction ends, however it
-    does. Otherwise as :func:`on_commit`.
-    """
-    _call_back(session, callback, AFTER_ROLLBACK)
-
-
-class _Registered:
-    """What calls a callback."""
-
-    def __init__(self, display_name: str) -> None:
-        self.display_name = display_name
-
-
-_REGISTERED = {
-    AFTER_COMMIT: _Registered("on_commit"),
-    AFTER_ROLLBACK: _Registered("on_rollback"),
-}
-
-
-def _call_back(session: AnySession, callback: Callable[[], Any], phase: str) -> None:
-    registered = _REGISTERED[phase]
-    if not callable(callback):
-        raise InvalidReceiverError(
-            f"{registered.display_name}() was given {describe_sender(callback)}, which can't be "
-            f"called; give a function without parameters, such as "
-            f"{registered.display_name}(session, lambda: notify(post.id))"
-        )
-    problem = problem_of_generators(callback)
-    if problem:
-        raise InvalidReceiverError(
-            f"{registered.display_name}() was given {describe_receiver(callback)}, which {problem}"
-        )
-    plain = sync_session_of(session)
-    connection = Connection(
-        address=None,
-        reference=lambda: callback,
-        sender_key=sender_key(None),
-        shape=CallShape(),
-        phase=phase,
-        is_async=is_async_receiver(callback),
-    )
-    wait(plain, Told(registered, type(user_session(plain)), {}), [connection])
 
 
 def _keep(

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from models import Base, Post
@@ -24,6 +26,8 @@ from support import Recorder
 from aksara_signals import (
     InvalidOptionError,
     InvalidReceiverError,
+    SessionInUseError,
+    Signal,
     post_save,
 )
 from aksara_signals.orm import SignalMixin, on_commit, on_rollback
@@ -230,6 +234,58 @@ def test_callbacks_must_be_callable_and_sessions_sessions() -> None:
         on_commit(Session(), 5)
     with pytest.raises(InvalidOptionError, match="AsyncSession"):
         on_rollback(5, print)
+
+
+NEED_ARGUMENTS: list[Any] = [
+    lambda post: None,
+    lambda *, post: None,
+    partial(lambda post, tag: None, 1),
+    dict.fromkeys,
+]
+
+
+@pytest.mark.parametrize("callback", NEED_ARGUMENTS)
+def test_a_callback_that_needs_arguments_is_refused(callback: Any) -> None:
+    """At once, and not after the commit, when it would be lost."""
+    with pytest.raises(InvalidReceiverError, match="that nothing fills; bind it"):
+        on_commit(Session(), callback)
+
+
+NEED_NONE: list[Any] = [
+    lambda post=None, *args, tag=None, **kwargs: None,
+    partial(lambda post: None, 1),
+    Mock(),
+    [].clear,
+    dict,  # its signature can't be read
+]
+
+
+@pytest.mark.parametrize("callback", NEED_NONE)
+def test_a_callback_that_can_be_called_is_taken(callback: Any) -> None:
+    """Also where nobody can tell."""
+    on_commit(Session(), callback)
+
+
+@pytest.mark.parametrize("ask", [on_commit, on_rollback])
+async def test_nothing_waits_in_an_ended_session(
+    sessions: Sessions, reported: list[Any], ask: Any
+) -> None:
+    """It would be told of another transaction, or lost: the receiver gets an error that says so."""
+    custom = Signal("custom")
+    custom.connect(lambda **kwargs: None, phase="after_commit")
+    called: list[str] = []
+
+    async with sessions() as session:
+        on_commit(session, lambda: ask(session, lambda: called.append("late")))
+        on_commit(session, lambda: custom.send_sync("x", session=session))
+        on_commit(session, lambda: called.append("next"))
+        for number in (1, 2):
+            await session.execute(text("select 1"))
+            await session.commit()
+            assert called == ["next"], number
+    errors = [each["error"] for each in reported]
+    assert [type(each) for each in errors] == [SessionInUseError] * 2
+    assert "which has ended; open a session of its own" in str(errors[0])
 
 
 async def test_a_failing_callback_is_named(

@@ -1,0 +1,95 @@
+"""Functions that are called once the outcome of a transaction is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender
+from aksara_signals.dispatch.identity import sender_key
+from aksara_signals.dispatch.parameters import (
+    is_async_receiver,
+    problem_of_generators,
+    problem_without_arguments,
+)
+from aksara_signals.dispatch.payload import CallShape
+from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
+from aksara_signals.exceptions import InvalidReceiverError
+from aksara_signals.orm.sessions import AnySession, sync_session_of, user_session
+from aksara_signals.orm.told import Told
+from aksara_signals.orm.transactions import wait
+
+__all__ = ["on_commit", "on_rollback"]
+
+
+def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
+    """Have a callback called once the transaction of a session is committed.
+
+    It belongs to the innermost savepoint that is open: rolled back, the callback is forgotten. It
+    is called when the outermost transaction has been committed and its connection is free, among
+    the receivers that wait with ``phase="after_commit"``, in order.
+
+    Args:
+        session: If it is idle, the transaction that it begins next is meant.
+        callback: Without parameters, sync or async. What it raises is logged, and reaches nobody
+            but :data:`on_delivery_error <aksara_signals.on_delivery_error>`.
+
+    Raises:
+        InvalidReceiverError: The callback can't be called, or not without arguments, or is a
+            generator function.
+        InvalidOptionError: What was given is no session.
+        SessionInUseError: A receiver that waited for the outcome of the session's transaction asks
+            for it, after its end.
+
+    Source: Django's ``transaction.on_commit``; on an idle session, that one calls back at once.
+    """
+    _call_back(session, callback, AFTER_COMMIT)
+
+
+def on_rollback(session: AnySession, callback: Callable[[], Any]) -> None:
+    """Have a callback called once the transaction of a session is known not to be committed.
+
+    That is, when it was rolled back, or its session was closed without a commit; and for what
+    belongs to a savepoint that was rolled back, when the outermost transaction ends, however it
+    does. Otherwise as :func:`on_commit`.
+    """
+    _call_back(session, callback, AFTER_ROLLBACK)
+
+
+class _Registered:
+    """What calls a callback."""
+
+    def __init__(self, display_name: str) -> None:
+        self.display_name = display_name
+
+
+_REGISTERED = {
+    AFTER_COMMIT: _Registered("on_commit"),
+    AFTER_ROLLBACK: _Registered("on_rollback"),
+}
+
+
+def _call_back(session: AnySession, callback: Callable[[], Any], phase: str) -> None:
+    registered = _REGISTERED[phase]
+    if not callable(callback):
+        raise InvalidReceiverError(
+            f"{registered.display_name}() was given {describe_sender(callback)}, which can't be "
+            f"called; give a function without parameters, such as "
+            f"{registered.display_name}(session, lambda: notify(post.id))"
+        )
+    problem = problem_of_generators(callback) or problem_without_arguments(callback)
+    if problem:
+        raise InvalidReceiverError(
+            f"{registered.display_name}() was given {describe_receiver(callback)}, which {problem}"
+        )
+    plain = sync_session_of(session)
+    connection = Connection(
+        address=None,
+        reference=lambda: callback,
+        sender_key=sender_key(None),
+        shape=CallShape(),
+        phase=phase,
+        is_async=is_async_receiver(callback),
+    )
+    wait(plain, Told(registered, type(user_session(plain)), {}), [connection])
