@@ -47,8 +47,8 @@ class SignalContext:
         receivers: Iterable[Receiver] | None = None,
     ) -> None:
         self._keys: tuple[SenderKey, ...] = tuple(sender_key(model) for model in models)
-        self._signals = None if signals is None else _several(signals, "signals")
-        self._receivers = None if receivers is None else _several(receivers, "receivers")
+        self._signals = None if signals is None else _signals(signals)
+        self._receivers = None if receivers is None else _receivers(receivers)
 
     @classmethod
     def disable_for(
@@ -66,7 +66,8 @@ class SignalContext:
             receivers: Only these receivers, instead of all.
 
         Raises:
-            InvalidOptionError: Neither models nor signals nor receivers are given.
+            InvalidOptionError: Neither models nor signals nor receivers are given, or something is
+                no signal or no receiver.
         """
         flat: list[Sender] = []
         for model in models:
@@ -162,6 +163,30 @@ class SignalContext:
     def __repr__(self) -> str:
         models = ", ".join(describe_sender(key.get()) for key in self._keys) or "every sender"
         return f"<SignalContext silencing {models}>"
+
+
+def _signals(given: Any) -> tuple[Any, ...]:
+    from aksara_signals.dispatch.signal import Signal
+
+    signals = _several(given, "signals")
+    for each in signals:
+        if not isinstance(each, Signal):
+            raise InvalidOptionError(
+                f"signals= was given {describe_sender(each)}, which is no signal and would silence "
+                f"nothing; give signals themselves, as in disable_for(Post, signals=[post_save])"
+            )
+    return signals
+
+
+def _receivers(given: Any) -> tuple[Receiver, ...]:
+    receivers = _several(given, "receivers")
+    for each in receivers:
+        if not callable(each):
+            raise InvalidOptionError(
+                f"receivers= was given {describe_sender(each)}, which is no receiver and would "
+                f"silence nothing; give what was connected"
+            )
+    return receivers
 
 
 def _several(things: Any, option: str) -> tuple[Any, ...]:

@@ -162,6 +162,9 @@ def test_signals_and_receivers_can_be_singled_out(signal: Signal) -> None:
         SignalContext.disable_for,
         lambda: SignalContext.disable_for(None),
         lambda: SignalContext.disable_for(Model, signals=[]),
+        lambda: SignalContext.disable_for(Model, signals="post_save"),
+        lambda: SignalContext.disable_for(Model, signals=[Signal("x"), Model]),
+        lambda: SignalContext.disable_for(Model, receivers=[5]),
     ],
 )
 def test_silencing_nothing_is_a_mistake(make: Any) -> None:
