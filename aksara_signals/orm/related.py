@@ -12,7 +12,7 @@ from sqlalchemy.orm.collections import collection_adapter
 
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.registry import nearest
-from aksara_signals.exceptions import UnknownFieldError
+from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
 from aksara_signals.orm import bridge, sessions, touches
 from aksara_signals.orm.sessions import AnySession
 
@@ -46,11 +46,16 @@ class Related:
         self._session = session
 
     async def add(self, *members: Any, **passed_args: Any) -> None:
-        """Add instances; those that are in it already are passed over."""
+        """Add instances; those that are in it already are passed over.
+
+        Raises:
+            InstanceStateError: A member is of another class. Nothing is done, as in all verbs.
+        """
+        wanted = self._instances(members)
 
         def work(collection: Collection) -> None:
             present = collection.members()
-            for member in _flat(members):
+            for member in wanted:
                 if not _is_in(member, present):
                     self._pass(member, passed_args)
                     collection.add(member)
@@ -59,10 +64,11 @@ class Related:
 
     async def remove(self, *members: Any, **passed_args: Any) -> None:
         """Take instances out; those that are not in it are passed over."""
+        unwanted = self._instances(members)
 
         def work(collection: Collection) -> None:
             present = collection.members()
-            for member in _flat(members):
+            for member in unwanted:
                 if _is_in(member, present):
                     self._pass(member, passed_args)
                     collection.remove(member)
@@ -71,7 +77,7 @@ class Related:
 
     async def set(self, *members: Any, **passed_args: Any) -> None:
         """Make these instances the only members: remove others, then add what is missing."""
-        wanted = [*_flat(members)]
+        wanted = self._instances(members)
 
         def work(collection: Collection) -> None:
             present = collection.members()
@@ -100,6 +106,18 @@ class Related:
         await self._change(work)
 
     # ------------------------------------------------------------------------------------------
+
+    def _instances(self, members: Iterable[Any]) -> list[Any]:
+        found = [*_flat(members)]
+        cls = self._prop.mapper.class_
+        for member in found:
+            if not isinstance(member, cls):
+                raise InstanceStateError(
+                    f"related({self._prop.key!r}) of {describe_sender(type(self._instance))} was "
+                    f"given {describe_sender(type(member))}; its members are instances of "
+                    f"{describe_sender(cls)}"
+                )
+        return found
 
     def _pass(self, member: object, passed_args: dict[str, Any]) -> None:
         if passed_args and touches.is_anybody_listening():

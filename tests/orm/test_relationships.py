@@ -22,6 +22,7 @@ from support import Recorder
 
 from aksara_signals import (
     AksaraSignalsWarning,
+    InstanceStateError,
     SignalContext,
     UnknownFieldError,
     m2m_changed,
@@ -726,6 +727,23 @@ def test_a_name_that_leads_to_no_members_is_refused(name: str) -> None:
         Post(title="x").related(name)
     with pytest.raises(UnknownFieldError, match="did you mean 'tags'"):
         Post(title="x").related("tag")
+
+
+@pytest.mark.parametrize("verb", ["add", "remove", "set"])
+@pytest.mark.parametrize("wrong", [5, None, Post(title="no tag"), Tag])
+async def test_a_member_of_another_class_is_refused(
+    session: AsyncSession, verb: str, wrong: Any
+) -> None:
+    """Before anything is done: what stands before it in the list isn't linked either."""
+    post, tag = Post(title="x"), Tag(name="t")
+    session.add_all([post, tag])
+    await session.commit()
+    await session.refresh(post, ["tags"])
+    with pytest.raises(InstanceStateError, match=r"'tags'.* instances of .*Tag"):
+        await getattr(post.related("tags"), verb)(tag, wrong)
+    await session.commit()
+    await session.refresh(post, ["tags"])
+    assert post.tags == []
 
 
 async def test_relations_of_classes_that_are_not_wired_are_silent(
