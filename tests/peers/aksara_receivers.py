@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aksara_world import Author, Post, Tag, Treatise, chapter, count, read, told
+from aksara_world import Author, Award, Post, Tag, Treatise, chapter, count, read, told
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aksara_signals import post_save, pre_save
@@ -125,6 +126,18 @@ async def deleting_what_others_may_do_without(session: AsyncSession) -> None:
     told.clear()
     await author.delete()
     told.append(str(await read(session, Post.editor_id)))
+
+
+@chapter
+async def deleting_what_others_need(session: AsyncSession) -> None:
+    author, tag = await Author.objects.create(name="ann"), await Tag.objects.create(name="new")
+    await Award.objects.create(author=author, tag=tag, name="award")
+    told.clear()
+    try:
+        await tag.delete()
+    except IntegrityError:
+        await session.rollback()
+        told.append("refused")
 
 
 @chapter

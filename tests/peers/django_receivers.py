@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import signals
-from django_world import NAMES, Author, Post, Tag, Treatise, chapter, told
+from django_world import NAMES, Author, Award, Post, Tag, Treatise, chapter, told
 
 # -- what receivers do ------------------------------------------------------------------------------
 
@@ -126,6 +126,14 @@ def deleting_what_others_may_do_without() -> None:
     told.clear()
     author.delete()
     told.append(str(Post.objects.get().editor_id))
+
+
+@chapter
+def deleting_what_others_need() -> None:
+    author, tag = Author.objects.create(name="ann"), Tag.objects.create(name="new")
+    Award.objects.create(author=author, tag=tag)
+    told.clear()
+    tag.delete()
 
 
 @chapter

@@ -126,6 +126,30 @@ def test_a_receiver_reached_twice_is_called_once(
     assert notes == peer.choose(django=["both", "both"], aksara=["both"])
 
 
+def test_a_receiver_with_two_names_is_called_once(
+    peer: Dispatcher, signal: Any, notes: Notes
+) -> None:
+    """Under two dispatch_uids, Django calls it twice in one send."""
+    both = notes.receiver("both")
+    for name in ("one", "two"):
+        peer.connect(signal, both, dispatch_uid=name)
+    peer.send(signal, Post)
+    assert notes == peer.choose(django=["both", "both"], aksara=["both"])
+
+
+def test_options_go_by_name(peer: Dispatcher, signal: Any, notes: Notes) -> None:
+    """Django takes weak and dispatch_uid by position, too; the sender may go so in both."""
+    if peer is DJANGO:
+        signal.connect(notes.receiver("heard"), Post, False, "name")
+    else:
+        with pytest.raises(TypeError, match="positional"):
+            signal.connect(notes.receiver("heard"), Post, False, "name")
+    signal.connect(receiver := notes.receiver("too"), Post)
+    peer.send(signal, Post)
+    assert notes == peer.choose(django=["heard", "too"], aksara=["too"])
+    assert receiver is not None  # Django holds it weakly
+
+
 def test_strings_and_numbers_match_by_equality(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """Django compares the objects, so an equal string made elsewhere is another sender."""
     peer.connect(signal, notes.receiver("word"), "shop")

@@ -161,6 +161,18 @@ def test_a_reference_that_is_nulled_is_told(story: Story) -> None:
     assert sorted(ours) == sorted([*theirs, "pre_save Post a", "post_save Post a"])
 
 
+def test_cascades_are_the_relationships(story: Story) -> None:
+    """Without cascade="all" the reference is nulled, or refused; with it, all are told as there."""
+    theirs, ours = story("deleting_what_others_need")
+    assert theirs == [
+        *["pre_delete Award award with key", "pre_delete Tag new with key"],
+        *["post_delete Award award with key", "post_delete Tag new with key"],
+    ]
+    assert sorted(ours) == ["pre_delete Tag new with key", "pre_save Award award", "refused"]
+    theirs, ours = story("deleting_what_others_refer_to")
+    assert sorted(ours) == sorted(theirs)
+
+
 def test_deleting_a_query_is_silent(story: Story) -> None:
     """It is one statement; with_signals() before it is what Django does."""
     theirs, ours = story("deleting_a_query")
