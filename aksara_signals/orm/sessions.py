@@ -49,16 +49,16 @@ class Work:
         self.task: asyncio.Task[Any] | None = _current_task()
         self.thread: int = threading.get_ident()
         self.is_over: bool = False
-        self._token: Token[Work | None] | None = _work.set(self)
+        self._token: Token[Work | None] = _work.set(self)
 
     def end(self) -> None:
-        """Receivers are through."""
+        """Receivers are through. To be called once."""
         self.is_over = True  # a task that a receiver has started sees this one as well
         token = self._token
         # That task may live on for long, and what its context refers to lives on with it.
-        self.session = self.task = self._token = None
-        if token is not None:
-            _work.reset(token)
+        self.session = self.task = None
+        del self._token
+        _work.reset(token)
 
     @property
     def is_here(self) -> bool:

@@ -81,9 +81,11 @@ async def test_a_receiver_hears_its_sender_and_subclasses(signal: Signal, send: 
     assert heard == [["model", "exact", "all"], ["model", "child", "all"], ["all"], ["all"]]
 
 
-@pytest.mark.parametrize("several", [[Model, Other], (Model, Other), {Model, Other}])
+@pytest.mark.parametrize(
+    "several", [[Model, Other], (Model, Other), {Model, Other}, [Model, Other, Model]]
+)
 async def test_several_senders(signal: Signal, send: Any, several: Any) -> None:
-    """A list, tuple or set of senders is as many connections."""
+    """A list, tuple or set of senders is as many connections, for each sender one."""
     signal.connect(echo("x"), sender=several)
     assert len(signal.connections) == 2
     assert [len(await send(signal, sender)) for sender in (Model, Other, None)] == [1, 1, 0]
@@ -807,6 +809,7 @@ def test_what_is_the_same(signal: Signal) -> None:
     assert identity.same_receiver(first.append, first.append)
     assert not identity.same_receiver(first.append, second.append)
     assert not identity.same_receiver(first.append, first.pop)
+    assert not identity.same_receiver(first.append, echo("x"))
     assert identity.receiver_address(first.append) == identity.receiver_address(first.append)
     assert not identity.sender_key(Model).same(identity.sender_key("Model"))
     assert describing.describe_sender(first) == "<list object>"

@@ -153,7 +153,9 @@ async def test_under_a_plain_session(places: Any, sync_engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", ENDS_THE_LOOP)
-@pytest.mark.parametrize("place", ["concurrent", "after_commit", "on_rollback"])
+@pytest.mark.parametrize(
+    "place", ["concurrent", "after_commit", "concurrent after_commit", "on_rollback"]
+)
 def test_what_ends_a_process_ends_the_loop(
     place: str, name: str, database: databases.Database, sync_engine: Engine
 ) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, declarative_base, mapped_column
 
 from aksara_signals import UnmappedClassError, post_save
-from aksara_signals.orm import register, session_events, unregister
+from aksara_signals.orm import models, register, session_events, unregister
 
 
 class Shared:
@@ -82,3 +82,18 @@ def test_listeners_are_installed_once(session: Session) -> None:
     session.commit()
     unregister(Thing)
     assert len(heard) == 1
+
+
+def test_upkeep_that_asks_for_itself_is_done_once_more() -> None:
+    """As where a finaliser connects in the midst of it: not inside itself, but afterwards."""
+    done: list[str] = []
+
+    @models.Upkeep
+    def upkeep() -> None:
+        done.append("begun")
+        if len(done) == 1:
+            upkeep()
+        done.append("ended")
+
+    upkeep()
+    assert done == ["begun", "ended"] * 2
