@@ -240,7 +240,7 @@ class Story:
             cls = self.blueprint.name(self._classes[name])
             return f'session.flush(); session.merge({cls}(id={name}.id, name="m{self._count}"))'
         if verb == "column":
-            return self._column(name, second)
+            return self._column(name, second, third)
         if verb == "key":
             return self._key(name, second, third)
         return self._relation(verb, name, second, third)
@@ -251,7 +251,8 @@ class Story:
         self._classes[name] = number
         given = self.blueprint.models[self.blueprint.root(number)].has_given_key
         key = f"id={100 + self._count}, " if given else ""
-        make = f'{self.blueprint.name(number)}({key}name="n{self._count}")'
+        value = f'"n{self._count}"' if self._count % 5 else f'func.upper("n{self._count}")'
+        make = f"{self.blueprint.name(number)}({key}name={value})"
         return f"{name} = {make}; {how.format(name)}"
 
     def _again(self, former: str) -> str:
@@ -299,7 +300,7 @@ class Story:
         """
         return [each for each in self._known([number]) if each != name]
 
-    def _column(self, name: str, choice: int) -> str:
+    def _column(self, name: str, choice: int, how: int) -> str:
         attributes = inspect(type(self.names[name])).column_attrs
         columns = [
             attribute.key
@@ -307,7 +308,8 @@ class Story:
             if attribute.key.startswith(("plain_", "late_", "served_"))
         ]
         self._count += 1
-        return f'{name}.{columns[choice % len(columns)]} = "c{self._count}"' if columns else ""
+        value = f'"c{self._count}"' if how % 3 else f'func.upper("c{self._count}")'
+        return f"{name}.{columns[choice % len(columns)]} = {value}" if columns else ""
 
     def _key(self, name: str, second: int, third: int) -> str:
         """Set a foreign key by its column."""
