@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aksara_signals.dispatch.judging import write_log
 from aksara_signals.dispatch.tracing import (
     DeliveryStep,
     add_delivery_hook,
@@ -77,7 +78,7 @@ class _Log:
                 "seconds": time.perf_counter() - start,
                 "outcome": outcome,
             }
-            logger.log(level, "%r %s", step, text, extra=fields)
+            write_log(logger, level, "%r %s", step, text, extra=fields)
 
 
 _current: list[_Log] = []

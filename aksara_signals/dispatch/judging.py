@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import Delivery, Failure
 from aksara_signals.dispatch.recursion import describe_step
 from aksara_signals.exceptions import SignalRecursionError
 
-__all__ = ["is_collected", "log_error", "raise_together"]
+if TYPE_CHECKING:
+    from logging import Logger
+
+__all__ = ["is_collected", "log_error", "raise_together", "write_log"]
 
 
 def log_error(what: str, error: BaseException, delivery: Delivery, connection: Connection) -> None:
@@ -19,7 +23,24 @@ def log_error(what: str, error: BaseException, delivery: Delivery, connection: C
     logger = logging.getLogger("aksara_signals")
     # As a tuple: logging asks an exception whether it is true, and some are not.
     exc_info = (type(error), error, error.__traceback__)
-    logger.error("%s: %s", what, describe_step(delivery, connection), exc_info=exc_info)
+    step = describe_step(delivery, connection)
+    write_log(logger, logging.ERROR, "%s: %s", what, step, exc_info=exc_info)
+
+
+def write_log(logger: Logger, level: int, text: str, *values: object, **options: Any) -> None:
+    """Log, whatever becomes of it: receivers must not be lost over a handler that raises.
+
+    What a handler or filter raises is printed as :mod:`logging` prints what its own handlers fail
+    over: to standard error, with what they failed over as its context.
+    """
+    try:
+        logger.log(level, text, *values, **options)
+    except Exception:
+        import logging
+
+        record = logging.makeLogRecord({"msg": text, "args": values})
+        with suppress(Exception):  # standard error is broken, too: there is nowhere left to go
+            logging.Handler().handleError(record)
 
 
 MAX_NOTES = 64
