@@ -215,9 +215,10 @@ def drive_to_end(awaitable: Awaitable[Any], receiver: Receiver) -> Any:
     is_coroutine = type(awaitable) is CoroutineType or is_generator_coroutine(awaitable)
     steps: Any = awaitable if is_coroutine else awaitable.__await__()
     try:
-        steps.send(None) if is_coroutine else next(steps)
+        waited_for = steps.send(None) if is_coroutine else next(steps)
     except StopIteration as stop:
         return stop.value
+    _let_go_of(waited_for)
     refusal = AsyncReceiverError(
         f"async receiver {describe_receiver(receiver)} has to wait for something, and this is a "
         f"synchronous send, where nobody can wait; use an AsyncSession or 'await …send()', or "
@@ -230,3 +231,15 @@ def drive_to_end(awaitable: Awaitable[Any], receiver: Receiver) -> Any:
         except Exception as error:  # it goes on although it was told to end, or fails in ending
             raise refusal from error
     raise refusal
+
+
+def _let_go_of(waited_for: Any) -> None:
+    """Take a future's mark back, which says that somebody has begun to wait for it.
+
+    Nobody will wait here, and with the mark the next one who awaits it, a bystander, is refused.
+    """
+    try:
+        if getattr(waited_for, "_asyncio_future_blocking", False):
+            waited_for._asyncio_future_blocking = False  # noqa: SLF001 - it is what loops look at
+    except Exception:  # no future, but an object of the user's that doesn't like to be asked
+        return

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import types
 from collections.abc import Callable, Generator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from misfits import WAYS, send
 
 from aksara_signals import AsyncReceiverError, Signal
 from aksara_signals.contrib.structured_logging import log_deliveries, stop_logging_deliveries
+
+LOOPS: list[Any] = [pytest.param(None, id="asyncio")]
+if sys.platform != "win32":  # uvloop doesn't exist there
+    import uvloop
+
+    LOOPS.append(pytest.param(uvloop.new_event_loop, id="uvloop"))
 
 
 async def seven() -> int:
@@ -176,6 +184,72 @@ async def test_what_is_no_awaitable_is_the_response(way: str) -> None:
     responses = await send(signal, way)
     assert [each for _, each in responses] == [generator, async_generator, instance]
     await async_generator.aclose()
+
+
+async def wait_for(future: Any) -> Any:
+    return await future
+
+
+@types.coroutine
+def waits_plainly(future: Any) -> Generator[Any, Any, Any]:
+    return (yield from future)
+
+
+class AwaitsAFuture:
+    def __init__(self, future: Any) -> None:
+        self.future = future
+
+    def __await__(self) -> Any:
+        return self.future.__await__()
+
+
+@pytest.mark.parametrize("way", ["send_sync", "send_robust_sync"])
+@pytest.mark.parametrize("kind", [wait_for, waits_plainly, AwaitsAFuture, lambda future: future])
+@pytest.mark.parametrize("loop_factory", LOOPS)
+def test_bystanders_can_await_what_a_refused_receiver_has_asked_for(
+    loop_factory: Any, kind: Callable[[Any], Any], way: str
+) -> None:
+    """A future or task that somebody else awaits goes on to be one that can be awaited."""
+    signal = Signal("shared")
+
+    async def program() -> None:
+        loop = asyncio.get_running_loop()
+        for is_task in (False, True):
+            future = loop.create_future()
+            shared = loop.create_task(wait_for(future)) if is_task else future
+            waits_already = loop.create_task(wait_for(shared))
+            await asyncio.sleep(0)
+            with signal.connected_to(lambda shared=shared, **kwargs: kind(shared)):
+                try:
+                    [(_, found)] = await send(signal, way)
+                except AsyncReceiverError as error:
+                    found = error
+            assert type(found) is AsyncReceiverError
+            future.set_result(7)
+            assert await shared == 7
+            assert await waits_already == 7
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(program())
+
+
+async def test_what_is_yielded_may_be_anything() -> None:
+    """Something that refuses to be asked, or is no future though it has everything, is refused."""
+
+    class HasNothing:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("not to be asked")
+
+    for waited_for in (HasNothing(), Mock()):
+
+        @types.coroutine
+        def wait(waited_for: Any = waited_for, **kwargs: Any) -> Generator[Any, Any, None]:
+            yield waited_for
+
+        signal = Signal("anything")
+        signal.connect(lambda wait=wait, **kwargs: wait())
+        with pytest.raises(AsyncReceiverError):
+            signal.send_sync(None)
 
 
 async def test_an_error_in_ending_is_the_cause() -> None:
