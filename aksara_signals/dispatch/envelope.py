@@ -120,7 +120,12 @@ Failure = tuple[BaseException, Delivery, Connection]
 
 def is_awaitable(response: Any) -> bool:
     """Whether ``await response`` means something. Asks the type, as ``await`` itself does."""
-    return hasattr(type(response), "__await__") or is_generator_coroutine(response)
+    kind: Any = type(response)
+    # None stands there where a class isn't what its base is. hasattr() alone settles most: it is
+    # the faster one.
+    if hasattr(kind, "__await__"):
+        return kind.__await__ is not None
+    return is_generator_coroutine(response)
 
 
 _CO_ITERABLE_COROUTINE = 0x100

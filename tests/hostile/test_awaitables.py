@@ -93,6 +93,12 @@ class OnTheInstanceOnly:
         self.__await__ = lambda: iter(())
 
 
+class NoMore(AwaitsItself):
+    """A class that takes back what its base can, in Python's way."""
+
+    __await__ = None  # type: ignore[assignment]
+
+
 class Refuses:
     @property
     def __await__(self) -> Any:
@@ -172,17 +178,26 @@ async def test_whatever_is_awaitable_is_awaited(way: str, concurrent: bool, trac
         stop_logging_deliveries()
 
 
+@pytest.mark.parametrize("traced", [False, True], ids=["plain", "traced"])
+@pytest.mark.parametrize("concurrent", [False, True], ids=["one by one", "concurrent"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_is_no_awaitable_is_the_response(way: str) -> None:
-    """Generators that it returns, async ones too, and objects with an own __await__, are responses."""
+async def test_what_is_no_awaitable_is_the_response(
+    way: str, concurrent: bool, traced: bool
+) -> None:
+    """Generators, async ones too, and objects whose class has no __await__, or None, are responses."""
     signal = Signal("responses")
     generator = (each for each in ())
     async_generator = an_async_generator()
-    instance = OnTheInstanceOnly()
-    for response in (generator, async_generator, instance):
-        signal.connect(lambda response=response, **kwargs: response)
-    responses = await send(signal, way)
-    assert [each for _, each in responses] == [generator, async_generator, instance]
+    returned = [generator, async_generator, OnTheInstanceOnly(), NoMore()]
+    for response in returned:
+        signal.connect(lambda response=response, **kwargs: response, concurrent=concurrent)
+    if traced:
+        log_deliveries()
+    try:
+        responses = await send(signal, way)
+    finally:
+        stop_logging_deliveries()
+    assert [each for _, each in responses] == returned
     await async_generator.aclose()
 
 
