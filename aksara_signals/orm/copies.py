@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapper
 
 from aksara_signals.orm import bridge
 
-__all__ = ["Snapshot", "freeze", "kept_extras", "thaw"]
+__all__ = ["Passed", "Snapshot", "freeze", "kept_extras", "thaw"]
 
 _CONTAINERS = (list, tuple, set, frozenset)
 _MUTABLE = (dict, list, set, bytearray)
@@ -65,6 +65,19 @@ class _Members:
         return self._type(thaw(each) for each in self._members)
 
 
+class Passed:
+    """The keyword arguments that a change of a relationship was given, as they were."""
+
+    __slots__ = ("_passed",)
+
+    def __init__(self, passed: Mapping[str, Any]) -> None:
+        self._passed = {name: freeze(value) for name, value in passed.items()}
+
+    def thaw(self) -> dict[str, Any]:
+        """A dict of the receiver's own, with new copies in the place of instances."""
+        return {name: thaw(value) for name, value in self._passed.items()}
+
+
 def freeze(value: Any) -> Any:
     """The value with a snapshot for an instance, also for each one in a list, tuple or set."""
     state = bridge.state_of(value)
@@ -77,7 +90,7 @@ def freeze(value: Any) -> Any:
 
 def thaw(value: Any) -> Any:
     """What :func:`freeze` was given, with new copies in the place of instances."""
-    return value.thaw() if isinstance(value, (Snapshot, _Members)) else value
+    return value.thaw() if isinstance(value, (Snapshot, _Members, Passed)) else value
 
 
 def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:

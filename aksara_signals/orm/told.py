@@ -9,7 +9,7 @@ from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery, Origin, delivery_of
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.orm.copies import Snapshot, freeze, kept_extras, thaw
+from aksara_signals.orm.copies import Passed, Snapshot, freeze, kept_extras, thaw
 from aksara_signals.types import Sender
 
 __all__ = ["Told", "Waiting", "coalesced"]
@@ -37,6 +37,9 @@ class Told:
     def now(cls, signal: Signal, sender: Sender, payload: Mapping[str, Any]) -> Told:
         """What is sent at this moment, with its instances as they are."""
         arguments = {name: freeze(value) for name, value in payload.items()}
+        passed = arguments.get("passed_args")
+        if type(passed) is dict:
+            arguments["passed_args"] = Passed(passed)
         return cls(signal, sender, {**arguments, "signal": signal, "sender": sender})
 
     @property

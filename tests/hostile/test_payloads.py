@@ -102,6 +102,50 @@ async def test_changes_after_a_commit_are_those_of_their_flush(
     assert told == [(n, n) for n in ([3, 3] if coalesce else [1, 1, 2, 2, 3, 3])]
 
 
+async def test_passed_args_after_a_commit_are_each_receivers_own(
+    async_engine: AsyncEngine,
+) -> None:
+    """As they were when they were passed, with copies of instances; other values are the same."""
+    await databases.create_all(async_engine, Base.metadata)
+    told: list[Any] = []
+    reasons = ["because"]
+
+    def hear(passed_args: Any, **kwargs: Any) -> None:
+        told.append(([*passed_args], passed_args["by"].name, passed_args["reasons"]))
+        passed_args["by"].name = "forged"
+        passed_args.clear()
+
+    post_relation_add = signals.post_relation_add
+    for number, phase in enumerate(["immediate", "after_commit", "after_commit"]):
+        post_relation_add.connect(partial(hear), sender=Account, phase=phase, dispatch_uid=number)
+    async with AsyncSession(async_engine, expire_on_commit=True) as session:
+        by, account = Account(name="by"), Account(name="x")
+        session.add_all([by, account])
+        await session.commit()
+        await session.refresh(by)
+        await account.related("teams", session).add(Team(name="a"), by=by, reasons=reasons)
+        await session.commit()
+    assert told == [(["by", "reasons"], "by", reasons)] * 3
+
+
+async def test_what_is_sent_by_hand_waits_as_it_is(async_engine: AsyncEngine) -> None:
+    """Values of a payload of one's own are the same objects, but for instances."""
+    await databases.create_all(async_engine, Base.metadata)
+    custom, told, data = Signal("custom"), [], {"a": [1]}
+    custom.connect(lambda **kwargs: told.append(kwargs), phase="after_commit")
+    account = Account(name="x")
+    async with AsyncSession(async_engine) as session:
+        session.add(account)
+        await session.flush()
+        await custom.send(None, session=session, data=data, passed_args=data, who=account)
+        await custom.send(None, session=session, data=data, passed_args=None, who=[account])
+        await session.commit()
+    assert [each["data"] is data for each in told] == [True, True]
+    assert [each["passed_args"] for each in told] == [data, None]
+    assert told[0]["who"] is not account
+    assert told[1]["who"][0] is not account
+
+
 async def test_who_creates_in_bulk_gets_what_was_created(async_engine: AsyncEngine) -> None:
     """A post receiver that empties ``instances`` changes neither the result nor what waits."""
     await databases.create_all(async_engine, Base.metadata)
