@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from aksara_signals.dispatch.describing import receiver_place
+from aksara_signals.dispatch.identity import type_name
 from aksara_signals.dispatch.tracing import (
     DeliveryStep,
     add_delivery_hook,
@@ -74,7 +75,7 @@ class _Instrumentation:
             ):
                 yield
         except BaseException as error:
-            self._failures.add(1, {**told, "error.type": type(error).__qualname__})
+            self._failures.add(1, {**told, "error.type": type_name(error)})
             raise
         finally:
             self._duration.record(time.perf_counter() - start, told)

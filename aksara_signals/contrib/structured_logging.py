@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aksara_signals.dispatch.identity import type_name
 from aksara_signals.dispatch.judging import write_log
 from aksara_signals.dispatch.tracing import (
     DeliveryStep,
@@ -67,7 +68,7 @@ class _Log:
             yield
         except BaseException as error:
             level, outcome = logging.ERROR, "failed"
-            text = f"failed with {type(error).__qualname__}"
+            text = f"failed with {type_name(error)}"
             raise
         finally:
             fields = {

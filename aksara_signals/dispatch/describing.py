@@ -10,7 +10,14 @@ from collections.abc import Callable
 from types import CodeType, MethodType
 from typing import Any
 
-from aksara_signals.dispatch.identity import is_class, is_number, names_of, without_partials
+from aksara_signals.dispatch.identity import (
+    is_class,
+    is_number,
+    names_of,
+    plain_text,
+    type_name,
+    without_partials,
+)
 from aksara_signals.types import Receiver, Sender
 
 __all__ = ["describe_receiver", "describe_sender", "printable", "receiver_place", "worded"]
@@ -22,6 +29,7 @@ def printable(text: str) -> str:
     >>> printable("Post\nTag")
     'Post\\nTag'
     """
+    text = plain_text(text)
     if text.isprintable():
         return text
     return "".join(
@@ -38,7 +46,7 @@ def worded(value: object, words: Callable[[Any], str] = str) -> str:
     try:
         return printable(words(value))
     except Exception:
-        return f"<{type(value).__qualname__} object>"
+        return f"<{type_name(value)} object>"
 
 
 def describe_sender(sender: Sender) -> str:
@@ -47,7 +55,7 @@ def describe_sender(sender: Sender) -> str:
         return printable(names_of(sender)[1])
     if sender is None or issubclass(type(sender), str) or is_number(sender):
         return worded(sender, repr)
-    return f"<{type(sender).__qualname__} object>"
+    return f"<{type_name(sender)} object>"
 
 
 def _attribute(thing: Any, name: str) -> Any:
@@ -63,10 +71,11 @@ def receiver_place(receiver: Receiver) -> tuple[str, CodeType | None]:
     target: Any = without_partials(receiver)
     name = _attribute(target, "__qualname__")
     if not issubclass(type(name), str):
+        name = f"{type_name(target)} object"
         target = type(target)
-        name = f"{target.__qualname__} object"
     module = _attribute(target, "__module__")
-    where = printable(f"{module if issubclass(type(module), str) else '?'}.{name}")
+    module = plain_text(module) if issubclass(type(module), str) else "?"
+    where = printable(f"{module}.{plain_text(name)}")
     function = target.__func__ if type(target) is MethodType else target
     code = _attribute(_unwrapped(function), "__code__")
     return where, code if type(code) is CodeType else None
@@ -86,4 +95,6 @@ def describe_receiver(receiver: Receiver | None) -> str:
     if receiver is None:
         return "a receiver that is gone"
     where, code = receiver_place(receiver)
-    return where if code is None else f"{where} ({code.co_filename}:{code.co_firstlineno})"
+    if code is None:
+        return where
+    return f"{where} ({printable(code.co_filename)}:{code.co_firstlineno})"

@@ -24,9 +24,11 @@ __all__ = [
     "is_number",
     "mro_of",
     "names_of",
+    "plain_text",
     "receiver_address",
     "same_receiver",
     "sender_key",
+    "type_name",
     "weak_receiver",
     "without_partials",
 ]
@@ -95,14 +97,34 @@ def is_number(thing: Any) -> bool:
         return False
 
 
+# As Python knows them: a metaclass may say otherwise, or raise.
+_name, _qualname, _module, _mro = (
+    type.__dict__[each].__get__ for each in ("__name__", "__qualname__", "__module__", "__mro__")
+)
+
+plain_text: Callable[[str], str] = str.__str__
+"""Text as a string of Python's own: of a subclass of ``str``, whatever is asked may raise."""
+
+
 def names_of(cls: type) -> tuple[str, str]:
     """The two strings a class answers to: ``Post`` and ``blog.models.Post``."""
-    return cls.__name__, f"{cls.__module__}.{cls.__qualname__}"
+    module: Any
+    try:
+        module = _module(cls)
+    except AttributeError:  # made where modules have no name
+        module = None
+    where = plain_text(module) if issubclass(type(module), str) else "?"
+    return plain_text(_name(cls)), f"{where}.{plain_text(_qualname(cls))}"
+
+
+def type_name(thing: object) -> str:
+    """The name of an object's class, without its module."""
+    return plain_text(_qualname(type(thing)))
 
 
 def mro_of(sender: Sender) -> tuple[type, ...]:
     """The classes a sender counts as: a class and its bases, nothing for other objects."""
-    return sender.__mro__ if is_class(sender) else ()
+    return _mro(sender) if is_class(sender) else ()
 
 
 class SenderGroup:

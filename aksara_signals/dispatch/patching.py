@@ -59,11 +59,14 @@ def module_name_of(receiver: Receiver) -> ModuleName | None:
     A decorator runs before the name is bound, and one name may be defined twice in a module. The
     name belongs to the receiver that is seen bound to it or, until then, to the one defined last.
     """
-    if type(receiver) is not FunctionType or receiver.__qualname__ != receiver.__name__:
-        return None
-    if receiver.__name__ == "<lambda>" or not isinstance(receiver.__module__, str):
+    if type(receiver) is not FunctionType:
         return None
     key = receiver.__module__, receiver.__name__
+    # Of a subclass of str, whatever is asked may raise.
+    if any(type(each) is not str for each in (*key, receiver.__qualname__)):
+        return None
+    if receiver.__name__ == "<lambda>" or receiver.__qualname__ != receiver.__name__:
+        return None
     bound = _bound_to(key)
     reference = _owners.get(key)
     owner = None if reference is None else reference()

@@ -12,7 +12,7 @@ from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
 from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
-from aksara_signals.dispatch.identity import is_class
+from aksara_signals.dispatch.identity import is_class, plain_text, type_name
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import keep_waiting
 from aksara_signals.dispatch.plan import NOBODY, Plan, Snapshot
@@ -64,11 +64,13 @@ class Signal:
         providing_args: Iterable[str] | Payload | None = None,
         doc: str | None = None,
     ) -> None:
-        if name is not None and not isinstance(name, str):
-            raise InvalidOptionError(
-                f"a signal's name must be a string, not {type(name).__qualname__}; "
-                f"argument names go into providing_args="
-            )
+        if name is not None:
+            if not issubclass(type(name), str):
+                raise InvalidOptionError(
+                    f"a signal's name must be a string, not {type_name(name)}; "
+                    f"argument names go into providing_args="
+                )
+            name = plain_text(name)
         self.doc = doc
         if doc:
             self.__doc__ = doc

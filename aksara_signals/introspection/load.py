@@ -14,6 +14,8 @@ from typing import Any
 
 from sqlalchemy.exc import StatementError
 
+from aksara_signals.dispatch.identity import type_name
+
 __all__ = ["LoadError", "load"]
 
 
@@ -105,4 +107,4 @@ def _attempt(what: str, action: Callable[[], Any]) -> Any:
             error.hide_parameters = True  # they are values of columns
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = "" if "importlib" in frame.filename else f" ({frame.filename}:{frame.lineno})"
-        raise LoadError(f"{what}: {type(error).__qualname__}: {error}{where}") from error
+        raise LoadError(f"{what}: {type_name(error)}: {error}{where}") from error

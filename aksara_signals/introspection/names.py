@@ -19,7 +19,7 @@ from aksara_signals.dispatch.describing import (
     printable,
     receiver_place,
 )
-from aksara_signals.dispatch.identity import names_of
+from aksara_signals.dispatch.identity import names_of, type_name
 from aksara_signals.types import Sender
 
 __all__ = [
@@ -89,7 +89,7 @@ def plain(value: Hashable) -> str | int | float | bool | None:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    return f"<{type(value).__qualname__} object>"
+    return f"<{type_name(value)} object>"
 
 
 def sender_name(sender: Sender) -> SenderName:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, TypeAlias, overload
 
 from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.identity import type_name
 from aksara_signals.dispatch.recursion import key_of
 from aksara_signals.dispatch.registry import all_signals, lookup
 from aksara_signals.dispatch.signal import Signal
@@ -49,7 +50,7 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, str, bytes, type)):
         return repr(value)
     key = key_of(value)
-    return f"<{type(value).__qualname__}{f' {key}' if key else ''}>"
+    return f"<{type_name(value)}{f' {key}' if key else ''}>"
 
 
 class Calls(Sequence[Call]):

@@ -8,6 +8,7 @@ from inspect import Signature, signature
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
+from aksara_signals.dispatch.identity import type_name
 from aksara_signals.dispatch.parameters import is_async_receiver
 from aksara_signals.dispatch.patching import doubles
 from aksara_signals.exceptions import InvalidReceiverError
@@ -55,7 +56,7 @@ def mock_receiver(receiver: Receiver, **options: Any) -> Iterator[Any]:
     """
     if not callable(receiver):
         raise InvalidReceiverError(
-            f"mock_receiver() was given {type(receiver).__qualname__!r}, which can't be called; "
+            f"mock_receiver() was given {type_name(receiver)!r}, which can't be called; "
             f"give the receiver that was connected"
         )
     kind = _SignedAsyncMock if is_async_receiver(receiver) else _SignedMock

@@ -11,7 +11,14 @@ from unittest.mock import Mock
 import pytest
 from misfits import WAYS, send
 
-from aksara_signals import InvalidOptionError, InvalidReceiverError, Signal, SignalContext
+from aksara_signals import (
+    InvalidOptionError,
+    InvalidReceiverError,
+    Signal,
+    SignalContext,
+    post_save,
+)
+from aksara_signals.contrib.structured_logging import log_deliveries, stop_logging_deliveries
 from aksara_signals.dispatch.identity import same_receiver
 
 
@@ -96,6 +103,46 @@ class ByMetaclass(type):
         return fail()
 
 
+class NamesRaise(type):
+    """A metaclass whose classes can't be asked for their names or bases, as such."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__name__", "__qualname__", "__module__", "__mro__"):
+            return fail()
+        return super().__getattribute__(name)
+
+
+class Text(str):
+    """A string that can't be shown, looked into or compared."""
+
+    __slots__ = ()
+    __str__ = __repr__ = __format__ = __len__ = isprintable = fail  # type: ignore[assignment]
+    __eq__ = __hash__ = fail  # type: ignore[assignment]
+
+
+def with_texts_for_names() -> Any:
+    def named(**kwargs: Any) -> Any:
+        return kwargs["fails"]()
+
+    named.__name__, named.__qualname__, named.__module__ = Text("f"), Text("f"), Text("m")
+    named.__code__ = named.__code__.replace(co_filename=Text("file"))
+    return named
+
+
+def class_with_texts_for_names() -> Any:
+    made = type("Made", (Receiver,), {"__module__": Text("m")})
+    made.__name__, made.__qualname__ = Text("Made"), Text("Made")
+    return made
+
+
+def class_without_module() -> Any:
+    made: dict[str, Any] = {}
+    exec("made = type('Made', (), {})", made)
+    with pytest.raises(AttributeError):
+        _ = made["made"].__module__
+    return made["made"]
+
+
 def forged(**kwargs: Any) -> Any:
     return kwargs["fails"]()
 
@@ -123,10 +170,18 @@ RECEIVERS = {cls.__name__: cls for cls in CLASSES} | {
     "partial": lambda: functools.partial(functools.partial(Receiver(), fails=fail), more=1),
     "partial of a method": lambda: functools.partial(RAISES.method),
     "forged": lambda: forged,
+    "texts for names": with_texts_for_names,
+    "of a class with texts for names": class_with_texts_for_names(),
+    "of a class whose names raise": NamesRaise("Made", (Receiver,), {}),
 }
 SENDERS = {cls.__name__: cls for cls in CLASSES} | {
     "class": lambda: ByMetaclass("Made", (), {}),
     "instance": lambda: object.__new__(ByMetaclass("Made", (), {})),
+    "names raise": lambda: NamesRaise("Made", (), {}),
+    "of a class whose names raise": NamesRaise("Made", (), {}),
+    "texts for names": class_with_texts_for_names,
+    "of a class with texts for names": class_with_texts_for_names(),
+    "no module": class_without_module,
 }
 
 
@@ -196,6 +251,57 @@ async def test_a_strange_sender_is_matched_by_identity(
     assert signal.disconnect(refuse, sender=sender)
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("where", [f"{__name__}.Made", "Made"])
+async def test_a_class_answers_to_its_true_names(where: str, way: str) -> None:
+    """Those that Python knows it by, whatever its metaclass makes of them."""
+    signal = Signal("strange")
+    signal.connect(lambda **kwargs: 7, sender=where)
+    sender = NamesRaise("Made", (), {"__module__": __name__})
+    assert [response for _, response in await send(signal, way, sender)] == [7]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_model_whose_class_has_no_names(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A built-in signal names the class and its instance, and the receiver's error arrives."""
+    sender = NamesRaise("Made", (), {})
+
+    def refuse(**kwargs: Any) -> None:
+        raise ValueError("the receiver's own")
+
+    log_deliveries()
+    try:
+        with post_save.connected_to(refuse, sender=sender):
+            [(_, error)] = await send(post_save, way, sender, instance=sender())
+    except ValueError as raised:
+        error = raised
+    finally:
+        stop_logging_deliveries()
+    assert str(error) == "the receiver's own"
+    [told] = error.__notes__ if "robust" not in way else caplog.messages[-1:]
+    assert "post_save sent by tests.hostile.test_strange_objects.Made to" in told
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_is_raised_may_be_of_a_class_without_names(way: str) -> None:
+    """The log of deliveries names it."""
+    raised = NamesRaise("Unnamed", (ValueError,), {})("the receiver's own")
+
+    def refuse(**kwargs: Any) -> None:
+        raise raised
+
+    signal = Signal("strange")
+    signal.connect(refuse)
+    log_deliveries()
+    try:
+        [(_, error)] = await send(signal, way)
+    except ValueError as caught:
+        error = caught
+    finally:
+        stop_logging_deliveries()
+    assert error is raised
+
+
 def test_a_receiver_without_a_readable_signature_is_refused() -> None:
     """Whatever inspect stumbles over, it is one error, at connect."""
 
@@ -219,7 +325,9 @@ def test_a_receiver_without_a_readable_signature_is_refused() -> None:
             Signal("read").connect(receiver)
 
 
-@pytest.mark.parametrize("name", [7, b"x", object(), ["x"], Raises])
+@pytest.mark.parametrize(
+    "name", [7, b"x", object(), ["x"], Raises, pytest.param(SaysString(), id="says str")]
+)
 def test_a_name_is_a_string(name: Any) -> None:
     """Anything else is refused when the signal is made."""
     with pytest.raises(InvalidOptionError, match="must be a string"):
@@ -237,6 +345,23 @@ async def test_a_name_cannot_forge_a_line(name: str) -> None:
     assert caught.value.__notes__[0].isprintable()
     assert repr(signal).isprintable()
     assert signal.display_name.isprintable()
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_name_is_a_plain_copy(way: str) -> None:
+    """A string of one's own class, which raises when it is shown, is no trouble as a name."""
+    signal = Signal(Text("named"))
+    signal.connect(Receiver())
+    assert (type(signal.name), signal.name, repr(signal)) == (str, "named", "<Signal named>")
+
+    def refuse() -> None:
+        raise ValueError("the receiver's own")
+
+    try:
+        [(_, error)] = await send(signal, way, Text("sender"), fails=refuse)
+    except ValueError as raised:
+        error = raised
+    assert str(error) == "the receiver's own"
 
 
 class Uncomparable:

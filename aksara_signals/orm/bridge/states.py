@@ -15,6 +15,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.dispatch.describing import worded
+from aksara_signals.dispatch.identity import type_name
 
 __all__ = [
     "State",
@@ -144,4 +145,4 @@ def identity_of(instance: object) -> str | None:
 
 def describe(instance: object) -> str:
     """Class and primary key of an instance; never any other column."""
-    return f"{type(instance).__qualname__} {identity_of(instance) or '(new)'}"
+    return f"{type_name(instance)} {identity_of(instance) or '(new)'}"
