@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from greenlet import GreenletExit
 from sqlalchemy import Column, ForeignKey, Table
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from aksara_signals import Signal, m2m_changed, post_save, pre_save, signals
+from aksara_signals import SessionInUseError, Signal, m2m_changed, post_save, pre_save, signals
 from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.dispatch.recursion import get_current
 from aksara_signals.orm import SignalMixin, on_commit, on_rollback
@@ -117,6 +118,7 @@ EXCEPTIONS: dict[str, Callable[[], BaseException]] = {
     "CancelledError": asyncio.CancelledError,
     "GeneratorExit": GeneratorExit,
     "Own": lambda: Own("x"),
+    "GreenletExit": GreenletExit,
     "BaseExceptionGroup": lambda: BaseExceptionGroup("several", [Own("x")]),
     "KeyboardInterrupt": KeyboardInterrupt,
     "SystemExit": lambda: SystemExit(3),
@@ -127,14 +129,11 @@ ENDS_THE_LOOP = ("KeyboardInterrupt", "SystemExit")
 
 
 def is_same(raised: BaseException, thrown: BaseException) -> bool:
-    """Whether this is what was thrown: a coroutine turns StopIteration into RuntimeError."""
+    """Whether this is what was thrown: two can't leave a coroutine or a greenlet as they are."""
     if raised is thrown:
         return True
-    return (
-        isinstance(thrown, StopIteration)
-        and type(raised) is RuntimeError
-        and raised.__cause__ is thrown
-    )
+    turned_into = {StopIteration: RuntimeError, GreenletExit: SessionInUseError}.get(type(thrown))
+    return type(raised) is turned_into and raised.__cause__ is thrown
 
 
 # -- places in the unit of work -------------------------------------------------------------------

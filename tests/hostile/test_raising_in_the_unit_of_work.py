@@ -30,7 +30,7 @@ from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
-from aksara_signals import post_save, signals
+from aksara_signals import SessionInUseError, post_save, signals
 
 GROUPS = ["immediate", "after_commit", "after_rollback"]
 PLACES = IMMEDIATE | AFTER_COMMIT | AFTER_ROLLBACK
@@ -150,6 +150,20 @@ async def test_under_a_plain_session(places: Any, sync_engine: Engine) -> None:
     Base.metadata.create_all(sync_engine)
     for place in places:
         await run_all(sync_engine, place)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("place", PLACES)
+async def test_the_end_of_a_greenlet_is_no_silent_end_of_a_commit(
+    place: str, is_async: bool, async_engine: AsyncEngine
+) -> None:
+    """SQLAlchemy's greenlet takes GreenletExit for its result: the block ended, with no rows."""
+    await databases.create_all(async_engine, Base.metadata)
+    trial = Trial(async_engine, place, "GreenletExit", is_async)
+    await trial.run()
+    assert type(trial.caught) is SessionInUseError
+    async with AsyncSession(async_engine) as session:
+        trial.check([*await session.scalars(select(Account.name).order_by(Account.name))])
 
 
 @pytest.mark.parametrize("name", ENDS_THE_LOOP)

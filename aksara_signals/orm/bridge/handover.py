@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
-from greenlet import getcurrent
+from greenlet import GreenletExit, getcurrent
 from sqlalchemy.util import await_only
 
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
 from aksara_signals.dispatch.envelope import Delivery
 from aksara_signals.dispatch.outcome import deliver_outcome, deliver_outcome_sync
+from aksara_signals.exceptions import SessionInUseError
 
 __all__ = ["hand_over", "hand_over_outcome", "in_greenlet"]
 
@@ -30,21 +31,44 @@ def hand_over(deliveries: Iterable[Delivery], is_async: bool) -> None:
         is_async: Whether the receivers are async: then all of them are awaited in one hand-over.
             Synchronous ones are called right here, in the greenlet of the flush, where lazy loads
             work.
+
+    Raises:
+        SessionInUseError: A receiver has raised ``GreenletExit``.
+        BaseException: What a receiver has raised.
     """
     if not in_greenlet():
         deliver_sync(deliveries)
-    elif is_async:
-        await_only(deliver(deliveries))
-    else:
-        deliver_sync(deliveries, drive=_await_here)
+        return
+    try:
+        if is_async:
+            await_only(deliver(deliveries))
+        else:
+            deliver_sync(deliveries, drive=_await_here)
+    except GreenletExit as error:
+        _refuse_exit(error)
 
 
 def hand_over_outcome(deliveries: Iterable[Delivery]) -> None:
     """Deliver to receivers that have waited, when a transaction has ended."""
-    if in_greenlet():
-        await_only(deliver_outcome(deliveries))
-    else:
+    if not in_greenlet():
         deliver_outcome_sync(deliveries)
+        return
+    try:
+        await_only(deliver_outcome(deliveries))
+    except GreenletExit as error:
+        _refuse_exit(error)
+
+
+def _refuse_exit(error: GreenletExit) -> NoReturn:
+    """Raise what a greenlet doesn't take for its result.
+
+    Out of a greenlet, ``GreenletExit`` is a normal return: ``commit()`` would be over in silence,
+    with nothing written.
+    """
+    raise SessionInUseError(
+        "a receiver has raised GreenletExit, which ends in silence the greenlet that the session "
+        "works in; raise another exception to roll back, or return"
+    ) from error
 
 
 def _await_here(awaitable: Awaitable[Any]) -> Any:
