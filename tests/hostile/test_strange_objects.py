@@ -125,7 +125,6 @@ def with_texts_for_names() -> Any:
         return kwargs["fails"]()
 
     named.__name__, named.__qualname__, named.__module__ = Text("f"), Text("f"), Text("m")
-    named.__code__ = named.__code__.replace(co_filename=Text("file"))
     return named
 
 
