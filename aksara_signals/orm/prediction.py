@@ -147,15 +147,26 @@ class Prediction:
     # -- deletes -------------------------------------------------------------------------------
 
     def _find_orphans(self) -> None:
+        """Who has no parent any more goes alone; who a saved parent lets go, with all that it owns.
+
+        Both may be true of one, and then the latter counts.
+        """
+        gone = dict(self.deleted)
         for state in (*self._linked, *self.deleted):
-            traits = traits_of(state.mapper)
-            if traits.has_orphans and state.has_identity and bridge.is_orphan(state):
-                self._delete(state)
-            for prop in traits.to_children:
-                if prop.cascade.delete_orphan and bridge.is_touched(state, prop.key):
-                    for child in _members(bridge.net_history(state, prop.key).deleted):
-                        if child.has_identity and not bridge.has_parent(prop, child):
-                            self._delete(child)
+            if (
+                traits_of(state.mapper).has_orphans
+                and state.has_identity
+                and bridge.is_orphan(state)
+            ):
+                gone[state] = state.obj()
+        for state in self._linked:
+            if state not in gone:
+                for child in _let_go(state):
+                    self._delete(child)
+        for state, instance in gone.items():
+            self.deleted.setdefault(state, instance)
+            for child in _let_go(state):
+                self.deleted.setdefault(child, child.obj())
 
     def _cancel_deletes(self) -> None:
         """The flush keeps a deleted object that was appended to a collection of a saved one."""
@@ -241,6 +252,15 @@ def _members(instances: Iterable[object] | None) -> Iterator[bridge.State]:
     for instance in instances or ():
         if instance is not None:
             yield instance_state(instance)
+
+
+def _let_go(state: bridge.State) -> Iterator[bridge.State]:
+    """The children with a row that a parent has taken out, and nobody else has taken in."""
+    for prop in traits_of(state.mapper).to_children:
+        if prop.cascade.delete_orphan and bridge.is_touched(state, prop.key):
+            for child in _members(bridge.net_history(state, prop.key).deleted):
+                if child.has_identity and not bridge.has_parent(prop, child):
+                    yield child
 
 
 def _has_change(state: bridge.State) -> bool:

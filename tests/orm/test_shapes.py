@@ -344,6 +344,46 @@ def test_orphans(session: Session, told: Told) -> None:
     assert told.of(session) == ["deleted Detail", "deleted Owned"]
 
 
+class Shelf(Base):
+    __tablename__ = "shelf"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    books: Mapped[list[Book]] = relationship(
+        back_populates="shelf", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class Book(Base):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf_id: Mapped[int | None] = mapped_column(ForeignKey("shelf.id", ondelete="CASCADE"))
+    shelf: Mapped[Shelf | None] = relationship(back_populates="books")
+    pages: Mapped[list[Page]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
+
+
+class Page(Base):
+    __tablename__ = "page"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    book_id: Mapped[int | None] = mapped_column(ForeignKey("book.id", ondelete="CASCADE"))
+
+
+def test_an_orphan_that_no_parent_had_goes_alone(session: Session, told: Told) -> None:
+    """Taken in and out again in one flush: SQLAlchemy deletes it, and leaves what it owns."""
+    shelf, book = Shelf(), Book(pages=[Page()])
+    session.add_all([shelf, book])
+    session.commit()
+    assert (len(book.pages), shelf.books) == (1, [])
+    shelf.books.append(book)
+    shelf.books.remove(book)
+    assert told.of(session) == ["deleted Book"]
+    session.commit()
+    assert session.scalar(select(func.count(Page.id))) == 0  # the database's own cascade
+    shelf.books.append(Book(pages=[Page()]))
+    session.commit()
+    assert len(shelf.books[0].pages) == 1
+    shelf.books.clear()
+    assert told.of(session) == ["deleted Book", "deleted Page"]
+
+
 def test_odd_moves_of_children(session: Session, told: Told) -> None:
     """Changed orphans, foreign keys set by hand as well, and children of a parent that goes."""
     one, two = Parent(owned=[Owned()], one_way=[OneWay(), OneWay(), OneWay()]), Parent()
