@@ -12,7 +12,11 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-__all__ = ["PRELUDE", "REACTIONS", "STEPS", "Reaction", "Step", "Story"]
+__all__ = ["PRELUDE", "REACTIONS", "REFUSALS", "STEPS", "Reaction", "Step", "Story"]
+
+REFUSALS = (SQLAlchemyError, ValueError)
+"""What SQLAlchemy refuses a line with. ``list.remove(x): x not in list`` is one as well: a collection
+that is loaded by an autoflush forgets what was to be taken out of it."""
 
 PRELUDE = """
 
@@ -92,7 +96,7 @@ class Story:
     """
 
     def __init__(
-        self, blueprint: Blueprint, after_line: Callable[[SQLAlchemyError | None], None]
+        self, blueprint: Blueprint, after_line: Callable[[Exception | None], None]
     ) -> None:
         self.blueprint = blueprint
         self.lines: list[str] = []
@@ -144,7 +148,11 @@ class Story:
         ]
         for number, line in enumerate(self.lines):
             if number in self._refused:
-                lines += ["with suppress(SQLAlchemyError):", f"    {line}", "session.rollback()"]
+                lines += [
+                    "with suppress(SQLAlchemyError, ValueError):",
+                    f"    {line}",
+                    "session.rollback()",
+                ]
             else:
                 lines.append(line)
         return "\n".join(lines)
@@ -177,10 +185,10 @@ class Story:
     def _run(self, line: str) -> None:
         self.lines.append(line)
         self.has_reacted = False
-        refusal: SQLAlchemyError | None = None
+        refusal: Exception | None = None
         try:
             exec(line, self.names)
-        except SQLAlchemyError as error:
+        except REFUSALS as error:
             refusal = error
             self._refused.add(len(self.lines) - 1)
             self._savepoints.clear()

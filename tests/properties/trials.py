@@ -11,7 +11,7 @@ import databases
 from blueprints import BY_UPDATES, Blueprint
 from row_log import log_rows
 from sqlalchemy import StaticPool, create_engine, select
-from sqlalchemy.exc import SAWarning, SQLAlchemyError
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.orm import Session
 from stories import Reaction, Step, Story
 from witness import Witness
@@ -70,7 +70,7 @@ class Trial:
             self.rows[table.name] = sorted(map(tuple, rows), key=str)
         session.rollback()
 
-    def _after_line(self, refusal: SQLAlchemyError | None) -> None:
+    def _after_line(self, refusal: Exception | None) -> None:
         self.refusals.append(refusal and type(refusal).__name__)
         if self._witness is not None:
             self._witness.judge(self.story.lines, has_failed=refusal is not None)
