@@ -184,8 +184,6 @@ class Prediction:
 
     def _delete(self, state: bridge.State) -> None:
         """A state, and what goes with it."""
-        if state in self.deleted:
-            return
         self.deleted[state] = state.obj()
         for instance, _, child, _ in state.mapper.cascade_iterator("delete", state):
             self.deleted.setdefault(child, instance)

@@ -376,6 +376,15 @@ def test_an_orphan_that_no_parent_had_goes_alone(session: Session, told: Told) -
     shelf.books.remove(book)
     assert told.of(session) == ["deleted Book"]
     session.commit()
+    book = Book(pages=[Page(), Page()])
+    session.add(book)
+    session.commit()
+    assert (len(book.pages), shelf.books) == (2, [])
+    shelf.books.append(book)
+    shelf.books.remove(book)
+    book.pages.pop()
+    assert told.of(session) == ["deleted Book", "deleted Page"]  # that it has let go
+    session.commit()
     assert session.scalar(select(func.count(Page.id))) == 0  # the database's own cascade
     shelf.books.append(Book(pages=[Page()]))
     session.commit()
