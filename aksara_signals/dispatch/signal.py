@@ -254,6 +254,7 @@ class Signal:
             SignalPayloadError: A declared argument is missing. No receiver is called then.
             NoSessionError: A receiver waits for the outcome of a transaction, and neither
                 ``session`` nor ``instance`` says of which. No receiver is called then.
+            SessionInUseError: One waits, and that transaction has ended and is being told of.
             SignalRecursionError: Receivers cause one another without end.
             BaseException: A receiver's error, of its own type, with a note of signal, sender and
                 receiver. Later sequential receivers are not called. Several concurrent receivers'

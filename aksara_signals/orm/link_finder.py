@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Table, select
-from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty, Session
+from sqlalchemy.orm import RelationshipDirection, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm import bridge
 from aksara_signals.orm.columns import key_names
 from aksara_signals.orm.links import Link, LinkKey, Relationship, is_forward, reverses, told_from
 from aksara_signals.orm.models import is_wired
+from aksara_signals.orm.traits import traits_of
 
 __all__ = ["LinkFinder"]
-
-
-class Traits:
-    """The relationships of a mapper by which links are made; worked out once."""
-
-    __slots__ = ("owned", "parents")
-
-    def __init__(self, mapper: Mapper[Any]) -> None:
-        writable = [each for each in mapper.relationships if not each.viewonly]
-        self.owned: list[RelationshipProperty[Any]] = [
-            each for each in writable if each.direction is not RelationshipDirection.MANYTOONE
-        ]
-        self.parents: list[tuple[RelationshipProperty[Any], RelationshipProperty[Any]]] = [
-            (each, reverse)
-            for each in writable
-            if each.direction is RelationshipDirection.MANYTOONE
-            for key in bridge.reverse_keys(each)
-            if not (reverse := each.mapper.relationships[key]).viewonly
-        ]
-
-
-_traits: weakref.WeakKeyDictionary[Mapper[Any], Traits] = weakref.WeakKeyDictionary()
-
-
-def _traits_of(mapper: Mapper[Any]) -> Traits:
-    traits = _traits.get(mapper)
-    if traits is None:
-        traits = _traits[mapper] = Traits(mapper)
-    return traits
 
 
 class LinkFinder:
@@ -77,7 +48,7 @@ class LinkFinder:
         """
         self._sides = {}
         for state in self._states():
-            traits = _traits_of(state.mapper)
+            traits = traits_of(state.mapper)
             if state not in deleted:
                 for prop in traits.owned:
                     if bridge.is_touched(state, prop.key):

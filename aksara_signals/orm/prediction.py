@@ -6,49 +6,19 @@ here are the same ones, applied to the same history, at ``before_flush``.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty, Session
+from sqlalchemy.orm import RelationshipDirection, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm import bridge
 from aksara_signals.orm.changes import Change, Kind
+from aksara_signals.orm.traits import traits_of
 
 __all__ = ["Prediction"]
 
 Relationship = RelationshipProperty[Any]
-
-
-class Traits:
-    """What about a mapper matters to prediction; worked out once."""
-
-    __slots__ = ("has_orphans", "is_linked", "many_to_one", "to_children")
-
-    def __init__(self, mapper: Mapper[Any]) -> None:
-        writable = [each for each in mapper.relationships if not each.viewonly]
-        self.has_orphans: bool = bridge.has_delete_orphans(mapper)
-        self.many_to_one: list[Relationship] = [
-            each for each in writable if each.direction is RelationshipDirection.MANYTOONE
-        ]
-        self.to_children: list[Relationship] = [
-            each
-            for each in writable
-            if each.direction is RelationshipDirection.ONETOMANY or each.cascade.delete_orphan
-        ]
-        self.is_linked: bool = self.has_orphans or bool(self.to_children)
-        """Whether an instance may decide about the rows of others, or others about its own."""
-
-
-_traits: weakref.WeakKeyDictionary[Mapper[Any], Traits] = weakref.WeakKeyDictionary()
-
-
-def traits_of(mapper: Mapper[Any]) -> Traits:
-    traits = _traits.get(mapper)
-    if traits is None:
-        traits = _traits[mapper] = Traits(mapper)
-    return traits
 
 
 class Prediction:
@@ -240,9 +210,8 @@ class Prediction:
                 self._update(child)
 
     def _update(self, child: bridge.State) -> None:
-        if (
-            child.persistent and child not in self.deleted
-        ):  # a collection may still hold what is gone
+        # A collection may still hold what is gone.
+        if child.persistent and child not in self.deleted:
             self._updated[child] = child.obj()
 
 

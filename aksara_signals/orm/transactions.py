@@ -87,19 +87,23 @@ def wait(session: Session, told: Told, connections: Iterable[Connection]) -> Non
     """Keep something that was sent for receivers that wait for the outcome.
 
     Raises:
-        SessionInUseError: They would wait for another transaction than the one that has just ended.
+        SessionInUseError: As :func:`waiting_in`.
     """
-    queue: Queue | None = vars(session).get(_QUEUE)
-    if queue is not None and queue.is_delivering:
-        raise refusal("a receiver that waited for the outcome of a transaction lets others wait in")
     waiting_in(session).extend(Waiting(told, connection) for connection in connections)
 
 
 def waiting_in(session: Session) -> list[Waiting]:
-    """What waits in the innermost savepoint that is open, or in the transaction; to be added to."""
+    """What waits in the innermost savepoint that is open, or in the transaction; to be added to.
+
+    Raises:
+        SessionInUseError: The transaction has ended, and its outcome is being told: what is added
+            would wait for another one.
+    """
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         queue = vars(session)[_QUEUE] = Queue()
+    elif queue.is_delivering:
+        raise refusal("a receiver that waited for the outcome of a transaction lets others wait in")
     transaction = session.get_nested_transaction() or session.get_transaction()
     if transaction is None:
         return queue.next
