@@ -89,7 +89,7 @@ def _described(receiver: Receiver) -> Receiver:
     if is_class(receiver) or issubclass(type(receiver), partial) or _is_routine(receiver):
         return receiver
     kind: Any = type(receiver)
-    return kind.__call__.__get__(receiver, kind)  # type: ignore[no-any-return]
+    return kind.__call__.__get__(receiver, kind)  # type: ignore[no-any-return]  # a bound method
 
 
 def _is_routine(receiver: Any) -> bool:

@@ -223,4 +223,4 @@ def test_a_step_says_what_it_is(signal: Signal, told: list[str]) -> None:
 def test_what_cant_be_called_is_no_hook() -> None:
     """It says what a hook is."""
     with pytest.raises(InvalidOptionError, match="takes a step and gives a context manager"):
-        add_delivery_hook("hook")  # type: ignore[arg-type]
+        add_delivery_hook("hook")

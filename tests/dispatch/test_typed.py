@@ -36,7 +36,7 @@ async def test_an_example_declares_name_payload_and_documentation() -> None:
     await signal.send(int, amount=5)
     signal.send_sync(int, amount=6, currency="GBP")
     with pytest.raises(SignalPayloadError, match="amount"):
-        await signal.send(int)  # type: ignore[call-arg]
+        await signal.send(int)
     assert heard == [(5, "EUR"), (6, "GBP")]
     assert await signal.send_robust(int, amount=7) == [(note, None)]
     assert signal.send_robust_sync(int, amount=8) == [(note, None)]
@@ -54,7 +54,7 @@ def test_receivers_are_held_against_the_example_when_connected() -> None:
     def asks_too_much(sender: type, amount: int, weight: float, **kwargs: Any) -> None: ...
 
     with pytest.raises(InvalidReceiverError, match="weight"):
-        signal.connect(asks_too_much)  # type: ignore[arg-type]
+        signal.connect(asks_too_much)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class OnTheInstanceOnly:
 class NoMore(AwaitsItself):
     """A class that takes back what its base can, in Python's way."""
 
-    __await__ = None  # type: ignore[assignment]
+    __await__ = None
 
 
 class Refuses:

@@ -66,7 +66,7 @@ def with_attributes(**kwargs: Any) -> Iterator[int]:
     yield 7
 
 
-with_attributes.note = "inspect reads attributes"  # type: ignore[attr-defined]
+with_attributes.note = "inspect reads attributes"
 
 REFUSED: dict[str, Callable[..., Any]] = {
     "function": generates,
@@ -160,7 +160,7 @@ class CallsItself:
     """Can't be called to any end, and can be looked at."""
 
 
-CallsItself.__call__ = CallsItself()  # type: ignore[attr-defined]
+CallsItself.__call__ = CallsItself()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -181,7 +181,7 @@ def test_under_a_plain_session(moment: str, forgives: bool, sync_engine: Engine)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # the same
 async def test_under_an_async_session(
     moment: str, database: databases.Database, sync_engine: Engine, async_engine: AsyncEngine
 ) -> None:

@@ -35,12 +35,12 @@ class Receiver:
 
 
 class Raises(Receiver):
-    __repr__ = __eq__ = __bool__ = __len__ = fail  # type: ignore[assignment]
-    __hash__ = fail  # type: ignore[assignment]
+    __repr__ = __eq__ = __bool__ = __len__ = fail
+    __hash__ = fail
 
 
 class Unhashable(Receiver):
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 class HasEverything(Receiver):
@@ -62,7 +62,7 @@ class AnswersNothing(Receiver):
 
 
 class NoModule(Receiver):
-    __module__ = property(fail)  # type: ignore[assignment]
+    __module__ = property(fail)
 
 
 class NoSignature(Receiver):
@@ -70,23 +70,23 @@ class NoSignature(Receiver):
 
 
 class NoClass(Receiver):
-    __class__ = property(fail)  # type: ignore[assignment]
+    __class__ = property(fail)
 
 
 class SaysMethod(Receiver):
-    __class__ = types.MethodType  # type: ignore[assignment]
+    __class__ = types.MethodType
 
 
 class SaysFunction(Receiver):
-    __class__ = types.FunctionType  # type: ignore[assignment]
+    __class__ = types.FunctionType
 
 
 class SaysClass(Receiver):
-    __class__ = type  # type: ignore[assignment]
+    __class__ = type
 
 
 class SaysString(Receiver):
-    __class__ = str  # type: ignore[assignment]
+    __class__ = str
 
 
 class ByMetaclass(type):
@@ -116,8 +116,8 @@ class Text(str):
     """A string that can't be shown, looked into or compared."""
 
     __slots__ = ()
-    __str__ = __repr__ = __format__ = __len__ = isprintable = fail  # type: ignore[assignment]
-    __eq__ = __hash__ = fail  # type: ignore[assignment]
+    __str__ = __repr__ = __format__ = __len__ = isprintable = fail
+    __eq__ = __hash__ = fail
 
 
 def with_texts_for_names() -> Any:

@@ -83,6 +83,7 @@ def test_a_foreign_key_to_a_joined_subclass(session: Session) -> None:
     assert seen == [trailer]
 
 
+# SQLAlchemy warns of what it doesn't write: that is the point, here and below.
 @pytest.mark.filterwarnings("ignore:Object of type <File> not in session")
 def test_a_child_outside_of_the_session(session: Session, told: Told) -> None:
     """SQLAlchemy doesn't write it, whatever collection it is in; so nobody is told of a link."""

@@ -159,7 +159,7 @@ def listen(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
         event.listen(Session, name, listener, insert=request.param)
         heard.append((name, listener))
 
-    start.is_first = request.param  # type: ignore[attr-defined]
+    start.is_first = request.param
     yield start
     for name, listener in heard:
         event.remove(Session, name, listener)

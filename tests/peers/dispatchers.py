@@ -86,7 +86,7 @@ class InOrder(dict[Any, None]):
 
 
 class OrderedBlinkerSignal(blinker.Signal):
-    set_class = InOrder  # type: ignore[assignment]
+    set_class = InOrder
 
 
 class Blinker(Dispatcher):

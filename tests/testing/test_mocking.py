@@ -113,7 +113,7 @@ def test_a_mock_may_decorate(signal: Signal) -> None:
 def test_what_cant_be_called_is_refused() -> None:
     """It can't be connected anywhere."""
     with pytest.raises(InvalidReceiverError, match=r"mock_receiver\(\) was given 'str'"):
-        mock_receiver("app.notify").__enter__()  # type: ignore[arg-type]
+        mock_receiver("app.notify").__enter__()
 
 
 async def test_a_mock_in_one_task_is_a_mock_in_all(signal: Signal) -> None:
