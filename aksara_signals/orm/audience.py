@@ -10,6 +10,7 @@ from aksara_signals.dispatch.plan import NOBODY, Plan, Segment
 from aksara_signals.dispatch.signal import Signal, snapshots_of
 from aksara_signals.orm.changes import Kind
 from aksara_signals.orm.models import is_wired, watchers, wiring
+from aksara_signals.orm.sending import needs_columns
 from aksara_signals.signals import (
     post_delete,
     post_save,
@@ -48,7 +49,7 @@ LIFE_CYCLE: tuple[Signal, ...] = (
 class Hearers:
     """Who hears one kind of change of one class, before or after it."""
 
-    __slots__ = ("asks_for_changes", "plans", "runs", "waiting")
+    __slots__ = ("asks_for_changes", "needs_columns", "plans", "runs", "waiting")
 
     def __init__(self, kind: Kind, plans: list[tuple[Signal, Plan]]) -> None:
         self.plans: list[tuple[Signal, Plan]] = plans
@@ -69,6 +70,8 @@ class Hearers:
             (signal, plan.waiting) for signal, plan in plans if plan.waiting
         ]
         """Those who wait for the outcome of the transaction."""
+        self.needs_columns: bool = any(needs_columns(plan) for _, plan in plans)
+        """Whether any of them is given columns that it can't load by reading them."""
 
 
 class ClassAudience:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
+from aksara_signals.orm import bridge
 from aksara_signals.orm.fixtures import is_loading_fixtures
-from aksara_signals.orm.sending import AFTER_WRITING, Receiving, keep, send, steps_of
+from aksara_signals.orm.sending import AFTER_WRITING, Receiving, keep, needs_columns, send, steps_of
 from aksara_signals.orm.sessions import user_session
 
 __all__ = ["Row", "batches", "check_batch_size", "send_bulk"]
@@ -37,13 +39,15 @@ def check_batch_size(batch_size: Any) -> None:
 
 def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> bool:
     """Send a bulk signal, if anybody hears the model, and return whether anybody does."""
-    is_heard = bool(signal.plan_for(model))
-    if is_heard:
+    plan = signal.plan_for(model)
+    if plan:
         payload = {**payload, "raw": is_loading_fixtures()}
+        if needs_columns(plan):
+            bridge.load_columns(session, map(instance_state, payload["instances"]))
         keep(session, signal, model, payload)
         with Receiving(session, user_session(session), AFTER_WRITING):
             send(steps_of(signal, model, payload))
-    return is_heard
+    return bool(plan)
 
 
 def batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:

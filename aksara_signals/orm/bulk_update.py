@@ -171,11 +171,9 @@ def _register_updated(
     ]
     if not besides:
         return
-    by_identity = {instance_state(each).identity: each for each, _ in part}
-    for identities in batches(list(by_identity), 500):  # SQLite takes 999 parameters at the least
-        found = bridge.read_rows(session, mapper, besides, identities, part[0][0])
-        for identity, values in found.items():
-            instance = by_identity[identity]
-            for key, value in zip(besides, values, strict=True):
-                if key not in instance_state(instance).committed_state:
-                    set_committed_value(instance, key, value)
+    by_identity = {instance_state(each).identity or (): each for each, _ in part}
+    for identity, values in bridge.read_rows(session, mapper, besides, by_identity).items():
+        instance = by_identity[identity]
+        for key, value in zip(besides, values, strict=True):
+            if key not in instance_state(instance).committed_state:
+                set_committed_value(instance, key, value)

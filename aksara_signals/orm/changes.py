@@ -9,7 +9,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.base import NO_VALUE
 
 from aksara_signals.orm import bridge
@@ -22,6 +22,7 @@ __all__ = [
     "LiveChanges",
     "batches",
     "changes_of",
+    "deleted_before_created",
     "read_old_values",
 ]
 
@@ -59,6 +60,31 @@ def batches(changes: Iterable[Change]) -> Iterator[Batch]:
 
 
 _kind_and_sender = attrgetter("kind", "sender")
+
+
+def deleted_before_created(changes: list[Change]) -> list[Change]:
+    """Changes in the order of sending.
+
+    A new object may take over the row of a deleted one. SQLAlchemy makes one UPDATE of the two, and
+    before the flush nobody can say so, because the key of the new one may not be known. Hence in
+    every hierarchy of classes that has both, the deleted objects come first.
+
+    Args:
+        changes: In any order, which stays otherwise.
+    """
+    gone = {_hierarchy(each) for each in changes if each.kind is Kind.DELETE}
+    if not gone:
+        return changes
+    mixed = gone & {_hierarchy(each) for each in changes if each.kind is Kind.CREATE}
+    if not mixed:
+        return changes
+    first = [each for each in changes if each.kind is Kind.DELETE and _hierarchy(each) in mixed]
+    moved = set(map(id, first))
+    return [*first, *(each for each in changes if id(each) not in moved)]
+
+
+def _hierarchy(change: Change) -> Mapper[Any]:
+    return change.state.mapper.base_mapper
 
 
 OldValues = dict[str, Any]
@@ -113,23 +139,29 @@ class LiveChanges:
         return changes_of(self._change, self._old_values)
 
 
-def read_old_values(session: Session, change: Change, known: OldValues) -> None:
-    """Read from the database what an instance's history doesn't know.
+def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None:
+    """Read from the database what the history of instances doesn't know.
 
     That is the old value of an attribute which was assigned while expired or deferred, or changed
-    in place.
+    in place. One SELECT for each class and set of attributes.
 
     Args:
         session: That flushes.
-        change: Of a row that is updated.
-        known: What was read before; added to.
+        known: Changes of rows that are updated, each with what was read before; added to.
     """
-    state = change.state
-    unknown = [
-        key for key, old in bridge.changed_columns(state) if old is NO_VALUE and key not in known
-    ]
-    if not unknown or state.identity is None:
-        return
-    rows = bridge.read_rows(session, state.mapper, unknown, [state.identity], change.instance)
-    for values in rows.values():
-        known.update(zip(unknown, values, strict=True))
+    groups: dict[Any, dict[tuple[Any, ...], Change]] = {}
+    for change, values in known.items():
+        state = change.state
+        unknown = tuple(
+            key
+            for key, old in bridge.changed_columns(state)
+            if old is NO_VALUE and key not in values
+        )
+        if unknown and state.identity is not None:
+            group = state.mapper, state.identity_token, unknown
+            groups.setdefault(group, {})[state.identity] = change
+    for (mapper, _, unknown), members in groups.items():
+        rows = bridge.read_rows(session, mapper, unknown, members)
+        for identity, found in rows.items():
+            if identity in members:
+                known[members[identity]].update(zip(unknown, found, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any
 
@@ -30,33 +31,37 @@ class FlushValues:
 
     # -- before --------------------------------------------------------------------------------
 
-    def live(self, change: Change) -> LiveChanges:
-        """The changes as a pre receiver sees them: always those of the moment."""
-        return LiveChanges(change, self._read_old(change))
+    def live(self, changes: list[Change]) -> dict[bridge.State, LiveChanges]:
+        """The changes as pre receivers see them: always those of the moment."""
+        self.read_old(changes)
+        return {
+            each.state: LiveChanges(each, self._old_values.setdefault(each.state, {}))
+            for each in changes
+        }
 
-    def expect(self, change: Change, *, all_of_them: bool) -> None:
-        """Note what will not be known any more, or not yet, when the row has been written.
+    def read_old(self, changes: Iterable[Change]) -> None:
+        """Read the old values of rows that are updated, as far as history doesn't know them."""
+        known: dict[Change, dict[str, Any]] = {}
+        for change in changes:
+            if change.kind is Kind.UPDATE:
+                known[change] = values = self._old_values.setdefault(change.state, {})
+                partial = partial_save_of(change.state)
+                if partial is not None:
+                    values.update(partial.hidden.known_old_values())
+        if known:
+            read_old_values(self._session, known)
+
+    def expect(self, change: Change) -> None:
+        """Note which attributes of a row the database will work out when it is written.
 
         Args:
             change: Of a row that is inserted or updated.
-            all_of_them: Whether receivers ask for changes; else it is only noted which
-                attributes the database will work out.
         """
         state = change.state
         is_new = change.kind is Kind.CREATE
         expressions = bridge.expressions_of_new(state) if is_new else bridge.expressions(state)
         if expressions:
             self._expressions[state] = expressions
-        if all_of_them and not is_new:
-            self._read_old(change)
-
-    def _read_old(self, change: Change) -> dict[str, Any]:
-        known = self._old_values.setdefault(change.state, {})
-        partial = partial_save_of(change.state)
-        if partial is not None:
-            known.update(partial.hidden.known_old_values())
-        read_old_values(self._session, change, known)
-        return known
 
     # -- after ---------------------------------------------------------------------------------
 
@@ -68,6 +73,10 @@ class FlushValues:
         """Note what was really written, while history still shows it."""
         state = change.state
         self._changes[state] = changes_of(change, self._old_values.get(state, {}))
+
+    def worked_out(self) -> list[bridge.State]:
+        """The instances of which a recorded change has values that the database has worked out."""
+        return [state for state in self._changes if state in self._expressions]
 
     def extras(self) -> dict[bridge.State, Any]:
         """The on-demand arguments of the post signals of what was recorded.
@@ -85,7 +94,7 @@ class FlushValues:
             return changes
         known = self._old_values.get(state, {})
         instance = state.obj()
-        with self._session.no_autoflush:
+        with self._session.no_autoflush:  # loaded already, unless its row is gone
             worked_out = {
                 key: (known.get(key, old), getattr(instance, key))
                 for key, old in expressions.items()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Table, select
-from sqlalchemy.orm import RelationshipDirection, Session
+from sqlalchemy.orm import Mapper, RelationshipDirection, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm import bridge
 from aksara_signals.orm.columns import key_names
 from aksara_signals.orm.links import Link, LinkKey, Relationship, is_forward, reverses, told_from
 from aksara_signals.orm.models import is_wired
-from aksara_signals.orm.traits import traits_of
+from aksara_signals.orm.touches import RELATIONS
+from aksara_signals.orm.traits import flushed_with, traits_of
 
 __all__ = ["LinkFinder"]
 
@@ -30,8 +31,9 @@ class LinkFinder:
         self._session = session
         self.is_flushed = False
         """Whether rows are as the flush has left them."""
-        self._only = None if only is None else {id(each) for each in only}  # held by the caller
+        self._only = None if only is None else list(only)
         self._parents: dict[tuple[Any, ...], object] = {}
+        self._is_received: dict[type, bool] = {}
         self._old_keys: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._absent: set[LinkKey] = set()
         self._linked: dict[tuple[bridge.State, Relationship], set[tuple[Any, ...]]] = {}
@@ -47,24 +49,25 @@ class LinkFinder:
             In the order of the owners: new ones as they were added, then others by class and key.
         """
         self._sides = {}
-        for state in self._states():
-            traits = traits_of(state.mapper)
-            if state not in deleted:
-                for prop in traits.owned:
-                    if bridge.is_touched(state, prop.key):
-                        self._from_owner(state, prop, deleted)
-                for prop, reverse in traits.parents:
-                    self._from_child(state, prop, reverse, deleted)
+        states = [state for state in self._states() if state not in deleted]
+        references = {state: self._references(state) for state in states}
+        self._prepare(references)
+        for state in states:
+            for prop in traits_of(state.mapper).owned:
+                if bridge.is_touched(state, prop.key) and (
+                    prop.secondary is not None or self._has_receivers(prop)
+                ):
+                    self._from_owner(state, prop, deleted)
+            for reference in references[state]:
+                self._from_child(state, reference, deleted)
         chosen = [told_from(sides) for sides in self._sides.values()]
         return [link for link in chosen if is_wired(type(link.owner))]
 
     def _states(self) -> list[bridge.State]:
+        only = None if self._only is None else flushed_with(self._session, self._only)
+
         def states(objects: Iterable[object]) -> list[bridge.State]:
-            return [
-                instance_state(each)
-                for each in objects
-                if self._only is None or id(each) in self._only
-            ]
+            return [instance_state(each) for each in objects if only is None or id(each) in only]
 
         return [
             *sorted(states(self._session.new), key=lambda state: state.insert_order or 0),
@@ -94,9 +97,7 @@ class LinkFinder:
         if not (owner.has_identity and state.has_identity):
             return False
         own = [pair[0] for pair in prop.synchronize_pairs]
-        names = [
-            state.mapper.get_property_by_column(column).key for _, column in prop.synchronize_pairs
-        ]
+        names = Reference(state, prop, prop).names
         return _values(owner, own) == self._old_key(state, names)
 
     def _add(
@@ -154,28 +155,77 @@ class LinkFinder:
 
     # -- from the child ------------------------------------------------------------------------
 
+    def _references(self, child: bridge.State) -> list[Reference]:
+        """The references of a child that may have changed, and that a collection mirrors."""
+        return [
+            reference
+            for prop, reverse in traits_of(child.mapper).parents
+            if self._has_receivers(reverse)
+            and (reference := Reference(child, prop, reverse)).is_touched
+        ]
+
+    def _has_receivers(self, prop: Relationship) -> bool:
+        """Whether anybody is sent the links of a collection."""
+        cls = prop.parent.class_
+        known = self._is_received.get(cls)
+        if known is None:
+            known = self._is_received[cls] = any(
+                signal.has_receivers(mapper.class_)
+                for signal in RELATIONS
+                for mapper in prop.parent.self_and_descendants
+            )
+        return known
+
+    def _prepare(self, references: Mapping[bridge.State, Sequence[Reference]]) -> None:
+        """Read what a decision needs and isn't in memory, by one SELECT for each class."""
+        self._read_old_keys(
+            [
+                *(each for found in references.values() for each in found if each.needs_old_key),
+                *self._references_of_added(references),
+            ]
+        )
+        keys: dict[Mapper[Any], dict[tuple[Any, ...], None]] = {}
+        for found in references.values():
+            for each in found:
+                for values in self._keys_of(each):
+                    identity = each.identity(values)
+                    if identity is not None:
+                        keys.setdefault(each.prop.mapper, {})[identity] = None
+        for mapper, identities in keys.items():
+            self._find_parents(mapper, [*identities])
+
+    def _references_of_added(self, owners: Iterable[bridge.State]) -> Iterator[Reference]:
+        for owner in owners:
+            for prop in traits_of(owner.mapper).owned if owner.has_identity else ():
+                if prop.direction is RelationshipDirection.ONETOMANY and bridge.is_touched(
+                    owner, prop.key
+                ):
+                    for child in bridge.net_history(owner, prop.key).added or ():
+                        if child is not None:
+                            yield Reference(instance_state(child), prop, prop)
+
+    def _keys_of(self, reference: Reference) -> Iterator[Sequence[Any]]:
+        if reference.needs_old_key:
+            yield self._old_key(reference.child, reference.names)
+        if not reference.has_history:
+            yield [reference.child.dict.get(name) for name in reference.names]
+
     def _from_child(
-        self,
-        child: bridge.State,
-        prop: Relationship,
-        reverse: Relationship,
-        deleted: Collection[bridge.State],
+        self, child: bridge.State, reference: Reference, deleted: Collection[bridge.State]
     ) -> None:
-        """A many-to-one relationship, or its foreign key, was set: that is told of the parent."""
-        pairs = prop.local_remote_pairs
-        names = [child.mapper.get_property_by_column(local).key for local, _ in pairs or ()]
-        relationship_touched = bridge.is_touched(child, prop.key)
-        if not relationship_touched and not any(name in child.committed_state for name in names):
-            return
-        old = self._parent(prop, self._old_key(child, names)) if child.has_identity else None
-        history = bridge.net_history(child, prop.key) if relationship_touched else None
-        if history is not None and (history.added or history.deleted):
-            new = history.added[0] if history.added else old
-            old = next((each for each in history.deleted or () if each is not None), old)
+        """A many-to-one relationship, or its foreign key, was set: that is a link of the parent."""
+        reverse = reference.reverse
+        old = reference.old
+        if reference.needs_old_key:
+            old = self._parent(reference, self._old_key(child, reference.names))
+        if reference.has_history:
+            new = reference.new
         else:
-            new = self._parent(prop, [child.dict.get(name) for name in names])
+            new = self._parent(reference, [child.dict.get(name) for name in reference.names])
         if old is new:
             return
+        if new is not None and not self._is_written(instance_state(new)):
+            return  # SQLAlchemy leaves the foreign key as it is
         instance = child.obj()
         if old is not None:
             self._add(False, instance_state(old), reverse, instance, deleted)
@@ -185,43 +235,128 @@ class LinkFinder:
     def _old_key(self, child: bridge.State, names: Sequence[str]) -> tuple[Any, ...]:
         """The foreign key of a row as it was before the flush.
 
-        It is read where it was assigned while it had expired, and remembered: when the flush has
-        set a key that was never loaded, history doesn't know the old one.
+        It is remembered: when the flush has set a key that was never loaded, history doesn't know
+        the old one.
         """
-        known = self._old_keys.get((child, *names))
-        if known is None:
-            known = tuple(bridge.old_value(child, name) for name in names)
-            if any(bridge.is_unknown(value) for value in known):
-                known = (None,) * len(names) if self.is_flushed else self._read(child, names)
-            self._old_keys[(child, *names)] = known
-        return known
+        return self._old_keys.get((child, *names), (None,) * len(names))
 
-    def _read(self, child: bridge.State, names: Sequence[str]) -> tuple[Any, ...]:
-        identity = child.identity or ()
-        rows = bridge.read_rows(self._session, child.mapper, names, [identity], child.obj())
-        return next(iter(rows.values()), (None,) * len(names))
+    def _read_old_keys(self, references: Iterable[Reference]) -> None:
+        """Read the old keys where they were assigned while expired."""
+        unknown: dict[Any, dict[tuple[Any, ...], bridge.State]] = {}
+        for each in references:
+            child, names = each.child, tuple(each.names)
+            if (child, *names) in self._old_keys or not child.has_identity:
+                continue
+            values = tuple(bridge.old_value(child, name) for name in names)
+            if not any(bridge.is_unknown(value) for value in values):
+                self._old_keys[(child, *names)] = values
+            elif not self.is_flushed:
+                group = child.mapper, child.identity_token, names
+                unknown.setdefault(group, {})[child.identity or ()] = child
+        for (mapper, _, names), children in unknown.items():
+            instances = {identity: child.obj() for identity, child in children.items()}
+            rows = bridge.read_rows(self._session, mapper, names, instances)
+            for identity, child in children.items():
+                self._old_keys[(child, *names)] = rows.get(identity, (None,) * len(names))
 
-    def _parent(self, prop: Relationship, values: Sequence[Any]) -> Any:
+    # -- parents by their keys -----------------------------------------------------------------
+
+    def _parent(self, reference: Reference, values: Sequence[Any]) -> Any:
         """The instance that a foreign key refers to; None if there is none, or no telling."""
+        identity = reference.identity(values)
+        return None if identity is None else self._parents.get((reference.prop.mapper, identity))
+
+    def _find_parents(self, mapper: Mapper[Any], identities: Sequence[tuple[Any, ...]]) -> None:
+        """Find the instances with these keys, loading those that are not in the session."""
+        mine = self._instances_with_new_keys()
+        absent: list[tuple[Any, ...]] = []
+        for identity in identities:
+            if self._parents.get((mapper, identity)) is not None:
+                continue
+            # A row whose key this flush changes is in the session under its old key: loading it by
+            # the new one would make a second object of it.
+            found = mine.get((mapper.base_mapper, identity))
+            if found is None:
+                key = mapper.identity_key_from_primary_key(identity)
+                found = self._session.identity_map.get(key)
+            if isinstance(found, mapper.class_):
+                self._parents[mapper, identity] = found
+            elif found is None:
+                absent.append(identity)
+        if not absent:
+            return
+        with self._session.no_autoflush:
+            for found in bridge.instances_with_keys(self._session, mapper, absent):
+                identity = instance_state(found).identity or ()
+                self._parents[mapper, tuple(identity)] = found
+
+    def _instances_with_new_keys(self) -> dict[tuple[Any, ...], object]:
+        found: dict[tuple[Any, ...], object] = {}
+        for instance in (*self._session.new, *self._session.dirty):
+            state = instance_state(instance)
+            primary = key_names(state.mapper)
+            if state.key is None or not state.committed_state.keys().isdisjoint(primary):
+                identity = tuple(state.dict.get(name) for name in primary)
+                found[state.mapper.base_mapper, identity] = instance
+        return found
+
+
+class Reference:
+    """A many-to-one relationship of one child, whose other side is a collection.
+
+    Args:
+        child: That refers to a parent.
+        prop: The relationship; of the child, or, where the child was added to a collection, of the
+            owner.
+        reverse: The collection.
+    """
+
+    __slots__ = ("child", "has_history", "is_touched", "names", "new", "old", "prop", "reverse")
+
+    def __init__(self, child: bridge.State, prop: Relationship, reverse: Relationship) -> None:
+        self.child: bridge.State = child
+        self.prop: Relationship = prop
+        self.reverse: Relationship = reverse
+        columns = (
+            [pair[1] for pair in prop.synchronize_pairs]
+            if prop is reverse
+            else [pair[0] for pair in prop.local_remote_pairs or ()]
+        )
+        self.names: list[str] = [
+            child.mapper.get_property_by_column(column).key for column in columns
+        ]
+        self.has_history: bool = False
+        """Whether the relationship itself was set or deleted."""
+        self.old: Any = None
+        self.new: Any = None
+        is_relationship_touched = prop is not reverse and bridge.is_touched(child, prop.key)
+        self.is_touched: bool = is_relationship_touched or any(
+            name in child.committed_state for name in self.names
+        )
+        if is_relationship_touched:
+            history = bridge.net_history(child, prop.key)
+            self.has_history = bool(history.added or history.deleted)
+            self.new = history.added[0] if history.added else None
+            self.old = next((each for each in history.deleted or () if each is not None), None)
+
+    @property
+    def needs_old_key(self) -> bool:
+        """Whether the old parent is known by the old foreign key alone."""
+        return self.old is None and self.child.has_identity
+
+    def identity(self, values: Sequence[Any]) -> tuple[Any, ...] | None:
+        """The primary key of the parent that a foreign key refers to, as far as it does."""
         if any(value is None or bridge.is_expression(value) for value in values):
             return None
-        pairs = prop.local_remote_pairs or ()
-        mapper = prop.mapper
+        pairs = self.prop.local_remote_pairs or ()
+        mapper = self.prop.mapper
         # By attribute: a joined subclass has its key in two tables, and either may be referred to.
         remote = {
             mapper.get_property_by_column(column).key: value
             for (_, column), value in zip(pairs, values, strict=True)
         }
         names = key_names(mapper)
-        if set(remote) != set(names):
-            return None
-        identity = tuple(remote[name] for name in names)
-        known = self._parents.get((mapper, *identity))
-        if known is None:
-            with self._session.no_autoflush:
-                known = self._session.get(mapper.class_, identity)
-            self._parents[(mapper, *identity)] = known
-        return known
+        return tuple(remote[name] for name in names) if set(remote) == set(names) else None
 
 
 def _keeps_its_key(child: object, prop: Relationship) -> bool:
@@ -236,7 +371,4 @@ def _keeps_its_key(child: object, prop: Relationship) -> bool:
 
 
 def _values(state: bridge.State, columns: Iterable[Any]) -> tuple[Any, ...]:
-    bridge.load_expired(state)
-    return tuple(
-        state.dict.get(state.mapper.get_property_by_column(column).key) for column in columns
-    )
+    return tuple(bridge.column_value(state, column) for column in columns)

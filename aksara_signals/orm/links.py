@@ -6,12 +6,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, inspect
-from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
+from sqlalchemy import Table
+from sqlalchemy.orm import RelationshipDirection, RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm import bridge
-from aksara_signals.orm.columns import key_names
 from aksara_signals.orm.touches import known_touches
 
 __all__ = [
@@ -106,9 +105,11 @@ def _claim(link: Link) -> tuple[int, int, bool]:
 
 def key_of(instance: object) -> Any:
     """The primary key as receivers see it: one value, or a tuple; None while it isn't known."""
-    mapper: Mapper[Any] = inspect(type(instance))
-    values = instance_state(instance).dict
-    key = tuple(values.get(name) for name in key_names(mapper))
+    state = instance_state(instance)
+    key = tuple(
+        bridge.column_value(state, column) if bridge.is_known(state, column) else None
+        for column in state.mapper.primary_key
+    )
     if any(value is None for value in key):
         return None
     return key[0] if len(key) == 1 else key

@@ -13,8 +13,8 @@ from sqlalchemy.orm import RelationshipDirection, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm import bridge
-from aksara_signals.orm.changes import Change, Kind
-from aksara_signals.orm.traits import traits_of
+from aksara_signals.orm.changes import Change, Kind, deleted_before_created
+from aksara_signals.orm.traits import flushed_with, traits_of
 
 __all__ = ["Prediction"]
 
@@ -47,11 +47,12 @@ class Prediction:
         self.deleted: dict[bridge.State, object] = bridge.deleted_states(session)
         """What would be deleted, cascades and orphans included."""
         if objects is not None:
-            only = {id(each) for each in objects}  # alive: held by the caller
+            only = flushed_with(session, objects)
             new = [pair for pair in new if id(pair[1]) in only]
             self._dirty = [state for state in self._dirty if id(state.obj()) in only]
+            given = {id(each) for each in objects}  # alive: held by the caller
             self.deleted = {
-                state: instance for state, instance in self.deleted.items() if id(instance) in only
+                state: instance for state, instance in self.deleted.items() if id(instance) in given
             }
         self._created: list[tuple[bridge.State, object]] = []
         self._linked: list[bridge.State] = []
@@ -72,7 +73,7 @@ class Prediction:
 
         Returns:
             Inserted rows in the order they were added, then updated and deleted ones by class and
-            key.
+            key; but deleted ones first where their hierarchy of classes has new ones, too.
         """
         self._find_updates()
         created = [
@@ -82,11 +83,13 @@ class Prediction:
         ]
         gone = [state for state in self.deleted if state.has_identity]
         updated = [state for state in self._updated if state not in self.deleted]
-        return [
-            *created,
-            *self._told(Kind.UPDATE, sorted(updated, key=bridge.sort_key)),
-            *self._told(Kind.DELETE, sorted(gone, key=bridge.sort_key)),
-        ]
+        return deleted_before_created(
+            [
+                *created,
+                *self._told(Kind.UPDATE, sorted(updated, key=bridge.sort_key)),
+                *self._told(Kind.DELETE, sorted(gone, key=bridge.sort_key)),
+            ]
+        )
 
     def _told(self, kind: Kind, states: Iterable[bridge.State]) -> Iterator[Change]:
         for state in states:
@@ -180,12 +183,13 @@ class Prediction:
 
     def _find_linked(self, parent: bridge.State, prop: Relationship) -> None:
         """Children whose foreign key is written because a collection has changed."""
-        if not bridge.is_touched(parent, prop.key):
-            if not prop.passive_updates and _key_has_changed(parent, prop):
-                for child in _members(bridge.net_history(parent, prop.key, load=True).sum()):
-                    self._update(child)
+        # A changed key is written to all children, unless the database passes it on.
+        is_renamed = not prop.passive_updates and _key_has_changed(parent, prop)
+        if not is_renamed and not bridge.is_touched(parent, prop.key):
             return
-        history = bridge.net_history(parent, prop.key)
+        history = bridge.net_history(parent, prop.key, load=is_renamed)
+        for child in _members(history.unchanged) if is_renamed else ():
+            self._update(child)
         for child in _members(history.added):
             self._added.setdefault(prop, set()).add(child)
             if _differs(parent, child, prop):
@@ -243,25 +247,24 @@ def _points_elsewhere(child: bridge.State, prop: Relationship) -> bool:
     if not (history.added or history.deleted):
         return False
     target = history.added[0] if history.added else None
-    return _differs(None if target is None else instance_state(target), child, prop)
+    if target is None:
+        return _differs(None, child, prop)
+    parent = instance_state(target)
+    # SQLAlchemy warns of an object that is in no session, and writes no reference to it.
+    return parent.session is child.session and _differs(parent, child, prop)
 
 
 def _differs(parent: bridge.State | None, child: bridge.State, prop: Relationship) -> bool:
     """Whether the foreign key of a child is another one than its parent's key."""
-    bridge.load_expired(child)
-    if parent is not None and parent.has_identity:
-        bridge.load_expired(parent)
     for parent_column, child_column in prop.synchronize_pairs:
-        child_key = child.mapper.get_property_by_column(child_column).key
-        if child_key not in child.dict:
-            return True  # deferred: the flush writes it to be sure
+        if not bridge.is_known(child, child_column):
+            return True  # not loaded: the flush writes it to be sure
         value = None
         if parent is not None:
-            parent_key = parent.mapper.get_property_by_column(parent_column).key
-            if parent_key not in parent.dict:
-                return True  # the parent is new: its key is yet to come
-            value = parent.dict[parent_key]
-        if child.dict[child_key] != value:
+            value = bridge.column_value(parent, parent_column)
+            if value is None and not parent.has_identity:
+                return True  # its key is yet to come
+        if bridge.column_value(child, child_column) != value:
             return True
     return False
 

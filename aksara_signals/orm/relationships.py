@@ -10,11 +10,12 @@ from sqlalchemy.orm import RelationshipProperty, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.dispatch.identity import SenderGroup
+from aksara_signals.dispatch.plan import Plan
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm import bridge, touches
 from aksara_signals.orm.link_finder import LinkFinder
 from aksara_signals.orm.links import Link, grouped, is_forward, key_of
-from aksara_signals.orm.sending import Steps, keep, steps_of
+from aksara_signals.orm.sending import Steps, keep, needs_columns, steps_of
 from aksara_signals.orm.sessions import AnySession, user_session
 from aksara_signals.signals import (
     m2m_changed,
@@ -89,8 +90,13 @@ class RelationshipRun:
         """Whether any link was made or cut."""
         return bool(self._happened)
 
-    def pre_steps(self, told: Iterable[Told]) -> Steps:
+    def needed_states(self) -> list[bridge.State]:
+        """Whose columns the post signals of what was recorded need: see ``load_columns``."""
+        return _needed_states("post", self._happened)
+
+    def pre_steps(self, told: list[Told]) -> Steps:
         """The pre signals of links."""
+        bridge.load_columns(self._session, _needed_states("pre", told))
         for each in told:
             for one in self._sends("pre", each):
                 yield from steps_of(*one.sent, heard_as=one.heard_as)
@@ -108,11 +114,6 @@ class RelationshipRun:
                 keep(self._session, *one.sent, heard_as=one.heard_as)
 
     def _sends(self, when: str, told: Told) -> Iterator[Send]:
-        for instance in (told.owner, *told.children):
-            state = instance_state(instance)
-            if state.has_identity and state.session is not None:
-                with self._session.no_autoflush:
-                    bridge.load_expired(state)
         payload = {"instance": told.owner, "session": self._owner}
         secondary = told.prop.secondary
         if secondary is not None:
@@ -159,14 +160,26 @@ class Send(NamedTuple):
     """Whom receivers may have been connected to instead of the sender."""
 
 
+def _needed_states(when: str, told: Iterable[Told]) -> list[bridge.State]:
+    """Owners and members of links that are sent to async receivers, or to such as wait."""
+    return [
+        instance_state(instance)
+        for each in told
+        if any(map(needs_columns, _plans(when, each)))
+        for instance in (each.owner, *each.children)
+    ]
+
+
+def _plans(when: str, told: Told) -> Iterator[Plan]:
+    owner = type(told.owner)
+    yield _SIGNALS[when, told.action == "add"].plan_for(owner)
+    if told.prop.secondary is not None:
+        yield m2m_changed.plan_for(_heard_as(told.prop, owner))
+
+
 def _is_waited_for(told: Told) -> bool:
     """Whether any receiver waits for the outcome: else there is nothing to keep."""
-    owner = type(told.owner)
-    if _SIGNALS["post", told.action == "add"].plan_for(owner).waiting:
-        return True
-    if told.prop.secondary is None:
-        return False
-    return bool(m2m_changed.plan_for(_heard_as(told.prop, owner)).waiting)
+    return any(plan.waiting for plan in _plans("post", told))
 
 
 def _told(links: Iterable[Link]) -> Iterator[Told]:

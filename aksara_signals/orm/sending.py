@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.dispatch.envelope import Delivery, delivery_of
 from aksara_signals.dispatch.identity import SenderGroup
+from aksara_signals.dispatch.plan import Plan
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm import bridge
@@ -26,6 +27,7 @@ __all__ = [
     "Rules",
     "Steps",
     "keep",
+    "needs_columns",
     "send",
     "steps_of",
 ]
@@ -106,6 +108,14 @@ def send(steps: Iterable[tuple[bool, Iterable[Delivery]]]) -> None:
     """Deliver; neighbouring runs of async receivers are one hand-over."""
     for is_async, run in groupby(steps, itemgetter(0)):
         bridge.hand_over(chain.from_iterable(deliveries for _, deliveries in run), is_async)
+
+
+def needs_columns(plan: Plan) -> bool:
+    """Whether any receiver is given columns that it can't load by reading them.
+
+    Those are async receivers, and copies are all that receivers are given which wait.
+    """
+    return bool(plan.waiting) or any(each.is_async for each in plan.segments)
 
 
 def keep(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
+from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty, Session
 
 from aksara_signals.orm import bridge
 
-__all__ = ["traits_of"]
+__all__ = ["flushed_with", "traits_of"]
 
 Relationship = RelationshipProperty[Any]
 
@@ -54,3 +55,33 @@ def traits_of(mapper: Mapper[Any]) -> Traits:
     if traits is None:
         traits = _traits[mapper] = Traits(mapper)
     return traits
+
+
+def flushed_with(session: Session, objects: Iterable[object]) -> set[int]:
+    """What ``flush(objects)`` writes.
+
+    Args:
+        session: About to flush.
+        objects: What it was given.
+
+    Returns:
+        The addresses of the objects, and of those that they take along: what was added to their
+        collections or taken out, and what was added to those in turn.
+    """
+    found = {id(each): each for each in objects}  # alive: held by the caller or by collections
+    queue = [*found.values()]
+    while queue:
+        state = bridge.state_of(queue.pop())
+        if state is None:
+            continue
+        for prop in traits_of(state.mapper).to_children:
+            if prop.direction is not RelationshipDirection.ONETOMANY or not bridge.is_touched(
+                state, prop.key
+            ):
+                continue
+            history = bridge.net_history(state, prop.key)
+            for child in (*(history.added or ()), *(history.deleted or ())):
+                if child is not None and id(child) not in found and child in session:
+                    found[id(child)] = child
+                    queue.append(child)
+    return set(found)

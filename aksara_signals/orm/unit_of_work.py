@@ -14,7 +14,13 @@ from aksara_signals.dispatch.recursion import recursion_error
 from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm import bridge, touches
 from aksara_signals.orm.audience import POST, PRE, Audience, Moment
-from aksara_signals.orm.changes import Batch, Change, Kind, batches
+from aksara_signals.orm.changes import (
+    Batch,
+    Change,
+    Kind,
+    batches,
+    deleted_before_created,
+)
 from aksara_signals.orm.copies import Snapshot, kept_extras
 from aksara_signals.orm.flush_values import FlushValues
 from aksara_signals.orm.prediction import Prediction
@@ -45,6 +51,9 @@ class FlushRun:
         self._owner = user_session(session)
         self._told: dict[bridge.State, Change] = {}
         self._batches: list[Batch] = []
+        self._deletes: bridge.DeletedRows | None = None
+        self._taken_over: set[Any] = set()
+        """The identity keys of deleted objects whose rows have gone over to new ones."""
         self._values = FlushValues(session)
         self._audience = Audience()
         self._relationships = (
@@ -93,9 +102,6 @@ class FlushRun:
                 break
             for change in fresh:
                 self._told[change.state] = change
-                # An async receiver can't load what has expired, and a deleted row nobody can.
-                if change.kind is not Kind.CREATE:
-                    bridge.load_expired(change.state)
             self._send_pre(fresh)
             if self._is_settled(prediction):
                 break
@@ -105,11 +111,26 @@ class FlushRun:
                 f"of one flush",
                 self._steps_of(fresh, PRE),
             )
+        wanted: list[Change] = []
         for kind, sender, batch in batches(self._told.values()):
             asks_for_changes = self._audience.hearers(sender, kind, POST).asks_for_changes
             if asks_for_changes or kind is Kind.UPDATE:
                 for change in batch:
-                    self._values.expect(change, all_of_them=asks_for_changes)
+                    self._values.expect(change)
+            if asks_for_changes:
+                wanted += batch
+        self._values.read_old(wanted)
+        self._watch_deletes()
+
+    def _watch_deletes(self) -> None:
+        deleted = [
+            change.state
+            for kind, sender, batch in batches(self._told.values())
+            if kind is Kind.DELETE and self._audience.hearers(sender, kind, POST).plans
+            for change in batch
+        ]
+        if deleted:
+            self._deletes = bridge.DeletedRows(self._session, deleted)
 
     def _is_settled(self, prediction: Prediction) -> bool:
         """Whether receivers surely added nothing, so that there is no need to look again."""
@@ -124,12 +145,21 @@ class FlushRun:
         return told is None or (change.kind is Kind.DELETE and told.kind is not Kind.DELETE)
 
     def _send_pre(self, fresh: list[Change]) -> None:
-        extras: dict[bridge.State, Any] = {}
         alike = list(batches(fresh))
+        needed: list[bridge.State] = []
+        wanted: list[Change] = []
         for kind, sender, batch in alike:
-            if self._audience.hearers(sender, kind, PRE).asks_for_changes:
-                for change in batch:
-                    extras[change.state] = self._values.live(change)
+            hearers = self._audience.hearers(sender, kind, PRE)
+            if hearers.asks_for_changes:
+                wanted += batch
+            # A row that is about to go is read as long as it is there.
+            if kind is not Kind.CREATE and (
+                hearers.needs_columns
+                or (kind is Kind.DELETE and self._audience.hearers(sender, kind, POST).plans)
+            ):
+                needed += [change.state for change in batch]
+        bridge.load_columns(self._session, needed)
+        extras: dict[bridge.State, Any] = {**self._values.live(wanted)} if wanted else {}
         with Receiving(self._session, self._owner, BEFORE_A_FLUSH):
             send(steps_of_changes(self._audience, self._owner, alike, PRE, extras))
 
@@ -148,6 +178,7 @@ class FlushRun:
         """Note what was really written, while history still shows it."""
         written = dict(bridge.written_states(flush_context))
         happened: list[Change] = []
+        missed = self._missed_deletes()
         for state, change in self._told.items():
             if written.get(state) is not (change.kind is Kind.DELETE):
                 continue
@@ -157,6 +188,8 @@ class FlushRun:
             ):
                 continue  # a later listener has made a new row of an old one, or an old one of it
             del written[state]
+            if state in missed:
+                continue
             if (
                 change.kind is not Kind.UPDATE
                 or bridge.has_column_changes(state)
@@ -184,11 +217,28 @@ class FlushRun:
                 AksaraSignalsWarning,
                 stacklevel=2,
             )
-        self._batches = list(batches([*happened, *unforeseen]))
+        self._batches = list(batches(deleted_before_created([*happened, *unforeseen])))
+        self._taken_over = bridge.taken_over_rows(flush_context)
         for kind, sender, batch in self._batches:
             if self._audience.hearers(sender, kind, POST).asks_for_changes:
                 for change in batch:
                     self._values.record(change)
+
+    def _missed_deletes(self) -> set[bridge.State]:
+        """The deleted objects whose rows were gone already."""
+        if self._deletes is None:
+            return set()
+        missed, unsure = self._deletes.missed()
+        if unsure:
+            expected, matched = (sum(each) for each in zip(*unsure, strict=True))
+            warnings.warn(
+                f"a flush was to delete {expected} rows and has deleted {matched}; the others were "
+                f"gone already. The database doesn't say which they are, so post_delete is sent "
+                f"for all of them",
+                AksaraSignalsWarning,
+                stacklevel=2,
+            )
+        return missed
 
     def _classify(self, state: bridge.State, is_delete: bool) -> Change | None:
         instance = state.obj()
@@ -213,7 +263,7 @@ class FlushRun:
             return
         self._audience = Audience()  # whoever was connected by a pre receiver hears this
         with bridge.flushable(self._session):
-            self._load_expired()
+            self._load_columns()
             extras = self._values.extras()
             self._keep(extras)
             with Receiving(self._session, self._owner, AFTER_WRITING):
@@ -221,19 +271,21 @@ class FlushRun:
                 if links is not None:
                     send(links.post_steps())
 
-    def _load_expired(self) -> None:
-        """Load what an async receiver couldn't."""
-        expired = [
-            change.state
-            for kind, sender, batch in self._batches
-            if kind is not Kind.DELETE and self._audience.is_heard(sender)
-            for change in batch
-            if change.state.expired_attributes
-        ]
-        if expired:
-            with self._session.no_autoflush:
-                for state in expired:
-                    bridge.load_expired(state)
+    def _load_columns(self) -> None:
+        """Load what async receivers couldn't, and what copies for others are to hold."""
+        needed = self._values.worked_out()
+        for kind, sender, batch in self._batches:
+            if kind is Kind.DELETE:
+                continue
+            states = [change.state for change in batch]
+            for state in states if self._taken_over else ():
+                if state.key in self._taken_over:
+                    bridge.expire_unset(state)
+            if self._audience.hearers(sender, kind, POST).needs_columns:
+                needed += states
+        if self._relationships is not None:
+            needed += self._relationships.needed_states()
+        bridge.load_columns(self._session, needed)
 
     def _keep(self, extras: dict[bridge.State, Any]) -> None:
         """Keep what has happened, as it is now, for receivers that wait for the outcome."""

@@ -15,6 +15,9 @@ from aksara_signals.orm.bridge.classes import (
     wrap_init,
     wrap_inits,
 )
+from aksara_signals.orm.bridge.deletions import (
+    DeletedRows,
+)
 from aksara_signals.orm.bridge.handover import (
     hand_over,
     hand_over_outcome,
@@ -41,8 +44,16 @@ from aksara_signals.orm.bridge.history import (
     reverse_keys,
     was_declared_before,
 )
+from aksara_signals.orm.bridge.loading import (
+    column_value,
+    expire_unset,
+    is_known,
+    is_unloaded,
+    load_columns,
+)
 from aksara_signals.orm.bridge.rows import (
     counts_keys_up,
+    instances_with_keys,
     read_rows,
     register_inserted,
     register_updated,
@@ -60,6 +71,7 @@ from aksara_signals.orm.bridge.sessions import (
     refusals,
     refuse,
     row_count,
+    taken_over_rows,
     written_states,
 )
 from aksara_signals.orm.bridge.shield import (
@@ -69,14 +81,11 @@ from aksara_signals.orm.bridge.states import (
     State,
     describe,
     detached_copy,
-    expired_columns,
     has_delete_orphans,
     has_parent,
     identity_of,
     is_dropped,
     is_orphan,
-    is_unloaded,
-    load_expired,
     session_of,
     sort_key,
     state_of,
@@ -84,14 +93,16 @@ from aksara_signals.orm.bridge.states import (
 
 __all__ = [
     "CommitShield",
+    "DeletedRows",
     "State",
     "changed_columns",
+    "column_value",
     "configured_relationships",
     "counts_keys_up",
     "describe",
     "detached_copy",
     "ensure_end",
-    "expired_columns",
+    "expire_unset",
     "expressions",
     "expressions_of_new",
     "flushable",
@@ -104,15 +115,17 @@ __all__ = [
     "hide_scalar",
     "identity_of",
     "in_greenlet",
+    "instances_with_keys",
     "is_committing",
     "is_expression",
     "is_flushing",
+    "is_known",
     "is_initiated_here",
     "is_orphan",
     "is_touched",
     "is_unknown",
     "is_unloaded",
-    "load_expired",
+    "load_columns",
     "mapped_classes",
     "mapping_lock",
     "net_history",
@@ -134,6 +147,7 @@ __all__ = [
     "session_of",
     "sort_key",
     "state_of",
+    "taken_over_rows",
     "was_declared_before",
     "is_dropped",
     "wrap_init",

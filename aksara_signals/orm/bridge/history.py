@@ -22,7 +22,8 @@ from sqlalchemy.orm.base import (
 )
 from sqlalchemy.sql import ClauseElement
 
-from aksara_signals.orm.bridge.states import State, load_expired
+from aksara_signals.orm.bridge.loading import is_unloaded
+from aksara_signals.orm.bridge.states import State
 
 __all__ = [
     "changed_columns",
@@ -150,8 +151,13 @@ def is_initiated_here(target: object, key: str, initiator: Any) -> bool:
 
 def old_value(state: State, key: str) -> Any:
     """The value of a column before its pending change; ``is_unknown()`` tells if it isn't one."""
-    load_expired(state)
-    return state.committed_state.get(key, state.dict.get(key))
+    if key in state.committed_state:
+        return state.committed_state[key]
+    if key in state.dict or not is_unloaded(state, key):
+        return state.dict.get(key)
+    primary = state.mapper.primary_key
+    column = state.mapper.column_attrs[key].columns[0]
+    return state.key[1][primary.index(column)] if state.key and column in primary else NO_VALUE
 
 
 def old_value_is(state: State, key: str, value: Any) -> bool:

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Integer, inspect, select, tuple_
+from sqlalchemy import Integer, inspect, select
 from sqlalchemy.orm import (
     InstanceState,
     Mapper,
@@ -17,9 +17,16 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import instance_state
 
+from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
 from aksara_signals.orm.bridge.states import State
 
-__all__ = ["counts_keys_up", "read_rows", "register_inserted", "register_updated"]
+__all__ = [
+    "counts_keys_up",
+    "instances_with_keys",
+    "read_rows",
+    "register_inserted",
+    "register_updated",
+]
 
 
 def counts_keys_up(session: Session, mapper: Mapper[Any]) -> bool:
@@ -42,8 +49,7 @@ def read_rows(
     session: Session,
     mapper: Mapper[Any],
     keys: Iterable[str],
-    identities: Sequence[tuple[Any, ...]],
-    instance: object,
+    instances: Mapping[tuple[Any, ...], object],
 ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """Read columns of rows as they stand in the database, from where a flush would write them.
 
@@ -54,28 +60,38 @@ def read_rows(
         session: Whose transaction is read in.
         mapper: Of the rows.
         keys: Names of column attributes.
-        identities: Primary keys.
-        instance: One that is written, by which a sharded session finds its connection.
+        instances: Primary keys, each with the instance that is written; a sharded session finds its
+            connection by it, so they are all of one shard.
 
     Returns:
         The values by primary key, of the rows that there are.
     """
     columns = [mapper.column_attrs[key].columns[0] for key in keys]
     primary = [*mapper.primary_key]
-    criterion = (
-        tuple_(*primary).in_(identities)
-        if len(primary) > 1
-        else primary[0].in_([identity[0] for identity in identities])
-    )
-    statement = select(*primary, *columns).select_from(mapper.persist_selectable).where(criterion)
+    split = len(primary)
+    statement = select(*primary, *columns).select_from(mapper.persist_selectable)
+    identities = [*instances]
     connect = session.connection_callable
     connection: Any = (
         session.connection(bind_arguments={"mapper": mapper})
         if connect is None
-        else connect(mapper, instance)
+        else connect(mapper, instances[identities[0]])
     )
-    split = len(primary)
-    return {tuple(row[:split]): tuple(row[split:]) for row in connection.execute(statement)}
+    rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for start in range(0, len(identities), MAX_KEYS):
+        criterion = key_is_in(mapper, identities[start : start + MAX_KEYS])
+        for row in connection.execute(statement.where(criterion)):
+            rows[tuple(row[:split])] = tuple(row[split:])
+    return rows
+
+
+def instances_with_keys(
+    session: Session, mapper: Mapper[Any], identities: Sequence[tuple[Any, ...]]
+) -> Iterator[object]:
+    """Load the instances with these primary keys, as far as the application's criteria let them."""
+    for start in range(0, len(identities), MAX_KEYS):
+        criterion = key_is_in(mapper, identities[start : start + MAX_KEYS])
+        yield from session.scalars(select(mapper).where(criterion)).unique()
 
 
 def register_inserted(session: Session, instances: Sequence[object]) -> None:

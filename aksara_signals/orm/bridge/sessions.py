@@ -31,6 +31,7 @@ __all__ = [
     "refusals",
     "refuse",
     "row_count",
+    "taken_over_rows",
     "written_states",
 ]
 
@@ -170,6 +171,15 @@ def has_nothing_but(session: Session, states: dict[State, Any]) -> bool:
         and session._new.keys() <= known
         and known >= set(session._dirty_states)
     )
+
+
+def taken_over_rows(flush_context: UOWTransaction) -> set[Any]:
+    """The identity keys of deleted objects whose rows a flush has kept for new objects."""
+    return {
+        state.key
+        for state, (is_delete, list_only) in flush_context.states.items()
+        if is_delete and list_only
+    }
 
 
 def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy.orm import (
@@ -11,6 +12,7 @@ from sqlalchemy.orm import (
     Mapper,
     RelationshipProperty,
     Session,
+    strategies,
 )
 from sqlalchemy.orm.attributes import instance_state
 
@@ -21,19 +23,23 @@ __all__ = [
     "State",
     "describe",
     "detached_copy",
-    "expired_columns",
     "has_delete_orphans",
     "has_parent",
     "identity_of",
     "is_orphan",
-    "is_unloaded",
-    "load_expired",
     "session_of",
     "sort_key",
     "state_of",
     "is_dropped",
 ]
 
+
+_strategies: Any = strategies
+_LoadDeferred: Any = (
+    _strategies._LoadDeferredColumns
+    if hasattr(strategies, "_LoadDeferredColumns")
+    else _strategies.LoadDeferredColumns  # SQLAlchemy 2.0
+)
 
 State = InstanceState[Any]
 """What SQLAlchemy knows of one instance."""
@@ -61,7 +67,8 @@ def detached_copy(manager: Any, key: Any, values: dict[str, Any], missing: list[
         manager: The class manager of its class; no constructor is called.
         key: Its identity key, or None.
         values: Of the columns that it has.
-        missing: The columns that it hasn't: reading one raises ``DetachedInstanceError``.
+        missing: The columns that it hasn't: reading one raises ``DetachedInstanceError``, which
+            names it.
     """
     instance: object = manager.new_instance()
     state = instance_state(instance)
@@ -69,8 +76,16 @@ def detached_copy(manager: Any, key: Any, values: dict[str, Any], missing: list[
     if key is not None:
         state.key = key
         state.identity_token = key[2]
-        state._expire_attributes(state.dict, missing)
+        defer_columns(state, missing)
     return instance
+
+
+def defer_columns(state: State, keys: Iterable[str]) -> None:
+    """Have each of these columns loaded when it is read, or refused by its name if it can't be."""
+    for key in keys:
+        if "callables" not in state.__dict__:
+            state.callables = {}
+        state.callables[key] = _LoadDeferred(key)
 
 
 def sort_key(state: State) -> tuple[str, str, tuple[Any, ...]]:
@@ -103,36 +118,6 @@ def has_parent(prop: RelationshipProperty[Any], child: State) -> bool:
 def has_delete_orphans(mapper: Mapper[Any]) -> bool:
     """Whether instances of a mapper can be orphans."""
     return any(each._delete_orphans for each in mapper.iterate_to_root())
-
-
-def load_expired(state: State) -> None:
-    """Load the column attributes that have expired; deferred ones stay away.
-
-    Needs a greenlet under async.
-    """
-    for key in expired_columns(state)[:1]:  # the first touch loads them all
-        getattr(state.obj(), key)
-
-
-def expired_columns(state: State) -> list[str]:
-    """The column attributes that would be loaded at the first touch of any of them."""
-    expired = state.expired_attributes
-    if not expired:
-        return []
-    committed = state.committed_state
-    return [
-        prop.key
-        for prop in state.mapper.column_attrs
-        if prop.key in expired
-        and prop.key not in committed
-        and prop.key not in state.dict
-        and not prop.deferred  # its touch would load it alone
-    ]
-
-
-def is_unloaded(state: State, key: str) -> bool:
-    """Whether touching a column attribute that has no value would load one."""
-    return key in state.expired_attributes or state.mapper.column_attrs[key].deferred
 
 
 def identity_of(instance: object) -> str | None:

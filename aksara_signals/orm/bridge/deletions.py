@@ -1,0 +1,109 @@
+"""Which of its rows a flush has really deleted: a row may have been gone already."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Delete, event
+from sqlalchemy.orm import Mapper, Session
+
+from aksara_signals.orm.bridge.states import State
+
+__all__ = ["DeletedRows"]
+
+
+class _Statement(NamedTuple):
+    """One DELETE that was executed."""
+
+    table: Any
+    keys: Sequence[Mapping[str, Any]]
+    """Of the rows that it was to delete."""
+    matched: int
+    """How many rows it has deleted; -1 if the driver doesn't tell."""
+
+
+class DeletedRows:
+    """The DELETE statements of one flush, with the number of rows that each has matched.
+
+    A driver counts the rows of a statement. So it is certain whether the row of a DELETE for one
+    row was there, and likewise if several went in one ``executemany`` which has matched none of
+    them or all. If it has matched some, nobody can say which.
+
+    Args:
+        session: About to flush.
+        states: Of the rows that it is going to delete.
+    """
+
+    def __init__(self, session: Session, states: Sequence[State]) -> None:
+        self._states = states
+        self._statements: list[_Statement] = []
+        known: set[Mapper[Any]] = set()
+        connect = session.connection_callable
+        for state in states:
+            mapper = state.mapper.base_mapper
+            if connect is not None:  # a sharded session: each row may be elsewhere
+                self._watch(connect(mapper, state.obj()))
+            elif mapper not in known:
+                known.add(mapper)
+                # The flush is about to ask for the same connection.
+                self._watch(session.connection(bind_arguments={"mapper": mapper}))
+
+    def _watch(self, connection: Any) -> None:
+        if connection not in _flushes:
+            event.listen(connection, "after_execute", _note)
+        _flushes[connection] = weakref.ref(self)
+
+    def note(self, statement: _Statement) -> None:
+        """Note what was executed."""
+        self._statements.append(statement)
+
+    def missed(self) -> tuple[set[State], list[tuple[int, int]]]:
+        """Compare the rows that were to be deleted with those that were.
+
+        Returns:
+            The states whose rows were not there, and of each statement that has matched some of its
+            rows how many there were to be and how many there were.
+        """
+        by_key: dict[Any, dict[tuple[Any, ...], _Statement]] = {}
+        missed: set[State] = set()
+        unsure: dict[int, tuple[int, int]] = {}
+        for state in self._states:
+            primary = state.mapper.primary_key
+            table, names = primary[0].table, tuple(str(column.key) for column in primary)
+            found = by_key.get((table, names))
+            if found is None:
+                found = by_key[table, names] = {
+                    tuple(key.get(name) for name in names): each
+                    for each in self._statements
+                    if each.table is table
+                    for key in each.keys
+                }
+            statement = found.get(tuple(state.identity or ()))
+            if statement is None:
+                continue
+            if statement.matched == 0:
+                missed.add(state)
+            elif 0 < statement.matched < len(statement.keys):
+                unsure[id(statement)] = len(statement.keys), statement.matched
+        return missed, list(unsure.values())
+
+
+_flushes: weakref.WeakKeyDictionary[Connection, weakref.ref[DeletedRows]] = (
+    weakref.WeakKeyDictionary()
+)
+"""Connections that are listened to, with the last flush that deletes rows there."""
+
+
+def _note(
+    connection: Connection,
+    statement: Any,
+    many: Sequence[Mapping[str, Any]],
+    one: Mapping[str, Any],
+    _options: Mapping[str, Any],
+    result: Any,
+) -> None:
+    rows = _flushes[connection]()
+    if rows is not None and isinstance(statement, Delete):
+        rows.note(_Statement(statement.table, many or [one], result.rowcount))
