@@ -1,0 +1,297 @@
+"""Links by foreign keys: what is written was sent before it, and only what is written after it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, ForeignKey, event, func, select
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    configure_mappers,
+    mapped_column,
+    relationship,
+)
+
+from aksara_signals import (
+    post_relation_add,
+    post_relation_remove,
+    post_save,
+    pre_relation_add,
+    pre_relation_remove,
+    pre_save,
+)
+from aksara_signals.orm import SignalMixin
+
+
+class Base(SignalMixin, DeclarativeBase):
+    pass
+
+
+class Parent(Base):
+    __tablename__ = "parent"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    children: Mapped[list[Child]] = relationship(back_populates="parent")
+
+
+class Child(Base):
+    __tablename__ = "child"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("parent.id"))
+    parent: Mapped[Parent | None] = relationship(back_populates="children")
+    toys: Mapped[list[Toy]] = relationship()
+
+
+class Toy(Base):
+    __tablename__ = "toy"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    child_id: Mapped[int | None] = mapped_column(ForeignKey("child.id"))
+
+
+class Country(Base):
+    __tablename__ = "country"
+
+    code: Mapped[str] = mapped_column(primary_key=True)
+    cities: Mapped[list[City]] = relationship(back_populates="country", passive_updates=False)
+
+
+class City(Base):
+    __tablename__ = "city"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str | None] = mapped_column(
+        ForeignKey("country.code", deferrable=True, initially="DEFERRED")
+    )
+    country: Mapped[Country | None] = relationship(back_populates="cities", passive_updates=False)
+
+
+@pytest.fixture
+def session(sync_engine: Engine) -> Iterator[Session]:
+    configure_mappers()
+    Base.metadata.create_all(sync_engine)
+    with Session(sync_engine) as session, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Object of type")  # SQLAlchemy's, for what isn't added
+        warnings.filterwarnings("ignore", "The `objects` parameter")
+        yield session
+
+
+@pytest.fixture
+def heard() -> list[Any]:
+    """What is sent of saves and relations, as names and keys; to be switched on by connecting."""
+    return []
+
+
+def listen(heard: list[Any], *classes: type[Any]) -> None:
+    def save(signal: Any, instance: Any, **kwargs: Any) -> None:
+        heard.append((signal.name, type(instance).__name__, key_of(instance)))
+
+    def relation(signal: Any, instance: Any, child: Any, **kwargs: Any) -> None:
+        heard.append((signal.name, key_of(instance), child.id))
+
+    for cls in classes:
+        pre_save.connect(save, sender=cls)
+        post_save.connect(save, sender=cls)
+    for signal in (
+        pre_relation_add,
+        post_relation_add,
+        pre_relation_remove,
+        post_relation_remove,
+    ):
+        signal.connect(relation)
+
+
+def key_of(instance: Any) -> Any:
+    return instance.code if isinstance(instance, Country) else instance.id
+
+
+def test_a_link_is_sent_once_though_a_flush_came_before_add(
+    session: Session, heard: list[Any]
+) -> None:
+    """A parent that is constructed with a child, and added after an autoflush, is one link."""
+    child = Child(id=1)
+    session.add(child)
+    session.commit()
+    listen(heard)
+    parent = Parent(id=1, children=[child])
+    session.scalar(select(func.count()).select_from(Parent))
+    assert heard == []
+    session.add(parent)
+    session.commit()
+    assert heard == [("pre_relation_add", 1, 1), ("post_relation_add", 1, 1)]
+
+
+@pytest.mark.parametrize("side", ["child", "parent"])
+def test_a_parent_outside_the_session_is_nothing(
+    session: Session, heard: list[Any], side: str
+) -> None:
+    """A reference to an object that was never added isn't written, so nothing is sent."""
+    child = Child(id=1, parent=Parent(id=1))
+    session.add(child)
+    session.commit()
+    listen(heard, Child, Parent)
+    if side == "child":
+        with session.no_autoflush:
+            outsider = Parent(id=2)
+            child.parent = outsider
+            session.expunge(outsider)
+    else:
+        outsider = Parent(id=2, children=[child])
+    session.commit()
+    assert outsider not in session
+    assert session.scalar(select(Child.parent_id)) == 1
+    assert heard == []
+
+
+def test_key_and_collection_change_together(session: Session, heard: list[Any]) -> None:
+    """Children that are there follow the new key, one that is new is created: all are sent before."""
+    country = Country(code="a", cities=[City(id=1)])
+    session.add(country)
+    session.commit()
+    listen(heard, City)
+    country.cities.append(City(id=2))
+    country.code = "b"
+    session.commit()
+    assert sorted(each for each in heard if "save" in each[0]) == [
+        ("post_save", "City", 1),
+        ("post_save", "City", 2),
+        ("pre_save", "City", 1),
+        ("pre_save", "City", 2),
+    ]
+    assert [each for each in heard if "relation" in each[0]] == [
+        ("pre_relation_add", "b", 2),
+        ("post_relation_add", "b", 2),
+    ]
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_a_changed_key_is_no_change_of_links(
+    session: Session, heard: list[Any], is_loaded: bool
+) -> None:
+    """A parent that gets another key keeps its children, and there is no second object of it."""
+    session.add(Country(code="a", cities=[City(id=1), City(id=2)]))
+    session.commit()
+    session.expunge_all()
+    listen(heard)
+    country = session.get_one(City, 1).country
+    assert country is not None
+    session.get_one(City, 2)
+    if is_loaded:
+        assert len(country.cities) == 2
+    country.code = "z"
+    session.commit()
+    assert heard == []
+    assert [each for each in session if isinstance(each, Country)] == [country]
+    assert session.get_one(City, 2).country is country
+
+
+def test_a_key_of_a_new_parent_refers_to_it(session: Session, heard: list[Any]) -> None:
+    """A foreign key may be set to the key of a parent that is only about to be inserted."""
+    listen(heard)
+    parent = Parent(id=5)
+    session.add_all([parent, Child(id=1, parent_id=5)])
+    session.commit()
+    assert heard == [("pre_relation_add", 5, 1), ("post_relation_add", 5, 1)]
+    assert [each for each in session if isinstance(each, Parent)] == [parent]
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_a_deleted_reference_is_a_link_that_is_cut(
+    session: Session, heard: list[Any], is_loaded: bool
+) -> None:
+    """``del child.parent`` is sent as ``child.parent = None``."""
+    child = Child(id=1, parent=Parent(id=1))
+    session.add(child)
+    session.commit()
+    listen(heard)
+    if is_loaded:
+        assert child.parent is not None
+    del child.parent
+    session.commit()
+    assert child.parent_id is None
+    assert heard == [("pre_relation_remove", 1, 1), ("post_relation_remove", 1, 1)]
+
+
+def test_a_partial_flush_takes_children_along(session: Session, heard: list[Any]) -> None:
+    """``flush([parent])`` writes the new children of its collections, and theirs, and sends so."""
+    listen(heard, Parent, Child, Toy)
+    parent, alone = Parent(id=1), Child(id=9)
+    parent.children.append(Child(id=1, toys=[Toy(id=1)]))
+    session.add_all([parent, alone])
+    session.flush([parent])
+    written = [("Parent", 1), ("Child", 1), ("Toy", 1)]
+    assert sorted(each[1:] for each in heard if each[0] == "pre_save") == sorted(written)
+    assert sorted(each[1:] for each in heard if each[0] == "post_save") == sorted(written)
+    assert {each for each in heard if "relation" in each[0]} == {
+        (f"{when}_relation_add", 1, 1) for when in ("pre", "post")
+    }
+    assert alone in session.new
+
+
+def test_a_partial_flush_takes_changed_children_along(session: Session, heard: list[Any]) -> None:
+    """A child that is there is written whole when its parent's partial flush gives it a new key."""
+    child = Child(id=1, toys=[Toy(id=1)])
+    session.add_all([child, Parent(id=1)])
+    session.commit()
+    listen(heard, Child, Toy)
+    parent = session.get_one(Parent, 1)
+    parent.children.append(child)
+    child.toys.append(Toy(id=2))
+    session.flush([parent])
+    assert ("pre_save", "Child", 1) in heard
+    assert sorted(each[1:] for each in heard if each[0] == "pre_save") == sorted(
+        each[1:] for each in heard if each[0] == "post_save"
+    )
+    assert session.get_one(Toy, 2) is not None
+
+
+def test_moving_many_children_costs_one_select_for_their_parents(
+    session: Session, heard: list[Any]
+) -> None:
+    """The old parents of children that move are loaded together."""
+    session.add_all(Parent(id=number) for number in range(20))
+    session.add_all(Child(id=number, parent_id=number) for number in range(1, 20))
+    session.commit()
+    session.expunge_all()
+    listen(heard)
+    children = session.scalars(select(Child)).all()
+    parent = session.get_one(Parent, 0)
+    selects: list[str] = []
+
+    @event.listens_for(session.get_bind(), "before_cursor_execute")
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            selects.append(statement)
+
+    for child in children:
+        child.parent_id = parent.id
+    session.flush()
+    assert len(selects) == 1
+    assert len(heard) == 4 * 19
+    event.remove(session.get_bind(), "before_cursor_execute", note)
+
+
+def test_links_of_others_cost_nothing(session: Session) -> None:
+    """A receiver of one class causes no SELECT for the relationships of another one."""
+    session.add_all([Parent(id=1), Parent(id=2), Child(id=1, parent_id=1)])
+    session.commit()
+    session.expunge_all()
+    post_relation_add.connect(lambda **kwargs: None, sender=Country)
+    child = session.get_one(Child, 1)
+    selects: list[str] = []
+
+    @event.listens_for(session.get_bind(), "before_cursor_execute")
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            selects.append(statement)
+
+    child.parent_id = 2
+    session.flush()
+    assert selects == []
+    event.remove(session.get_bind(), "before_cursor_execute", note)
