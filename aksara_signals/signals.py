@@ -13,6 +13,7 @@ completes or copies data leaves fixtures alone.
 from __future__ import annotations
 
 from aksara_signals.dispatch.payload import Payload
+from aksara_signals.dispatch.registry import sending_classes
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.dispatch.typed import BulkSignal, ModelSignal
 
@@ -169,3 +170,23 @@ pre_migrate: Signal = Signal(
 
 post_migrate: Signal = Signal("post_migrate", providing_args=_MIGRATE, doc="Migrations have run.")
 """Payload and senders: as for ``pre_migrate``. Not sent if a migration fails."""
+
+sending_classes += [
+    m2m_changed,
+    post_bulk_create,
+    post_bulk_update,
+    post_delete,
+    post_init,
+    post_relation_add,
+    post_relation_remove,
+    post_save,
+    post_update,
+    pre_bulk_create,
+    pre_bulk_update,
+    pre_delete,
+    pre_init,
+    pre_relation_add,
+    pre_relation_remove,
+    pre_save,
+    pre_update,
+]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
+from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.context import SignalContext
+from aksara_signals.dispatch.registry import string_senders
 from aksara_signals.exceptions import MigrationError
 from aksara_signals.orm.sending import send, steps_of
 from aksara_signals.signals import post_migrate, pre_migrate
@@ -23,8 +24,10 @@ __all__ = ["COMMANDS", "migration_signals"]
 COMMANDS = ("upgrade", "downgrade", "revision")
 """The commands of Alembic that are told: the senders of the two signals."""
 
+string_senders.update(COMMANDS)
 
-@contextmanager
+
+@block
 def migration_signals() -> Iterator[None]:
     """Send ``pre_migrate`` and ``post_migrate`` around migrations, and silence models meanwhile.
 

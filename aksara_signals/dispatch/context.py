@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from aksara_signals.dispatch.describing import describe_receiver, describe_sender
+from aksara_signals.dispatch.blocks import decorated
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.identity import SenderKey, same_receiver, sender_key
+from aksara_signals.dispatch.silence import (
+    models_of,
+    receivers_of,
+    require_can_send,
+    require_classes,
+    signals_of,
+)
 from aksara_signals.exceptions import InvalidOptionError
-from aksara_signals.types import Receiver, Sender
+from aksara_signals.types import Receiver, Sender, Senders
 
 __all__ = ["SignalContext", "get_active_contexts"]
 
@@ -27,36 +34,50 @@ get_active_contexts: Callable[[], tuple[SignalContext, ...]] = _active.get
 class SignalContext:
     """Silences signals for the current task: with ``with``, ``async with``, or as a decorator.
 
-    Made by :meth:`disable_for` and :meth:`disable_all`. One context may be entered many times, at
-    once and from many tasks: it keeps nothing about who has entered it. What it does is visible in
-    the task that entered it and in the tasks and greenlets started inside; no other task or thread
-    is silenced. Leaving it anywhere else than where it was entered, as FastAPI does with
-    dependencies that ``yield``, does nothing there.
+    ``SignalContext(Post)`` is :meth:`disable_for`; :meth:`disable_all` makes one for everybody. One
+    context may be entered many times, at once and from many tasks: it keeps nothing about who has
+    entered it. What it does is visible in the task that entered it and in the tasks and greenlets
+    started inside; no other task or thread is silenced. Leaving it anywhere else than where it was
+    entered, as FastAPI does with dependencies that ``yield``, does nothing there.
 
     Source: Aksara's ``SignalContext``. There only models can be named; here signals and receivers
     too.
     """
 
-    __slots__ = ("_keys", "_receivers", "_signals")
+    __slots__ = ("_keys", "_known", "_receivers", "_signals")
+
+    _keys: tuple[SenderKey, ...]
+    _signals: tuple[Any, ...] | None
+    _receivers: tuple[Receiver, ...] | None
+    _known: dict[str, Callable[[], type | None]]
+    """The names that have been found to be a class's, and the class."""
 
     def __init__(
         self,
-        models: Iterable[Sender] = (),
-        *,
+        *models: Senders,
         signals: Iterable[Any] | None = None,
         receivers: Iterable[Receiver] | None = None,
     ) -> None:
-        self._keys: tuple[SenderKey, ...] = tuple(sender_key(model) for model in models)
-        self._signals = None if signals is None else _signals(signals)
-        self._receivers = None if receivers is None else _receivers(receivers)
+        flat = models_of(models)
+        if not flat and signals is None and receivers is None:
+            raise InvalidOptionError(
+                "SignalContext was given nothing to silence; name models, signals= or receivers=, "
+                "or use SignalContext.disable_all()"
+            )
+        self._signals = None if signals is None else signals_of(signals)
+        self._receivers = None if receivers is None else receivers_of(receivers)
+        for model in flat:
+            require_can_send(model, self._signals)
+        self._keys = tuple(sender_key(model) for model in flat)
+        self._known = {}
 
     @classmethod
     def disable_for(
         cls,
-        *models: Sender,
+        *models: Senders,
         signals: Iterable[Any] | None = None,
         receivers: Iterable[Receiver] | None = None,
-    ) -> SignalContext:
+    ) -> Self:
         """Silence models: every signal they and their subclasses send, built in or custom.
 
         Args:
@@ -68,28 +89,16 @@ class SignalContext:
         Raises:
             InvalidOptionError: Neither models nor signals nor receivers are given, or something is
                 no signal or no receiver.
+            InvalidSenderError: Something could never send what is to be silenced, such as an
+                instance of a model or its table. A name may be given before its class exists; if
+                no class has it when a block begins, entering the block raises this error.
         """
-        flat: list[Sender] = []
-        for model in models:
-            flat.extend(
-                model if issubclass(type(model), (list, tuple, set, frozenset)) else (model,)
-            )
-        if any(model is None for model in flat):
-            raise InvalidOptionError(
-                "SignalContext.disable_for() was given None as a model; "
-                "use SignalContext.disable_all() to silence every sender"
-            )
-        if not flat and signals is None and receivers is None:
-            raise InvalidOptionError(
-                "SignalContext.disable_for() was given nothing to silence; name models, signals= "
-                "or receivers=, or use SignalContext.disable_all()"
-            )
-        return cls(flat, signals=signals, receivers=receivers)
+        return cls(*models, signals=signals, receivers=receivers)
 
-    @classmethod
-    def disable_all(cls) -> SignalContext:
+    @staticmethod
+    def disable_all() -> SignalContext:
         """Silence every signal of every sender."""
-        return cls()
+        return _Everything()
 
     def silences(self, signal: Any, sender: Sender) -> bool:
         """Whether this context has a say in what ``sender`` sends through ``signal``."""
@@ -104,6 +113,8 @@ class SignalContext:
         )
 
     def __enter__(self) -> Self:
+        if self._keys:
+            require_classes(self._keys, self._signals, self._known)
         _active.set((*_active.get(), self))
         return self
 
@@ -134,64 +145,21 @@ class SignalContext:
         """Decorate a function, sync or async, so that it runs inside this context.
 
         Raises:
-            InvalidOptionError: The function is a generator: what it does between two ``yield``
-                would leak to whoever iterates. Use ``with`` inside it.
+            InvalidOptionError: It is a generator function: what it does between two ``yield``
+                would leak to whoever iterates. Use ``with`` inside it. Or it can't be called.
         """
-        import inspect
-
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise InvalidOptionError(
-                f"SignalContext can't decorate the generator {describe_receiver(function)}; "
-                f"use 'with SignalContext…:' inside it"
-            )
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def silenced_async(*args: Any, **kwargs: Any) -> Any:
-                with self:
-                    return await function(*args, **kwargs)
-
-            return silenced_async  # type: ignore[return-value]  # wraps() keeps the signature
-
-        @functools.wraps(function)
-        def silenced(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return silenced  # type: ignore[return-value]  # wraps() keeps the signature
+        return decorated(function, lambda: self, "SignalContext")
 
     def __repr__(self) -> str:
         models = ", ".join(describe_sender(key.get()) for key in self._keys) or "every sender"
         return f"<SignalContext silencing {models}>"
 
 
-def _signals(given: Any) -> tuple[Any, ...]:
-    from aksara_signals.dispatch.signal import Signal
+class _Everything(SignalContext):
+    """Silences everybody."""
 
-    signals = _several(given, "signals")
-    for each in signals:
-        if not isinstance(each, Signal):
-            raise InvalidOptionError(
-                f"signals= was given {describe_sender(each)}, which is no signal and would silence "
-                f"nothing; give signals themselves, as in disable_for(Post, signals=[post_save])"
-            )
-    return signals
+    __slots__ = ()
 
-
-def _receivers(given: Any) -> tuple[Receiver, ...]:
-    receivers = _several(given, "receivers")
-    for each in receivers:
-        if not callable(each):
-            raise InvalidOptionError(
-                f"receivers= was given {describe_sender(each)}, which is no receiver and would "
-                f"silence nothing; give what was connected"
-            )
-    return receivers
-
-
-def _several(things: Any, option: str) -> tuple[Any, ...]:
-    if not issubclass(type(things), (list, tuple, set, frozenset)):
-        things = (things,)
-    if not things:
-        raise InvalidOptionError(f"{option}= is empty and would silence nothing; leave it out")
-    return tuple(things)
+    def __init__(self) -> None:
+        self._keys, self._known = (), {}
+        self._signals = self._receivers = None

@@ -20,7 +20,19 @@ from aksara_signals.dispatch.identity import (
 )
 from aksara_signals.types import Receiver, Sender
 
-__all__ = ["describe_receiver", "describe_sender", "printable", "receiver_place", "worded"]
+__all__ = [
+    "MAX_SHOWN",
+    "counted",
+    "describe_receiver",
+    "describe_sender",
+    "printable",
+    "receiver_place",
+    "shortened",
+    "worded",
+]
+
+MAX_SHOWN = 80
+"""How many characters of an argument a message shows."""
 
 
 def printable(text: str) -> str:
@@ -36,6 +48,29 @@ def printable(text: str) -> str:
         each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
         for each in text
     )
+
+
+def shortened(value: object) -> str:
+    """A string, number or other plain value for a message: on one line, 80 characters at most.
+
+    >>> shortened("post_sav")
+    "'post_sav'"
+    >>> len(shortened("x" * 1000))
+    80
+    """
+    if issubclass(type(value), str):  # its repr may be long: only as much as is shown
+        value = plain_text(value)[: MAX_SHOWN + 1]  # type: ignore[arg-type]
+    text = worded(value, repr)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def counted(count: float, noun: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "receiver"), counted(2, "receiver")
+    ('1 receiver', '2 receivers')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def worded(value: object, words: Callable[[Any], str] = str) -> str:
@@ -54,7 +89,7 @@ def describe_sender(sender: Sender) -> str:
     if is_class(sender):
         return printable(names_of(sender)[1])
     if sender is None or issubclass(type(sender), str) or is_number(sender):
-        return worded(sender, repr)
+        return shortened(sender)
     return f"<{type_name(sender)} object>"
 
 

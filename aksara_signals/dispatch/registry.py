@@ -8,10 +8,11 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from aksara_signals.dispatch.describing import describe_receiver
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
 from aksara_signals.dispatch.identity import names_of
 from aksara_signals.exceptions import (
     AmbiguousSenderError,
+    InvalidOptionError,
     UnknownSignalError,
     UnresolvedSenderError,
 )
@@ -26,6 +27,8 @@ __all__ = [
     "classes_named",
     "lookup",
     "senders_changed",
+    "sending_classes",
+    "string_senders",
 ]
 
 _signals: dict[int, weakref.ref[Signal]] = {}
@@ -35,6 +38,13 @@ _numbers = itertools.count()
 
 class_sources: list[Callable[[], Iterable[type]]] = []
 """Functions that give the live classes that may send; each mapping layer adds one."""
+
+
+sending_classes: list[Signal] = []
+"""The built-in signals that are sent by mapped classes only."""
+
+string_senders: set[str] = set()
+"""Strings that send a built-in signal themselves, such as the commands of a migration."""
 
 
 def register_signal(signal: Signal) -> None:
@@ -54,14 +64,20 @@ def lookup(name: str) -> Signal:
 
     Raises:
         UnknownSignalError: There is none. The message offers the nearest name.
+        InvalidOptionError: The name is no string.
     """
+    if not issubclass(type(name), str):
+        raise InvalidOptionError(
+            f"lookup() was given {describe_sender(name)}; it takes the name of a signal, as in "
+            f"lookup('post_save')"
+        )
     names: list[str] = []
     for signal in all_signals():
         if signal.name == name:
             return signal
         if signal.name is not None:
             names.append(signal.name)
-    raise UnknownSignalError(f"no signal is named {name!r}{nearest(name, names)}")
+    raise UnknownSignalError(f"no signal is named {shortened(name)}{nearest(name, names)}")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -93,7 +109,7 @@ def require_unambiguous(name: str) -> None:
     if len(classes) > 1:
         paths = ", ".join(sorted(names_of(cls)[1] for cls in classes))
         raise AmbiguousSenderError(
-            f"sender={name!r} is the name of {len(classes)} mapped classes: {paths}; "
+            f"sender={shortened(name)} is the name of {len(classes)} mapped classes: {paths}; "
             f"give the full path, or the class itself"
         )
 
@@ -132,7 +148,7 @@ def check_senders() -> None:
             require_unambiguous(sender)
             if sender not in known:
                 problems.append(
-                    f"sender={sender!r} of {signal.display_name} for receiver "
+                    f"sender={shortened(sender)} of {signal.display_name} for receiver "
                     f"{describe_receiver(receiver)} names no mapped class{nearest(sender, known)}"
                 )
     if problems:

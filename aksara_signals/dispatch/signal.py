@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, Unpack, overload
 
+from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
@@ -218,14 +218,14 @@ class Signal:
             self._table.check_options({"dispatch_uid": dispatch_uid})
         return self._table.discard(receiver, _several(sender), dispatch_uid)
 
-    @contextmanager
+    @block
     def connected_to(
         self, receiver: ReceiverT, sender: Senders = None, **options: Any
     ) -> Iterator[ReceiverT]:
-        """Connect a receiver for the time of a ``with`` block.
+        """Connect a receiver for the time of a ``with`` or ``async with`` block.
 
-        At its end, exactly what this call connected is disconnected: a receiver that had been
-        connected before stays.
+        It decorates functions, sync and async, too. At the end, exactly what this call connected is
+        disconnected: a receiver that had been connected before stays.
 
         Args:
             receiver: As for :meth:`connect`.

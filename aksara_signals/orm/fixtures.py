@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
+
+from aksara_signals.dispatch.blocks import block
 
 __all__ = ["is_loading_fixtures", "loading_fixtures"]
 
 _is_loading: ContextVar[bool] = ContextVar("aksara_signals_is_loading_fixtures", default=False)
 
 
-@contextmanager
+@block
 def loading_fixtures() -> Iterator[None]:
     """Send ``raw=True`` with whatever the current task writes inside.
 

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Mapper, Session, UOWTransaction
 from aksara_signals.dispatch.recursion import MAX_DEPTH, describe_key, recursion_error
 from aksara_signals.dispatch.registry import class_sources, senders_changed
 from aksara_signals.dispatch.signal import is_any_connected
-from aksara_signals.orm import bridge, construction, partial, touches, transactions
+from aksara_signals.dispatch.silence import sender_problems
+from aksara_signals.orm import bridge, construction, partial, silence, touches, transactions
 from aksara_signals.orm.audience import LIFE_CYCLE
 from aksara_signals.orm.sessions import is_at_work
 from aksara_signals.orm.touches import RELATIONS
@@ -47,6 +48,7 @@ def install() -> None:
     event.listen(Mapper, "after_mapper_constructed", _after_mapper_constructed)
     class_sources.append(bridge.mapped_classes)
     describe_key.append(bridge.identity_of)
+    sender_problems.append(silence.problem_of)
     construction.install()
     touches.install()
     transactions.install()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from inspect import Signature, signature
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
+from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.identity import type_name
 from aksara_signals.dispatch.parameters import is_async_receiver
 from aksara_signals.dispatch.patching import doubles
@@ -35,7 +35,7 @@ class _SignedAsyncMock(_Signed, AsyncMock):
     """For an async one."""
 
 
-@contextmanager
+@block
 def mock_receiver(receiver: Receiver, **options: Any) -> Iterator[Any]:
     """Replace a receiver by a mock of its signature inside a ``with`` block, or as a decorator.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
+from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.registry import all_signals
 
 __all__ = ["restored_signals"]
 
 
-@contextmanager
+@block
 def restored_signals() -> Iterator[None]:
     """Undo what a ``with`` block, or a decorated function, connects and disconnects.
 

@@ -176,6 +176,8 @@ async def test_errors_about_instances(session: AsyncSession, shown: Shown) -> No
         lambda: Signal(account),
         lambda: Signal("x", providing_args=[account]),
         lambda: SignalContext.disable_for(account, signals=[]),
+        lambda: SignalContext.disable_for(account),
+        lambda: SignalContext(Account, receivers=[account]),
         lambda: add_delivery_hook(account),
         lambda: Account.bind_sessions(account),
         lambda: Manager(account),
@@ -210,7 +212,10 @@ async def test_reprs(session: AsyncSession, shown: Shown) -> None:
     await session.refresh(account)
     shown.add(*steps, *(repr(each) for each in post_save.connections), calls, *calls)
     shown.add(post_save, account.signals, Account.signals.post_save, Account.objects)
-    shown.add(Account.objects.filter(password=SECRET), SignalContext.disable_for(account))
+    shown.add(
+        Account.objects.filter(password=SECRET),
+        SignalContext.disable_for(account, signals=[Signal()]),
+    )
     shown.add(describe(account), post_save.plan_for(Account))
     for check in (
         lambda: calls.assert_not_called(post_save),

@@ -10,6 +10,8 @@ from aksara_signals.orm.bridge.aborted import (
     require_working_transaction,
 )
 from aksara_signals.orm.bridge.classes import (
+    has_secondary,
+    is_secondary,
     mapped_classes,
     mapping_lock,
     wrap_init,
@@ -112,6 +114,7 @@ __all__ = [
     "has_delete_orphans",
     "has_members",
     "has_parent",
+    "has_secondary",
     "hide_scalar",
     "identity_of",
     "in_greenlet",
@@ -122,6 +125,7 @@ __all__ = [
     "is_known",
     "is_initiated_here",
     "is_orphan",
+    "is_secondary",
     "is_touched",
     "is_unknown",
     "is_unloaded",

@@ -11,10 +11,20 @@ from typing import Any
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import (
+    Mapper,
+    QueryableAttribute,
+    RelationshipProperty,
     mapperlib,
 )
 
-__all__ = ["mapped_classes", "mapping_lock", "wrap_init", "wrap_inits"]
+__all__ = [
+    "has_secondary",
+    "is_secondary",
+    "mapped_classes",
+    "mapping_lock",
+    "wrap_init",
+    "wrap_inits",
+]
 
 mapping_lock: AbstractContextManager[bool] = mapperlib._CONFIGURE_MUTEX
 """SQLAlchemy's own, re-entrant, held wherever classes are mapped and configured. What follows the
@@ -59,3 +69,30 @@ def wrap_init(cls: type, wrapper: Wrapper) -> None:
     if manager not in _original_inits:
         _original_inits[manager] = manager.original_init
         manager.original_init = wrapper(manager.original_init)
+
+
+def is_secondary(table: object) -> bool:
+    """Whether a table is the secondary one of a relationship; configures no mapper."""
+    for cls in mapped_classes():
+        mapper: Mapper[Any] = inspect(cls)
+        for prop in tuple(mapper._props.values()):
+            if isinstance(prop, RelationshipProperty) and _secondary_is(prop, table):
+                return True
+    return False
+
+
+def _secondary_is(prop: RelationshipProperty[Any], table: Any) -> bool:
+    """Whether it is the relationship's, or may be, where nobody has looked yet."""
+    secondary: Any = prop._init_args.secondary.effective_value()
+    if isinstance(secondary, str):
+        return secondary in (getattr(table, "name", None), getattr(table, "fullname", None))
+    return secondary is table or callable(secondary)
+
+
+def has_secondary(attribute: QueryableAttribute[Any]) -> bool:
+    """Whether an attribute is a many-to-many relationship; configures no mapper."""
+    prop: Any = getattr(attribute.comparator, "prop", None)
+    return (
+        isinstance(prop, RelationshipProperty)
+        and prop._init_args.secondary.effective_value() is not None
+    )

@@ -1,0 +1,238 @@
+"""What a :class:`SignalContext` may be given, and why it refuses the rest.
+
+A context that silences nothing looks as if it did its work, until something is written that should
+have been silent. So what could never match a send is refused: where the context is made or, for
+names of classes that may come later, where its block begins.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
+from aksara_signals.dispatch.identity import SenderKey, is_class, names_of
+from aksara_signals.dispatch.registry import (
+    all_signals,
+    class_sources,
+    classes_named,
+    nearest,
+    sending_classes,
+    string_senders,
+)
+from aksara_signals.dispatch.several import members_of
+from aksara_signals.exceptions import InvalidOptionError, InvalidSenderError
+from aksara_signals.types import Receiver, Sender
+
+__all__ = [
+    "models_of",
+    "receivers_of",
+    "require_can_send",
+    "require_classes",
+    "sender_problems",
+    "signals_of",
+]
+
+sender_problems: list[Callable[[Sender, tuple[Any, ...] | None], str | None]] = []
+"""Functions that say, in words that go on after "which", why something sends no signal, or None.
+
+Each is given what was named as a sender, neither a class nor a string, and the built-in signals
+that are to be silenced, or None for all signals. The layer that knows tables and instances adds
+one.
+"""
+
+
+def models_of(given: tuple[Any, ...]) -> list[Sender]:
+    """The models that a context is given: each alone, or several in a list, a view, a generator.
+
+    Raises:
+        InvalidOptionError: One is None, or a list is empty.
+        InvalidSenderError: A list is nested deeper than once.
+    """
+    models: list[Sender] = []
+    for each in given:
+        members = members_of(each)
+        if members is None:
+            models.append(each)
+            continue
+        if not members:
+            raise InvalidOptionError(
+                "SignalContext was given an empty list of models, which names nothing to silence; "
+                "give at least one, or use SignalContext.disable_all()"
+            )
+        models += members
+    for model in models:
+        if model is None:
+            raise InvalidOptionError(
+                "SignalContext was given None as a model; use SignalContext.disable_all() to "
+                "silence every sender"
+            )
+        if members_of(model) is not None:
+            raise InvalidSenderError(
+                "SignalContext was given a list of models inside a list; give the models "
+                "themselves, or one list of them"
+            )
+    return models
+
+
+def require_can_send(model: Sender, signals: tuple[Any, ...] | None) -> None:
+    """Refuse what sends none of the signals that are to be silenced.
+
+    Args:
+        model: Neither None nor a list.
+        signals: Those that are to be silenced; None means all.
+
+    Raises:
+        InvalidSenderError: Says what it is, and what was probably meant.
+    """
+    if is_class(model) or issubclass(type(model), str):
+        return
+    if signals is not None and _has_custom(signals):
+        return  # which anything may send
+    problem = _problem_of(model)
+    for each in sender_problems:
+        problem = problem or each(model, signals)
+    if problem:
+        raise InvalidSenderError(
+            f"SignalContext was given {describe_sender(model)}, which {problem}; it would silence "
+            f"nothing"
+        )
+
+
+def _problem_of(thing: Any) -> str | None:
+    from aksara_signals.dispatch.signal import Signal
+
+    if issubclass(type(thing), Signal):
+        return "is a signal, and no sender: signals go into signals=, as in signals=[post_save]"
+    if issubclass(type(thing), (FunctionType, MethodType, BuiltinFunctionType)):
+        return (
+            "is a function, and no sender: receivers go into receivers=; to silence a signal of "
+            "your own that functions send, name it in signals="
+        )
+    return None
+
+
+def require_classes(
+    keys: tuple[SenderKey, ...],
+    signals: tuple[Any, ...] | None,
+    known: dict[str, Callable[[], type | None]],
+) -> None:
+    """Refuse names that nothing answers to when a block begins.
+
+    Args:
+        keys: The senders of the context.
+        signals: Those that are to be silenced; None means all.
+        known: The classes that have been found by their names so far; added to.
+
+    Raises:
+        InvalidSenderError: Names the nearest class.
+    """
+    for key in keys:
+        if not key.is_name:
+            continue
+        name: str = key.get()
+        found = known.get(name)
+        if found is not None and found() is not None:
+            continue
+        if signals is not None and _has_custom(signals):
+            continue  # which may be sent by the string itself
+        cls: type | None = next(_classes_called(name), None)
+        if cls is not None:
+            known[name] = weakref.ref(cls)
+        elif signals is not None or not _is_sent_by(name):
+            mapped = [
+                each
+                for source in class_sources
+                for known_cls in source()
+                for each in names_of(known_cls)
+            ]
+            raise InvalidSenderError(
+                f"SignalContext was given the name {shortened(name)}, which no class has"
+                f"{nearest(name, mapped)}; it would silence nothing. Import the module that "
+                f"defines the class, or mend the name; where signals of your own are sent by "
+                f"strings, name these signals in signals="
+            )
+
+
+def _has_custom(signals: tuple[Any, ...]) -> bool:
+    """Whether any of the signals may be sent by something else than a class."""
+    return any(all(each is not one for one in sending_classes) for each in signals)
+
+
+def _is_sent_by(name: str) -> bool:
+    """Whether a string is a sender itself, as far as is known: somebody listens to it."""
+    if name in string_senders:
+        return True
+    return any(
+        connection.sender_key.is_name and connection.sender == name
+        for signal in all_signals()
+        if _has_custom((signal,))
+        for connection in signal.connections
+    )
+
+
+def _classes_called(name: str) -> Iterator[type]:
+    """Live classes with this name: mapped ones, else any: bases, mixins, senders of your own."""
+    yield from classes_named(name)
+    waiting: list[type] = [object]
+    seen: set[int] = set()
+    while waiting:
+        subclasses: list[type] = type.__subclasses__(waiting.pop())
+        for cls in subclasses:
+            if id(cls) not in seen:
+                seen.add(id(cls))
+                waiting.append(cls)
+                if name in names_of(cls):
+                    yield cls
+
+
+def signals_of(given: Any) -> tuple[Any, ...]:
+    """The signals that a context is given.
+
+    Raises:
+        InvalidOptionError: One is no signal, or there is none.
+    """
+    from aksara_signals.dispatch.signal import Signal
+
+    signals = _several(given, "signals")
+    for each in signals:
+        if not issubclass(type(each), Signal):
+            raise InvalidOptionError(
+                f"signals= was given {describe_sender(each)}, which is no signal and would silence "
+                f"nothing; give signals themselves, as in disable_for(Post, signals=[post_save])"
+            )
+    return signals
+
+
+def receivers_of(given: Any) -> tuple[Receiver, ...]:
+    """The receivers that a context is given.
+
+    Raises:
+        InvalidOptionError: One is no receiver, or there is none.
+    """
+    from aksara_signals.dispatch.signal import Signal
+
+    receivers = _several(given, "receivers")
+    for each in receivers:
+        if not callable(each):
+            raise InvalidOptionError(
+                f"receivers= was given {describe_sender(each)}, which is no receiver and would "
+                f"silence nothing; give what was connected"
+            )
+        if issubclass(type(each), Signal):
+            raise InvalidOptionError(
+                f"receivers= was given the signal {describe_receiver(each)}; signals go into "
+                f"signals="
+            )
+    return receivers
+
+
+def _several(things: Any, option: str) -> tuple[Any, ...]:
+    members = members_of(things)
+    if members is None:
+        return (things,)
+    if not members:
+        raise InvalidOptionError(f"{option}= is empty and would silence nothing; leave it out")
+    return members

@@ -1,0 +1,50 @@
+"""Why a :class:`SignalContext` would silence nothing that is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Mapper, QueryableAttribute
+from sqlalchemy.orm.util import AliasedClass
+from sqlalchemy.sql.expression import ClauseElement, FromClause
+
+from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.orm import bridge
+from aksara_signals.signals import m2m_changed
+
+__all__ = ["problem_of"]
+
+
+def problem_of(sender: Any, signals: tuple[Any, ...] | None) -> str | None:
+    """What is wrong with a sender that is no class and no name; None if nothing is.
+
+    Args:
+        sender: Whose signals are to be silenced.
+        signals: Only these built-in signals; None for all, custom ones included.
+    """
+    kind = type(sender)  # isinstance() would believe what its __class__ says
+    sends_links = signals is None or any(each is m2m_changed for each in signals)
+    if issubclass(kind, ClauseElement):
+        if sends_links and bridge.is_secondary(sender):
+            return None
+        what = "a table" if issubclass(kind, FromClause) else "SQL"
+        return f"is {what} and sends nothing: name the mapped class, or its relationship"
+    if issubclass(kind, AliasedClass):
+        return "is an alias and sends nothing: name the class itself"
+    if issubclass(kind, Mapper):
+        return f"is a mapper and sends nothing: name its class, {describe_sender(sender.class_)}"
+    if issubclass(kind, QueryableAttribute):
+        if sends_links and bridge.has_secondary(sender):
+            return None
+        return (
+            f"is the attribute {sender.key} and sends nothing: name its class, "
+            f"{describe_sender(sender.class_)}"
+        )
+    if bridge.state_of(sender) is not None:
+        return (
+            f"is an instance; its class is what sends: name {describe_sender(kind)}, or, "
+            f"where instances send a signal of your own, that signal in signals="
+        )
+    if signals is not None:
+        return "sends none of these signals: they are sent by mapped classes; name one"
+    return None
