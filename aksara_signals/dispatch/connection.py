@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
 from aksara_signals.dispatch.identity import SenderKey
-from aksara_signals.dispatch.patching import ModuleName
+from aksara_signals.dispatch.patching import PatchPlace
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.exceptions import SignalPayloadError
@@ -74,7 +74,7 @@ class Connection:
     """How long a receiver that waited may run; None means as long as it likes."""
     is_async: bool
     """Whether the receiver is known to be async. An unknown one may still return an awaitable."""
-    module_name: ModuleName | None
+    module_name: PatchPlace | None
     """Where a mock may replace the receiver."""
     narrows_session: bool
     """Whether ``session`` is withheld: a session is not for two tasks."""
@@ -99,7 +99,7 @@ class Connection:
         coalesce: bool = False,
         timeout_seconds: float | None = None,
         is_async: bool = False,
-        module_name: ModuleName | None = None,
+        module_name: PatchPlace | None = None,
         narrows_session: bool = False,
     ) -> None:
         fill = object.__setattr__

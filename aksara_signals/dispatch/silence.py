@@ -14,6 +14,7 @@ from typing import Any
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
 from aksara_signals.dispatch.identity import SenderKey, is_class, names_of
+from aksara_signals.dispatch.members import live_classes
 from aksara_signals.dispatch.registry import (
     all_signals,
     class_sources,
@@ -176,16 +177,7 @@ def _is_sent_by(name: str) -> bool:
 def _classes_called(name: str) -> Iterator[type]:
     """Live classes with this name: mapped ones, else any: bases, mixins, senders of your own."""
     yield from classes_named(name)
-    waiting: list[type] = [object]
-    seen: set[int] = set()
-    while waiting:
-        subclasses: list[type] = type.__subclasses__(waiting.pop())
-        for cls in subclasses:
-            if id(cls) not in seen:
-                seen.add(id(cls))
-                waiting.append(cls)
-                if name in names_of(cls):
-                    yield cls
+    yield from (cls for cls in live_classes() if name in names_of(cls))
 
 
 def signals_of(given: Any) -> tuple[Any, ...]:

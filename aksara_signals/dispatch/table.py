@@ -22,7 +22,7 @@ from aksara_signals.dispatch.identity import (
 )
 from aksara_signals.dispatch.options import check_options
 from aksara_signals.dispatch.parameters import is_async_receiver
-from aksara_signals.dispatch.patching import module_name_of
+from aksara_signals.dispatch.patching import patch_place_of
 from aksara_signals.dispatch.payload import Payload, call_shape
 from aksara_signals.dispatch.phases import IMMEDIATE, PHASES
 from aksara_signals.dispatch.plan import Snapshot
@@ -120,7 +120,7 @@ class ConnectionTable:
         for key in keys:
             if key.is_name:
                 require_unambiguous(key.get())
-        is_async, module_name = is_async_receiver(receiver), module_name_of(receiver)
+        is_async, module_name = is_async_receiver(receiver), patch_place_of(receiver)
         added: list[Connection] = []
 
         def add() -> bool:
