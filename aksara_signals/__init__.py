@@ -129,4 +129,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("aksara-signals")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import sys
+
+    from aksara_signals.dispatch.words import missing_name
+
+    raise missing_name(__name__, name, __all__, sys.modules[__name__])

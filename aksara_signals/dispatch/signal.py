@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.connection import Connection
@@ -99,6 +99,13 @@ class Signal:
 
     def __repr__(self) -> str:
         return f"<Signal {self.display_name}>" if self.name else f"<Signal at {id(self):#x}>"
+
+    if not TYPE_CHECKING:  # which would take any attribute for one that there is
+
+        def __getattr__(self, name: str) -> Any:
+            from aksara_signals.dispatch.words import missing_word
+
+            raise missing_word("a signal", name, dir(type(self)), self)
 
     # -- connecting ----------------------------------------------------------------------------
 

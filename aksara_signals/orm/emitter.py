@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aksara_signals import signals as built_in
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.signal import Signal
+from aksara_signals.dispatch.words import missing_word
 from aksara_signals.exceptions import InvalidOptionError, UnknownSignalError
 from aksara_signals.types import Receiver, Responses
 
@@ -43,6 +44,18 @@ class BoundSignal:
 
     def __repr__(self) -> str:
         return f"<{self.signal!r} of {describe_sender(self.model)}>"
+
+    if not TYPE_CHECKING:  # which would take any attribute for one that there is
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_") and hasattr(Signal, name):
+                raise AttributeError(
+                    f"a model's signal has no attribute {name!r}; the signal itself has it, as in "
+                    f"post_save.{name}, where the model is given as the sender",
+                    name=name,
+                    obj=self,
+                )
+            raise missing_word("a model's signal", name, dir(type(self)), self)
 
     def connect(self, receiver: Receiver | None = None, **options: Any) -> Any:
         """Connect a receiver to this model; see :meth:`~aksara_signals.Signal.connect`.

@@ -141,3 +141,20 @@ def test_what_is_no_signal_is_refused() -> None:
         Post.signals.post_save = Signal()
     with pytest.raises(AttributeError, match="underscore"):
         Post.signals.__wrapped__  # noqa: B018 - reading it is what is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("connected_to", r"post_save\.connected_to"),
+        ("receivers_for", r"post_save\.receivers_for"),
+        ("asend", r"signal\.send\("),
+        ("conect", "did you mean 'connect'"),
+        ("_private", "no attribute '_private'$"),
+    ],
+)
+def test_a_models_signal_names_what_it_has_instead(name: str, ours: str) -> None:
+    """The signal's own attributes are the signal's; words of other libraries are named ours."""
+    assert not hasattr(Post.signals.post_save, name)
+    with pytest.raises(AttributeError, match=ours):
+        getattr(Post.signals.post_save, name)
