@@ -12,6 +12,7 @@ from aksara_signals.dispatch.recursion import MAX_DEPTH, describe_key, recursion
 from aksara_signals.dispatch.registry import class_sources, senders_changed
 from aksara_signals.dispatch.signal import is_any_connected
 from aksara_signals.dispatch.silence import sender_problems
+from aksara_signals.exceptions import AksaraSignalsError
 from aksara_signals.orm import bridge, construction, partial, silence, touches, transactions
 from aksara_signals.orm.audience import LIFE_CYCLE
 from aksara_signals.orm.sessions import is_at_work
@@ -73,7 +74,14 @@ def _before_flush(
 ) -> None:
     if is_anybody_listening():
         run = FlushRun(session, instances)
-        run.before()
+        try:
+            run.before()
+        except AksaraSignalsError:
+            raise
+        except BaseException:
+            if not run.is_sending:  # SQLAlchemy's own error, which its flush would have met
+                bridge.fail_flush(session)
+            raise
         if run.has_told:
             _count(session, run)
         flush_context.attributes[_RUN] = run

@@ -49,6 +49,8 @@ class FlushRun:
         self._session = session
         self._objects = None if objects is None else list(objects)
         self._owner = user_session(session)
+        self.is_sending: bool = False
+        """Whether receivers are called just now: an error is theirs."""
         self._told: dict[bridge.State, Change] = {}
         self._batches: list[Batch] = []
         self._deletes: bridge.DeletedRows | None = None
@@ -160,16 +162,20 @@ class FlushRun:
                 needed += [change.state for change in batch]
         bridge.load_columns(self._session, needed)
         extras: dict[bridge.State, Any] = {**self._values.live(wanted)} if wanted else {}
+        self.is_sending = True
         with Receiving(self._session, self._owner, BEFORE_A_FLUSH):
             send(steps_of_changes(self._audience, self._owner, alike, PRE, extras))
+        self.is_sending = False
 
     def _send_pre_links(self, prediction: Prediction) -> bool:
         """Tell of the links that haven't been told yet, and whether there were any."""
         run = self._relationships
         told = [] if run is None else run.fresh(prediction.deleted)
         if run is not None and told:
+            self.is_sending = True
             with Receiving(self._session, self._owner, BEFORE_A_FLUSH):
                 send(run.pre_steps(told))
+            self.is_sending = False
         return bool(told)
 
     # -- after ---------------------------------------------------------------------------------

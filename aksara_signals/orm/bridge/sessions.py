@@ -22,6 +22,7 @@ __all__ = [
     "deleted_states",
     "dirty_states",
     "ensure_end",
+    "fail_flush",
     "flushable",
     "has_nothing_but",
     "is_committing",
@@ -102,6 +103,18 @@ def flushable(session: Session) -> Iterator[None]:
         yield
     finally:
         session._flushing = before
+
+
+def fail_flush(session: Session) -> None:
+    """Leave a session as an error in the middle of its flush does, not one before it.
+
+    The transaction, or the savepoint, is rolled back, and ``rollback()`` has to be called before
+    the session is used again.
+
+    Raises:
+        sqlalchemy.exc.PendingRollbackError: It should have been called before this flush.
+    """
+    session._autobegin_t()._begin().rollback(_capture_exception=True)
 
 
 def refusals(methods: tuple[str, ...], remedy: str) -> Namespace:
