@@ -1,17 +1,33 @@
-"""Flushes that SQLAlchemy refuses: receivers that would hear of them change nothing about it."""
+"""Flushes that SQLAlchemy refuses, and such as it doesn't: receivers change nothing about it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, func, select
+from sqlalchemy import Column, Engine, ForeignKey, Table, func, select
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    WriteOnlyMapped,
+    mapped_column,
+    relationship,
+)
+from sqlalchemy.orm.exc import FlushError
 from support import Recorder
 
-from aksara_signals import post_relation_add, post_save, pre_save
+from aksara_signals import (
+    m2m_changed,
+    post_relation_add,
+    post_save,
+    pre_relation_add,
+    pre_save,
+    pre_update,
+)
 from aksara_signals.orm import SignalMixin
 
 
@@ -24,12 +40,59 @@ class Band(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     songs: Mapped[list[Song]] = relationship(back_populates="band")
 
+    fans: WriteOnlyMapped[Fan] = relationship(secondary="failing_fandom")
+
 
 class Song(Base):
     __tablename__ = "failing_song"
     id: Mapped[int] = mapped_column(primary_key=True)
     band_id: Mapped[int | None] = mapped_column(ForeignKey("failing_band.id"))
     band: Mapped[Band | None] = relationship(back_populates="songs")
+    writers: Mapped[set[Fan]] = relationship(secondary="failing_authorship")
+    demos: Mapped[list[Demo]] = relationship(lazy="raise")
+
+
+class Fan(Base):
+    __tablename__ = "failing_fan"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    favourite_id: Mapped[int | None] = mapped_column(ForeignKey("failing_song.id"))
+    favourite: Mapped[Song | None] = relationship()
+    letters: Mapped[list[Letter]] = relationship()
+    tickets: Mapped[list[Ticket]] = relationship(cascade="all, delete-orphan")
+
+
+class Letter(Base):
+    __tablename__ = "failing_letter"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fan_id: Mapped[int | None] = mapped_column(ForeignKey("failing_fan.id"))
+
+
+class Ticket(Base):
+    __tablename__ = "failing_ticket"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fan_id: Mapped[int] = mapped_column(ForeignKey("failing_fan.id"))
+
+
+class Demo(Base):
+    __tablename__ = "failing_demo"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    song_id: Mapped[int | None] = mapped_column(ForeignKey("failing_song.id"))
+
+
+class Stranger(Base):
+    __tablename__ = "failing_stranger"
+    name: Mapped[str] = mapped_column(primary_key=True)
+
+
+for name, one, other in [("fandom", "band", "fan"), ("authorship", "song", "fan")]:
+    Table(
+        f"failing_{name}",
+        Base.metadata,
+        *(
+            Column(f"{each}_id", ForeignKey(f"failing_{each}.id"), primary_key=True)
+            for each in (one, other)
+        ),
+    )
 
 
 @pytest.fixture
@@ -157,3 +220,68 @@ def test_a_veto_leaves_the_transaction(sync_session: Session, recorder: Recorder
     sync_session.commit()
     assert count_songs(sync_session) == 1
     assert recorder.calls == []
+
+
+WRONG: dict[str, tuple[type[Base], Callable[[Any, Stranger], object]]] = {
+    "one to many": (Fan, lambda fan, wrong: fan.letters.append(wrong)),
+    "many to one": (Fan, lambda fan, wrong: setattr(fan, "favourite", wrong)),
+    "many to many": (Song, lambda song, wrong: song.writers.add(wrong)),
+    "write-only": (Band, lambda band, wrong: band.fans.add(wrong)),
+    "owned": (Fan, lambda fan, wrong: fan.tickets.append(wrong)),
+    "assigned": (Fan, lambda fan, wrong: setattr(fan, "tickets", [Ticket(), wrong])),
+}
+
+
+@pytest.mark.parametrize(("owner", "add"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("owner_is", ["new", "old"])
+@pytest.mark.parametrize("stranger_is", ["new", "old"])
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_an_object_of_a_wrong_class(
+    sync_session: Session,
+    recorder: Recorder,
+    owner: type[Base],
+    add: Callable[[Any, Stranger], object],
+    owner_is: str,
+    stranger_is: str,
+    is_heard: bool,
+) -> None:
+    """Where an object doesn't belong, SQLAlchemy says so, in its own words."""
+    if is_heard:
+        for signal in (pre_save, pre_relation_add, m2m_changed):
+            recorder.record(signal, sync=True)
+    instance, stranger = owner(), Stranger(name="Nobody")
+    for each, is_old in ((instance, owner_is == "old"), (stranger, stranger_is == "old")):
+        if is_old:
+            sync_session.add(each)
+            sync_session.commit()
+    sync_session.add(instance)
+    add(instance, stranger)
+    with pytest.raises(FlushError, match="Attempting to flush an item of type"):
+        sync_session.flush()
+    assert not sync_session.is_active
+    sync_session.rollback()
+    assert all(call.payload["child"] is not stranger for call in recorder.of(pre_relation_add))
+    assert recorder.of(m2m_changed) == []
+
+
+def test_right_objects_beside_a_wrong_one(sync_session: Session, recorder: Recorder) -> None:
+    """Pre signals know of the objects that do belong."""
+    recorder.record(pre_relation_add, Fan, sync=True)
+    fan, ticket = Fan(), Ticket()
+    sync_session.add(fan)
+    fan.tickets = [Stranger(name="Nobody"), ticket]
+    with pytest.raises(FlushError):
+        sync_session.flush()
+    assert [call.payload["child"] for call in recorder.calls] == [ticket]
+
+
+def test_lazy_raise_is_not_for_the_flush(sync_session: Session, recorder: Recorder) -> None:
+    """Members whose reference is written are loaded by a flush in spite of ``lazy="raise"``."""
+    recorder.record(pre_update, Demo, sync=True)
+    demo = Demo()
+    sync_session.add(Song(demos=[demo]))
+    sync_session.commit()
+    sync_session.delete(sync_session.scalars(select(Song)).one())
+    sync_session.commit()
+    assert [call.payload["instance"] for call in recorder.calls] == [demo]
+    assert demo.song_id is None

@@ -49,9 +49,14 @@ __all__ = [
 
 
 _NET = PassiveFlag.PASSIVE_NO_INITIALIZE | INCLUDE_PENDING_MUTATIONS
-# Against the committed key, as the flush itself loads: a collection loaded by a key that is about
-# to change would be empty, and the flush would believe it.
-_LOADED = PassiveFlag.PASSIVE_OFF | LOAD_AGAINST_COMMITTED | INCLUDE_PENDING_MUTATIONS
+# As the flush itself loads: against the committed key, because a collection loaded by a key that is
+# about to change would be empty, and the flush would believe it; and in spite of lazy="raise".
+_LOADED = (
+    PassiveFlag.PASSIVE_OFF
+    | LOAD_AGAINST_COMMITTED
+    | INCLUDE_PENDING_MUTATIONS
+    | PassiveFlag.NO_RAISE
+)
 
 
 def net_history(state: State, key: str, *, load: bool = False) -> History:
@@ -61,8 +66,22 @@ def net_history(state: State, key: str, *, load: bool = False) -> History:
         state: Of the instance that has the relationship.
         key: The relationship's name.
         load: Whether to load it first; needs a greenlet under async.
+
+    Returns:
+        Without what was added although it is of a wrong class: the flush refuses it in words of its
+        own, and it may not have the columns that a link is made of.
     """
-    return get_history(state.obj(), key, _LOADED if load else _NET)
+    history = get_history(state.obj(), key, _LOADED if load else _NET)
+    target = state.mapper.relationships[key].mapper
+    added = history.added or ()
+    if all(_is_a(each, target) for each in added):
+        return history
+    fitting = [each for each in added if _is_a(each, target)]
+    return History(fitting, history.unchanged, history.deleted)
+
+
+def _is_a(instance: object, mapper: Mapper[Any]) -> bool:
+    return instance is None or instance_state(instance).mapper.isa(mapper)
 
 
 def pin_old_value(state: State, key: str) -> None:
