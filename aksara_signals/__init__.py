@@ -2,69 +2,75 @@
 
 This is the public face: the dispatcher, the built-in signals and the errors. What needs SQLAlchemy
 is in :mod:`aksara_signals.orm`; importing this package doesn't import it.
+
+Nothing at all is imported before the first of these names is asked for: every pytest run of an
+environment in which the library is installed imports this module, because a plugin lives below it.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aksara_signals.dispatch import (
-    BulkSignal,
-    Connection,
-    DeliveryStep,
-    ModelSignal,
-    Signal,
-    SignalContext,
-    TypedSignal,
-    add_delivery_hook,
-    all_signals,
-    check_senders,
-    drain,
-    lookup,
-    on_delivery_error,
-    receiver,
-    remove_delivery_hook,
-    typed_signal,
-)
-from aksara_signals.exceptions import (
-    AksaraSignalsError,
-    AksaraSignalsWarning,
-    AmbiguousSenderError,
-    AsyncReceiverError,
-    InstanceStateError,
-    InvalidOptionError,
-    InvalidPhaseError,
-    InvalidReceiverError,
-    InvalidSenderError,
-    MigrationError,
-    NoSessionError,
-    SessionInUseError,
-    SignalPayloadError,
-    SignalRecursionError,
-    UnknownFieldError,
-    UnknownSignalError,
-    UnmappedClassError,
-    UnresolvedSenderError,
-)
-from aksara_signals.signals import (
-    m2m_changed,
-    post_bulk_create,
-    post_bulk_update,
-    post_delete,
-    post_init,
-    post_migrate,
-    post_relation_add,
-    post_relation_remove,
-    post_save,
-    post_update,
-    pre_bulk_create,
-    pre_bulk_update,
-    pre_delete,
-    pre_init,
-    pre_migrate,
-    pre_relation_add,
-    pre_relation_remove,
-    pre_save,
-    pre_update,
-)
+if TYPE_CHECKING:
+    from aksara_signals.dispatch import (
+        BulkSignal,
+        Connection,
+        DeliveryStep,
+        ModelSignal,
+        Signal,
+        SignalContext,
+        TypedSignal,
+        add_delivery_hook,
+        all_signals,
+        check_senders,
+        drain,
+        lookup,
+        on_delivery_error,
+        receiver,
+        remove_delivery_hook,
+        typed_signal,
+    )
+    from aksara_signals.exceptions import (
+        AksaraSignalsError,
+        AksaraSignalsWarning,
+        AmbiguousSenderError,
+        AsyncReceiverError,
+        InstanceStateError,
+        InvalidOptionError,
+        InvalidPhaseError,
+        InvalidReceiverError,
+        InvalidSenderError,
+        MigrationError,
+        NoSessionError,
+        SessionInUseError,
+        SignalPayloadError,
+        SignalRecursionError,
+        UnknownFieldError,
+        UnknownSignalError,
+        UnmappedClassError,
+        UnresolvedSenderError,
+    )
+    from aksara_signals.signals import (
+        m2m_changed,
+        post_bulk_create,
+        post_bulk_update,
+        post_delete,
+        post_init,
+        post_migrate,
+        post_relation_add,
+        post_relation_remove,
+        post_save,
+        post_update,
+        pre_bulk_create,
+        pre_bulk_update,
+        pre_delete,
+        pre_init,
+        pre_migrate,
+        pre_relation_add,
+        pre_relation_remove,
+        pre_save,
+        pre_update,
+    )
+
+    __version__: str
 
 __all__ = [
     "AksaraSignalsError",
@@ -123,14 +129,26 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Reading the installed metadata takes longer than importing all of the library.
-    if name == "__version__":
-        from importlib.metadata import version
+# Hidden from type checkers, to which a module with __getattr__ has every name.
+if not TYPE_CHECKING:
 
-        return version("aksara-signals")
-    import sys
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            from aksara_signals import dispatch, exceptions, signals
 
-    from aksara_signals.dispatch.words import missing_name
+            for module in (dispatch, exceptions, signals):
+                globals().update({each: getattr(module, each) for each in module.__all__})
+            return globals()[name]
+        # Reading the installed metadata takes longer than importing all of the library.
+        if name == "__version__":
+            from importlib.metadata import version
 
-    raise missing_name(__name__, name, __all__, sys.modules[__name__])
+            return version("aksara-signals")
+        import sys
+
+        from aksara_signals.dispatch.words import missing_name
+
+        raise missing_name(__name__, name, __all__, sys.modules[__name__])
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -17,6 +17,7 @@ from aksara_signals.dispatch.judging import log_error, raise_together
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SignalRecursionError
+from aksara_signals.failures import observers
 
 if TYPE_CHECKING:
     import asyncio
@@ -213,6 +214,8 @@ async def _report(failures: list[Failure]) -> None:
 @contextmanager
 def _logged(failure: Failure) -> Iterator[None]:
     """Log what a delivery hook raises around the report of a failure; it reaches nobody else."""
+    for observe in observers:
+        observe(failure[0])
     try:
         yield
     except SignalRecursionError:

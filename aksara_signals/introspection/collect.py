@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aksara_signals import all_signals, lookup
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.identity import names_of
 from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.dispatch.plan import Plan
-from aksara_signals.dispatch.registry import all_signals, classes_named, lookup, nearest
+from aksara_signals.dispatch.registry import classes_named, nearest
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidSenderError
 from aksara_signals.introspection.names import (

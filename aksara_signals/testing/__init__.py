@@ -6,11 +6,10 @@ The pytest plugin that comes with it is loaded by itself; its fixtures are in
 
 from typing import TYPE_CHECKING, Any
 
-from aksara_signals.testing.capture import Call, Calls, capture_signals
-from aksara_signals.testing.mocking import mock_receiver
-from aksara_signals.testing.restoring import restored_signals
-
 if TYPE_CHECKING:
+    from aksara_signals.testing.capture import Call, Calls, capture_signals
+    from aksara_signals.testing.mocking import mock_receiver
+    from aksara_signals.testing.restoring import restored_signals
     from aksara_signals.testing.transactions import as_if_committed, rolled_back
 
 __all__ = [
@@ -23,11 +22,27 @@ __all__ = [
     "rolled_back",
 ]
 
+# As in the package above, and module by module: what rolls back needs SQLAlchemy, the mocks need
+# unittest.mock, and who only captures needs neither.
+if not TYPE_CHECKING:
+    _MODULES = {
+        "Call": "capture",
+        "Calls": "capture",
+        "as_if_committed": "transactions",
+        "capture_signals": "capture",
+        "mock_receiver": "mocking",
+        "restored_signals": "restoring",
+        "rolled_back": "transactions",
+    }
 
-def __getattr__(name: str) -> Any:
-    # These need SQLAlchemy, which pytest must not load at its start because a plugin lives here.
-    if name in ("as_if_committed", "rolled_back"):
-        from aksara_signals.testing import transactions
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-        return getattr(transactions, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

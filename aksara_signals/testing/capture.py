@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, TypeAlias, overload
 
+from aksara_signals import all_signals, lookup
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.identity import type_name
 from aksara_signals.dispatch.recursion import key_of
-from aksara_signals.dispatch.registry import all_signals, lookup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.types import Sender, Senders
 

@@ -2,15 +2,19 @@
 
 It is loaded by itself where the library is installed; ``-p no:aksara_signals`` leaves it out. All
 fixtures are synchronous, so they work with every plugin for async tests, in every mode.
+
+A test run that doesn't use the library pays for a few lines: neither the dispatcher nor SQLAlchemy
+is imported before a test or a fixture asks for it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from aksara_signals.failures import observers
 
 if TYPE_CHECKING:
     from aksara_signals.testing.capture import Calls
@@ -70,21 +74,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Fail a test whose receivers have failed where nobody could see it."""
-    if "aksara_signals" not in sys.modules:
-        return (yield)
-    from aksara_signals.dispatch.outcome import on_delivery_error
-
     errors = item.stash.setdefault(_ERRORS, [])
-
-    def note(error: BaseException, **_: object) -> None:
-        errors.append(error)
-
-    with on_delivery_error.connected_to(note):
+    observers.append(errors.append)
+    try:
         result = yield
+    finally:
+        observers.remove(errors.append)
     if errors and "delivery_errors" not in getattr(item, "fixturenames", ()):
+        receivers = "1 receiver" if len(errors) == 1 else f"{len(errors)} receivers"
         raise BaseExceptionGroup(
-            f"{len(errors)} receivers failed after the outcome of a transaction; a test that "
-            f"expects it asks for the fixture delivery_errors",
+            f"{receivers} failed after the outcome of a transaction; a test that expects it asks "
+            f"for the fixture delivery_errors",
             errors,
         )
     return result

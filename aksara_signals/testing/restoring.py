@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aksara_signals import all_signals
 from aksara_signals.dispatch.blocks import block
-from aksara_signals.dispatch.registry import all_signals
 
 __all__ = ["restored_signals"]
 

@@ -137,42 +137,75 @@ def test_a_receiver_that_fails_after_the_commit_fails_its_test(
             write()
             assert False, "its own"
 
-        @pytest.fixture
-        def library_unknown(monkeypatch):
-            monkeypatch.delitem(sys.modules, "aksara_signals")
-
-        @pytest.mark.usefixtures("library_unknown", "captured_signals", "restored_signals")
-        def test_fixtures_without_a_use():
-            pass
-
         @pytest.mark.usefixtures("silenced_signals")
         def test_silent():
             write()
         """
     )
     result = run(project, in_process=in_process)
-    result.assert_outcomes(passed=3, failed=2)
+    result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(
         [
-            "*1 receivers failed after the outcome of a transaction*",
+            "*1 receiver failed after the outcome of a transaction*",
             "*LookupError: no such mailbox*",
         ]
     )
     result.stdout.fnmatch_lines(["*AssertionError: its own*"])
 
 
-def test_projects_that_dont_use_the_library_pay_nothing(project: pytest.Pytester) -> None:
-    """Neither it nor SQLAlchemy is imported because of the plugin."""
+def test_a_test_that_is_the_first_to_import_the_library_fails_too(
+    project: pytest.Pytester,
+) -> None:
+    """It makes no difference who imports it, and when; several failures are counted."""
     project.makepyfile(
         """
         import sys
 
-        def test_nothing():
-            assert "sqlalchemy" not in sys.modules
-            assert "aksara_signals.testing.transactions" not in sys.modules
+        def test_that_imports_it_late():
+            assert "aksara_signals.dispatch" not in sys.modules
+            from app import Post, write
+            from aksara_signals import post_save
+
+            @post_save(Post, phase="after_commit")
+            def notify(**kwargs):
+                raise LookupError("no such mailbox")
+
+            write()
+            write()
         """
     )
-    run(project).assert_outcomes(passed=1)
+    result = run(project)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*2 receivers failed after the outcome of a transaction*"])
+
+
+def test_projects_that_dont_use_the_library_pay_nothing(project: pytest.Pytester) -> None:
+    """The plugin imports its own few lines, and nothing that pytest itself wouldn't import."""
+    project.makepyfile(
+        """
+        import sys
+
+        def test_nothing(): ...
+
+        def teardown_module():
+            print("IMPORTED", *sorted(sys.modules))
+        """
+    )
+    others = ["-s", "-p", "no:asyncio", "-p", "no:anyio", "-p", "no:faker", "-p", "no:xdist"]
+    options = ["-p", "no:hypothesispytest", "-p", "no:aksara_signals", *others]
+    without = project.runpytest_subprocess(*options)
+    with_it = run(project, *others, "-p", "no:hypothesispytest")
+    before, after = (
+        {name for line in result.outlines if "IMPORTED" in line for name in line.split()}
+        for result in (without, with_it)
+    )
+    assert "_pytest.main" in before
+    assert after - before == {
+        "aksara_signals",
+        "aksara_signals.failures",
+        "aksara_signals.testing",
+        "aksara_signals.testing.plugin",
+    }
 
 
 def test_the_plugin_is_installed_by_name() -> None:
