@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, assert_type
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
 from aksara_signals import (
     Connection,
@@ -18,6 +20,7 @@ from aksara_signals import (
     receiver,
 )
 from aksara_signals.orm import on_commit, on_rollback
+from aksara_signals.testing import rolled_back
 
 
 class Post:
@@ -100,3 +103,24 @@ def silenced(amount: int) -> str:
 
 
 assert_type(silenced(1), str)
+
+
+class OwnSession(Session):
+    """A session of the user's."""
+
+
+class OwnAsyncSession(AsyncSession):
+    """An async one."""
+
+
+async def test_sessions(engine: Engine, async_engine: AsyncEngine) -> None:
+    """``rolled_back`` gives the session of the engine, or what it was asked for."""
+    with rolled_back(engine) as session:
+        assert_type(session, Session)
+    with rolled_back(engine, class_=OwnSession, autoflush=False) as own:
+        assert_type(own, OwnSession)
+    async with rolled_back(async_engine) as async_session:
+        assert_type(async_session, AsyncSession)
+    async with rolled_back(async_engine, class_=OwnAsyncSession) as own_async:
+        assert_type(own_async, OwnAsyncSession)
+    rolled_back(engine, class_=OwnAsyncSession)  # type: ignore[type-var]  # the other kind

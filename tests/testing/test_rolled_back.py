@@ -1,0 +1,137 @@
+"""Which session ``rolled_back`` gives, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlmodel
+from sqlalchemy import Engine, make_url, select
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+)
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelAsyncSession
+
+from aksara_signals import InvalidOptionError, post_save
+from aksara_signals.orm import register, unregister
+from aksara_signals.testing import rolled_back
+
+
+class Ledger(sqlmodel.SQLModel, table=True):
+    __tablename__ = "rolled_back_ledger"
+
+    id: int | None = sqlmodel.Field(default=None, primary_key=True)
+    title: str = ""
+
+
+@pytest.fixture
+def titles() -> Any:
+    """The titles of the ledgers that were committed."""
+    titles: list[str] = []
+    register(Ledger)
+
+    @post_save(Ledger, phase="after_commit")
+    async def note(instance: Ledger, **kwargs: Any) -> None:
+        titles.append(instance.title)
+
+    yield titles
+    unregister(Ledger)
+
+
+def test_a_session_of_sqlmodel(sync_engine: Engine, titles: list[str]) -> None:
+    """The class that is asked for, with its own verbs; nothing remains."""
+    Ledger.__table__.create(sync_engine)
+    with rolled_back(sync_engine, class_=sqlmodel.Session, expire_on_commit=False) as session:
+        assert type(session) is sqlmodel.Session
+        session.add(Ledger(title="one"))
+        session.commit()
+        assert session.exec(sqlmodel.select(Ledger.title)).all() == ["one"]
+    assert titles == ["one"]
+    with Session(sync_engine) as session:
+        assert session.scalars(select(Ledger)).all() == []
+
+
+async def test_an_async_session_of_sqlmodel(async_engine: AsyncEngine, titles: list[str]) -> None:
+    """The same for the async one."""
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Ledger.__table__.create)
+    async with rolled_back(async_engine, class_=SQLModelAsyncSession) as session:
+        assert type(session) is SQLModelAsyncSession
+        session.add(Ledger(title="one"))
+        await session.commit()
+        assert (await session.exec(sqlmodel.select(Ledger.title))).all() == ["one"]
+    assert titles == ["one"]
+    async with AsyncSession(async_engine) as session:
+        assert (await session.scalars(select(Ledger))).all() == []
+
+
+async def test_engines_are_told_apart(sync_engine: Engine, async_engine: AsyncEngine) -> None:
+    """The wrong kind of block, or of session, is refused with what is right."""
+    with pytest.raises(InvalidOptionError, match=r"given an Engine.*write 'with rolled_back"):
+        async with rolled_back(sync_engine):
+            pass
+    refused = pytest.raises(InvalidOptionError, match=r"given an AsyncEngine.*write 'async with r")
+    with refused, rolled_back(async_engine):
+        pass
+    with pytest.raises(InvalidOptionError, match=r"class_=sqlmodel.*and an AsyncEngine; give Asyn"):
+        rolled_back(async_engine, class_=sqlmodel.Session)
+    with pytest.raises(
+        InvalidOptionError, match=r"AsyncSession.*works with an AsyncEngine, and an "
+    ):
+        rolled_back(sync_engine, class_=AsyncSession)
+
+
+@pytest.mark.parametrize(
+    "given", [5, Engine, Session(), sessionmaker()], ids=["number", "class", "session", "factory"]
+)
+def test_what_is_not_a_class_of_sessions_is_refused(sync_engine: Engine, given: Any) -> None:
+    """Also what makes sessions."""
+    with pytest.raises(InvalidOptionError, match="not a class of sessions; give Session, or a sub"):
+        rolled_back(sync_engine, class_=given)
+
+
+SECRET = "postgresql+asyncpg://user:secret@host/database"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (SECRET, r"given a URL; give an engine, such as rolled_back\(create_async_engine\(url"),
+        (make_url(SECRET), "given a URL"),
+        (Session(), "given 'Session', and makes a session of its own; give the engine"),
+        (AsyncSession(), "given 'AsyncSession'"),
+        (scoped_session(sessionmaker()), "given 'scoped_session'"),
+        (
+            async_scoped_session(async_sessionmaker(), scopefunc=lambda: 1),
+            "given 'async_scoped_session'",
+        ),
+        (sessionmaker(), "given 'sessionmaker'; give the engine that it is bound to"),
+        (async_sessionmaker(), "given 'async_sessionmaker'"),
+        (None, "given 'NoneType'; it takes an AsyncEngine or an Engine"),
+    ],
+)
+def test_what_is_not_an_engine_is_refused(given: Any, message: str) -> None:
+    """At once, naming the way out, and without a password."""
+    with pytest.raises(InvalidOptionError, match=message) as caught:
+        rolled_back(given)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_connection_is_not_an_engine(
+    sync_engine: Engine, async_engine: AsyncEngine
+) -> None:
+    """It opens one itself; nor can the session be bound elsewhere."""
+    with (
+        sync_engine.connect() as connection,
+        pytest.raises(InvalidOptionError, match="given 'Connection', and opens a connection of"),
+    ):
+        rolled_back(connection)
+    async with async_engine.connect() as connection:
+        with pytest.raises(InvalidOptionError, match="given 'AsyncConnection'"):
+            rolled_back(connection)
+    with pytest.raises(InvalidOptionError, match="given bind="):
+        rolled_back(sync_engine, bind=sync_engine)
