@@ -13,7 +13,10 @@ from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import Receiver, Sender
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "connection_observers"]
+
+connection_observers: list[Callable[[Connection], object]] = []
+"""Called with each new connection, so that a mock can say that its receiver was never connected."""
 
 
 class Connection:
@@ -121,6 +124,8 @@ class Connection:
         fill(self, "module_name", module_name)
         fill(self, "narrows_session", narrows_session)
         fill(self, "is_plain", not (shape.positional or shape.on_demand or narrows_session))
+        for observe in connection_observers:
+            observe(self)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a connection never changes: disconnect, and connect with {name}=")

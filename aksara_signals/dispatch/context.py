@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,7 +20,7 @@ from aksara_signals.dispatch.silence import (
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender, Senders
 
-__all__ = ["SignalContext", "get_active_contexts"]
+__all__ = ["SignalContext", "get_active_contexts", "silence_observers"]
 
 CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 
@@ -29,6 +29,9 @@ _active: ContextVar[tuple[SignalContext, ...]] = ContextVar(
 )
 get_active_contexts: Callable[[], tuple[SignalContext, ...]] = _active.get
 """The contexts entered in the current task, outermost first."""
+
+silence_observers: list[Callable[[Sender, Sequence[Any]], object]] = []
+"""Called with a sender and the connections that are silenced for it, so that tests can say so."""
 
 
 class SignalContext:

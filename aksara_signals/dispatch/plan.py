@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.context import SignalContext
+from aksara_signals.dispatch.context import SignalContext, silence_observers
 from aksara_signals.dispatch.identity import is_class, receiver_address, same_receiver
 from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.dispatch.registry import require_unambiguous
@@ -94,6 +94,8 @@ class Plan:
                     if (receiver := each.receiver) is not None and context.spares(receiver)
                 )
                 if len(kept) != len(plan.everybody):
+                    for observe in silence_observers:
+                        observe(sender, [each for each in plan.everybody if each not in kept])
                     plan = Plan(kept) if kept else NOBODY
         return plan
 

@@ -21,12 +21,14 @@ from aksara_signals.orm import bridge
 from aksara_signals.orm.ended import closed_to_receivers, refusal
 from aksara_signals.orm.sessions import outside_of_sessions, sync_session_of
 from aksara_signals.orm.told import Told, Waiting, coalesced
+from aksara_signals.types import Receiver
 
 __all__ = [
     "Mark",
     "deliver_since",
     "install",
     "mark",
+    "queued_for_commit",
     "wait",
     "waiting_in",
 ]
@@ -204,6 +206,19 @@ def mark(session: Session) -> Mark:
     """Remember what waits in a session, to tell it from what will wait there."""
     queue: Queue | None = vars(session).get(_QUEUE)
     return {} if queue is None else {key: len(waiting) for key, waiting in queue.lists()}
+
+
+def queued_for_commit() -> list[Receiver]:
+    """The receivers of what is queued for a commit in any session, one for each delivery."""
+    queues: list[Queue | None] = [vars(each).get(_QUEUE) for each in bridge.live_sessions()]
+    return [
+        receiver
+        for queue in queues
+        if queue is not None
+        for _, queued in queue.lists()
+        for each in queued
+        if each.is_due(is_committed=True) and (receiver := each.connection.receiver) is not None
+    ]
 
 
 def deliver_since(session: Session, before: Mark) -> None:

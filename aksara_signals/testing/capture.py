@@ -12,7 +12,8 @@ from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.identity import type_name
 from aksara_signals.dispatch.recursion import key_of
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.types import Sender, Senders
+from aksara_signals.testing.circumstances import Circumstances
+from aksara_signals.types import Receiver, Sender, Senders
 
 __all__ = ["Call", "Calls", "capture_signals"]
 
@@ -60,8 +61,11 @@ class Calls(Sequence[Call]):
     arguments that they are given, and leave the others alone.
     """
 
-    def __init__(self, calls: list[Call] | None = None) -> None:
+    def __init__(
+        self, calls: list[Call] | None = None, circumstances: Circumstances | None = None
+    ) -> None:
         self._calls: list[Call] = [] if calls is None else calls
+        self._circumstances = circumstances
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -73,7 +77,7 @@ class Calls(Sequence[Call]):
 
     def __getitem__(self, index: int | slice) -> Call | Calls:
         if isinstance(index, slice):
-            return Calls(self._calls[index])
+            return Calls(self._calls[index], self._circumstances)
         try:
             return self._calls[index]
         except IndexError:
@@ -116,7 +120,8 @@ class Calls(Sequence[Call]):
                 for call in self._calls
                 if (signal is None or signal in (call.signal, call.signal.name))
                 and (sender is _ANY or call.sender is sender)
-            ]
+            ],
+            self._circumstances,
         )
 
     def reset_mock(self) -> None:
@@ -175,10 +180,11 @@ class Calls(Sequence[Call]):
         raise AssertionError(f"{problem}; {self._what_was_sent()}")
 
     def _what_was_sent(self) -> str:
-        if not self._calls:
-            return "nothing was sent"
-        lines = "".join(f"\n  {number}. {call!r}" for number, call in enumerate(self._calls, 1))
-        return f"sent was:{lines}"
+        lines = [f"{number}. {call!r}" for number, call in enumerate(self._calls, 1)]
+        if self._circumstances is not None:
+            lines += self._circumstances.explain()
+        said = "sent was:" if self._calls else "nothing was sent"
+        return "\n  ".join((said, *lines))
 
 
 def _named(signal: AnySignal | None) -> str:
@@ -237,12 +243,21 @@ class capture_signals:  # noqa: N801 - used like a function, as contextlib's are
 
     def __enter__(self) -> Calls:
         calls: list[Call] = []
+        recorders: list[Receiver] = []
+        circumstances = Circumstances(
+            # What is called after a commit may send any signal.
+            concerns=lambda receiver: any(receiver is each for each in recorders),
+            concerns_queued=lambda _: True,
+        )
         signals = [lookup(each) if isinstance(each, str) else each for each in self._signals]
         for signal in dict.fromkeys(signals or all_signals()):
+            recorders.append(_recorder(calls))
             self._undo.enter_context(
-                signal.connected_to(_recorder(calls), self._sender, priority=float("inf"))
+                signal.connected_to(recorders[-1], self._sender, priority=float("inf"))
             )
-        return Calls(calls)
+        circumstances.begin()
+        self._undo.callback(circumstances.end)
+        return Calls(calls, circumstances)
 
     def __exit__(
         self,

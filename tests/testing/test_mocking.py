@@ -7,8 +7,17 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from sqlalchemy.orm import Session
 
-from aksara_signals import InvalidReceiverError, Signal, post_save, pre_save
+from aksara_signals import (
+    AksaraSignalsWarning,
+    InvalidOptionError,
+    InvalidReceiverError,
+    Signal,
+    post_save,
+    pre_save,
+)
+from aksara_signals.orm import on_commit
 from aksara_signals.testing import mock_receiver
 
 
@@ -114,6 +123,85 @@ def test_what_cant_be_called_is_refused() -> None:
     """It can't be connected anywhere."""
     with pytest.raises(InvalidReceiverError, match=r"mock_receiver\(\) was given 'str'"):
         mock_receiver("app.notify").__enter__()
+
+
+def test_a_receiver_that_is_connected_nowhere_is_warned_of(signal: Signal) -> None:
+    """At the end of the block, and by the assertions of the mock."""
+
+    def notify(**kwargs: Any) -> None: ...
+
+    @signal.connect
+    def wrapper(**kwargs: Any) -> None:
+        notify(**kwargs)
+
+    what = (
+        r"notify .*was replaced by a mock, and is connected to no signal; give mock_receiver\(\) t"
+    )
+    double = mock_receiver(notify)
+    mocked = double.__enter__()
+    signal.send_sync()
+    with pytest.raises(AssertionError, match=what):
+        mocked.assert_called()
+    with pytest.warns(AksaraSignalsWarning, match=what):
+        double.__exit__(None, None, None)
+    with pytest.warns(AksaraSignalsWarning, match=what) as caught, mock_receiver(notify):
+        pass
+    assert [each.filename for each in caught] == [__file__]
+    with pytest.raises(RuntimeError), mock_receiver(notify):
+        raise RuntimeError  # not hidden by a warning
+
+
+def test_connections_inside_of_the_block_count(signal: Signal) -> None:
+    """Also those that are gone at its end, and callbacks."""
+
+    def notify(**kwargs: Any) -> None: ...
+
+    with mock_receiver(notify), signal.connected_to(notify):
+        pass
+    signal.connect(held := Service().hear, weak=True)
+    with mock_receiver(held):
+        signal.disconnect(held)
+    with mock_receiver(notify) as double, Session() as session:
+        signal.connect(lambda **kwargs: None)
+        on_commit(session, notify)
+    double.assert_not_called()
+
+
+async def test_async_blocks_and_functions(signal: Signal) -> None:
+    """As with a plain block; a decorated coroutine is mocked while it runs."""
+
+    @signal.connect
+    async def notify(**kwargs: Any) -> str:
+        return "real"
+
+    async with mock_receiver(notify, return_value="mocked") as double:
+        await signal.send(Model)
+    double.assert_awaited_once()
+
+    @mock_receiver(notify, return_value="mocked")
+    async def send() -> Any:
+        return (await signal.send(Model))[0][1]
+
+    assert [await send(), (await signal.send(Model))[0][1], await send()] == [
+        "mocked",
+        "real",
+        "mocked",
+    ]
+
+
+def test_generators_are_not_decorated(signal: Signal) -> None:
+    """A fixture would hand over before its mock is there."""
+
+    @signal.connect
+    def notify(**kwargs: Any) -> None: ...
+
+    def fixture() -> Any:
+        yield
+
+    with pytest.raises(
+        InvalidOptionError, match=r"generator .*fixture .*; use 'with mock_receiver"
+    ):
+        mock_receiver(notify)(fixture)
 
 
 async def test_a_mock_in_one_task_is_a_mock_in_all(signal: Signal) -> None:

@@ -13,7 +13,10 @@ from sqlalchemy.orm import (
     SessionTransaction,
     UOWTransaction,
 )
-from sqlalchemy.orm.session import SessionTransactionState
+from sqlalchemy.orm.session import (
+    SessionTransactionState,
+    _sessions,
+)
 
 from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm.bridge.states import State
@@ -27,6 +30,7 @@ __all__ = [
     "has_nothing_but",
     "is_committing",
     "is_flushing",
+    "live_sessions",
     "new_states",
     "permit",
     "refusals",
@@ -38,6 +42,11 @@ __all__ = [
 
 
 Namespace = dict[str, Any]
+
+
+def live_sessions() -> list[Session]:
+    """Every session of this process that somebody still refers to, oldest first."""
+    return [session for _, session in sorted(_sessions.items())]
 
 
 def is_flushing(session: Session) -> bool:
