@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aksara_signals.exceptions import AksaraSignalsError
 
@@ -41,18 +41,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 1 if a check found something, or 2 if a command can't be carried out.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.error("name a command: demo, receivers, graph or check")
     command: Callable[[argparse.Namespace], int] = options.run
-    return command(options)
+    try:
+        return command(options)
+    except CommandError as error:
+        _complain(error)
+        return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="aksara-signals", description="Django-style signals for SQLAlchemy 2.x."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments."""
 
-    demo = commands.add_parser("demo", help="show signals firing for real writes")
+    def error(self, message: str) -> NoReturn:
+        _complain(f"{message}; see {self.prog} --help")
+        self.exit(2)
+
+
+class _Version(argparse.Action):
+    """Reads the version when it is asked for: that takes a while."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import aksara_signals
+
+        print("aksara-signals", aksara_signals.__version__)
+        parser.exit()
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="aksara-signals", description="Django-style signals for SQLAlchemy 2.x.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    commands = parser.add_subparsers(dest="command")
+
+    demo = commands.add_parser("demo", help="show signals being sent by real writes")
     demo.add_argument(
         "--url",
         default=EMBEDDED,
@@ -60,9 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
-    receivers = _inspecting(commands, "receivers", "show who listens to what, in call order")
+    receivers = _inspecting(commands, "receivers", "show the receivers, in call order")
     _add_selection(receivers)
-    receivers.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    receivers.add_argument("--json", action="store_true", help="print JSON instead of text")
     receivers.set_defaults(run=_loaded(_receivers))
 
     graph = _inspecting(commands, "graph", "draw senders, their signals and the receivers")
@@ -76,19 +100,33 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--output", metavar="FILE", type=Path, help="instead of standard output")
     graph.set_defaults(run=_loaded(_graph))
 
-    check = _inspecting(commands, "check", "find receivers that are connected in vain, or twice")
+    check = _inspecting(
+        commands,
+        "check",
+        "find receivers that are connected in vain, or twice",
+        "Packages are imported with all modules below them. ",
+    )
     check.add_argument("--json", action="store_true", help="print JSON instead of text")
     check.add_argument(
         "--strict", action="store_true", help="let warnings, too, set the exit status to 1"
     )
-    check.set_defaults(run=_loaded(_check))
+    check.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module below a package that is not to be imported; may be given several times",
+    )
+    check.set_defaults(run=_loaded(_check, walks=True))
     return parser
 
 
-def _inspecting(commands: Any, name: str, summary: str) -> argparse.ArgumentParser:
+def _inspecting(
+    commands: Any, name: str, summary: str, remark: str = ""
+) -> argparse.ArgumentParser:
     """A command that looks at the modules of its user."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {EXECUTES}"
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {remark}{EXECUTES}"
     )
     parser.add_argument(
         "modules",
@@ -113,7 +151,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sender",
         metavar="NAME_OR_PATH",
-        help="only receivers that hear this class, string, table or relationship",
+        help="only receivers of what this class, string, table or relationship sends",
     )
 
 
@@ -125,29 +163,47 @@ def _demo(options: argparse.Namespace) -> int:
 
     from aksara_signals import demo
 
-    asyncio.run(demo.run(options.url))
+    try:
+        asyncio.run(demo.run(options.url))
+    except SystemExit as error:
+        raise CommandError(str(error)) from error
     return 0
 
 
-def _loaded(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+def _loaded(
+    command: Callable[[argparse.Namespace], int], walks: bool = False
+) -> Callable[[argparse.Namespace], int]:
     """A command that runs once its modules are imported, and reports what keeps it from running."""
 
     def run(options: argparse.Namespace) -> int:
-        from aksara_signals.introspection.load import LoadError, load
-        from aksara_signals.introspection.names import printable
+        from aksara_signals.introspection.load import LoadError, Walk, load
 
+        walk = Walk(options.exclude) if walks else None
         try:
             _require_modules(options)
-            with load(options.modules, options.app):
-                return command(options)
+            with load(options.modules, options.app, walk):
+                options.not_imported = list(walk.failed) if walk else []
+                status = command(options)
         except (AksaraSignalsError, CommandError, LoadError) as error:
             if options.traceback:
                 traceback.print_exception(error.__cause__ or error)
-            lines = [printable(line) for line in str(error).splitlines()]
-            print("aksara-signals:", "\n".join(lines), file=sys.stderr)
-            return 2
+            raise CommandError(str(error)) from error
+        for failure in walk.failed.values() if walk else ():
+            if options.traceback:
+                traceback.print_exception(failure.__cause__ or failure)
+            _complain(failure)
+            status = 2
+        return status
 
     return run
+
+
+def _complain(what: object) -> None:
+    """Print a message as one line, without anything that could steer the terminal."""
+    from aksara_signals.dispatch.describing import printable
+
+    line = " ".join(printable(line.strip()) for line in str(what).splitlines())
+    print("aksara-signals:", line, file=sys.stderr)
 
 
 def _require_modules(options: argparse.Namespace) -> None:
@@ -162,6 +218,10 @@ def _receivers(options: argparse.Namespace) -> int:
         return 0
     from aksara_signals.introspection.table import print_table
 
+    if not entries:
+        is_choice = options.signal is not None or options.sender is not None
+        print("no receiver matches" if is_choice else "no receiver is connected")
+        return 0
     try:
         print_table(entries)
     except ImportError as error:
@@ -191,7 +251,7 @@ def _graph(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from aksara_signals.introspection.check import check
+    from aksara_signals.introspection.check import check, look
     from aksara_signals.introspection.findings import Severity
     from aksara_signals.introspection.names import printable
 
@@ -203,12 +263,16 @@ def _check(options: argparse.Namespace) -> int:
         ) from error
     errors = sum(each.severity is Severity.ERROR for each in findings)
     warnings = len(findings) - errors
+    seen = look()
     if options.json:
         _print_json(
             {
                 "findings": [each.as_json() for each in findings],
                 "errors": errors,
                 "warnings": warnings,
+                "receivers": seen.receivers,
+                "models": seen.models,
+                "not_imported": options.not_imported,
             }
         )
     else:
@@ -216,6 +280,8 @@ def _check(options: argparse.Namespace) -> int:
             where = printable(each.where.title)
             print(f"{where}: {each.severity} {each.code}: {printable(each.what)}")
             print(f"    {printable(each.remedy)}")
+        for remark in seen.remarks:
+            print(remark)
         print(f"errors: {errors}, warnings: {warnings}")
     return int(bool(errors or (options.strict and warnings)))
 

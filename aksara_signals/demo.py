@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, TextIO
 
-from sqlalchemy import ForeignKey, event, func, select
-from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
+from sqlalchemy import ForeignKey, event, func, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -246,14 +246,13 @@ async def run(url: str = EMBEDDED, out: TextIO | None = None) -> int:
         How many deliveries were shown.
 
     Raises:
-        SystemExit: The URL can't be used; says why and what to install.
+        SystemExit: The database can't be used; says why and what to install, in one line.
     """
     timeline = Timeline(sys.stdout if out is None else out)
     engine = make_engine(url)
     cache: dict[int, str] = {}
     try:
-        async with engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
+        await create_tables(engine)
         connected = connect_receivers(timeline, cache)
         try:
             await tell(timeline, async_sessionmaker(engine, expire_on_commit=False))
@@ -318,21 +317,55 @@ def make_engine(url: str) -> AsyncEngine:
     Raises:
         SystemExit: The URL is malformed, or its driver is not installed or not async.
     """
+    hint = f"try {EMBEDDED} or postgresql+asyncpg://…"
     try:
-        engine = create_async_engine(url)
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # What was meant as a password may stand anywhere in it, and so in the message.
+        raise SystemExit(f"this is no URL of an async database: it can't be read; {hint}") from None
+    try:
+        engine = create_async_engine(parsed)
     except ModuleNotFoundError as error:
-        extra = "sqlite" if url.startswith("sqlite") else "postgres"
-        raise SystemExit(
-            f"{error.name} is not installed; run: pip install 'aksara-signals[{extra}]'"
-        ) from error
+        package = {"aiosqlite": "aksara-signals[sqlite]", "asyncpg": "aksara-signals[postgres]"}
+        wanted = package.get(str(error.name), error.name)
+        raise SystemExit(f"{error.name} is not installed; run: pip install '{wanted}'") from error
+    except ImportError as error:
+        raise SystemExit(f"{parsed.drivername} can't be loaded: {one_line(error)}") from error
     except (ArgumentError, NoSuchModuleError, InvalidRequestError) as error:
         raise SystemExit(
-            f"this is no URL of an async database: {error}; "
-            f"try {EMBEDDED} or postgresql+asyncpg://…"
+            f"this is no URL of an async database: {one_line(error)}; {hint}"
         ) from error
     if engine.dialect.name == "sqlite":
         use_savepoints(engine)
     return engine
+
+
+async def create_tables(engine: AsyncEngine) -> None:
+    """Make the tables of the blog.
+
+    Raises:
+        SystemExit: The database can't be reached, or refuses.
+    """
+    doing = "connect to"
+    try:
+        async with engine.connect():
+            doing = "create tables in"
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+    except Exception as error:  # every driver has errors of its own
+        # A query may hold secrets, too.
+        where = engine.url.set(query={}).render_as_string(hide_password=True)
+        why = one_line(error)
+        if engine.url.password:
+            why = why.replace(engine.url.password, "***")
+        raise SystemExit(f"could not {doing} {where}: {why}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """The type of an error and what it says; the driver's own words, where SQLAlchemy wraps it."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig.__cause__ or error.orig  # asyncpg's are wrapped twice
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(" .:")
 
 
 def use_savepoints(engine: AsyncEngine) -> None:

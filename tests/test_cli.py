@@ -146,6 +146,47 @@ def test_what_modules_print_does_not_get_into_the_output(project):
     assert json.loads(out)["receivers"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["receivers", "app/models.py"], "app/models.py is a path; write the name of the module"),
+        (["receivers", "app\\models"], "is a path; write the name of the module"),
+        (["check", ".models"], "'.models' is not the full name of a module"),
+        (["check", ""], "'' is not the full name of a module"),
+    ],
+)
+def test_what_is_not_the_name_of_a_module_is_refused(project, arguments, what):
+    """Before anything is imported."""
+    status, out, err = project.run(*arguments)
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert what in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["receivers", "app", "--bogus\nx"], "unrecognized arguments: --bogus x; see aksara-sign"),
+        (["frob"], "invalid choice: 'frob'"),
+        (["graph", "app", "--format", "png"], "see aksara-signals graph --help"),
+    ],
+)
+def test_bad_arguments_are_a_line(project, arguments, what, capsys):
+    """With the status 2, and where to read on."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("aksara-signals: ")
+    assert what in line
+
+
+def test_an_error_of_several_lines_is_a_line(project):
+    """The rest of it is shown by ``--traceback``."""
+    project.write("broken_e", "raise ValueError('one\\n  two')")
+    [line] = project.run("check", "broken_e")[2].splitlines()
+    assert "ValueError: one two (" in line
+
+
 def test_path_is_left_as_it_was(project):
     """The current folder can be imported from during the command, and not afterwards."""
     project.write("shop_b", CUSTOM)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import io
+import re
+import sqlite3
+import struct
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import databases
 import pytest
@@ -70,11 +76,16 @@ async def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]
     assert "A post is written" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("url", ["nonsense", "nosuchdatabase://", "sqlite://"])
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "nosuchdatabase://", "sqlite://", "postgresql+asyncpg://ada:secret"],
+)
 async def test_a_bad_url_is_explained(url: str) -> None:
     """A URL that no async engine can be made from ends with a hint, not a traceback."""
-    with pytest.raises(SystemExit, match=r"no URL of an async database.*try sqlite\+aiosqlite"):
+    hint = r"no URL of an async database.*try sqlite\+aiosqlite"
+    with pytest.raises(SystemExit, match=hint) as caught:
         await demo.run(url, io.StringIO())
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +93,11 @@ async def test_a_bad_url_is_explained(url: str) -> None:
     [
         ("sqlite+aiosqlite://", "aiosqlite", "sqlite"),
         ("postgresql+asyncpg://u@h/d", "asyncpg", "postgres"),
+        ("mysql+aiomysql://u@h/d", "aiomysql", None),
     ],
 )
 async def test_a_missing_driver_is_named_with_its_remedy(
-    url: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+    url: str, module: str, extra: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the driver, the message gives the command that installs it."""
     original = builtins.__import__
@@ -95,7 +107,71 @@ async def test_a_missing_driver_is_named_with_its_remedy(
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return original(name, *args, **kwargs)
 
-    monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setattr(builtins, "__import__", without_driver)
-    with pytest.raises(SystemExit, match=rf"pip install 'aksara-signals\[{extra}\]'"):
+    package = f"aksara-signals[{extra}]" if extra else module
+    wanted = re.escape(f"{module} is not installed; run: pip install '{package}'")
+    with pytest.raises(SystemExit, match=wanted):
         await demo.run(url, io.StringIO())
+
+
+async def test_a_driver_that_cant_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is installed, but something that it needs isn't."""
+
+    def broken(url: object) -> NoReturn:
+        raise ImportError("no libpq\n  found")
+
+    monkeypatch.setattr(demo, "create_async_engine", broken)
+    with pytest.raises(
+        SystemExit, match=r"^postgresql\+psycopg can't be loaded: ImportError: no li"
+    ):
+        await demo.run("postgresql+psycopg://h/d", io.StringIO())
+
+
+async def test_a_file_that_cant_be_opened_is_named(tmp_path: Path) -> None:
+    """In the driver's words, without SQLAlchemy's around them."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/nowhere/x.db?uri=false"
+    with pytest.raises(SystemExit) as caught:
+        await demo.run(url, io.StringIO())
+    assert str(caught.value) == (
+        f"could not connect to sqlite+aiosqlite:///{tmp_path}/nowhere/x.db: "
+        f"OperationalError: unable to open database file"
+    )
+
+
+async def test_tables_that_cant_be_created_are_named(tmp_path: Path) -> None:
+    """A database may be read, and not written."""
+    file = tmp_path / "readable.db"
+    sqlite3.connect(file).close()
+    url = f"sqlite+aiosqlite:///file:{file}?mode=ro&uri=true"
+    with pytest.raises(SystemExit, match=r"^could not create tables in sqlite\+aiosqlite:///file"):
+        await demo.run(url, io.StringIO())
+
+
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer like a PostgreSQL server to which a password is wrong, and which repeats it."""
+    await reader.readexactly(8)  # asks for TLS
+    writer.write(b"N")
+    (length,) = struct.unpack("!i", await reader.readexactly(4))
+    await reader.readexactly(length - 4)
+    writer.write(b"R" + struct.pack("!ii", 8, 3))  # a password in plain text, please
+    await reader.readexactly(1)
+    (length,) = struct.unpack("!i", await reader.readexactly(4))
+    password = (await reader.readexactly(length - 4)).rstrip(b"\0")
+    fields = b'SFATAL\0VFATAL\0C28P01\0Mpassword "' + password + b'" is wrong\0\0'
+    writer.write(b"E" + struct.pack("!i", len(fields) + 4) + fields)
+    await writer.drain()
+    writer.close()
+
+
+async def test_a_wrong_password_is_a_line_without_it() -> None:
+    """Whatever the server says, and wherever the URL has it."""
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(SystemExit) as caught:
+            await demo.run(f"postgresql+asyncpg://ada:secret@127.0.0.1:{port}/blog", io.StringIO())
+    assert str(caught.value) == (
+        f"could not connect to postgresql+asyncpg://ada:***@127.0.0.1:{port}/blog: "
+        f'InvalidPasswordError: password "***" is wrong'
+    )

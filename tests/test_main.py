@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,29 @@ def test_the_module_can_be_executed(
 
 
 def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a command the usage is shown."""
+    """Without one, a line names them all."""
     with pytest.raises(SystemExit, match="2"):
         main([])
-    assert "demo" in capsys.readouterr().err
+    [line] = capsys.readouterr().err.splitlines()
+    assert "name a command: demo, receivers, graph or check" in line
+
+
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """That of the installed distribution."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"aksara-signals {version('aksara-signals')}\n"
+
+
+def test_a_database_that_cant_be_used_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """No traceback, and the status of bad arguments."""
+    assert main(["demo", "--url", "postgresql+asyncpg://ada:secret@127.0.0.1:1/blog"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "aksara-signals: could not connect to postgresql+asyncpg://ada:***@127.0.0.1:1/blog: "
+        "ConnectionRefusedError: "
+    )
+    assert "secret" not in line
 
 
 def test_the_package_imports_no_sqlalchemy() -> None:

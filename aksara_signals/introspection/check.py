@@ -3,16 +3,59 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import dataclass
 
 from sqlalchemy.orm import configure_mappers
 
+from aksara_signals import all_signals
 from aksara_signals.introspection.audience import Audiences
 from aksara_signals.introspection.deletes import check_deletes
 from aksara_signals.introspection.duplicates import check_duplicates
 from aksara_signals.introspection.findings import Finding
 from aksara_signals.introspection.senders import check_senders
+from aksara_signals.orm import bridge
+from aksara_signals.orm.models import wired_classes
 
-__all__ = ["check"]
+__all__ = ["Seen", "check", "look"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How much there was to check."""
+
+    receivers: int
+    """Connections, of all signals."""
+    models: int
+    """Mapped classes that send signals."""
+    other_classes: int
+    """Mapped classes that don't."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is missing, for a check that finds nothing because it sees nothing."""
+        remarks: list[str] = []
+        if not self.receivers:
+            remarks.append(
+                "no receiver is connected by what was imported; name the modules that connect "
+                "receivers, too"
+            )
+        if not self.models and self.other_classes:
+            remarks.append(
+                "no mapped class sends signals; inherit SignalMixin, or register() the classes"
+            )
+        elif not self.models:
+            remarks.append("no mapped class was imported; name the modules that map classes, too")
+        return remarks
+
+
+def look() -> Seen:
+    """Count what there is to check."""
+    models = len(wired_classes())
+    return Seen(
+        receivers=sum(len(signal.connections) for signal in all_signals()),
+        models=models,
+        other_classes=len(list(bridge.mapped_classes())) - models,
+    )
 
 
 def check() -> list[Finding]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import pkgutil
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,27 @@ from sqlalchemy.exc import StatementError
 
 from aksara_signals.dispatch.identity import type_name
 
-__all__ = ["LoadError", "load"]
+__all__ = ["LoadError", "Walk", "load"]
 
 
 class LoadError(Exception):
     """A module or an application can't be loaded; says which, and why."""
 
 
+@dataclass(frozen=True)
+class Walk:
+    """That packages are imported with all modules below them, but for some."""
+
+    excluded: Sequence[str] = ()
+    """Dotted names of modules that are left alone, with what is below them."""
+    failed: dict[str, LoadError] = field(default_factory=dict)
+    """Which modules could not be imported, and why; filled while the packages are walked."""
+
+
 @contextmanager
-def load(modules: Sequence[str], application: str | None = None) -> Iterator[Any]:
+def load(
+    modules: Sequence[str], application: str | None = None, walk: Walk | None = None
+) -> Iterator[Any]:
     """Import modules and load an application, as long as the block lasts.
 
     The current folder can be imported from meanwhile, and what modules print goes to standard
@@ -35,13 +49,16 @@ def load(modules: Sequence[str], application: str | None = None) -> Iterator[Any
         modules: Dotted names.
         application: ``module:attribute``. An attribute that can be called without arguments is
             called, and what it returns is awaited if it can be.
+        walk: How packages are walked; None imports nothing below a package.
 
     Raises:
         LoadError: Something can't be imported, found or called.
     """
     with _importable(str(Path.cwd())), redirect_stdout(sys.stderr):
         for module in modules:
-            _import(module)
+            found = _import(module)
+            if walk is not None:
+                _walk(found, walk)
         kept = None if application is None else _load_application(application)
     yield kept
 
@@ -60,7 +77,33 @@ def _importable(folder: str) -> Iterator[None]:
 
 
 def _import(module: str) -> Any:
+    if "/" in module or "\\" in module or module.endswith(".py"):
+        raise LoadError(
+            f"{module} is a path; write the name of the module, such as app.models, and run this "
+            f"in the folder from which it is imported"
+        )
+    if not all(module.split(".")):
+        raise LoadError(
+            f"{module!r} is not the full name of a module; write one such as app.models"
+        )
     return _attempt(f"could not import {module}", lambda: importlib.import_module(module))
+
+
+def _walk(package: Any, walk: Walk) -> None:
+    """Import what is below a package, and go on if something can't be imported."""
+    paths = getattr(package, "__path__", None)
+    if paths is None:
+        return
+    for info in pkgutil.iter_modules(paths, f"{package.__name__}."):
+        # A __main__ is a program: it would run.
+        if info.name.endswith(".__main__") or info.name in walk.excluded:
+            continue
+        try:
+            found = _import(info.name)
+        except LoadError as error:
+            walk.failed[info.name] = error
+        else:
+            _walk(found, walk)
 
 
 def _load_application(path: str) -> Any:

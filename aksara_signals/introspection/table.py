@@ -1,12 +1,17 @@
-"""Who listens to what as a table on the terminal."""
+"""The receivers on the terminal: a table, or a block each where a table is too wide."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aksara_signals.introspection.collect import Entry
 from aksara_signals.introspection.names import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["print_table"]
 
@@ -15,15 +20,48 @@ COLUMNS = ("signal", "sender", "receiver", "file:line", "options", "kind")
 WIDE = 10_000
 """Columns of what is no terminal: nothing is to be cut or wrapped in a file or a pipe."""
 
+ENOUGH = 100
+"""Columns that a table needs for names of the usual length."""
 
-def print_table(entries: Iterable[Entry]) -> None:
-    """Print connections as a table.
+
+def print_table(entries: Sequence[Entry]) -> None:
+    """Print connections, as wide as the terminal is, or as ``COLUMNS`` says.
 
     Raises:
         ImportError: Rich is not installed.
     """
-    from rich import box
     from rich.console import Console
+
+    console = Console(file=sys.stdout, width=_width())
+    if console.width < ENOUGH:
+        _print_blocks(entries, console)
+    else:
+        _print_rows(entries, console)
+
+
+def _width() -> int | None:
+    """None means that of the terminal."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    return None if sys.stdout.isatty() else WIDE
+
+
+def _cells(entry: Entry) -> list[str]:
+    """What the columns hold."""
+    cells = (
+        entry.signal,
+        entry.sender.title,
+        entry.receiver.name,
+        entry.receiver.title,
+        entry.options_text,
+        "async" if entry.is_async else "sync",
+    )
+    return [printable(cell) for cell in cells]
+
+
+def _print_rows(entries: Sequence[Entry], console: Console) -> None:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -31,15 +69,25 @@ def print_table(entries: Iterable[Entry]) -> None:
     for column in table.columns:
         column.overflow = "fold"
     for entry in entries:
-        cells = (
-            entry.signal,
-            entry.sender.title,
-            entry.receiver.name,
-            entry.receiver.title,
-            entry.options_text,
-            "async" if entry.is_async else "sync",
-        )
         # Text, not str: names must not be read as markup.
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE)
+        table.add_row(*map(Text, _cells(entry)))
     console.print(table)
+
+
+def _print_blocks(entries: Sequence[Entry], console: Console) -> None:
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    for number, entry in enumerate(entries):
+        if number:
+            console.print()
+        signal, *cells = _cells(entry)
+        console.print(Text(signal), overflow="fold")
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, cell in zip(COLUMNS[1:], cells, strict=True):
+            if cell:
+                grid.add_row(name, Text(cell))
+        console.print(Padding(grid, (0, 0, 0, 4)))
