@@ -13,6 +13,7 @@ __all__ = [
     "NO_EXTRAS",
     "Delivery",
     "Failure",
+    "FailedDelivery",
     "Origin",
     "delivery_of",
     "is_awaitable",
@@ -112,6 +113,15 @@ def delivery_of(
     delivery.arguments = arguments
     delivery.extras = extras
     return delivery
+
+
+class FailedDelivery(Delivery):
+    """A delivery whose arguments couldn't be made: its receiver fails without being called."""
+
+    __slots__ = ("error",)
+
+    error: Exception
+    """Why not."""
 
 
 Failure = tuple[BaseException, Delivery, Connection]

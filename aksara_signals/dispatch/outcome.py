@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
-from aksara_signals.dispatch.envelope import Delivery, Failure
+from aksara_signals.dispatch.envelope import Delivery, FailedDelivery, Failure
 from aksara_signals.dispatch.judging import log_error, raise_together
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.signal import Signal
@@ -129,6 +129,10 @@ class _Run:
 
     def __iter__(self) -> Iterator[Delivery]:
         for delivery in self._rest:
+            if isinstance(delivery, FailedDelivery):
+                what = "a receiver was not called, because its arguments could not be prepared"
+                _note(delivery.error, delivery, self.failures, what)
+                return
             if self._together is not None:
                 [connection] = delivery.sequential
                 if connection.concurrent:

@@ -31,7 +31,8 @@ def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
     the receivers that wait with ``phase="after_commit"``, in order.
 
     Args:
-        session: If it is idle, the transaction that it begins next is meant.
+        session: If it is idle, the transaction that it begins next is meant; the callback is
+            forgotten if the session is closed, reset or invalidated before.
         callback: Without parameters, sync or async. What it raises is logged, and reaches nobody
             but :data:`on_delivery_error <aksara_signals.on_delivery_error>`.
 
@@ -50,7 +51,8 @@ def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
 def on_rollback(session: AnySession, callback: Callable[[], Any]) -> None:
     """Have a callback called once the transaction of a session is known not to be committed.
 
-    That is, when it was rolled back, or its session was closed without a commit; and for what
+    That is, when it was rolled back, or its session was closed without a commit (not one that was
+    idle: it had no transaction); and for what
     belongs to a savepoint that was rolled back, when the outermost transaction ends, however it
     does. Otherwise as :func:`on_commit`.
     """

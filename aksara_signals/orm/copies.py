@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapper
 
 from aksara_signals.orm import bridge
 
-__all__ = ["Passed", "Snapshot", "freeze", "kept_extras", "thaw"]
+__all__ = ["Passed", "Snapshot", "freeze", "is_frozen", "kept_extras", "thaw"]
 
 _CONTAINERS = (list, tuple, set, frozenset)
 _MUTABLE = (dict, list, set, bytearray)
@@ -88,9 +88,14 @@ def freeze(value: Any) -> Any:
     return value
 
 
+def is_frozen(value: Any) -> bool:
+    """Whether there are snapshots in the place of instances."""
+    return isinstance(value, (Snapshot, _Members, Passed))
+
+
 def thaw(value: Any) -> Any:
     """What :func:`freeze` was given, with new copies in the place of instances."""
-    return value.thaw() if isinstance(value, (Snapshot, _Members, Passed)) else value
+    return value.thaw() if is_frozen(value) else value
 
 
 def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:

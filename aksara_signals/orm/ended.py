@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm import bridge
+from aksara_signals.orm.sessions import another
 
 __all__ = ["closed_to_receivers", "refusal"]
 
@@ -21,27 +22,41 @@ _REFUSED = ("commit", "rollback", "close", "reset", "invalidate", "expunge_all")
 class _Telling:
     """The time in which receivers are told of one outcome."""
 
-    __slots__ = ("is_over",)
+    __slots__ = ("ended_by", "methods", "session")
 
-    def __init__(self) -> None:
-        self.is_over: bool = False
+    def __init__(self, session: Session) -> None:
+        self.session: Session | None = session
+        """None once the time is over."""
+        self.methods: dict[str, Any] = {name: _guarded(name, session, self) for name in _REFUSED}
+        self.ended_by: str | None = None
 
 
 _around: ContextVar[tuple[_Telling, ...]] = ContextVar("aksara_signals_telling", default=())
 """Whose receivers run here: a receiver may commit, which has receivers in turn."""
 
 
-def refusal(what: str) -> SessionInUseError:
-    """The error for a receiver that doesn't leave the ended session alone.
+def refusal(what: str, session: Session | None = None) -> SessionInUseError:
+    """The error for whoever doesn't leave the ended session alone.
 
     Args:
-        what: Goes on with the session of the transaction that has ended.
+        what: Was done; goes on with the session of the transaction that has ended.
+        session: That session, if it may be another task that has done it.
     """
+    if session is not None and not any(each.session is session for each in _around.get()):
+        return SessionInUseError(
+            f"{another()} {what} a session while receivers ran that had waited for the outcome of "
+            f"its transaction; a session is not for two tasks or threads at once: open one for each"
+        )
+    if session is not None:
+        what = f"{_RECEIVER} {what}"
     return SessionInUseError(
         f"{what} the session of that transaction, which has ended; open a session of its own "
         f"(async with sessionmaker.begin() as session), or write through Model.objects with "
         f"bind_sessions()"
     )
+
+
+_RECEIVER = "a receiver that waited for the outcome of a transaction"
 
 
 @contextmanager
@@ -51,24 +66,22 @@ def closed_to_receivers(session: Session) -> Iterator[None]:
     Others may do it: whoever has committed may be cancelled, and close the session while the
     receivers are called in a task of their own.
     """
-    own = _Telling()
+    own = _Telling(session)
     # A task that a receiver has started sees those around it as well, long after their end.
-    token = _around.set((*(each for each in _around.get() if not each.is_over), own))
-    methods = {name: _guarded(name, getattr(session, name), own) for name in _REFUSED}
-    before = bridge.refuse(session, methods)
+    token = _around.set((*(each for each in _around.get() if each.session is not None), own))
+    bridge.refuse(session, own)
     try:
         yield
     finally:
-        bridge.permit(session, methods, before)
-        own.is_over = True
+        bridge.permit(session, own)
+        own.session, own.methods = None, {}
         _around.reset(token)
 
 
-def _guarded(name: str, proceed: Callable[..., Any], telling: _Telling) -> Callable[..., Any]:
+def _guarded(name: str, session: Session, telling: _Telling) -> Callable[..., Any]:
     def guarded(*positional: Any, **keywords: Any) -> Any:
         if telling in _around.get():
-            who = "a receiver that waited for the outcome of a transaction"
-            raise refusal(f"{name}() was called by {who}, on")
-        return proceed(*positional, **keywords)
+            raise refusal(f"{name}() was called by {_RECEIVER}, on")
+        return bridge.beneath(session, telling, name)(*positional, **keywords)
 
     return guarded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
@@ -15,7 +15,7 @@ from aksara_signals.dispatch.plan import Plan
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm import bridge
-from aksara_signals.orm.sessions import AnySession, Work
+from aksara_signals.orm.sessions import AnySession, Work, another, is_at_work
 from aksara_signals.orm.told import Told
 from aksara_signals.orm.transactions import wait
 from aksara_signals.types import Sender
@@ -28,6 +28,8 @@ __all__ = [
     "Steps",
     "keep",
     "needs_columns",
+    "note_end",
+    "require_own_flush",
     "send",
     "steps_of",
 ]
@@ -44,11 +46,35 @@ class Rules:
         remedy: How to do without them: goes on after "commit() was called by a receiver".
     """
 
-    __slots__ = ("refusals", "refused")
+    __slots__ = ("refusals", "refused", "remedy")
 
     def __init__(self, refused: tuple[str, ...], remedy: str) -> None:
         self.refused: tuple[str, ...] = refused
-        self.refusals: dict[str, Any] = bridge.refusals(refused, remedy)
+        self.remedy: str = remedy
+        self.refusals: dict[str, Any] = {name: self._refusal(name) for name in refused}
+
+    def _refusal(self, name: str) -> Callable[..., Any]:
+        def refuse(*_: object, **__: object) -> None:
+            raise self.error(name) if is_at_work() else _shared(f"{name}() was called", another())
+
+        return refuse
+
+    def error(self, name: str) -> SessionInUseError:
+        """The error for a receiver that calls a method."""
+        return SessionInUseError(f"{name}() was called by a receiver {self.remedy}")
+
+
+def _shared(what: str, who: str) -> SessionInUseError:
+    """The error for a session that two tasks use at once.
+
+    Args:
+        what: Goes on with who it was.
+        who: The other task or thread.
+    """
+    return SessionInUseError(
+        f"{what} by {who} while receivers of a flush of this session ran; a session is not "
+        f"for two tasks or threads at once: open one for each"
+    )
 
 
 AFTER_WRITING = Rules(
@@ -79,29 +105,68 @@ class Receiving:
             then commits nothing any more.
     """
 
-    __slots__ = ("_before", "_owner", "_rules", "_session", "_transaction", "_work")
+    __slots__ = (
+        "_owner",
+        "_rules",
+        "_session",
+        "_transaction",
+        "_work",
+        "ended_by",
+        "methods",
+    )
 
     def __init__(self, session: Session, owner: AnySession, rules: Rules) -> None:
         self._session = session
         self._owner = owner
         self._rules = rules
+        self.ended_by: str | None = None
+        """Who has ended the transaction meanwhile, if it wasn't a receiver."""
 
     def __enter__(self) -> None:
         self._transaction = self._session.get_transaction()
         self._work = Work(self._owner)
-        self._before = bridge.refuse(self._session, self._rules.refusals)
+        # Others may close the session: whoever has opened it may be cancelled, and leave its block
+        # while the receivers of a second task run.
+        self.methods: dict[str, Any] = {**self._rules.refusals, "close": self._close}
+        bridge.refuse(self._session, self)
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
-        bridge.permit(self._session, self._rules.refusals, self._before)
+        bridge.permit(self._session, self)
+        self.methods = {}  # a circle that only the garbage collector would end
         self._work.end()
         is_ended = self._session.get_transaction() is not self._transaction
         if exc_type is None and self._transaction is not None and is_ended:
+            if self.ended_by is not None:
+                raise _shared("the transaction of a write was ended", self.ended_by)
             raise SessionInUseError(
                 "a receiver ended the transaction of the write that called it; raise an exception "
                 "to roll back, and commit after the write"
             )
         if exc_type is None:
             bridge.require_working_transaction(self._session)
+
+    def _close(self) -> None:
+        if is_at_work(self._session):
+            raise self._rules.error("close")
+        bridge.beneath(self._session, self, "close")()
+
+
+def require_own_flush(session: Session) -> None:
+    """Refuse a flush to another task than the one in which receivers of the session run.
+
+    Raises:
+        SessionInUseError: This is another one.
+    """
+    if bridge.refusing_of(session) and not is_at_work(session):
+        raise _shared("a flush was asked for", another())
+
+
+def note_end(session: Session) -> None:
+    """Note for whoever has receivers run that another task ends the transaction meanwhile."""
+    refusing = bridge.refusing_of(session)
+    if refusing and not is_at_work(session):
+        for each in refusing:
+            each.ended_by = another()
 
 
 def send(steps: Iterable[tuple[bool, Iterable[Delivery]]]) -> None:

@@ -19,6 +19,7 @@ from aksara_signals.orm import bridge
 
 __all__ = [
     "AnySession",
+    "another",
     "bind_sessions",
     "flush",
     "is_at_work",
@@ -42,13 +43,15 @@ class Work:
     The receivers that are called until its end find this session as the one at work.
     """
 
-    __slots__ = ("_token", "is_over", "session", "task", "thread")
+    __slots__ = ("_token", "is_over", "outer", "session", "task", "thread")
 
-    def __init__(self, session: AnySession) -> None:
+    def __init__(self, session: AnySession | None) -> None:
         self.session: AnySession | None = session
         self.task: asyncio.Task[Any] | None = _current_task()
         self.thread: int = threading.get_ident()
         self.is_over: bool = False
+        self.outer: Work | None = _work.get()
+        """The one whose receiver this code runs in."""
         self._token: Token[Work | None] = _work.set(self)
 
     def end(self) -> None:
@@ -56,7 +59,7 @@ class Work:
         self.is_over = True  # a task that a receiver has started sees this one as well
         token = self._token
         # That task may live on for long, and what its context refers to lives on with it.
-        self.session = self.task = None
+        self.session = self.task = self.outer = None
         del self._token
         _work.reset(token)
 
@@ -107,20 +110,31 @@ def sync_session_of(session: Any) -> Session:
 @contextmanager
 def outside_of_sessions() -> Iterator[None]:
     """Let the code inside find no session that isn't its own."""
-    work, scope = _work.set(None), _scope.set(None)
+    work, scope = Work(None), _scope.set(None)
     try:
         yield
     finally:
         _scope.reset(scope)
-        _work.reset(work)
+        work.end()
 
 
-def is_at_work(session: Session) -> bool:
-    """Whether a flush of this session is delivering to the code that asks."""
+def is_at_work(session: Session | None = None) -> bool:
+    """Whether the code that asks runs in a receiver of a session's flush, or in a task of its own.
+
+    Args:
+        session: The one that is asked about; None means any.
+    """
     work = _work.get()
-    return (
-        work is not None and work.session is not None and sync_session_of(work.session) is session
-    )
+    while work is not None:
+        if work.session is not None and session in (None, sync_session_of(work.session)):
+            return True
+        work = work.outer
+    return False
+
+
+def another() -> str:
+    """What the code that asks is to the receivers of another one."""
+    return "another thread" if _current_task() is None else "another task"
 
 
 @asynccontextmanager

@@ -6,10 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery, Origin, delivery_of
+from aksara_signals.dispatch.envelope import (
+    NO_EXTRAS,
+    Delivery,
+    FailedDelivery,
+    Origin,
+    delivery_of,
+)
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.orm.copies import Passed, Snapshot, freeze, kept_extras, thaw
+from aksara_signals.orm.copies import Passed, Snapshot, freeze, is_frozen, kept_extras, thaw
 from aksara_signals.types import Sender
 
 __all__ = ["Told", "Waiting", "coalesced"]
@@ -49,8 +55,25 @@ class Told:
         return instance.key if isinstance(instance, Snapshot) else None
 
     def delivery(self, connection: Connection) -> Delivery:
-        """For one receiver, with copies of its own."""
-        arguments = {name: thaw(value) for name, value in self.arguments.items()}
+        """For one receiver, with copies of its own.
+
+        Copies run the user's code (``@reconstructor``). What it raises is this receiver's failure,
+        and no other's.
+        """
+        try:
+            arguments = {name: thaw(value) for name, value in self.arguments.items()}
+        except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+            failed = FailedDelivery()
+            failed.signal, failed.sender, failed.sequential = (
+                self.origin,
+                self.sender,
+                (connection,),
+            )
+            failed.error = error
+            failed.arguments = {
+                name: value for name, value in self.arguments.items() if not is_frozen(value)
+            }
+            return failed
         return delivery_of(
             self.origin,
             self.sender,

@@ -41,16 +41,18 @@ which belongs to the user."""
 class Queue:
     """What waits in one session."""
 
-    __slots__ = ("by_transaction", "committed", "is_delivering", "next", "shields")
+    __slots__ = ("by_transaction", "committed", "deliveries", "next", "shields")
 
     def __init__(self) -> None:
         self.by_transaction: dict[SessionTransaction, list[Waiting]] = {}
         """Root transactions and savepoints that are open, with what was sent inside."""
-        self.committed: SessionTransaction | None = None
-        """The one that has just been committed or released, and is about to end."""
+        self.committed: set[SessionTransaction] = set()
+        """Those that have just been committed or released, and are about to end: two only where
+        two tasks share a session."""
         self.next: list[Waiting] = []
         """What waits for the transaction that begins next."""
-        self.is_delivering: bool = False
+        self.deliveries: int = 0
+        """How many outcomes are being delivered at the moment."""
         self.shields: list[bridge.CommitShield] = []
         """One for each greenlet that something was sent in: a receiver that flushes has its own."""
 
@@ -104,10 +106,12 @@ def waiting_in(session: Session) -> list[Waiting]:
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         queue = vars(session)[_QUEUE] = Queue()
-    elif queue.is_delivering:
-        raise refusal("a receiver that waited for the outcome of a transaction lets others wait in")
+    elif queue.deliveries:
+        raise refusal("lets others wait in", session)
     transaction = session.get_nested_transaction() or session.get_transaction()
     if transaction is None:
+        if not queue.next:
+            bridge.watch_close(session, queue.next.clear)
         return queue.next
     return queue.waiting_in(transaction)
 
@@ -146,12 +150,13 @@ def _after_transaction_create(session: Session, transaction: SessionTransaction)
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
-    if queue.is_delivering:
+    if queue.deliveries:
         transaction.close()
-        raise refusal("a receiver that waited for the outcome of a transaction used")
+        raise refusal("used", session)
     if queue.next and transaction.parent is None:
+        bridge.unwatch_close(session)
         queue.waiting_in(transaction).extend(queue.next)
-        queue.next = []
+        queue.next.clear()
 
 
 def _refuse_what_is_lost(session: Session) -> None:
@@ -170,16 +175,17 @@ def _after_commit(session: Session) -> None:
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None:
         # Nothing is decided yet: this is sent for the release of a savepoint, too.
-        queue.committed = session.get_nested_transaction() or session.get_transaction()
+        transaction = session.get_nested_transaction() or session.get_transaction()
+        if transaction is not None:
+            queue.committed.add(transaction)
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
-    is_committed = queue.committed is transaction
-    if is_committed:
-        queue.committed = None
+    is_committed = transaction in queue.committed
+    queue.committed.discard(transaction)
     waiting = queue.by_transaction.pop(transaction, [])
     outer = transaction.parent
     if outer is None:
@@ -240,11 +246,11 @@ def deliver_since(session: Session, before: Mark) -> None:
 def _deliver(session: Session, queue: Queue, due: list[Waiting]) -> None:
     if not due:
         return
-    queue.is_delivering = True
+    queue.deliveries += 1
     try:
         with outside_of_sessions(), closed_to_receivers(session):
             bridge.hand_over_outcome(
                 told.delivery(connection) for told, connection in coalesced(due)
             )
     finally:
-        queue.is_delivering = False
+        queue.deliveries -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
@@ -26,7 +27,7 @@ from aksara_signals.orm.flush_values import FlushValues
 from aksara_signals.orm.prediction import Prediction
 from aksara_signals.orm.relationships import RelationshipRun
 from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Receiving, send
-from aksara_signals.orm.sessions import user_session
+from aksara_signals.orm.sessions import is_at_work, user_session
 from aksara_signals.orm.telling import arguments_of, common_of, steps_of_changes
 from aksara_signals.orm.told import Told, Waiting
 from aksara_signals.orm.transactions import waiting_in
@@ -60,17 +61,6 @@ class FlushRun:
         self._audience = Audience()
         self._relationships = (
             RelationshipRun(session, self._objects) if touches.is_anybody_listening() else None
-        )
-
-    @property
-    def has_told(self) -> bool:
-        """Whether receivers were told anything, so that they may have caused more."""
-        return bool(self._told)
-
-    def steps(self) -> list[str]:
-        """What this flush tells whom, in words: who of them caused what is not known."""
-        return self._steps_of([*self._told.values()], PRE) + self._steps_of(
-            [*self._told.values()], POST
         )
 
     def _steps_of(self, changes: list[Change], moment: Moment) -> list[str]:
@@ -268,7 +258,7 @@ class FlushRun:
         if not self._batches and not (links is not None and links.has_happened):
             return
         self._audience = Audience()  # whoever was connected by a pre receiver hears this
-        with bridge.flushable(self._session):
+        with bridge.flushable(self._session, partial(is_at_work, self._session)):
             self._load_columns()
             extras = self._values.extras()
             self._keep(extras)

@@ -61,6 +61,7 @@ from aksara_signals.orm.bridge.rows import (
     register_updated,
 )
 from aksara_signals.orm.bridge.sessions import (
+    beneath,
     deleted_states,
     dirty_states,
     ensure_end,
@@ -72,10 +73,12 @@ from aksara_signals.orm.bridge.sessions import (
     live_sessions,
     new_states,
     permit,
-    refusals,
     refuse,
+    refusing_of,
     row_count,
     taken_over_rows,
+    unwatch_close,
+    watch_close,
     written_states,
 )
 from aksara_signals.orm.bridge.shield import (
@@ -99,6 +102,7 @@ __all__ = [
     "CommitShield",
     "DeletedRows",
     "State",
+    "beneath",
     "changed_columns",
     "column_value",
     "configured_relationships",
@@ -145,8 +149,8 @@ __all__ = [
     "pin_old_value",
     "permit",
     "read_rows",
-    "refusals",
     "refuse",
+    "refusing_of",
     "register_inserted",
     "register_updated",
     "require_working_transaction",
@@ -164,5 +168,7 @@ __all__ = [
     "dirty_states",
     "has_nothing_but",
     "new_states",
+    "unwatch_close",
+    "watch_close",
     "written_states",
 ]

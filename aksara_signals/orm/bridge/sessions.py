@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy.orm import (
     Session,
@@ -18,10 +19,10 @@ from sqlalchemy.orm.session import (
     _sessions,
 )
 
-from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm.bridge.states import State
 
 __all__ = [
+    "beneath",
     "deleted_states",
     "dirty_states",
     "ensure_end",
@@ -33,10 +34,12 @@ __all__ = [
     "live_sessions",
     "new_states",
     "permit",
-    "refusals",
     "refuse",
+    "refusing_of",
     "row_count",
     "taken_over_rows",
+    "unwatch_close",
+    "watch_close",
     "written_states",
 ]
 
@@ -51,7 +54,7 @@ def live_sessions() -> list[Session]:
 
 def is_flushing(session: Session) -> bool:
     """Whether a flush is under way that another one can't join."""
-    return session._flushing
+    return bool(session._flushing)
 
 
 _COMMITTING = (SessionTransactionState.PREPARED, SessionTransactionState.COMMITTED)
@@ -100,14 +103,20 @@ def _is_open(session: Session, transaction: SessionTransaction) -> bool:
 
 
 @contextmanager
-def flushable(session: Session) -> Iterator[None]:
+def flushable(session: Session, is_receiver: Callable[[], bool]) -> Iterator[None]:
     """Let receivers flush although the flush that sends to them is not quite over.
 
     At ``after_flush_postexec`` everything is written and the instances are clean; SQLAlchemy's
     flag against re-entrance is all that stands in the way of a nested flush.
+
+    Args:
+        session: Flushing.
+        is_receiver: Whether the code that asks is one of those receivers. To another task the
+            session goes on flushing, and SQLAlchemy answers it as ever.
     """
     before = session._flushing
-    session._flushing = False
+    lifted: Any = _LiftedFlag(is_receiver)
+    session._flushing = lifted
     try:
         yield
     finally:
@@ -126,41 +135,126 @@ def fail_flush(session: Session) -> None:
     session._autobegin_t()._begin().rollback(_capture_exception=True)
 
 
-def refusals(methods: tuple[str, ...], remedy: str) -> Namespace:
-    """What :func:`refuse` puts in the place of methods of a session."""
-    return {name: _refusal(name, remedy) for name in methods}
+class _LiftedFlag:
+    """Whether a session is flushing, as seen by whoever asks."""
+
+    __slots__ = ("_is_receiver",)
+
+    def __init__(self, is_receiver: Callable[[], bool]) -> None:
+        self._is_receiver = is_receiver
+
+    def __bool__(self) -> bool:
+        return not self._is_receiver()
 
 
-def refuse(session: Session, methods: Namespace) -> Namespace:
+class Refusing(Protocol):
+    """Whoever has methods of a session refused for a time."""
+
+    @property
+    def methods(self) -> Namespace:
+        """What stands in the place of the session's methods."""
+        ...
+
+    ended_by: str | None
+    """Who has ended the session's transaction meanwhile, if that was another task."""
+
+
+_REFUSING = "_aksara_signals_refusing"
+"""Under which name a session keeps who refuses methods of it at the moment, in order."""
+_HIDDEN = "_aksara_signals_hidden"
+"""Where it keeps attributes of the user's own that refused methods hide, a mock for example."""
+
+
+def refuse(session: Session, refusing: Refusing) -> None:
     """Refuse methods of a session while its receivers run, before they can do any harm.
 
     The methods are shadowed on the session itself: an event would come too late for ``rollback()``
     and ``close()``. AsyncSession and scoped sessions call the same ones.
 
-    Returns:
-        What has to be given to :func:`permit`.
+    Two tasks that share a session, which they shouldn't, may refuse its methods at the same time,
+    and permit them in any order.
     """
     namespace = vars(session)
-    before = {}
+    methods = refusing.methods
+    active = namespace.get(_REFUSING)
     if not namespace.keys().isdisjoint(methods):
-        before = {name: namespace[name] for name in methods if name in namespace}
+        own = {
+            name: namespace[name]
+            for name in methods
+            if name in namespace and not any(name in each.methods for each in active or ())
+        }
+        if own:
+            namespace.setdefault(_HIDDEN, {}).update(own)
+    if active is None:
+        namespace[_REFUSING] = [refusing]
+    else:
+        active.append(refusing)
     namespace.update(methods)
-    return before
 
 
-def permit(session: Session, methods: Namespace, before: Namespace) -> None:
+def permit(session: Session, refusing: Refusing) -> None:
     """Undo :func:`refuse`."""
     namespace = vars(session)
+    active = namespace[_REFUSING]
+    active.remove(refusing)
+    methods = refusing.methods
     for name in methods:
         namespace.pop(name, None)
-    namespace.update(before)
+    if _HIDDEN in namespace:
+        namespace.update({name: own for name, own in namespace[_HIDDEN].items() if name in methods})
+    for each in active:
+        namespace.update({name: method for name, method in each.methods.items() if name in methods})
+    if not active:
+        del namespace[_REFUSING]
+        namespace.pop(_HIDDEN, None)
 
 
-def _refusal(name: str, remedy: str) -> Callable[..., Any]:
-    def refuse(*_: object, **__: object) -> None:
-        raise SessionInUseError(f"{name}() was called by a receiver {remedy}")
+def refusing_of(session: Session) -> list[Refusing]:
+    """Who refuses methods of a session at the moment."""
+    found: list[Refusing] = vars(session).get(_REFUSING, [])
+    return found
 
-    return refuse
+
+def beneath(session: Session, refusing: Refusing, name: str) -> Callable[..., Any]:
+    """The method of a session that would be there if one of those who refuse it didn't."""
+    found: Callable[..., Any]
+    active = refusing_of(session)
+    if refusing not in active:  # it was, when another thread looked the method up
+        found = getattr(session, name)
+        return found
+    for each in reversed(active[: active.index(refusing)]):
+        if name in each.methods:
+            found = each.methods[name]
+            return found
+    own = vars(session).get(_HIDDEN, {})
+    found = own[name] if name in own else getattr(type(session), name).__get__(session)
+    return found
+
+
+_CLOSE = "_close_impl"
+"""What ``close()``, ``reset()`` and ``invalidate()`` of a session come to."""
+
+
+def watch_close(session: Session, closed: Callable[[], None]) -> None:
+    """Have something called once when a session is closed, reset or invalidated.
+
+    There is no event for it.
+    """
+    reference = weakref.ref(session)  # else a circle that only the garbage collector would end
+
+    def close(*positional: Any, **keywords: Any) -> None:
+        closed()
+        session = reference()
+        if session is not None:
+            unwatch_close(session)
+            type(session)._close_impl(session, *positional, **keywords)
+
+    vars(session)[_CLOSE] = close
+
+
+def unwatch_close(session: Session) -> None:
+    """Undo :func:`watch_close`."""
+    vars(session).pop(_CLOSE, None)
 
 
 def row_count(session: Session, statement: Any) -> int:

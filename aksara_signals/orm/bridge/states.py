@@ -63,12 +63,19 @@ def session_of(instance: Any) -> Session | None:
 def detached_copy(manager: Any, key: Any, values: dict[str, Any], missing: list[str]) -> object:
     """An instance that was never in a session, as if it had been loaded and then detached.
 
+    As for an instance that is loaded no constructor is called, but the class's ``@reconstructor``
+    and listeners to its ``load`` event, those of ``sqlalchemy.ext.mutable`` among them. Like
+    ``Session.merge()``, it gives them no query context.
+
     Args:
-        manager: The class manager of its class; no constructor is called.
+        manager: The class manager of its class.
         key: Its identity key, or None.
         values: Of the columns that it has.
         missing: The columns that it hasn't: reading one raises ``DetachedInstanceError``, which
             names it.
+
+    Raises:
+        Exception: What a ``@reconstructor`` or a listener raises.
     """
     instance: object = manager.new_instance()
     state = instance_state(instance)
@@ -77,6 +84,8 @@ def detached_copy(manager: Any, key: Any, values: dict[str, Any], missing: list[
         state.key = key
         state.identity_token = key[2]
         defer_columns(state, missing)
+    if manager.dispatch.load:
+        manager.dispatch.load(state, None)
     return instance
 
 
