@@ -11,9 +11,14 @@ from aksara_signals.dispatch.recursion import describe_step
 from aksara_signals.exceptions import SignalRecursionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from logging import Logger
 
-__all__ = ["is_collected", "log_error", "raise_together", "write_log"]
+__all__ = ["advisers", "is_collected", "log_error", "raise_together", "write_log"]
+
+advisers: list[Callable[[BaseException, Connection], str | None]] = []
+"""Functions that name the way out of an error in a receiver, or give None; each layer whose errors
+receivers meet adds one. What they say becomes a note of the error."""
 
 
 def log_error(what: str, error: BaseException, delivery: Delivery, connection: Connection) -> None:
@@ -51,9 +56,8 @@ keeps the latest."""
 _BEGINNING = "while "
 
 
-def add_note(error: BaseException, text: str) -> None:
+def add_note(error: BaseException, note: str) -> None:
     """Add a note, once; an exception that takes none goes without."""
-    note = _BEGINNING + text
     try:
         notes: Any = getattr(error, "__notes__", ())
         if note in notes:
@@ -83,6 +87,10 @@ def is_collected(
     """
     from asyncio import CancelledError
 
+    for advise in advisers:
+        advice = advise(error, connection)
+        if advice is not None:
+            add_note(error, advice)
     is_own = failures is not None and _is_own_cancellation(error)
     if robust and (isinstance(error, Exception) or is_own):
         log_error(what, error, delivery, connection)
@@ -90,7 +98,7 @@ def is_collected(
             failures.append((error, delivery, connection))
         return True
     if not isinstance(error, (CancelledError, GeneratorExit, SignalRecursionError)):
-        add_note(error, describe_step(delivery, connection))
+        add_note(error, _BEGINNING + describe_step(delivery, connection))
     return False
 
 

@@ -7,12 +7,14 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.orm import Mapper, Session, SessionTransaction, UOWTransaction
 
+from aksara_signals.dispatch.judging import advisers
 from aksara_signals.dispatch.recursion import describe_key
 from aksara_signals.dispatch.registry import class_sources, senders_changed
 from aksara_signals.dispatch.signal import is_any_connected
 from aksara_signals.dispatch.silence import sender_problems
 from aksara_signals.exceptions import AksaraSignalsError
 from aksara_signals.orm import bridge, construction, partial, silence, touches, transactions
+from aksara_signals.orm.advice import advise
 from aksara_signals.orm.audience import LIFE_CYCLE
 from aksara_signals.orm.sending import note_end, require_own_flush
 from aksara_signals.orm.touches import RELATIONS
@@ -36,6 +38,7 @@ def install() -> None:
     class_sources.append(bridge.mapped_classes)
     describe_key.append(bridge.identity_of)
     sender_problems.append(silence.problem_of)
+    advisers.append(advise)
     construction.install()
     touches.install()
     transactions.install()
