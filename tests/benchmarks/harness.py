@@ -13,14 +13,16 @@ Job = Callable[[], object]
 
 @dataclass
 class Comparison:
-    """One row of the table.
+    """Rows of the table that are measured together.
 
     ``ours`` is measured against ``reference``; ``control`` is the reference once more, and shows
     what the noise is: a difference smaller than the control's is none.
     """
 
     what: str
+    """Ends with the reference, after "against"."""
     goal: float | None
+    """How many times as long as the reference ours may take."""
     ours: float
     reference: float
     control: float
@@ -32,27 +34,23 @@ class Comparison:
     """How many times as long as a peer ours may take."""
 
     @property
-    def ratio(self) -> float:
-        return self.ours / self.reference
-
-    @property
     def noise(self) -> float:
         return abs(self.control / self.reference - 1)
 
-    @property
-    def is_met(self) -> bool:
-        within = self.goal is None or self.ratio <= self.goal + self.noise
+    def rows(self) -> list[list[str]]:
+        """Lines of the table, each with one goal: against the reference, then against each peer."""
         limits = {**dict.fromkeys(self.must_beat, 1.0), **self.at_most}
-        return within and all(
-            self.ours < self.others[peer] * (limit + self.noise) for peer, limit in limits.items()
-        )
+        subject, _, reference = self.what.rpartition(", against ")
+        compared = [(reference, self.reference, self.goal)]
+        compared += [(peer, seconds, limits.get(peer)) for peer, seconds in self.others.items()]
+        return [self._row(f"{subject}, against {name}", *each) for name, *each in compared]
 
-    def cells(self) -> list[str]:
-        """What the table shows: what, ratio, goal, noise, whether it is met, and the peers."""
-        goal = "" if self.goal is None else f"{self.goal:.2f}"
-        peers = (f"{name} {seconds / self.ours:.2f}" for name, seconds in self.others.items())
-        met = "met" if self.is_met else "not met"
-        return [self.what, f"{self.ratio:.2f}", goal, f"{self.noise:.1%}", met, ", ".join(peers)]
+    def _row(self, what: str, seconds: float, goal: float | None) -> list[str]:
+        ratio = self.ours / seconds
+        if goal is None:
+            return [what, f"{ratio:.2f}", "", f"{self.noise:.1%}", ""]
+        met = met_or_not(ratio <= goal + self.noise)
+        return [what, f"{ratio:.2f}", f"{goal:.2f}", f"{self.noise:.1%}", met]
 
 
 @dataclass
@@ -65,14 +63,14 @@ class Figure:
     unit: str
     noise: str = ""
 
-    @property
-    def is_met(self) -> bool:
-        return self.value <= self.limit
-
-    def cells(self) -> list[str]:
-        met = "met" if self.is_met else "not met"
+    def rows(self) -> list[list[str]]:
         value, limit = f"{self.value:.3g} {self.unit}", f"{self.limit:g} {self.unit}"
-        return [self.what, value, limit, self.noise, met, ""]
+        return [[self.what, value, limit, self.noise, met_or_not(self.value <= self.limit)]]
+
+
+def met_or_not(is_met: bool) -> str:
+    """What the table says of a goal."""
+    return "met" if is_met else "not met"
 
 
 def interleaved(jobs: dict[str, Job], *, calls: int, rounds: int) -> dict[str, float]:

@@ -20,13 +20,13 @@ import growth
 import sending
 from harness import Comparison, Figure
 
-HEADER = ["what", "ratio or figure", "goal", "noise", "goal is", "peers, as multiples of ours"]
-WIDTHS = [78, 10, 8, 6, 8, 0]
+HEADER = ["what", "figure", "goal", "noise", "goal is"]
+WIDTHS = [78, 10, 10, 6, 0]
 PAGES = Path(__file__).parents[2] / "docs" / "explanation"
 
 
-def rows(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison | Figure]:
-    """Every row of the table."""
+def measured(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison | Figure]:
+    """All that is measured; each gives a row of the table or several."""
     return itertools.chain(sending.rows(loop), connecting.rows(), flushing.rows(loop))
 
 
@@ -44,9 +44,11 @@ def main() -> None:
     print(show(HEADER))
     table = [HEADER]
     with asyncio.Runner() as runner:
-        for row in rows(runner.get_loop()):
-            table.append(row.cells())
-            print(show(row.cells()), flush=True)
+        for row in itertools.chain.from_iterable(
+            each.rows() for each in measured(runner.get_loop())
+        ):
+            table.append(row)
+            print(show(row), flush=True)
         if arguments.write:
             growth.plot(runner.get_loop(), PAGES)
     if arguments.write:
