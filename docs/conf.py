@@ -12,12 +12,24 @@ author = "the aksara_signals authors"
 project_copyright = author
 release = version = installed_version("aksara-signals")
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 
 html_theme = "furo"
 html_title = f"{project} {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_domain_indices = False  # no page leads to them
+
+# What is copied from a console block is the commands, neither their prompt nor what they print.
+copybutton_prompt_text = "$ "
+copybutton_selector = "div:not(.highlight-output):not(.highlight-text) > div.highlight > pre"
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
@@ -28,8 +40,23 @@ napoleon_numpy_docstring = False
 # "Source:" tells where a behaviour was taken from.
 napoleon_custom_sections = [("Source", "notes_style")]
 
-# References are checked (-n), but only ours lead anywhere: the inventories of others would have to
-# be fetched for every build. Aliases of types are data, which a type can't refer to.
+# Inventories of our own, with the names that our pages refer to: a build needs no network, and two
+# builds of one commit lead to the same places. A test looks each name up in Python.
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", "inventories/python.inv"),
+    "sqlalchemy": ("https://docs.sqlalchemy.org/en/20", "inventories/sqlalchemy.inv"),
+}
+_DOCUMENTED_AS = {
+    "sqlalchemy.engine.base.": "sqlalchemy.engine.",
+    "sqlalchemy.ext.asyncio.engine.": "sqlalchemy.ext.asyncio.",
+    "sqlalchemy.ext.asyncio.session.": "sqlalchemy.ext.asyncio.",
+    "sqlalchemy.orm.session.": "sqlalchemy.orm.",
+    "sqlalchemy.sql.elements.": "sqlalchemy.sql.expression.",
+}
+"""Where SQLAlchemy's own pages have the classes of a module."""
+
+# References are checked (-n). Names of others that no inventory has stay plain text. Aliases of
+# types are data, which a type can't refer to.
 _FOREIGN = (
     r"asyncio|collections|contextlib|inspect|logging|opentelemetry|sqlalchemy|types|typing|weakref"
 )
@@ -83,7 +110,15 @@ def check_promises(app):
             )
 
 
+def refer_as_documented(app, env, node, contnode):
+    """Give a class of SQLAlchemy the name under which its own pages have it."""
+    module, dot, name = node.get("reftarget", "").rpartition(".")
+    if module + dot in _DOCUMENTED_AS:
+        node["reftarget"] = _DOCUMENTED_AS[module + dot] + name
+
+
 def setup(app):
     """Connect what autodoc calls, before napoleon at 500, and our own checks."""
+    app.connect("missing-reference", refer_as_documented, priority=400)  # intersphinx is at 500
     app.connect("builder-inited", check_promises)
     app.connect("autodoc-process-docstring", keep_colon, priority=400)

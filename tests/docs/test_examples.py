@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import doctest
 import gc
 import importlib
 import inspect
+import os
 import pkgutil
+import re
 import runpy
+import subprocess
 import sys
 import textwrap
 import types
+import typing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -29,29 +35,46 @@ MODULES = sorted(
 )
 
 
-def blocks(text: str, language: str) -> list[tuple[int, str]]:
-    """The code blocks of ``text`` in ``language``: first line's index, and the code."""
+class Block(NamedTuple):
+    """One code block of a page."""
+
+    start: int
+    """The index of the line on which the code begins."""
+    code: str
+    caption: str | None
+    """The file that it is a part of, if it is one of several on its page."""
+
+
+def blocks(text: str, language: str) -> list[Block]:
+    """The code blocks of ``text`` in ``language``."""
     found = []
     lines = text.splitlines()
-    for start, line in enumerate(lines):
+    for start, line in enumerate(lines, 1):
         if line.strip() != f".. code-block:: {language}":
             continue
         margin = len(line) - len(line.lstrip())
         body: list[str] = []
-        for following in lines[start + 1 :]:
+        for following in lines[start:]:
             if following.strip() and len(following) - len(following.lstrip()) <= margin:
                 break
             body.append(following)
+        options = 0
+        caption = None
         if body and body[0].strip():
-            pytest.fail(f"line {start + 1}: this test knows no options of code blocks")
-        found.append((start + 1, textwrap.dedent("\n".join(body)).rstrip()))
+            options = 1
+            option, colon, caption = body.pop(0).strip().partition(": ")
+            if option + colon != ":caption: " or (body and body[0].strip()):
+                pytest.fail(f"line {start}: this test knows no option of code blocks but :caption:")
+        found.append(Block(start + options, textwrap.dedent("\n".join(body)).rstrip(), caption))
     return found
 
 
 def program(text: str) -> str:
-    """All Python blocks of a page as one program, each line at its line in the page."""
+    """The Python blocks of a page that name no file as one program, each line at its own line."""
     lines = [""] * len(text.splitlines())
-    for start, code in blocks(text, "python"):
+    for start, code, caption in blocks(text, "python"):
+        if caption is not None:
+            continue
         for offset, line in enumerate(code.splitlines()):
             lines[start + offset] = line
     return "\n".join(lines)
@@ -79,8 +102,61 @@ def test_page_runs_and_prints_what_it_says(page, capsys):
     if not code.strip():
         return  # a page of prose
     execute(code, page)
-    expected = "\n".join(code for _, code in blocks(text, "output"))
+    expected = "\n".join(block.code for block in blocks(text, "output"))
     assert expected.split() == capsys.readouterr().out.split()
+
+
+def files(text: str) -> dict[str, str]:
+    """What a page shows of each file that it names; several blocks of one file follow each other."""
+    found: dict[str, list[str]] = {}
+    for block in blocks(text, "python"):
+        if block.caption is not None:
+            found.setdefault(block.caption, []).append(block.code.strip("\n"))
+    return {name: "\n\n\n".join(codes) + "\n" for name, codes in found.items()}
+
+
+def commands(text: str) -> list[tuple[list[str], str]]:
+    """The commands of a page that run its files, with what the page says they print."""
+    programs = {"python": [sys.executable], "pytest": [sys.executable, "-m", "pytest"]}
+    found = []
+    for block in blocks(text, "console"):
+        command, _, output = block.code.strip().partition("\n")
+        prompt, program, *arguments = command.split()
+        if prompt == "$" and program in programs:
+            found.append(([*programs[program], *arguments], output))
+    return found
+
+
+def words(printed: str) -> list[str]:
+    """What was printed, apart from the blanks between and the seconds that it took."""
+    return re.sub(r"\bin [\d.]+s\b", "in some s", printed).split()
+
+
+PAGES_WITH_FILES = [page for page in PAGES if files(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_FILES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_a_page_work_as_it_shows(page, tmp_path):
+    """The files of a page, in a folder of their own, do by its commands what it says they do.
+
+    Nothing but these files and what is installed can be imported there: under tox, the wheel.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, code in files(text).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_", "COV")) and name not in {"PYTHONPATH", "PYTHONSAFEPATH"}
+    }
+    assert commands(text)
+    for command, expected in commands(text):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
+        )
+        assert words(expected) == words(done.stdout), done.stdout + done.stderr
+        assert done.returncode == 0
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
@@ -109,13 +185,26 @@ def test_doctests_of_module_hold(name):
 def test_commands_print_what_the_page_shows(project):
     """Each command on the command line's page prints what stands below it."""
     text = (ROOT / "docs" / "reference" / "cli.rst").read_text(encoding="utf-8")
-    project.write("journal", "\n\n\n".join(code for _, code in blocks(text, "python")))
+    project.write("journal", "\n\n\n".join(block.code for block in blocks(text, "python")))
     commands = [
         (command.split()[2:], output.split())
-        for _, code in blocks(text, "console")
-        for command, _, output in [code.strip().partition("\n")]
+        for block in blocks(text, "console")
+        for command, _, output in [block.code.strip().partition("\n")]
         if command.startswith("$ aksara-signals ")
     ]
     assert {arguments[0] for arguments, _ in commands} == {"receivers", "graph", "check"}
     for arguments, output in commands:
         assert project.run(*arguments)[1].split() == output
+
+
+def test_names_of_inventories_exist():
+    """Each name that our pages link into the pages of others is one that Python finds."""
+    inventories = sorted((ROOT / "docs" / "inventories").glob("*.inv"))
+    assert inventories
+    for inventory in inventories:
+        for line in inventory.read_text(encoding="utf-8").splitlines()[3:]:
+            name = line.split()[0]
+            if "." in name:
+                pkgutil.resolve_name(name)  # raises if there is none
+            else:
+                assert hasattr(builtins, name) or hasattr(typing, name), name
