@@ -91,9 +91,9 @@ def test_a_child_outside_of_the_session(session: Session, told: Told) -> None:
     for signal in (pre_relation_add, post_relation_add):
         signal.connect(lambda **payload: relations.append(payload), Archive)
     file = File()
-    session.add(Archive(files=[file]))
+    session.add(Archive(id=7, files=[file]))
     session.expunge(file)
-    assert told.of(session) == ["created Archive"]
+    assert told.rows_of(session) == ["created Archive 7"]
     assert relations == []
 
 
@@ -133,7 +133,7 @@ def test_a_key_that_is_set_beside_its_relationship(session: Session) -> None:
 
 def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told: Told) -> None:
     """With passive_deletes="all", a child keeps its key when it is taken out of the collection."""
-    archive = Archive(files=[File()])
+    archive = Archive(id=7, files=[File()])
     session.add(archive)
     session.commit()
     relations: list[Any] = []
@@ -143,7 +143,7 @@ def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told:
     assert file.archive_id == archive.id
     assert relations == []
     session.delete(archive)
-    assert told.of(session) == ["deleted Archive"]
+    assert told.rows_of(session) == ["deleted Archive 7"]
     assert file.archive_id is None
 
 
@@ -211,13 +211,13 @@ def test_an_owner_that_has_left_the_session(
     session: Session, told: Told, relations: list[Any]
 ) -> None:
     """What is linked to a new instance that was expunged as an orphan is told of no link."""
-    first, second, third = Chamber(), Chamber(), Chamber()
+    first, second, third = Chamber(id=1), Chamber(id=2), Chamber(id=3)
     session.add_all([first, second, third])
     first.before = third
     first.behind = third
     second.before = first  # pushes the third out, which takes the first with it
     assert first not in session
-    assert told.of(session) == ["created Chamber"]
+    assert told.rows_of(session) == ["created Chamber 2"]
     assert second.before_id is None
     assert relations == []
 
@@ -225,12 +225,12 @@ def test_an_owner_that_has_left_the_session(
 @pytest.mark.filterwarnings("ignore:Object of type <Branch> not in session")
 def test_an_owner_that_the_flush_drops(session: Session, told: Told, relations: list[Any]) -> None:
     """A new instance that was an orphan before a cascade added it isn't written; nor are its links."""
-    orphan, twig = Branch(), Branch()
-    former = Branch(twigs=[orphan])
+    orphan, twig = Branch(id=1), Branch(id=2)
+    former = Branch(id=3, twigs=[orphan])
     former.twigs.remove(orphan)
     twig.branch = orphan
     session.add(twig)
     assert orphan in session
-    assert told.of(session) == ["created Branch"]
+    assert told.rows_of(session) == ["created Branch 2"]
     assert orphan not in session
     assert relations == []

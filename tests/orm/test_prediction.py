@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from typing import Any
 
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from support import Recorder
+
+from aksara_signals import post_delete, post_save, pre_delete, pre_save
 from aksara_signals.orm import SignalMixin
 from aksara_signals.orm.prediction import Prediction
 
@@ -27,3 +33,36 @@ def test_a_flush_of_some_objects_tells_of_these() -> None:
     everything = Prediction(session, lambda cls: cls is Note, None, {}).changes()
     assert [change.instance for change in some] == notes[1:2]
     assert [change.instance for change in everything] == notes
+
+
+# SQLAlchemy 2.1 says that it will be gone one day.
+@pytest.mark.filterwarnings("ignore:The .objects. parameter")
+def test_a_flush_of_some_deleted_objects(sync_engine: Engine, recorder: Recorder) -> None:
+    """Whatever else was deleted, changed or added is left for the next flush, and told by it."""
+    Base.metadata.create_all(sync_engine)
+    with Session(sync_engine, expire_on_commit=False) as session:
+        notes = [Note(id=number) for number in range(3)]
+        session.add_all(notes)
+        session.commit()
+        for signal in (pre_save, post_save, pre_delete, post_delete):
+            recorder.record(signal, Note, sync=True)
+        for note in notes:
+            session.delete(note)
+        session.add(Note(id=7))
+        session.flush(notes[1:2])
+        assert _told(recorder) == [("pre_delete", 1), ("post_delete", 1)]
+        recorder.clear()
+        session.commit()
+        assert sorted(_told(recorder)) == [
+            ("post_delete", 0),
+            ("post_delete", 2),
+            ("post_save", 7),
+            ("pre_delete", 0),
+            ("pre_delete", 2),
+            ("pre_save", 7),
+        ]
+        assert session.scalars(select(Note.id)).all() == [7]
+
+
+def _told(recorder: Recorder) -> list[tuple[str, Any]]:
+    return [(call.signal, call.payload["instance"].id) for call in recorder.calls]

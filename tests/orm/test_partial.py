@@ -1,0 +1,72 @@
+"""``save(update_fields=…)``: a foreign key and its relationship go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from models import Author, Post
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from aksara_signals import UnknownFieldError, pre_save
+
+Sessions = async_sessionmaker[AsyncSession]
+
+
+async def written_author(sessions: Sessions) -> Any:
+    """The name of the author that the only post has in the database."""
+    async with sessions() as session:
+        return await session.scalar(select(Author.name).join(Post, Post.author_id == Author.id))
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+@pytest.mark.parametrize("field", ["author_id", "author"])
+async def test_a_pending_relationship_is_written_by_the_name_of_its_key(
+    sessions: Sessions, field: str, is_new: bool
+) -> None:
+    """Whether it leads to a row that is there or to a new one; other fields stay pending."""
+    async with sessions() as session:
+        post, author = Post(title="old"), Author(name="ann")
+        session.add(post)
+        if not is_new:
+            session.add(author)
+        await session.commit()
+        await session.refresh(post)
+        post.author = author
+        post.title = "new"
+        await post.save(update_fields=[field])
+        assert post.author_id == author.id
+        assert post in session.dirty
+        connection = await session.connection()
+        title = await connection.scalar(select(Post.__table__.c.title))
+        assert title == "old"
+        await session.commit()
+    assert await written_author(sessions) == "ann"
+
+
+async def test_a_relationship_that_isnt_named_stays_pending(sessions: Sessions) -> None:
+    """It is written by the next flush."""
+    async with sessions() as session:
+        session.add_all([post := Post(title="old"), author := Author(name="ann")])
+        await session.commit()
+        await session.refresh(post)
+        post.author, post.title = author, "new"
+        await post.save(update_fields=["title"])
+        connection = await session.connection()
+        assert await connection.scalar(select(Post.__table__.c.author_id)) is None
+        await session.commit()
+    assert await written_author(sessions) == "ann"
+
+
+async def test_names_of_mixed_types_are_refused_in_words(sessions: Sessions) -> None:
+    """What is no text can't be put in the order of texts, and is named all the same."""
+    async with sessions() as session:
+        session.add(post := Post(title="old"))
+        await session.commit()
+        seen: list[Any] = []
+        pre_save.connect(lambda **kwargs: seen.append(kwargs), sender=Post)
+        for fields in ([1, "title"], ["title", None], [("a",), "title", 2]):
+            with pytest.raises(UnknownFieldError, match="update_fields names"):
+                await post.save(update_fields=fields)
+        assert seen == []
