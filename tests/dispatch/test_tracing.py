@@ -220,6 +220,28 @@ def test_a_step_says_what_it_is(signal: Signal, told: list[str]) -> None:
     assert "second" in repr(call)
 
 
+def test_a_step_knows_the_key_of_its_instance(
+    signal: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one who can tell says it; of nothing, there is none."""
+    describe = [lambda _: None, lambda instance: f"key of {instance}", lambda _: "another"]
+    monkeypatch.setattr(recursion, "describe_key", describe)
+    keys: list[str | None] = []
+
+    @contextmanager
+    def keep(step: DeliveryStep) -> Iterator[None]:
+        keys.append(step.instance_key)
+        yield
+
+    signal.connect(second)
+    add_delivery_hook(keep)
+    signal.send_sync(Model, instance="x")
+    signal.send_sync(Model, instance=None)
+    signal.send_sync(Model)
+    remove_delivery_hook(keep)
+    assert keys == ["key of x"] * 2 + [None] * 4
+
+
 def test_what_cant_be_called_is_no_hook() -> None:
     """It says what a hook is."""
     with pytest.raises(InvalidOptionError, match="takes a step and gives a context manager"):
