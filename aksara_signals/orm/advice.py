@@ -29,7 +29,7 @@ def advise(error: BaseException, connection: Connection) -> str | None:
         error: What the receiver raised.
         connection: Of the receiver.
     """
-    kind = type(error)
+    kind: type = type(error)
     if isinstance(error, StatementError):
         kind = type(error.orig)  # SQLAlchemy 2.1 wraps what happens while a statement runs
     if issubclass(kind, MissingGreenlet):

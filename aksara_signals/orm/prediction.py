@@ -39,6 +39,7 @@ class Prediction:
         objects: Iterable[object] | None,
         told: Container[bridge.State],
     ) -> None:
+        self._session = session
         self._is_heard = is_heard
         # States with their instances: history may load what it lost sight of, and a state alone
         # would let its instance go again.
@@ -167,6 +168,8 @@ class Prediction:
         for state in self._dirty:
             if state not in self.deleted and self._is_heard(state.class_) and _has_change(state):
                 self._updated[state] = state.obj()
+        for state in self._dirty:
+            self._find_followers(state)
         for state in self._linked:
             for prop in traits_of(state.mapper).to_children:
                 if self._concerns_us(prop) and state not in self.deleted:
@@ -180,6 +183,16 @@ class Prediction:
         return prop.direction is RelationshipDirection.ONETOMANY and any(
             self._is_heard(mapper.class_) for mapper in prop.mapper.self_and_descendants
         )
+
+    def _find_followers(self, parent: bridge.State) -> None:
+        """Objects that refer to a parent whose key changes, by references without a collection.
+
+        SQLAlchemy searches the session for them, where the database doesn't pass keys on.
+        """
+        for prop in bridge.following_references(parent.mapper):
+            if self._is_heard(prop.parent.class_) and _key_has_changed(parent, prop):
+                for child in bridge.referring_states(self._session, prop, parent):
+                    self._update(child)
 
     def _find_linked(self, parent: bridge.State, prop: Relationship) -> None:
         """Children whose foreign key is written because a collection has changed."""
@@ -271,7 +284,7 @@ def _differs(parent: bridge.State | None, child: bridge.State, prop: Relationshi
 
 def _key_has_changed(parent: bridge.State, prop: Relationship) -> bool:
     touched = parent.committed_state
-    return any(
+    return parent.has_identity and any(
         parent.mapper.get_property_by_column(column).key in touched
         for column, _ in prop.synchronize_pairs
     )

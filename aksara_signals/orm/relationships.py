@@ -94,9 +94,12 @@ class RelationshipRun:
         """Whose columns the post signals of what was recorded need: see ``load_columns``."""
         return _needed_states("post", self._happened)
 
-    def pre_steps(self, told: list[Told]) -> Steps:
-        """The pre signals of links."""
+    def load_for(self, told: Iterable[Told]) -> None:
+        """Load the columns that the pre signals of links need."""
         bridge.load_columns(self._session, _needed_states("pre", told))
+
+    def pre_steps(self, told: Iterable[Told]) -> Steps:
+        """The pre signals of links."""
         for each in told:
             for one in self._sends("pre", each):
                 yield from steps_of(*one.sent, heard_as=one.heard_as)

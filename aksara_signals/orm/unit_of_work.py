@@ -162,6 +162,7 @@ class FlushRun:
         run = self._relationships
         told = [] if run is None else run.fresh(prediction.deleted)
         if run is not None and told:
+            run.load_for(told)
             self.is_sending = True
             with Receiving(self._session, self._owner, BEFORE_A_FLUSH):
                 send(run.pre_steps(told))

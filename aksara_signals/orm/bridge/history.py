@@ -11,6 +11,7 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import (
     Mapper,
     RelationshipProperty,
+    Session,
 )
 from sqlalchemy.orm.attributes import History, get_history, instance_state
 from sqlalchemy.orm.base import (
@@ -30,6 +31,7 @@ __all__ = [
     "configured_relationships",
     "expressions",
     "expressions_of_new",
+    "following_references",
     "has_column_changes",
     "has_members",
     "hide_scalar",
@@ -43,6 +45,7 @@ __all__ = [
     "original_members",
     "pending_members",
     "pin_old_value",
+    "referring_states",
     "reverse_keys",
     "was_declared_before",
 ]
@@ -155,6 +158,32 @@ def configured_relationships(cls: type) -> Iterator[RelationshipProperty[Any]]:
     mapper: Mapper[Any] = inspect(cls)
     if mapper.configured:
         yield from mapper.relationships
+
+
+def following_references(mapper: Mapper[Any]) -> list[RelationshipProperty[Any]]:
+    """The references to a class that a flush sets anew when a key of that class changes.
+
+    Those are the ones with ``passive_updates=False`` that no collection mirrors, or none that would
+    set them itself.
+    """
+    return [
+        processor.prop
+        for processor in mapper._dependency_processors
+        if type(processor).__name__.endswith("DetectKeySwitch")
+        and not processor.passive_updates
+        and all(reverse.passive_updates for reverse in processor.prop._reverse_property)
+    ]
+
+
+def referring_states(
+    session: Session, prop: RelationshipProperty[Any], target: State
+) -> Iterator[State]:
+    """The states of a session whose reference is to a target; references are loaded for it."""
+    for state in session.identity_map.all_states():
+        if issubclass(state.class_, prop.parent.class_):
+            impl: Any = state.manager[prop.key].impl
+            if impl.get(state, state.dict, PassiveFlag.PASSIVE_OFF) is target.obj():
+                yield state
 
 
 def was_declared_before(prop: RelationshipProperty[Any], other: RelationshipProperty[Any]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, select, tuple_
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Mapper, Query, Session
+from sqlalchemy.orm import ColumnProperty, Mapper, Query, Session
 
 from aksara_signals.orm.bridge.states import State
 
@@ -115,9 +115,12 @@ def _select(
     # As a refresh does it: no eager loading, no criteria of the application, which may hide rows
     # that it writes all the same. A row finds its instance by key and discriminator.
     names = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
-    discriminator = getattr(mapper, "_polymorphic_attr_key", None)
-    if discriminator is not None:
-        names.add(discriminator)
+    names |= {
+        prop.key
+        for prop in mapper.iterate_properties
+        if isinstance(prop, ColumnProperty)
+        and (prop.columns[0] is mapper.polymorphic_on or prop.key == "_sa_polymorphic_on")
+    }
     statement._compile_options = Query._compile_options + {
         "_for_refresh_state": True,
         "_only_load_props": frozenset(keys | names),
