@@ -72,7 +72,7 @@ class Connection:
     phase: str
     """When the receiver is called (``immediate``, ``after_commit`` or ``after_rollback``)."""
     coalesce: bool
-    """Whether a receiver that waits is called once per row, however often the row is written."""
+    """Whether a receiver that waits is sent the net of what the transaction has done to a row."""
     timeout_seconds: float | None
     """How long a receiver that waited may run; None means as long as it likes."""
     is_async: bool

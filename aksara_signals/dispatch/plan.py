@@ -25,6 +25,7 @@ class Plan:
 
     __slots__ = (
         "_by_created",
+        "coalesces",
         "concurrent",
         "connections",
         "is_narrowed",
@@ -57,6 +58,8 @@ class Plan:
         """The on-demand arguments that anybody here names."""
         self.is_narrowed: bool = any(each.created is not None for each in connections)
         """Whether the payload's ``created`` decides who is called."""
+        self.coalesces: bool = any(each.coalesce for each in self.waiting)
+        """Whether anybody is sent the net of a transaction."""
         self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
         """Runs of receivers that are called alike."""
         self.is_simple: bool = not (self.is_narrowed or self.waiting)
@@ -82,6 +85,21 @@ class Plan:
                 tuple(each for each in self.everybody if each.created in (None, wanted))
             )
         return plan
+
+    def of_rows(self, created: bool) -> Plan:
+        """The plan for a row that is written, which keeps whoever judges the net by ``created``."""
+        if not self.coalesces:
+            return self.narrowed(created)
+        return Plan(
+            tuple(
+                each for each in self.everybody if each.coalesce or each.created in (None, created)
+            )
+        )
+
+    @property
+    def asks_what_changed(self) -> bool:
+        """Whether anybody is sent the net of changes, which may be nothing."""
+        return any(each.coalesce and each.created is not True for each in self.waiting)
 
     def silenced(self, signal: Any, sender: Sender, contexts: tuple[SignalContext, ...]) -> Plan:
         """The plan less what the contexts silence."""

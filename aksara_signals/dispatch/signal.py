@@ -147,8 +147,8 @@ class Signal:
                 ``after_rollback``: once the outermost transaction's outcome is known and its
                 connection is free. Instances are then detached copies as of the send. Errors are
                 logged and reach nobody but ``on_delivery_error``.
-            coalesce: Whether a receiver that waits is called once per row and transaction, with
-                what is known at the end.
+            coalesce: Whether a receiver that waits is sent the net of the transaction: once per
+                row, judged by ``created`` at the end, and nothing where nothing has come of it.
             timeout_seconds: How long a receiver that waited may run before it is cancelled and
                 logged; under a plain ``Session`` nobody can stop it.
 

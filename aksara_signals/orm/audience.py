@@ -55,9 +55,9 @@ class Hearers:
         self.plans: list[tuple[Signal, Plan]] = plans
         """The signals that anybody hears, each with who does."""
         self.asks_for_changes: bool = kind is not Kind.DELETE and any(
-            plan.on_demand for _, plan in plans
+            plan.on_demand or (kind is Kind.UPDATE and plan.asks_what_changed) for _, plan in plans
         )
-        """Whether any of them names ``changes``, and there are any."""
+        """Whether any of them names ``changes`` or is sent the net of them, and there are any."""
         self.runs: list[tuple[bool, list[tuple[Signal, Segment]]]] = []
         """Those who are called at once, as runs of async and of synchronous ones."""
         for signal, plan in plans:
@@ -77,10 +77,12 @@ class Hearers:
 class ClassAudience:
     """Who hears the life cycle of one class."""
 
-    __slots__ = ("_after", "_before", "is_heard", "state")
+    __slots__ = ("_after", "_before", "coalesces", "is_heard", "state")
 
-    def __init__(self, plans: list[Plan], state: list[object]) -> None:
+    def __init__(self, plans: list[Plan], state: list[object], *, coalesces: bool) -> None:
         self.is_heard: bool = any(plans)
+        self.coalesces: bool = coalesces
+        """Whether anybody is sent the net of what is done to its rows, contexts aside."""
         self.state: list[object] = state
         """What was connected, and which classes were wired, when this was worked out."""
         self._before = self._hearers(plans, PRE)
@@ -95,7 +97,7 @@ class ClassAudience:
                 [
                     (signal, plan)
                     for signal in signals
-                    if (plan := by_signal[signal].narrowed(kind is Kind.CREATE))
+                    if (plan := by_signal[signal].of_rows(kind is Kind.CREATE))
                 ],
             )
             for kind, signals in moment.items()
@@ -124,6 +126,13 @@ class Audience:
         """Whether anybody hears any life-cycle signal of a class."""
         return self._of(cls).is_heard
 
+    def coalesces(self, cls: type) -> bool:
+        """Whether anybody is sent the net of what is done to the rows of a class, contexts aside.
+
+        A row that was deleted in silence is gone all the same: that it was created isn't sent.
+        """
+        return self._of(cls).coalesces
+
     def hearers(self, cls: type, kind: Kind, moment: Moment) -> Hearers:
         """Who hears one kind of change of a class."""
         return self._of(cls).hearers(kind, moment)
@@ -146,7 +155,13 @@ def _audience_of(cls: type) -> ClassAudience:
             return known
     is_ours = is_wired(cls)
     plans = [signal.plan_for(cls) if is_ours else NOBODY for signal in LIFE_CYCLE]
-    audience = ClassAudience(plans, state)
+    coalesces = (
+        any(plan.coalesces for plan in plans)
+        if is_usual
+        else is_ours
+        and any(each.coalesce for signal in LIFE_CYCLE for each in signal.connections_for(cls))
+    )
+    audience = ClassAudience(plans, state, coalesces=coalesces)
     if is_usual:
         _known[cls] = audience
     return audience

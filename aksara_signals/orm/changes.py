@@ -113,13 +113,12 @@ def changes_of(change: Change, old_values: Mapping[str, Any]) -> Changes:
             key: (old_values.get(key, None if old is NO_VALUE else old), values[key])
             for key, old in bridge.changed_columns(state)
         }
-        found = {key: pair for key, pair in found.items() if not _same(state, key, *pair)}
+        found = {
+            key: pair
+            for key, pair in found.items()
+            if not bridge.is_same(state.manager, key, *pair)
+        }
     return MappingProxyType(found)
-
-
-def _same(state: bridge.State, key: str, old: Any, new: Any) -> bool:
-    impl: Any = state.manager[key].impl
-    return not bridge.is_expression(new) and impl.is_equal(new, old) is True
 
 
 class LiveChanges:

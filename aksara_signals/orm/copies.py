@@ -51,6 +51,16 @@ class Snapshot:
         values = {key: _kept(value) for key, value in self._values.items()}
         return bridge.detached_copy(self._manager, self.key, values, self._missing)
 
+    def take_key(self, key: Any) -> None:
+        """Have another identity key of the class. For a copy of this, which shares its values."""
+        self._values = {**self._values, **bridge.key_values(self._manager.mapper, key)}
+        self._missing = [each for each in self._missing if each not in self._values]
+        self.key = key
+
+    def is_same(self, name: str, old: Any, new: Any) -> bool:
+        """Whether two values of a column are equal, as SQLAlchemy compares them."""
+        return bridge.is_same(self._manager, name, old, new)
+
 
 class _Members:
     """A list, tuple or set that holds snapshots where it held instances."""

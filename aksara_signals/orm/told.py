@@ -1,9 +1,14 @@
-"""What waits: something that was sent, for one receiver, to be told as it was."""
+"""What waits: something that was sent, for one receiver, to be told as it was.
+
+And, where receivers coalesce, what was done to the rows they get the net of.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from sqlalchemy.orm import SessionTransaction
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.envelope import (
@@ -15,16 +20,17 @@ from aksara_signals.dispatch.envelope import (
 )
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
 from aksara_signals.dispatch.signal import Signal
+from aksara_signals.orm.changes import Kind
 from aksara_signals.orm.copies import Passed, Snapshot, freeze, is_frozen, kept_extras, thaw
 from aksara_signals.types import Sender
 
-__all__ = ["Told", "Waiting", "coalesced"]
+__all__ = ["Entry", "Told", "Waiting", "Written"]
 
 
 class Told:
     """Something that was sent, as it will be delivered."""
 
-    __slots__ = ("arguments", "extras", "origin", "sender")
+    __slots__ = ("arguments", "extras", "origin", "sender", "written")
 
     def __init__(
         self,
@@ -32,12 +38,15 @@ class Told:
         sender: Sender,
         arguments: Mapping[str, Any],
         extras: Mapping[str, Any] = NO_EXTRAS,
+        written: Written | None = None,
     ) -> None:
         self.origin: Origin = origin
         self.sender: Sender = sender
         self.arguments: Mapping[str, Any] = arguments
         """With snapshots for instances."""
         self.extras: Mapping[str, Any] = extras
+        self.written: Written | None = written
+        """What was done to the row, if a flush has sent this and a receiver coalesces."""
 
     @classmethod
     def now(cls, signal: Signal, sender: Sender, payload: Mapping[str, Any]) -> Told:
@@ -82,58 +91,48 @@ class Told:
             extras=kept_extras(self.extras) if self.extras else self.extras,
         )
 
-    def followed_by(self, other: Told) -> Told:
-        """This and something later about the same row, told as one."""
-        arguments = dict(other.arguments)
-        if "created" in arguments:
-            arguments["created"] = self.arguments["created"] or arguments["created"]
-        before, after = self.arguments.get("update_fields"), arguments.get("update_fields")
-        if "update_fields" in arguments:
-            together = None if before is None or after is None else before | after
-            arguments["update_fields"] = together
-        extras = dict(other.extras)
-        changes = dict(self.extras.get("changes") or {})
-        for name, (old, new) in (extras.get("changes") or {}).items():
-            changes[name] = changes[name][0] if name in changes else old, new
-        if changes:
-            extras["changes"] = changes
-        return Told(self.origin, self.sender, arguments, extras)
-
 
 class Waiting:
     """One receiver of something that was told."""
 
-    __slots__ = ("connection", "is_undone", "told")
+    __slots__ = ("connection", "told", "undone_by")
 
     def __init__(self, told: Told, connection: Connection) -> None:
         self.told: Told = told
         self.connection: Connection = connection
-        self.is_undone: bool = False
-        """Whether a savepoint around it has been rolled back."""
+        self.undone_by: SessionTransaction | None = None
+        """The savepoint that was rolled back around it."""
 
     def is_due(self, is_committed: bool) -> bool:
         """Whether this is what the receiver has waited for."""
-        outcome = AFTER_COMMIT if is_committed and not self.is_undone else AFTER_ROLLBACK
-        return self.connection.phase == outcome
+        is_kept = is_committed and self.undone_by is None
+        return self.connection.phase == (AFTER_COMMIT if is_kept else AFTER_ROLLBACK)
 
 
-def coalesced(due: list[Waiting]) -> Iterator[tuple[Told, Connection]]:
-    """One of each row for connections that coalesce, in the place of the last one."""
-    together: dict[Any, Told] = {}
-    left: dict[Any, int] = {}
-    for each in due:
-        row = each.told.row if each.connection.coalesce else None
-        if row is not None:
-            key = each.connection, row
-            before = together.get(key)
-            together[key] = each.told if before is None else before.followed_by(each.told)
-            left[key] = left.get(key, 0) + 1
-    for each in due:
-        row = each.told.row if each.connection.coalesce else None
-        if row is None:
-            yield each.told, each.connection
-            continue
-        key = each.connection, row
-        left[key] -= 1
-        if not left[key]:
-            yield together[key], each.connection
+class Written:
+    """What one flush has done to one row of a class that a coalescing receiver is connected to.
+
+    Noted also where that receiver isn't connected to the signal: whoever is sent the net of a row
+    must know that it was deleted in the end.
+    """
+
+    __slots__ = ("flush", "is_silent", "key", "key_before", "kind", "undone_by")
+
+    def __init__(
+        self, kind: Kind, key_before: Any, key: Any, flush: object, *, is_silent: bool = False
+    ) -> None:
+        self.kind: Kind = kind
+        self.key_before: Any = key_before
+        """The identity key before the flush; None of a new row."""
+        self.key: Any = key
+        """The identity key after it."""
+        self.flush: object = flush
+        """The same for all that one flush has written, and for nothing else."""
+        self.is_silent: bool = is_silent
+        """Whether a ``SignalContext`` has silenced it."""
+        self.undone_by: SessionTransaction | None = None
+        """As of :class:`Waiting`."""
+
+
+Entry = Waiting | Written
+"""What a transaction keeps until it has ended."""

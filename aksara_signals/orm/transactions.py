@@ -19,8 +19,9 @@ from aksara_signals.dispatch.phases import keepers
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm import bridge
 from aksara_signals.orm.ended import closed_to_receivers, refusal
+from aksara_signals.orm.netting import due
 from aksara_signals.orm.sessions import outside_of_sessions, sync_session_of
-from aksara_signals.orm.told import Told, Waiting, coalesced
+from aksara_signals.orm.told import Entry, Told, Waiting
 from aksara_signals.types import Receiver
 
 __all__ = [
@@ -44,23 +45,23 @@ class Queue:
     __slots__ = ("by_transaction", "committed", "deliveries", "next", "shields")
 
     def __init__(self) -> None:
-        self.by_transaction: dict[SessionTransaction, list[Waiting]] = {}
+        self.by_transaction: dict[SessionTransaction, list[Entry]] = {}
         """Root transactions and savepoints that are open, with what was sent inside."""
         self.committed: set[SessionTransaction] = set()
         """Those that have just been committed or released, and are about to end: two only where
         two tasks share a session."""
-        self.next: list[Waiting] = []
+        self.next: list[Entry] = []
         """What waits for the transaction that begins next."""
         self.deliveries: int = 0
         """How many outcomes are being delivered at the moment."""
         self.shields: list[bridge.CommitShield] = []
         """One for each greenlet that something was sent in: a receiver that flushes has its own."""
 
-    def lists(self) -> list[tuple[SessionTransaction | None, list[Waiting]]]:
+    def lists(self) -> list[tuple[SessionTransaction | None, list[Entry]]]:
         """What waits, by transaction; None stands for the one that begins next."""
         return [*self.by_transaction.items(), (None, self.next)]
 
-    def waiting_in(self, transaction: SessionTransaction) -> list[Waiting]:
+    def waiting_in(self, transaction: SessionTransaction) -> list[Entry]:
         """What waits in one transaction or savepoint; to be added to."""
         waiting = self.by_transaction.get(transaction)
         if waiting is None:
@@ -96,7 +97,7 @@ def wait(session: Session, told: Told, connections: Iterable[Connection]) -> Non
     waiting_in(session).extend(Waiting(told, connection) for connection in connections)
 
 
-def waiting_in(session: Session) -> list[Waiting]:
+def waiting_in(session: Session) -> list[Entry]:
     """What waits in the innermost savepoint that is open, or in the transaction; to be added to.
 
     Raises:
@@ -190,7 +191,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     outer = transaction.parent
     if outer is None:
         held = queue.unprotect()
-        _deliver(session, queue, [each for each in waiting if each.is_due(is_committed)])
+        _deliver(session, queue, due(waiting, is_committed=is_committed))
         if held is not None:
             raise held
         return
@@ -198,7 +199,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
         return
     if not is_committed:
         for each in waiting:
-            each.is_undone = True
+            each.undone_by = each.undone_by or transaction
     while outer.parent is not None and not outer.nested:
         outer = outer.parent  # a flush has a transaction in between
     queue.waiting_in(outer).extend(waiting)
@@ -223,7 +224,9 @@ def queued_for_commit() -> list[Receiver]:
         if queue is not None
         for _, queued in queue.lists()
         for each in queued
-        if each.is_due(is_committed=True) and (receiver := each.connection.receiver) is not None
+        if isinstance(each, Waiting)
+        and each.is_due(is_committed=True)
+        and (receiver := each.connection.receiver) is not None
     ]
 
 
@@ -235,22 +238,20 @@ def deliver_since(session: Session, before: Mark) -> None:
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
-    due: list[Waiting] = []
+    since: list[Entry] = []
     for key, waiting in queue.lists():
         start = before.get(key, 0)
-        due += [each for each in waiting[start:] if each.is_due(is_committed=True)]
+        since += waiting[start:]
         del waiting[start:]
-    _deliver(session, queue, due)
+    _deliver(session, queue, due(since, is_committed=True))
 
 
-def _deliver(session: Session, queue: Queue, due: list[Waiting]) -> None:
-    if not due:
+def _deliver(session: Session, queue: Queue, found: list[tuple[Told, Connection]]) -> None:
+    if not found:
         return
     queue.deliveries += 1
     try:
         with outside_of_sessions(), closed_to_receivers(session):
-            bridge.hand_over_outcome(
-                told.delivery(connection) for told, connection in coalesced(due)
-            )
+            bridge.hand_over_outcome(told.delivery(connection) for told, connection in found)
     finally:
         queue.deliveries -= 1

@@ -29,7 +29,7 @@ from aksara_signals.orm.relationships import RelationshipRun
 from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Receiving, send
 from aksara_signals.orm.sessions import is_at_work, user_session
 from aksara_signals.orm.telling import arguments_of, common_of, steps_of_changes
-from aksara_signals.orm.told import Told, Waiting
+from aksara_signals.orm.told import Told, Waiting, Written
 from aksara_signals.orm.transactions import waiting_in
 
 __all__ = ["MAX_ROUNDS", "FlushRun"]
@@ -59,6 +59,10 @@ class FlushRun:
         """The identity keys of deleted objects whose rows have gone over to new ones."""
         self._values = FlushValues(session)
         self._audience = Audience()
+        self._flush = object()
+        self._keys_before: dict[bridge.State, Any] = {}
+        """Where somebody is sent the net of what is done to a row: its key may be changed."""
+        self._silenced: list[tuple[bridge.State, Kind]] = []
         self._relationships = (
             RelationshipRun(session, self._objects) if touches.is_anybody_listening() else None
         )
@@ -198,6 +202,15 @@ class FlushRun:
             for state, is_delete in written.items()
             if (found := self._classify(state, is_delete)) is not None
         ]
+        self._silenced = [
+            (
+                state,
+                Kind.DELETE if is_delete else Kind.UPDATE if state.has_identity else Kind.CREATE,
+            )
+            for state, is_delete in written.items()
+            if not self._audience.is_heard(state.class_) and self._audience.coalesces(state.class_)
+        ]
+        self._keys_before.update((state, state.key) for state, _ in self._silenced)
         links = 0
         if self._relationships is not None:
             deleted = {
@@ -220,6 +233,8 @@ class FlushRun:
             if self._audience.hearers(sender, kind, POST).asks_for_changes:
                 for change in batch:
                     self._values.record(change)
+            if kind is Kind.UPDATE and self._audience.coalesces(sender):
+                self._keys_before.update((change.state, change.state.key) for change in batch)
 
     def _missed_deletes(self) -> set[bridge.State]:
         """The deleted objects whose rows were gone already."""
@@ -256,6 +271,7 @@ class FlushRun:
             SessionInUseError: A receiver ended the transaction of the flush.
         """
         links = self._relationships
+        self._note_silenced()
         if not self._batches and not (links is not None and links.has_happened):
             return
         self._audience = Audience()  # whoever was connected by a pre receiver hears this
@@ -288,16 +304,34 @@ class FlushRun:
         """Keep what has happened, as it is now, for receivers that wait for the outcome."""
         for kind, sender, batch in self._batches:
             kept = self._audience.hearers(sender, kind, POST).waiting
-            if not kept:
+            coalesces = self._audience.coalesces(sender)
+            if not kept and not coalesces:
                 continue
             waiting = waiting_in(self._session)
             common = common_of(kind, sender, self._owner)
             for change in batch:
+                written = None
+                if coalesces:
+                    written = self._written(kind, change.state)
+                    waiting.append(written)
+                    if not kept:
+                        continue
                 arguments = arguments_of(common, change)
                 arguments["instance"] = Snapshot(change.state)
                 extra = kept_extras(extras.get(change.state, NO_EXTRAS))
                 for signal, connections in kept:
-                    told = Told(signal, sender, {**arguments, "signal": signal}, extra)
+                    told = Told(signal, sender, {**arguments, "signal": signal}, extra, written)
                     waiting += [Waiting(told, connection) for connection in connections]
         if self._relationships is not None:
             self._relationships.keep()
+
+    def _note_silenced(self) -> None:
+        """Note what a context has silenced, for those who are sent the net of it and more."""
+        if self._silenced:
+            waiting_in(self._session).extend(
+                self._written(kind, state, is_silent=True) for state, kind in self._silenced
+            )
+
+    def _written(self, kind: Kind, state: bridge.State, *, is_silent: bool = False) -> Written:
+        before = None if kind is Kind.CREATE else self._keys_before.get(state, state.key)
+        return Written(kind, before, state.key, self._flush, is_silent=is_silent)

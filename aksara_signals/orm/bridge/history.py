@@ -37,6 +37,7 @@ __all__ = [
     "hide_scalar",
     "is_expression",
     "is_initiated_here",
+    "is_same",
     "is_touched",
     "is_unknown",
     "net_history",
@@ -142,6 +143,12 @@ def is_expression(value: Any) -> bool:
     return type(value) not in _LITERALS and (
         isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
     )
+
+
+def is_same(manager: Any, key: str, old: Any, new: Any) -> bool:
+    """Whether two values of a column attribute are equal, as SQLAlchemy compares them."""
+    impl: Any = manager[key].impl
+    return not is_expression(new) and impl.is_equal(new, old) is True
 
 
 _LITERALS = frozenset((str, int, float, bool, bytes))

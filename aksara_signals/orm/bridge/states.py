@@ -27,6 +27,7 @@ __all__ = [
     "has_parent",
     "identity_of",
     "is_orphan",
+    "key_values",
     "session_of",
     "sort_key",
     "state_of",
@@ -95,6 +96,14 @@ def defer_columns(state: State, keys: Iterable[str]) -> None:
         if "callables" not in state.__dict__:
             state.callables = {}
         state.callables[key] = _LoadDeferred(key)
+
+
+def key_values(mapper: Mapper[Any], key: Any) -> dict[str, Any]:
+    """The column attributes that an identity key stands for."""
+    return {
+        mapper.get_property_by_column(column).key: value
+        for column, value in zip(mapper.primary_key, key[1], strict=True)
+    }
 
 
 def sort_key(state: State) -> tuple[str, str, tuple[Any, ...]]:
