@@ -72,7 +72,7 @@ class UnresolvedSenderError(AksaraSignalsError, LookupError):
 
 
 class InvalidOptionError(AksaraSignalsError, TypeError):
-    """An option of ``Signal``, ``connect``, ``disconnect`` or ``SignalContext`` makes no sense."""
+    """An option or argument makes no sense, or is of a wrong kind."""
 
     code = "AKS-105"
 
@@ -107,8 +107,12 @@ class UnknownSignalError(AksaraSignalsError, AttributeError):
     code = "AKS-204"
 
 
-class UnmappedClassError(AksaraSignalsError, TypeError):
-    """A class given to ``register`` is not mapped by SQLAlchemy and is no base of a mapped one."""
+class UnmappedClassError(AksaraSignalsError, TypeError, AttributeError):
+    """A class is not mapped by SQLAlchemy, and what was asked for needs one that is.
+
+    An ``AttributeError`` because ``Model.objects`` raises it, and who looks a class over, as
+    ``hasattr`` and pydantic do, expects nothing else.
+    """
 
     code = "AKS-301"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -16,7 +16,7 @@ from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.sending import AFTER_WRITING, Receiving, keep, needs_columns, send, steps_of
 from aksara_signals.orm.sessions import user_session
 
-__all__ = ["Row", "batches", "check_batch_size", "send_bulk"]
+__all__ = ["Row", "batches", "check_batch_size", "members_of", "send_bulk"]
 
 Row = dict[str, Any]
 """Column values by attribute name."""
@@ -35,6 +35,26 @@ def check_batch_size(batch_size: Any) -> None:
             f"batch_size={describe_sender(batch_size)} is no number of rows; give a "
             f"positive integer, or None for as few statements as the database takes"
         )
+
+
+def members_of(instances: Any, operation: str) -> list[Any]:
+    """The instances given to a bulk operation, each of them mapped.
+
+    Raises:
+        InvalidOptionError: They come in no list, or one of them is no mapped instance.
+    """
+    if bridge.state_of(instances) is not None or not isinstance(instances, Iterable):
+        raise InvalidOptionError(
+            f"{operation} was given {describe_sender(instances)}; it takes a list of instances"
+        )
+    members = [*instances]
+    for each in members:
+        if bridge.state_of(each) is None:
+            raise InvalidOptionError(
+                f"{operation} was given {describe_sender(type(each))} among its instances; it "
+                f"takes mapped instances only"
+            )
+    return members
 
 
 def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> bool:

@@ -40,6 +40,10 @@ def bulk_create(
     """
     payload = {"instances": instances, "session": user_session(session)}
     _require_new(instances, model)
+    if pre_bulk_create.plan_for(model):  # they are not to be called for what is refused
+        for instance in instances:
+            for key in bridge.expressions_of_new(instance_state(instance)):
+                raise _refusal_of_sql(instance, key)
     if send_bulk(session, pre_bulk_create, model, payload):
         _require_new(instances, model)
     groups: dict[tuple[type, tuple[str, ...]], list[tuple[Any, Row]]] = {}
@@ -62,6 +66,14 @@ def bulk_create(
 
 
 def _require_new(instances: list[Any], model: type) -> None:
+    seen: set[int] = set()  # alive: in the list
+    for instance in instances:
+        if id(instance) in seen:
+            raise InstanceStateError(
+                f"bulk_create() was given one {describe_sender(type(instance))} twice, which would "
+                f"be two rows; give each instance once"
+            )
+        seen.add(id(instance))
     for cls, alike in groupby(instances, type):
         if not issubclass(cls, model):
             raise InstanceStateError(
@@ -84,6 +96,13 @@ def _require_new(instances: list[Any], model: type) -> None:
                         f"relationship {key!r} set, which an INSERT of many rows can't write; set "
                         f"the foreign key, or add() the instances to the session"
                     )
+
+
+def _refusal_of_sql(instance: object, key: str) -> InstanceStateError:
+    return InstanceStateError(
+        f"bulk_create() was given {bridge.describe(instance)} with SQL for {key!r}, which "
+        f"an INSERT of many rows can't hold; give a value, or add() it to the session"
+    )
 
 
 class Gap(Enum):
@@ -133,10 +152,7 @@ def _insert_row(instance: object, mapper: Mapper[Any], gaps: list[tuple[str, Gap
             if gap is Gap.VERSION:
                 value = first_version(None)
         elif bridge.is_expression(value):
-            raise InstanceStateError(
-                f"bulk_create() was given {bridge.describe(instance)} with SQL for {key!r}, which "
-                f"an INSERT of many rows can't hold; give a value, or add() it to the session"
-            )
+            raise _refusal_of_sql(instance, key)
         row[key] = value
     return row
 

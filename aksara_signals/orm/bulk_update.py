@@ -9,36 +9,35 @@ from sqlalchemy import inspect, update
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
-from aksara_signals.dispatch.describing import describe_sender, worded
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
 from aksara_signals.orm import bridge
 from aksara_signals.orm.bulk import Row, batches, send_bulk
 from aksara_signals.orm.columns import columns_of, key_names
+from aksara_signals.orm.naming import names_of
 from aksara_signals.orm.sessions import user_session
+from aksara_signals.orm.traits import traits_of
 from aksara_signals.signals import post_bulk_update, pre_bulk_update
 
-__all__ = ["bulk_update", "column_fields"]
+__all__ = ["bulk_update", "changed_fields", "column_fields"]
 
 
-def column_fields(model: type, fields: Iterable[str]) -> frozenset[str]:
+def column_fields(model: type, fields: Any) -> frozenset[str]:
     """The names given to ``bulk_update``, checked.
 
     Raises:
         UnknownFieldError: There are none, they come as one string, or one is no column of the
-            model or part of its primary key.
+            model, part of its primary key, or computed by the database.
+        InvalidOptionError: These are no names.
     """
     mapper: Mapper[Any] = inspect(model)
-    if isinstance(fields, str):
-        raise UnknownFieldError(
-            f"bulk_update(fields={fields!r}) is one string; give a list of names: [{fields!r}]"
-        )
-    names = frozenset(fields)
+    names = frozenset(names_of(model, fields, "fields"))
     if not names:
         raise UnknownFieldError("bulk_update() was given no fields; name at least one column")
     columns = columns_of(mapper)
     keys = key_names(mapper)
-    for name in sorted(names, key=worded):
+    for name in sorted(names):
         if name in keys:
             raise UnknownFieldError(
                 f"bulk_update() can't change {name!r}, which is in the primary key of "
@@ -48,9 +47,55 @@ def column_fields(model: type, fields: Iterable[str]) -> frozenset[str]:
             raise UnknownFieldError(
                 f"bulk_update() names {describe_sender(name)}, which is no column of "
                 f"{describe_sender(model)} (for a relationship, name its foreign key)"
-                f"{nearest(worded(name), columns)}"
+                f"{nearest(name, columns)}"
+            )
+        if columns[name].computed is not None:
+            raise UnknownFieldError(
+                f"bulk_update() names {name!r}, which is computed by the database; name the "
+                f"columns that it is computed from"
             )
     return names
+
+
+def changed_fields(model: type, instances: list[Any]) -> frozenset[str]:
+    """The columns that were changed of any of the instances: what is written without ``fields``.
+
+    Raises:
+        InstanceStateError: An instance has no row or is of another model, or something was changed
+            that no bulk update can write.
+    """
+    changed: set[str] = set()
+    for instance in instances:
+        _require_row(instance, model)
+        state = instance_state(instance)
+        own = _changed_columns(state)
+        reason = _why_unwritable(state, own)
+        if reason is not None:
+            raise InstanceStateError(
+                f"bulk_update() was given {bridge.describe(instance)}, of which {reason}; save() "
+                f"it, or name the fields that are to be written"
+            )
+        changed |= own
+    return frozenset(changed)
+
+
+def _changed_columns(state: bridge.State) -> frozenset[str]:
+    columns = columns_of(state.mapper)
+    return frozenset(key for key, _ in bridge.changed_columns(state) if key in columns)
+
+
+def _why_unwritable(state: bridge.State, changed: frozenset[str]) -> str | None:
+    """What was changed that one UPDATE by primary key can't write."""
+    mapper = state.mapper
+    for key in sorted(changed):
+        if key in key_names(mapper):
+            return f"the primary key {key!r} was changed, which says what row is meant"
+        if columns_of(mapper)[key].computed is not None:
+            return f"{key!r} was changed, which is computed by the database"
+    for prop in traits_of(mapper).many_to_one:
+        if bridge.has_net_change(state, prop.key):
+            return f"the relationship {prop.key!r} was changed, whose key a flush sets"
+    return None
 
 
 def bulk_update(
@@ -59,6 +104,8 @@ def bulk_update(
     instances: list[Any],
     fields: frozenset[str],
     batch_size: int | None,
+    *,
+    only_changed: bool = False,
 ) -> int:
     """Update columns of existing rows, between ``pre_bulk_update`` and ``post_bulk_update``.
 
@@ -71,6 +118,8 @@ def bulk_update(
         instances: With rows; pre receivers may change the list and what is in it.
         fields: What :func:`column_fields` let through.
         batch_size: The most rows of one statement; None means all.
+        only_changed: Whether of each instance only those of the fields are written that were
+            changed.
 
     Returns:
         How many instances were written.
@@ -81,13 +130,16 @@ def bulk_update(
     payload = {"instances": instances, "fields": fields, "session": user_session(session)}
     for instance in instances:
         _require_row(instance, model)
+        _require_values(instance, fields)
     pending = {id(each): _pending(each) for each in instances}  # alive: the caller holds them
     with session.no_autoflush:
         send_bulk(session, pre_bulk_update, model, payload)
         groups: dict[tuple[type, frozenset[str]], list[tuple[Any, Row]]] = {}
         for instance in instances:
             _require_row(instance, model)
-            written = _to_write(instance, fields, pending.get(id(instance), {}))
+            asked = fields & _changed_columns(instance_state(instance)) if only_changed else fields
+            written = _to_write(instance, asked, pending.get(id(instance), {}))
+            _require_values(instance, written)
             if written:
                 row = _update_row(instance, written)
                 groups.setdefault((type(instance), frozenset(written)), []).append((instance, row))
@@ -110,6 +162,16 @@ def _require_row(instance: object, model: type) -> None:
             f"bulk_update() was given a {describe_sender(type(instance))} that has no row yet; "
             f"use bulk_create() for it"
         )
+
+
+def _require_values(instance: object, fields: Iterable[str]) -> None:
+    values = instance_state(instance).dict
+    for key in fields:
+        if bridge.is_expression(values.get(key)):
+            raise InstanceStateError(
+                f"bulk_update() was given {bridge.describe(instance)} with SQL for {key!r}, which "
+                f"an UPDATE of many rows can't hold; use filter(…).update({key}=…) or save()"
+            )
 
 
 def _pending(instance: object) -> Row:
@@ -138,11 +200,6 @@ def _update_row(instance: object, written: Collection[str]) -> Row:
     row: Row = dict(zip(key_names(mapper), state.identity or (), strict=True))
     for key in written:
         row[key] = state.dict[key]
-        if bridge.is_expression(row[key]):
-            raise InstanceStateError(
-                f"bulk_update() was given {bridge.describe(instance)} with SQL for {key!r}, which "
-                f"an UPDATE of many rows can't hold; use filter(…).update({key}=…) or save()"
-            )
     version = mapper.version_id_col
     if version is not None:
         key = mapper.get_property_by_column(version).key

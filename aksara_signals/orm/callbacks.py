@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
@@ -16,14 +16,24 @@ from aksara_signals.dispatch.parameters import (
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
 from aksara_signals.exceptions import InvalidReceiverError
-from aksara_signals.orm.sessions import AnySession, sync_session_of, user_session
+from aksara_signals.orm.sessions import (
+    AnySession,
+    is_session,
+    session_at_work,
+    sync_session_of,
+    user_session,
+)
 from aksara_signals.orm.told import Told
 from aksara_signals.orm.transactions import wait
 
 __all__ = ["on_commit", "on_rollback"]
 
 
-def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
+@overload
+def on_commit(session: AnySession | None, callback: Callable[[], Any]) -> None: ...
+@overload
+def on_commit(session: Callable[[], Any], /) -> None: ...
+def on_commit(session: Any, callback: Any = None) -> None:
     """Have a callback called once the transaction of a session is committed.
 
     It belongs to the innermost savepoint that is open: rolled back, the callback is forgotten. It
@@ -32,7 +42,9 @@ def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
 
     Args:
         session: If it is idle, the transaction that it begins next is meant; the callback is
-            forgotten if the session is closed, reset or invalidated before.
+            forgotten if the session is closed, reset or invalidated before. It may be left out, as
+            in ``on_commit(callback)``, or None: then it is the one at work in the receiver that is
+            under way, else that of :func:`session_scope`.
         callback: Without parameters, sync or async. What it raises is logged, and reaches nobody
             but :data:`on_delivery_error <aksara_signals.on_delivery_error>`.
 
@@ -40,6 +52,7 @@ def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
         InvalidReceiverError: The callback can't be called, or not without arguments, or is a
             generator function.
         InvalidOptionError: What was given is no session.
+        NoSessionError: It was left out, and there is none.
         SessionInUseError: A receiver that waited for the outcome of the session's transaction asks
             for it, after its end.
 
@@ -48,13 +61,16 @@ def on_commit(session: AnySession, callback: Callable[[], Any]) -> None:
     _call_back(session, callback, AFTER_COMMIT)
 
 
-def on_rollback(session: AnySession, callback: Callable[[], Any]) -> None:
+@overload
+def on_rollback(session: AnySession | None, callback: Callable[[], Any]) -> None: ...
+@overload
+def on_rollback(session: Callable[[], Any], /) -> None: ...
+def on_rollback(session: Any, callback: Any = None) -> None:
     """Have a callback called once the transaction of a session is known not to be committed.
 
     That is, when it was rolled back, or its session was closed without a commit (not one that was
-    idle: it had no transaction); and for what
-    belongs to a savepoint that was rolled back, when the outermost transaction ends, however it
-    does. Otherwise as :func:`on_commit`.
+    idle: it had no transaction); and for what belongs to a savepoint that was rolled back, when the
+    outermost transaction ends, however it does. Otherwise as :func:`on_commit`.
     """
     _call_back(session, callback, AFTER_ROLLBACK)
 
@@ -72,8 +88,10 @@ _REGISTERED = {
 }
 
 
-def _call_back(session: AnySession, callback: Callable[[], Any], phase: str) -> None:
+def _call_back(session: Any, callback: Any, phase: str) -> None:
     registered = _REGISTERED[phase]
+    if callback is None and not is_session(session):
+        session, callback = None, session
     if not callable(callback):
         raise InvalidReceiverError(
             f"{registered.display_name}() was given {describe_sender(callback)}, which can't be "
@@ -85,7 +103,8 @@ def _call_back(session: AnySession, callback: Callable[[], Any], phase: str) -> 
         raise InvalidReceiverError(
             f"{registered.display_name}() was given {describe_receiver(callback)}, which {problem}"
         )
-    plain = sync_session_of(session)
+    name = f"{registered.display_name}()"
+    plain = session_at_work(name) if session is None else sync_session_of(session)
     connection = Connection(
         address=None,
         reference=lambda: callback,

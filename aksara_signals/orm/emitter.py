@@ -14,7 +14,7 @@ from aksara_signals.dispatch.words import missing_word
 from aksara_signals.exceptions import InvalidOptionError, UnknownSignalError
 from aksara_signals.types import Receiver, Responses
 
-__all__ = ["BoundSignal", "Emitter", "EmitterAttribute", "MetaAttribute"]
+__all__ = ["BoundSignal", "Emitter", "EmitterAttribute"]
 
 NEARLY = 0.8
 """How alike names must be for one to count as the other misspelt: ``post_sav``, not ``on_save``."""
@@ -62,7 +62,7 @@ class BoundSignal:
 
         It decorates, too.
         """
-        return self.signal.connect(receiver, self.model, **options)
+        return self.signal.connect(receiver, self.model, **self._without_sender(options))
 
     def __call__(self, receiver: Receiver | None = None, **options: Any) -> Any:
         """``@Model.signals.post_save`` and ``@Model.signals.post_save(priority=1)``."""
@@ -70,7 +70,22 @@ class BoundSignal:
 
     def disconnect(self, receiver: Receiver | None = None, **options: Any) -> bool:
         """Undo :meth:`connect`; see :meth:`~aksara_signals.Signal.disconnect`."""
-        return self.signal.disconnect(receiver, self.model, **options)
+        return self.signal.disconnect(receiver, self.model, **self._without_sender(options))
+
+    def _without_sender(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options; the model may be named once more, another sender is a mistake.
+
+        Raises:
+            InvalidOptionError: Another sender was given.
+        """
+        for option in ("sender", "senders"):
+            if option in options and options.pop(option) is not self.model:
+                raise InvalidOptionError(
+                    f"{self.signal.display_name} of {describe_sender(self.model)} was given "
+                    f"{option}=, and it has its sender already; leave it out, or connect to the "
+                    f"signal itself"
+                )
+        return options
 
     async def send(self, /, sender: Any = None, **payload: Any) -> Responses:
         """Send by hand; the sender is this model unless another is given."""
@@ -186,24 +201,3 @@ class EmitterAttribute:
 
     def __get__(self, instance: object, owner: type) -> Emitter:
         return Emitter(owner)
-
-
-class Meta:
-    """What ``Model.meta`` and ``Model.Meta`` give: the place where ormar and Edgy keep signals."""
-
-    __slots__ = ("_model",)
-
-    def __init__(self, model: type) -> None:
-        self._model = model
-
-    @property
-    def signals(self) -> Emitter:
-        """The same as ``Model.signals``."""
-        return Emitter(self._model)
-
-
-class MetaAttribute:
-    """``Model.meta`` and ``Model.Meta``."""
-
-    def __get__(self, instance: object, owner: type) -> Meta:
-        return Meta(owner)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, inspect
+from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import QueryableAttribute
 
 from aksara_signals.dispatch.describing import describe_sender
-from aksara_signals.exceptions import UnknownFieldError, UnmappedClassError
+from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
 from aksara_signals.orm import bridge, sessions
-from aksara_signals.orm.bulk import check_batch_size
+from aksara_signals.orm.bulk import check_batch_size, members_of
 from aksara_signals.orm.bulk_create import bulk_create
-from aksara_signals.orm.bulk_update import bulk_update, column_fields
+from aksara_signals.orm.bulk_update import bulk_update, changed_fields, column_fields
+from aksara_signals.orm.criteria import require_mapped
 from aksara_signals.orm.queryset import QuerySet
 from aksara_signals.orm.sessions import AnySession
 
@@ -42,11 +44,7 @@ class Manager(Generic[ModelT]):
     __slots__ = ("model",)
 
     def __init__(self, model: type[ModelT]) -> None:
-        if not isinstance(inspect(model, raiseerr=False), Mapper):
-            raise UnmappedClassError(
-                f"{describe_sender(model)} is not mapped by SQLAlchemy, so there is nothing to "
-                f"read or write; use a mapped subclass"
-            )
+        require_mapped(model)
         self.model: type[ModelT] = model
         """The mapped class."""
 
@@ -76,7 +74,7 @@ class Manager(Generic[ModelT]):
 
     async def get_or_create(
         self,
-        defaults: dict[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
         session: AnySession | None = None,
         **equals: Any,
     ) -> tuple[ModelT, bool]:
@@ -94,17 +92,24 @@ class Manager(Generic[ModelT]):
             The instance, and whether it was made.
 
         Raises:
+            InvalidOptionError: ``defaults`` is no dict.
             sqlalchemy.exc.MultipleResultsFound: Several instances match.
             sqlalchemy.exc.IntegrityError: A new row collides with one that doesn't match.
 
         Source: Django's ``get_or_create``.
         """
+        if defaults is not None and not isinstance(defaults, Mapping):
+            raise InvalidOptionError(
+                f"get_or_create() was given defaults={describe_sender(type(defaults))}; it takes a "
+                f"dict of attribute names and values, and what must match by name: "
+                f"get_or_create(name=…, defaults={{…}})"
+            )
         async with sessions.session_for(self.model, session) as found:
             owner = sessions.user_session(found)
             instance = await self.get_or_none(session=owner, **equals)
             if instance is not None:
                 return instance, False
-            values = equals | (defaults or {})
+            values = {**equals, **(defaults or {})}
             try:
                 return await sessions.within(found, lambda plain: self._insert(plain, values)), True
             except IntegrityError:
@@ -149,12 +154,12 @@ class Manager(Generic[ModelT]):
         Raises:
             InstanceStateError: An instance has a row already, or relationships set, or holds SQL,
                 or is of another model. Nothing is written then.
-            InvalidOptionError: ``batch_size`` is no positive integer.
+            InvalidOptionError: ``batch_size`` is no positive integer, or ``instances`` holds none.
 
         Source: Django's ``bulk_create``, which sends nothing.
         """
         check_batch_size(batch_size)
-        members = list(instances)
+        members = members_of(instances, "bulk_create()")
         if members:
             async with sessions.session_for(self.model, session) as found:
                 await sessions.within(
@@ -166,7 +171,7 @@ class Manager(Generic[ModelT]):
     async def bulk_update(
         self,
         instances: Iterable[ModelT],
-        fields: Iterable[str],
+        fields: Iterable[str | QueryableAttribute[Any]] | None = None,
         batch_size: int | None = None,
         session: AnySession | None = None,
     ) -> int:
@@ -177,7 +182,8 @@ class Manager(Generic[ModelT]):
 
         Args:
             instances: With rows.
-            fields: Names of columns outside the primary key.
+            fields: Names of columns outside the primary key, or their attributes; None means
+                whatever was changed of each instance. Then those without a change are left alone.
             batch_size: The most rows of one statement; None means all.
             session: Which session.
 
@@ -186,21 +192,38 @@ class Manager(Generic[ModelT]):
 
         Raises:
             UnknownFieldError: ``fields`` names something else, or nothing.
-            InstanceStateError: An instance has no row yet, or holds SQL, or is of another model.
-            InvalidOptionError: ``batch_size`` is no positive integer.
+            InstanceStateError: An instance has no row yet, or holds SQL, or is of another model; or
+                without ``fields``, something was changed that no bulk update can write.
+            InvalidOptionError: ``batch_size`` is no positive integer, or ``instances`` holds none.
 
         Source: Django's ``bulk_update``, which sends nothing; ormar's ``post_bulk_update``.
         """
         check_batch_size(batch_size)
-        names = column_fields(self.model, fields)
-        members = list(instances)
-        if not members:
+        names = None if fields is None else column_fields(self.model, fields)
+        members = members_of(instances, "bulk_update()")
+        if names is None:
+            names = changed_fields(self.model, members)
+        if not members or not names:
             return 0
         async with sessions.session_for(self.model, session) as found:
             return await sessions.within(
                 found,
-                lambda plain: bulk_update(plain, self.model, members, names, batch_size),
+                lambda plain: bulk_update(
+                    plain, self.model, members, names, batch_size, only_changed=fields is None
+                ),
             )
+
+    async def update(self, session: AnySession | None = None, **values: Any) -> int:
+        """Update every row; see :meth:`QuerySet.update`."""
+        return await QuerySet(self.model).update(session, **values)
+
+    async def delete(self, session: AnySession | None = None) -> int:
+        """Delete every row; see :meth:`QuerySet.delete`."""
+        return await QuerySet(self.model).delete(session)
+
+    def with_signals(self, enabled: bool = True) -> QuerySet[ModelT]:
+        """Every row, to be written with signals; see :meth:`QuerySet.with_signals`."""
+        return QuerySet(self.model).with_signals(enabled)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -210,6 +233,14 @@ class Manager(Generic[ModelT]):
         """The rows that match; see :meth:`QuerySet.filter`."""
         return QuerySet(self.model).filter(*criteria, session=session, **equals)
 
+    def order_by(self, *clauses: Any) -> QuerySet[ModelT]:
+        """Every row, in an order; see :meth:`QuerySet.order_by`."""
+        return QuerySet(self.model).order_by(*clauses)
+
+    def limit(self, count: int | None) -> QuerySet[ModelT]:
+        """The first rows only; see :meth:`QuerySet.limit`."""
+        return QuerySet(self.model).limit(count)
+
     async def all(self, session: AnySession | None = None) -> list[ModelT]:
         """Every instance."""
         return await QuerySet(self.model).all(session)
@@ -218,14 +249,12 @@ class Manager(Generic[ModelT]):
         """The instance with the lowest primary key, or None."""
         return await QuerySet(self.model).first(session)
 
-    async def get(
-        self, *criteria: ColumnElement[bool], session: AnySession | None = None, **equals: Any
-    ) -> ModelT:
+    async def get(self, *criteria: Any, session: AnySession | None = None, **equals: Any) -> ModelT:
         """The one instance that matches; see :meth:`QuerySet.get`."""
         return await QuerySet(self.model).get(*criteria, session=session, **equals)
 
     async def get_or_none(
-        self, *criteria: ColumnElement[bool], session: AnySession | None = None, **equals: Any
+        self, *criteria: Any, session: AnySession | None = None, **equals: Any
     ) -> ModelT | None:
         """The one instance that matches, or None; see :meth:`QuerySet.get_or_none`."""
         return await QuerySet(self.model).get_or_none(*criteria, session=session, **equals)

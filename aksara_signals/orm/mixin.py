@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import QueryableAttribute
 
 from aksara_signals.dispatch.describing import describe_sender
-from aksara_signals.dispatch.registry import nearest
-from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
+from aksara_signals.exceptions import InstanceStateError
 from aksara_signals.orm import models, sessions
-from aksara_signals.orm.emitter import EmitterAttribute, MetaAttribute
+from aksara_signals.orm.emitter import EmitterAttribute
 from aksara_signals.orm.manager import ManagerAttribute
+from aksara_signals.orm.meta import MetaAttribute, give_signals_to_meta
+from aksara_signals.orm.naming import require_values_for
 from aksara_signals.orm.partial import partial_save, writable_fields
 from aksara_signals.orm.related import Related
 from aksara_signals.orm.sessions import AnySession
@@ -44,15 +46,21 @@ class SignalMixin:
     ...     id = Column(Integer, primary_key=True)
     """
 
-    objects: ManagerAttribute = ManagerAttribute()
+    # Class variables: to pydantic, and so to SQLModel, any other annotation is a field.
+    objects: ClassVar[ManagerAttribute] = ManagerAttribute()
     """The :class:`~aksara_signals.orm.Manager` of the class."""
     query = objects
     """Edgy's name for :attr:`objects`."""
-    signals: EmitterAttribute = EmitterAttribute()
+    signals: ClassVar[EmitterAttribute] = EmitterAttribute()
     """The signals of the class, as in ``Post.signals.post_save.connect(…)``."""
-    meta: MetaAttribute = MetaAttribute()
-    Meta: MetaAttribute = meta
-    """``Model.meta.signals`` and ``Model.Meta.signals``, as in ormar, Edgy and Mongoz."""
+    meta: ClassVar[MetaAttribute] = MetaAttribute()
+    Meta: ClassVar[MetaAttribute] = meta
+    """``Model.meta.signals`` and ``Model.Meta.signals``, as in ormar, Edgy and Mongoz; the latter
+    also where the model has a ``class Meta`` of its own."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        give_signals_to_meta(cls)
 
     @classmethod
     def bind_sessions(cls, factory: Callable[..., AnySession] | None) -> None:
@@ -71,7 +79,7 @@ class SignalMixin:
     async def save(
         self,
         session: AnySession | None = None,
-        update_fields: Iterable[str] | None = None,
+        update_fields: Iterable[str | QueryableAttribute[Any]] | None = None,
     ) -> None:
         """Add this instance to a session and flush it.
 
@@ -79,11 +87,14 @@ class SignalMixin:
 
         Args:
             session: Which session; see the class for what happens without.
-            update_fields: Write only these attributes. Others keep their pending values and stay
-                unsaved; what pre receivers set is written besides. Empty means: do nothing.
+            update_fields: Write only these attributes, named by strings or as ``Post.title``.
+                Others keep their pending values and stay unsaved; what pre receivers set is
+                written besides. Empty means: do nothing.
 
         Raises:
-            UnknownFieldError: ``update_fields`` names what can't be written.
+            UnknownFieldError: ``update_fields`` names what can't be written, such as a column that
+                the database computes.
+            InvalidOptionError: ``update_fields`` holds no names.
             InstanceStateError: ``update_fields`` was given and there is no row to update yet.
             NoSessionError: No session is to be found.
 
@@ -111,20 +122,15 @@ class SignalMixin:
             values: Attribute names and their new values.
 
         Raises:
-            UnknownFieldError: A name is no attribute. Nothing is set then.
+            UnknownFieldError: A name is no attribute that can be set. Nothing is set then.
+            InvalidOptionError: A relationship is given something else than mapped instances.
             InstanceStateError: There is no row to update.
             NoSessionError: No session is to be found. Nothing is set then.
 
         Source: ormar's and Edgy's ``Model.update``.
         """
         cls = type(self)
-        for name in values:
-            if not hasattr(cls, name):
-                known = [each.key for each in inspect(cls).attrs]
-                raise UnknownFieldError(
-                    f"update() names {name!r}, which is no attribute of "
-                    f"{describe_sender(cls)}{nearest(name, known)}"
-                )
+        require_values_for(cls, values, "update()")
         _require_row(self, "update()")
         async with sessions.session_for(cls, session, instance=self) as writer:
             writer.add(self)
@@ -152,11 +158,15 @@ class SignalMixin:
                 return
             await sessions.within(writer, lambda plain: _delete(plain, self))
 
-    def related(self, name: str, session: AnySession | None = None) -> Related:
+    def related(
+        self,
+        name: str | QueryableAttribute[Any],
+        session: AnySession | None = None,
+    ) -> Related:
         """A relationship of this instance, to add to and take out of by awaiting.
 
         Args:
-            name: The relationship's.
+            name: The relationship's, or the relationship itself: ``Post.tags``.
             session: Which session; see the class for what happens without.
 
         Raises:

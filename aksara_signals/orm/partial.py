@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,11 +17,12 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.dispatch.describing import describe_sender, worded
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import UnknownFieldError
 from aksara_signals.orm import bridge
 from aksara_signals.orm.hidden_history import HiddenHistory
+from aksara_signals.orm.naming import names_of, property_named, why_read_only
 
 __all__ = ["partial_save", "partial_save_of", "reveal_touched", "writable_fields"]
 
@@ -76,47 +77,49 @@ def partial_save(instance: object, fields: frozenset[str]) -> Iterator[None]:
         hidden.restore()
 
 
-def writable_fields(cls: type, update_fields: Iterable[str]) -> frozenset[str]:
+def writable_fields(cls: type, update_fields: Any) -> frozenset[str]:
     """The names of ``update_fields``, checked.
+
+    Args:
+        cls: A mapped class.
+        update_fields: Names, or attributes of the class.
 
     Raises:
         UnknownFieldError: A name is no column, composite or many-to-one relationship of the class,
-            or the names come as one string.
+            or can't be written, or the names come as one string.
+        InvalidOptionError: These are no names.
     """
-    if isinstance(update_fields, str):
-        raise UnknownFieldError(
-            f"update_fields={update_fields!r} is one string; give a list of names: "
-            f"update_fields=[{update_fields!r}]"
-        )
     mapper: Mapper[Any] = inspect(cls)
-    names = frozenset(update_fields)
-    for name in sorted(names, key=worded):
-        if not _is_writable(mapper, name):
+    names = names_of(cls, update_fields, "update_fields")
+    for name in names:
+        prop = property_named(mapper, name)
+        reason = why_read_only(mapper, name)
+        if reason is not None:
+            raise UnknownFieldError(
+                f"update_fields names {name!r}, which {reason}; leave it out, or name what it is "
+                f"made of"
+            )
+        if isinstance(prop, RelationshipProperty):
+            if prop.direction is not RelationshipDirection.MANYTOONE:
+                raise UnknownFieldError(
+                    f"update_fields names {name!r}, which is no column of {describe_sender(cls)}: "
+                    f"this relationship is written in other rows; change it and flush, or use "
+                    f"related({name!r})"
+                )
+        elif not isinstance(prop, (ColumnProperty, CompositeProperty)):
             known = [each.key for each in mapper.attrs]
             raise UnknownFieldError(
                 f"update_fields names {describe_sender(name)}, which is no column and no "
-                f"many-to-one relationship of {describe_sender(cls)}{nearest(worded(name), known)}"
+                f"many-to-one relationship of {describe_sender(cls)}{nearest(name, known)}"
             )
-    return names
-
-
-def _is_writable(mapper: Mapper[Any], name: str) -> bool:
-    prop = _property(mapper, name)
-    if isinstance(prop, RelationshipProperty):
-        return prop.direction is RelationshipDirection.MANYTOONE and not prop.viewonly
-    return isinstance(prop, (ColumnProperty, CompositeProperty))
-
-
-def _property(mapper: Mapper[Any], name: str) -> Any:
-    synonym = mapper.synonyms.get(name)
-    return mapper.attrs.get(name if synonym is None else synonym.name)
+    return frozenset(names)
 
 
 def _expanded(mapper: Mapper[Any], fields: frozenset[str]) -> Iterator[str]:
     """Every attribute whose history the flush has to see, so that the fields are written."""
     columns: set[str] = set()
     for name in fields:
-        prop = _property(mapper, name)
+        prop = property_named(mapper, name)
         if isinstance(prop, CompositeProperty):
             columns.update(each.key for each in prop.props)
         elif isinstance(prop, RelationshipProperty):

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, inspect, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select, tuple_, update
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound
 from sqlalchemy.orm import Session
 
-from aksara_signals.exceptions import UnknownFieldError
+from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
 from aksara_signals.orm import bridge, sessions
-from aksara_signals.orm.columns import attribute_named, columns_of, key_names, matching
+from aksara_signals.orm.criteria import (
+    attribute_named,
+    key_columns,
+    matching,
+    order_clauses,
+    require_limit,
+    require_mapped,
+    with_key,
+)
+from aksara_signals.orm.naming import require_column, require_values_for
 from aksara_signals.orm.sessions import AnySession
 
 __all__ = ["QuerySet"]
@@ -47,6 +56,9 @@ class QuerySet(Generic[ModelT]):
     sends_signals: bool = False
     """Whether :meth:`update` and :meth:`delete` send the signals of each instance."""
 
+    def __post_init__(self) -> None:
+        require_mapped(self.model)
+
     # -- choosing ------------------------------------------------------------------------------
 
     def filter(
@@ -74,29 +86,44 @@ class QuerySet(Generic[ModelT]):
 
         Args:
             clauses: Attributes or SQL expressions (``Post.views.desc()``), or attribute names; a
-                minus before a name turns the order round.
+                minus before a name turns the order round. Without any, the order is the
+                database's again.
 
         Raises:
-            UnknownFieldError: A name is no attribute of the model.
+            UnknownFieldError: A name is no attribute of the model, or a relationship.
+            InvalidOptionError: A clause is neither a name nor SQL.
         """
-        order = (
-            self._clauses_named(each) if isinstance(each, str) else (each,) for each in clauses
-        )
-        return replace(self, order=tuple(chain.from_iterable(order)))
+        return replace(self, order=tuple(order_clauses(self.model, clauses)))
 
     def limit(self, count: int | None) -> QuerySet[ModelT]:
-        """The first rows only, at most ``count``; None takes the limit away."""
+        """The first rows only, at most ``count``; None takes the limit away.
+
+        Raises:
+            InvalidOptionError: ``count`` is neither None nor an integer from 0 on.
+        """
+        require_limit(count)
         return replace(self, limited_to=count)
 
-    def with_signals(self) -> QuerySet[ModelT]:
+    def with_signals(self, enabled: bool = True) -> QuerySet[ModelT]:
         """Make :meth:`update` and :meth:`delete` send the signals of each instance.
 
         They then select the rows, lock them where the database can (``FOR UPDATE``), and write
         them through the unit of work.
 
+        Args:
+            enabled: False makes them silent again.
+
+        Raises:
+            InvalidOptionError: ``enabled`` is neither True nor False.
+
         Source: Edgy and Mongoz, whose query-level operations always send.
         """
-        return replace(self, sends_signals=True)
+        if not isinstance(enabled, bool):
+            raise InvalidOptionError(
+                f"with_signals() was given {describe_sender(enabled)}; it takes True, False or "
+                f"nothing, and comes before update(…) or delete()"
+            )
+        return replace(self, sends_signals=enabled)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -107,13 +134,13 @@ class QuerySet(Generic[ModelT]):
 
     async def first(self, session: AnySession | None = None) -> ModelT | None:
         """The first instance, by primary key unless another order was asked for; or None."""
-        statement = self._ordered().limit(1)
+        statement = self._ordered().limit(self._at_most(1))
         return await self._within(session, lambda plain: plain.scalars(statement).unique().first())
 
-    async def get(
-        self, *criteria: ColumnElement[bool], session: AnySession | None = None, **equals: Any
-    ) -> ModelT:
-        """The one instance that matches, also what :meth:`filter` would take.
+    async def get(self, *criteria: Any, session: AnySession | None = None, **equals: Any) -> ModelT:
+        """The one instance that matches a primary key or what :meth:`filter` would take.
+
+        ``get(5)`` is by key; a key of several columns is a tuple: ``get((1, 2))``.
 
         Raises:
             sqlalchemy.exc.NoResultFound: There is none.
@@ -122,9 +149,9 @@ class QuerySet(Generic[ModelT]):
         return await self._one(criteria, equals, session, _one)
 
     async def get_or_none(
-        self, *criteria: ColumnElement[bool], session: AnySession | None = None, **equals: Any
+        self, *criteria: Any, session: AnySession | None = None, **equals: Any
     ) -> ModelT | None:
-        """The one instance that matches, or None.
+        """The one instance that matches, or None; given what :meth:`get` takes.
 
         Raises:
             sqlalchemy.exc.MultipleResultsFound: There are several.
@@ -133,13 +160,13 @@ class QuerySet(Generic[ModelT]):
 
     async def count(self, session: AnySession | None = None) -> int:
         """How many rows there are."""
-        rows = self._select().with_only_columns(*self._key_columns()).order_by(None)
+        rows = self._select().with_only_columns(*key_columns(self.model)).order_by(None)
         statement = select(func.count()).select_from(rows.subquery())
         return await self._within(session, lambda plain: plain.scalars(statement).one())
 
     async def exists(self, session: AnySession | None = None) -> bool:
         """Whether there is any row."""
-        rows = self._select().with_only_columns(*self._key_columns()).order_by(None)
+        rows = self._select().with_only_columns(*key_columns(self.model)).order_by(None)
         statement = select(exists(rows.subquery().select()))
         return await self._within(session, lambda plain: bool(plain.scalars(statement).one()))
 
@@ -157,21 +184,16 @@ class QuerySet(Generic[ModelT]):
 
         Raises:
             UnknownFieldError: A name can't be written, or there are none.
+            InvalidOptionError: A relationship is given something else than mapped instances.
         """
-        for name in values:
-            attribute_named(self.model, name)
         if not values:
             raise UnknownFieldError("update() was given no values; name at least one column")
         if self.sends_signals:
+            require_values_for(self.model, values, "update()")
             return await self._within(session, lambda plain: self._update_each(plain, values))
-        columns = columns_of(inspect(self.model))
         for name in values:
-            synonym = inspect(self.model).synonyms.get(name)
-            if (name if synonym is None else synonym.name) not in columns:
-                raise UnknownFieldError(
-                    f"update() names {name!r}, which is no column, and one UPDATE statement writes "
-                    f"columns only; name the foreign key, or use .with_signals().update(…)"
-                )
+            attribute_named(self.model, name)
+            require_column(self.model, name)
         statement = update(self.model).where(*self._one_statement_criteria()).values(**values)
         return await self._within(session, lambda plain: bridge.row_count(plain, statement))
 
@@ -220,32 +242,27 @@ class QuerySet(Generic[ModelT]):
     def _ordered(self) -> Select[Any]:
         statement = self._select()
         # Also what keeps two that lock the same rows from waiting for each other.
-        return statement if self.order else statement.order_by(*self._key_columns())
+        return statement if self.order else statement.order_by(*key_columns(self.model))
 
-    def _clauses_named(self, name: str) -> list[Any]:
-        bare = name.removeprefix("-")
-        found = self._key_columns() if bare == "pk" else [attribute_named(self.model, bare)]
-        return found if bare == name else [each.desc() for each in found]
-
-    def _key_columns(self) -> list[Any]:
-        return [getattr(self.model, name) for name in key_names(inspect(self.model))]
+    def _at_most(self, count: int) -> int:
+        return count if self.limited_to is None else min(self.limited_to, count)
 
     def _one_statement_criteria(self) -> tuple[ColumnElement[bool], ...]:
         if self.limited_to is None:
             return self.criteria
-        keys = self._key_columns()
+        keys = key_columns(self.model)
         chosen = self._ordered().with_only_columns(*keys)
         return ((tuple_(*keys) if len(keys) > 1 else keys[0]).in_(chosen),)
 
     async def _one(
         self,
-        given: tuple[ColumnElement[bool], ...],
+        given: tuple[Any, ...],
         equals: dict[str, Any],
         session: AnySession | None,
         choose: Callable[[QuerySet[ModelT], list[ModelT]], ResultT],
     ) -> ResultT:
-        chosen = self.filter(*given, **equals)
-        return choose(chosen, await chosen.limit(2).all(session))
+        chosen = self.filter(*with_key(self.model, given), **equals)
+        return choose(chosen, await chosen.limit(self._at_most(2)).all(session))
 
     async def _within(
         self, session: AnySession | None, work: Callable[[Session], ResultT]

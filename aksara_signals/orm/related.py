@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty, Session
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.attributes import QueryableAttribute, instance_state
 from sqlalchemy.orm.collections import collection_adapter
 
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
 from aksara_signals.orm import bridge, sessions, touches
+from aksara_signals.orm.naming import name_of
 from aksara_signals.orm.sessions import AnySession
 
 __all__ = ["Related"]
@@ -24,12 +25,13 @@ class Related:
 
     Each verb loads what it needs, changes the relationship and flushes; it returns when the rows
     are written, or, inside a pre receiver, when the flush under way will write them. Members come
-    one by one or in a list. Keyword arguments go to the relation signals as ``passed_args`` and
-    nowhere else.
+    one by one, in a list or in any other iterable. Keyword arguments go to the relation signals as
+    ``passed_args`` and nowhere else.
 
     Args:
         instance: The owner.
-        name: Of a relationship to many, or of a one-to-one relationship from its referred side.
+        name: Of a relationship to many, or of a one-to-one relationship from its referred side; or
+            the relationship itself, as in ``related(Post.tags)``.
         session: Which session; without it, it is found as for
             :class:`~aksara_signals.orm.SignalMixin`.
 
@@ -40,7 +42,12 @@ class Related:
     Source: Django's related managers; ormar's ``passed_args``.
     """
 
-    def __init__(self, instance: object, name: str, session: AnySession | None = None) -> None:
+    def __init__(
+        self,
+        instance: object,
+        name: str | QueryableAttribute[Any],
+        session: AnySession | None = None,
+    ) -> None:
         self._instance = instance
         self._prop = _relationship(type(instance), name)
         self._session = session
@@ -108,7 +115,7 @@ class Related:
     # ------------------------------------------------------------------------------------------
 
     def _instances(self, members: Iterable[Any]) -> list[Any]:
-        found = [*_flat(members)]
+        found = [*{id(each): each for each in _flat(members)}.values()]  # each one once
         cls = self._prop.mapper.class_
         for member in found:
             if not isinstance(member, cls):
@@ -211,27 +218,34 @@ def _collection(session: Session, instance: object, prop: RelationshipProperty[A
     return Collection(instance, prop)
 
 
-def _relationship(cls: type, name: str) -> RelationshipProperty[Any]:
+def _relationship(cls: type, given: Any) -> RelationshipProperty[Any]:
+    name = name_of(cls, given, "related()")
     mapper: Mapper[Any] = inspect(cls)
     known = {
         key: prop
         for key, prop in mapper.relationships.items()
         if prop.direction is not RelationshipDirection.MANYTOONE and not prop.viewonly
     }
-    if name not in known:
+    found = known.get(name) if isinstance(name, str) else None
+    if found is None:
+        hint = nearest(name, known) if isinstance(name, str) else ""
         raise UnknownFieldError(
-            f"related({name!r}) names no relationship of {describe_sender(cls)} that members can "
-            f"be added to{nearest(name, known)}; a reference to one instance is set by assignment"
+            f"related({describe_sender(name)}) names no relationship of {describe_sender(cls)} "
+            f"that members can be added to{hint}; a reference to one instance is set by assignment"
         )
-    return known[name]
+    return found
 
 
 def _flat(members: Iterable[Any]) -> Iterator[Any]:
     for member in members:
-        if isinstance(member, (list, tuple, set, frozenset)):
+        if bridge.state_of(member) is None and _holds_several(member):
             yield from member
         else:
             yield member
+
+
+def _holds_several(member: Any) -> bool:
+    return isinstance(member, Iterable) and not isinstance(member, (str, bytes, Mapping, type))
 
 
 def _is_in(member: object, members: Iterable[object]) -> bool:

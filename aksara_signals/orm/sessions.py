@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,7 +24,9 @@ __all__ = [
     "bind_sessions",
     "flush",
     "is_at_work",
+    "is_session",
     "outside_of_sessions",
+    "session_at_work",
     "session_for",
     "session_scope",
     "sync_session_of",
@@ -88,6 +91,11 @@ def _current_task() -> asyncio.Task[Any] | None:
 def user_session(session: Session) -> AnySession:
     """The AsyncSession that a session belongs to, else the session itself."""
     return async_session(session) or session
+
+
+def is_session(given: Any) -> bool:
+    """Whether it is a session of any kind."""
+    return isinstance(given, (AsyncSession, Session, async_scoped_session, scoped_session))
 
 
 def sync_session_of(session: Any) -> Session:
@@ -157,12 +165,26 @@ def bind_sessions(cls: type, factory: Callable[..., AnySession] | None) -> None:
     if factory is None:
         _factories.pop(cls, None)
         return
-    if not callable(factory):
+    problem = _problem_of_factory(factory)
+    if problem:
         raise InvalidOptionError(
-            f"{cls.__name__}.bind_sessions() was given {describe_sender(factory)}, which makes no "
-            f"sessions; give it an async_sessionmaker or a sessionmaker"
+            f"{cls.__name__}.bind_sessions() was given {describe_sender(factory)}, which "
+            f"{problem}; give it an async_sessionmaker or a sessionmaker"
         )
     _factories[cls] = factory
+
+
+def _problem_of_factory(factory: object) -> str | None:
+    """Why something makes no sessions, in words that go on after "which"."""
+    if not callable(factory):
+        return "makes no sessions"
+    try:
+        inspect.signature(factory).bind(expire_on_commit=False)
+    except TypeError:
+        return "can't be called with expire_on_commit=False, as it will be"
+    except ValueError:  # written in C: nothing is known of its parameters
+        return None
+    return None
 
 
 @asynccontextmanager
@@ -182,7 +204,7 @@ async def session_for(
 
     Raises:
         NoSessionError: There is none.
-        InvalidOptionError: What was given is no session.
+        InvalidOptionError: What was given is no session, or the factory makes none.
     """
     found = _existing_session(given, instance)
     if found is not None:
@@ -196,7 +218,13 @@ async def session_for(
             f"session_scope(session)', or give the models a factory once with "
             f"{model.__name__}.bind_sessions(async_sessionmaker(engine))"
         )
-    session = factory(expire_on_commit=False)
+    session: Any = factory(expire_on_commit=False)
+    if not isinstance(session, (AsyncSession, Session)):
+        raise InvalidOptionError(
+            f"the factory given to bind_sessions() for {describe_sender(model)} has made "
+            f"{describe_sender(session)}; it must make a Session or an AsyncSession, as an "
+            f"async_sessionmaker does"
+        )
     if isinstance(session, AsyncSession):
         async with session, session.begin():
             yield session.sync_session
@@ -216,6 +244,26 @@ def _existing_session(given: Any, instance: object) -> Session | None:
         return sync_session_of(work.session)
     scope = _scope.get()
     return None if scope is None else sync_session_of(scope)
+
+
+def session_at_work(operation: str) -> Session:
+    """The session of the receiver that is under way, else that of :func:`session_scope`.
+
+    Args:
+        operation: What needs it, in words.
+
+    Raises:
+        NoSessionError: There is none.
+    """
+    found = _existing_session(None, None)
+    if found is None:
+        raise NoSessionError(
+            f"{operation} was given no session, and there is none at work: pass the session first, "
+            f"or call it in a receiver that runs inside the transaction (neither after its end nor "
+            f"concurrently, and in no task of its own), or within 'async with "
+            f"session_scope(session)'"
+        )
+    return found
 
 
 async def within(session: Session, work: Callable[[Session], ResultT]) -> ResultT:

@@ -34,6 +34,7 @@ __all__ = [
     "following_references",
     "has_column_changes",
     "has_members",
+    "has_net_change",
     "hide_scalar",
     "is_expression",
     "is_initiated_here",
@@ -86,6 +87,14 @@ def net_history(state: State, key: str, *, load: bool = False) -> History:
 
 def _is_a(instance: object, mapper: Mapper[Any]) -> bool:
     return instance is None or instance_state(instance).mapper.isa(mapper)
+
+
+def has_net_change(state: State, key: str) -> bool:
+    """Whether a relationship leads elsewhere than before, as far as is known without a query."""
+    if not is_touched(state, key):
+        return False
+    history = net_history(state, key)
+    return bool(history.added or history.deleted)
 
 
 def pin_old_value(state: State, key: str) -> None:

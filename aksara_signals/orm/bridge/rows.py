@@ -141,7 +141,7 @@ def register_updated(session: Session, state: State, keys: Iterable[str]) -> Non
     state._commit(state.dict, keys)
     owner = state.session
     if owner is not None:
-        if not state.committed_state and "_pending_mutations" not in state.__dict__:
+        if not state.committed_state and not state.__dict__.get("_pending_mutations"):
             state._commit_all(state.dict, owner.identity_map)
         if owner is session:
             owner._register_altered((state,))

@@ -31,6 +31,7 @@ __all__ = [
     "has_nothing_but",
     "is_committing",
     "is_flushing",
+    "is_marked_deleted",
     "live_sessions",
     "new_states",
     "permit",
@@ -55,6 +56,11 @@ def live_sessions() -> list[Session]:
 def is_flushing(session: Session) -> bool:
     """Whether a flush is under way that another one can't join."""
     return bool(session._flushing)
+
+
+def is_marked_deleted(session: Session, state: State) -> bool:
+    """Whether the next flush deletes the row of an instance, as far as was asked for."""
+    return state in session._deleted
 
 
 _COMMITTING = (SessionTransactionState.PREPARED, SessionTransactionState.COMMITTED)

@@ -1,0 +1,188 @@
+"""What a query set is given: criteria, keys, orders and limits, checked when they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, inspect
+from sqlalchemy.orm import Mapper, RelationshipProperty
+from sqlalchemy.orm.attributes import QueryableAttribute
+
+from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.registry import nearest
+from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError, UnmappedClassError
+from aksara_signals.orm import bridge
+from aksara_signals.orm.columns import key_names
+from aksara_signals.orm.naming import property_named
+
+__all__ = [
+    "attribute_named",
+    "key_columns",
+    "matching",
+    "order_clauses",
+    "require_limit",
+    "require_mapped",
+    "with_key",
+]
+
+
+def require_mapped(model: Any) -> None:
+    """Refuse what SQLAlchemy doesn't map.
+
+    Raises:
+        UnmappedClassError: The class is not mapped.
+    """
+    if not isinstance(model, type) or not isinstance(inspect(model, raiseerr=False), Mapper):
+        raise UnmappedClassError(
+            f"{describe_sender(model)} is not mapped by SQLAlchemy, so there is nothing to "
+            f"read or write; use a mapped subclass"
+        )
+
+
+def attribute_named(model: type, name: str) -> QueryableAttribute[Any]:
+    """The mapped attribute of a name, synonyms and association proxies included.
+
+    Raises:
+        UnknownFieldError: There is none.
+    """
+    mapper: Mapper[Any] = inspect(model)
+    if name not in mapper.all_orm_descriptors:
+        hint = ""
+        if "__" in name:
+            hint = (
+                f"; it takes equality only, and richer criteria as expressions: "
+                f"filter({model.__name__}.column > 5)"
+            )
+        known = ["pk", *mapper.all_orm_descriptors.keys()]
+        raise UnknownFieldError(
+            f"{name!r} is no attribute of {describe_sender(model)}{nearest(name, known)}{hint}"
+        )
+    attribute: QueryableAttribute[Any] = getattr(model, name)
+    return attribute
+
+
+def key_columns(model: type) -> list[Any]:
+    """The attributes of the primary key, in its order."""
+    return [getattr(model, name) for name in key_names(inspect(model))]
+
+
+def matching(
+    model: type, given: Iterable[ColumnElement[bool]], equals: dict[str, Any]
+) -> tuple[ColumnElement[bool], ...]:
+    """The criteria of a ``filter(…)``.
+
+    Args:
+        model: The class.
+        given: SQL expressions.
+        equals: Attribute names and what they must equal. ``pk`` is the primary key, a tuple if it
+            has several columns, unless the class has an attribute of that name.
+
+    Raises:
+        UnknownFieldError: A name is no attribute, or ``pk`` has not as many values as the key.
+        InvalidOptionError: A criterion is no SQL.
+    """
+    found = [_criterion(model, each) for each in given]
+    for name, value in equals.items():
+        if name == "pk" and "pk" not in inspect(model).all_orm_descriptors:
+            found.append(_key_equals(model, value))
+        else:
+            found.append(attribute_named(model, name) == value)
+    return tuple(found)
+
+
+def with_key(model: type, given: tuple[Any, ...]) -> tuple[ColumnElement[bool], ...]:
+    """The criteria of a ``get(…)``, whose first one may be a primary key.
+
+    Args:
+        model: The class.
+        given: A key (a tuple if it has several columns), or an SQL expression; then expressions.
+
+    Raises:
+        UnknownFieldError: The key has not as many values as there are columns.
+        InvalidOptionError: A key is an instance, or there is a second one.
+    """
+    if not given or isinstance(given[0], bool) or bridge.is_expression(given[0]):
+        return given
+    key, *rest = given
+    if bridge.state_of(key) is not None:
+        raise InvalidOptionError(
+            f"get() was given {describe_sender(key)}; it takes a primary key, criteria or "
+            f"attributes: get(5), get({model.__name__}.id == 5), get(id=5)"
+        )
+    if rest and not bridge.is_expression(rest[0]):
+        raise InvalidOptionError(
+            f"get() of {describe_sender(model)} was given several values; a key of several "
+            f"columns comes as one tuple: get((1, 2))"
+        )
+    return (_key_equals(model, key), *rest)
+
+
+def order_clauses(model: type, given: Iterable[Any]) -> Iterator[Any]:
+    """The clauses of an ``order_by(…)``.
+
+    Raises:
+        UnknownFieldError: A name is no attribute of the model, or a relationship.
+        InvalidOptionError: A clause is neither a name nor SQL.
+    """
+    for each in given:
+        if isinstance(each, str):
+            bare = each.removeprefix("-")
+            found = key_columns(model) if bare == "pk" else [_sortable(model, bare)]
+            yield from found if bare == each else [clause.desc() for clause in found]
+        elif bridge.is_expression(each):
+            yield each
+        else:
+            raise InvalidOptionError(
+                f"order_by() was given {describe_sender(each)}; it takes attributes, SQL "
+                f'expressions and names, one by one: order_by("-views", {model.__name__}.id)'
+            )
+
+
+def require_limit(count: Any) -> None:
+    """Refuse what is no number of rows.
+
+    Raises:
+        InvalidOptionError: It is neither None nor an integer from 0 on.
+    """
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
+        raise InvalidOptionError(
+            f"limit() was given {describe_sender(count)}; it takes an integer from 0 on, or None "
+            f"for no limit"
+        )
+
+
+def _criterion(model: type, given: Any) -> Any:
+    if bridge.is_expression(given):
+        return given
+    name = model.__name__
+    if isinstance(given, bool):
+        raise InvalidOptionError(
+            f"a criterion of {describe_sender(model)} is {given}, which Python has worked out "
+            f"before any row was looked at; compare an attribute of the class, such as "
+            f"{name}.id == 5, with is_(None) instead of 'is None'"
+        )
+    raise InvalidOptionError(
+        f"a criterion of {describe_sender(model)} is {describe_sender(type(given))}, and no SQL "
+        f"expression; write filter({name}.id == 5) or filter(id=5), and get(5) for a key"
+    )
+
+
+def _sortable(model: type, name: str) -> QueryableAttribute[Any]:
+    if isinstance(property_named(inspect(model), name), RelationshipProperty):
+        raise UnknownFieldError(
+            f"order_by() names {name!r}, which is a relationship of {describe_sender(model)}; name "
+            f"its foreign key, or use a select() with a join"
+        )
+    return attribute_named(model, name)
+
+
+def _key_equals(model: type, value: Any) -> ColumnElement[bool]:
+    names = key_names(inspect(model))
+    values = value if isinstance(value, tuple) else (value,)
+    if len(values) != len(names):
+        raise UnknownFieldError(
+            f"a key of {len(values)} value(s) was given, and the primary key of "
+            f"{describe_sender(model)} consists of {', '.join(names)}; give a tuple in that order"
+        )
+    return and_(*(getattr(model, name) == each for name, each in zip(names, values, strict=True)))

@@ -1,0 +1,181 @@
+"""The attributes of a mapped class as users name them, and which of them can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from inspect import getattr_static
+from typing import Any
+
+from sqlalchemy import Column, inspect
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import (
+    ColumnProperty,
+    CompositeProperty,
+    Mapper,
+    RelationshipProperty,
+    SynonymProperty,
+)
+from sqlalchemy.orm.attributes import QueryableAttribute
+
+from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.registry import nearest
+from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
+from aksara_signals.orm import bridge
+from aksara_signals.orm.columns import columns_of
+
+__all__ = [
+    "name_of",
+    "names_of",
+    "property_named",
+    "require_column",
+    "require_values_for",
+    "why_read_only",
+]
+
+
+def name_of(model: type, given: Any, option: str) -> Any:
+    """The name that was given, or that of the mapped attribute that was given.
+
+    Args:
+        model: A mapped class.
+        given: ``"title"`` or ``Post.title``; anything else is returned as it is.
+        option: Where it was given, in words.
+
+    Raises:
+        UnknownFieldError: It is an attribute of another class.
+    """
+    if not isinstance(given, QueryableAttribute):
+        return given
+    mapper: Mapper[Any] = inspect(model)
+    owner: Mapper[Any] = given.parent.mapper
+    if not mapper.isa(owner):
+        raise UnknownFieldError(
+            f"{option} was given {owner.class_.__name__}.{given.key}, which is no attribute of "
+            f"{describe_sender(model)}"
+        )
+    return given.key
+
+
+def names_of(model: type, given: Any, option: str) -> list[str]:
+    """The names in an argument that takes several, as strings or mapped attributes.
+
+    Raises:
+        InvalidOptionError: It holds no names.
+        UnknownFieldError: The names come as one string or attribute, or one of them is neither.
+    """
+    if isinstance(given, (str, QueryableAttribute)):
+        name = describe_sender(name_of(model, given, option))
+        what = "string" if isinstance(given, str) else "attribute"
+        raise UnknownFieldError(
+            f"{option}={name} is one {what}; give a list of names: {option}=[{name}]"
+        )
+    if not isinstance(given, Iterable):
+        raise InvalidOptionError(
+            f"{option} was given {describe_sender(given)}; it takes a list of names"
+        )
+    names: list[str] = []
+    for each in given:
+        name = name_of(model, each, option)
+        if not isinstance(name, str):
+            raise UnknownFieldError(
+                f"{option} names {describe_sender(name)}, which is no column of "
+                f"{describe_sender(model)}; give names of attributes"
+            )
+        names.append(name)
+    return names
+
+
+def property_named(mapper: Mapper[Any], name: str) -> Any:
+    """What is mapped under a name, synonyms followed; None if nothing is."""
+    found: Any = mapper.attrs.get(name)
+    while isinstance(found, SynonymProperty):
+        found = mapper.attrs.get(found.name)
+    return found
+
+
+def why_read_only(mapper: Mapper[Any], name: str) -> str | None:
+    """Why a mapped attribute can't be written: goes on after "which". None if nothing is known."""
+    found = property_named(mapper, name)
+    if isinstance(found, CompositeProperty):
+        reasons = (why_read_only(mapper, each.key) for each in found.props)
+        return next((reason for reason in reasons if reason), None)
+    if isinstance(found, ColumnProperty):
+        column = found.columns[0]
+        if not isinstance(column, Column):
+            return "is SQL that is only read (a column_property)"
+        return None if column.computed is None else "is computed by the database"
+    if isinstance(found, RelationshipProperty):
+        return "is a viewonly relationship" if found.viewonly else None
+    hybrid = mapper.all_orm_descriptors.get(name)
+    if isinstance(hybrid, hybrid_property) and hybrid.fset is None:
+        return "is a hybrid property without a setter"
+    return None
+
+
+def require_column(model: type, name: str) -> None:
+    """Refuse an attribute that one UPDATE statement can't write.
+
+    Raises:
+        UnknownFieldError: It is no column, or read only.
+    """
+    mapper: Mapper[Any] = inspect(model)
+    reason = why_read_only(mapper, name)
+    if reason is not None:
+        raise UnknownFieldError(
+            f"update() names {name!r}, which {reason}; name columns of {describe_sender(model)}"
+        )
+    found = property_named(mapper, name)
+    is_column = found is not None and found.key in columns_of(mapper)
+    if not (is_column or isinstance(found, CompositeProperty)):
+        raise UnknownFieldError(
+            f"update() names {name!r}, which is no column, and one UPDATE statement writes "
+            f"columns only; name the foreign key, or use .with_signals().update(…)"
+        )
+
+
+def require_values_for(model: type, values: Mapping[str, Any], operation: str) -> None:
+    """Refuse values that can't be set on an instance, before any of them is.
+
+    Args:
+        model: A mapped class.
+        values: By the names of attributes; those of Python's own kind, with a setter, among them.
+        operation: That sets them, in words.
+
+    Raises:
+        UnknownFieldError: A name is no attribute, or none that can be written.
+        InvalidOptionError: A relationship is given something else than mapped instances.
+    """
+    mapper: Mapper[Any] = inspect(model)
+    known = mapper.all_orm_descriptors.keys()
+    for name, value in values.items():
+        if name not in known and not _has_setter(model, name):
+            raise UnknownFieldError(
+                f"{operation} names {name!r}, which is no attribute of {describe_sender(model)} "
+                f"that can be set{nearest(name, known)}"
+            )
+        reason = why_read_only(mapper, name)
+        if reason is not None:
+            raise UnknownFieldError(
+                f"{operation} names {name!r}, which {reason}, so nothing would be written; name "
+                f"other attributes of {describe_sender(model)}"
+            )
+        found = property_named(mapper, name)
+        if isinstance(found, RelationshipProperty) and not _fits(found, value):
+            what = "a collection of" if found.uselist else "None or an instance of"
+            raise InvalidOptionError(
+                f"{operation} was given {name}={describe_sender(type(value))}; the relationship "
+                f"takes {what} {describe_sender(found.mapper.class_)}"
+            )
+
+
+def _has_setter(model: type, name: str) -> bool:
+    found = getattr_static(model, name, None)
+    if isinstance(found, property):
+        return found.fset is not None
+    return hasattr(type(found), "__set__")
+
+
+def _fits(relationship: RelationshipProperty[Any], value: Any) -> bool:
+    if not relationship.uselist:
+        return value is None or bridge.state_of(value) is not None
+    return isinstance(value, Collection) and not isinstance(value, (str, bytes))
