@@ -18,6 +18,7 @@ from aksara_signals.orm.meta import MetaAttribute, give_signals_to_meta
 from aksara_signals.orm.naming import require_values_for
 from aksara_signals.orm.partial import partial_save, writable_fields
 from aksara_signals.orm.related import Related
+from aksara_signals.orm.requested import save
 from aksara_signals.orm.sessions import AnySession
 
 __all__ = ["SignalMixin"]
@@ -85,6 +86,11 @@ class SignalMixin:
 
         Inside a pre receiver nothing is flushed: the instance joins the flush under way.
 
+        An instance without a change is sent all the same: ``pre_save``, ``pre_update``,
+        ``post_update`` and ``post_save``, with empty ``changes``. An UPDATE is issued only if a
+        receiver sets something. Nothing is sent inside a save, update or delete receiver of the
+        same row, nor for an instance that the session is to delete.
+
         Args:
             session: Which session; see the class for what happens without.
             update_fields: Write only these attributes, named by strings or as ``Post.title``.
@@ -102,8 +108,7 @@ class SignalMixin:
         """
         if update_fields is None:
             async with sessions.session_for(type(self), session, instance=self) as writer:
-                writer.add(self)
-                await sessions.within(writer, sessions.flush)
+                await sessions.within(writer, lambda plain: save(plain, self))
             return
         fields = writable_fields(type(self), update_fields)
         if not fields:
@@ -111,11 +116,12 @@ class SignalMixin:
         _require_row(self, "save(update_fields=…)")
         with partial_save(self, fields):  # outside, because a session of our own flushes at its end
             async with sessions.session_for(type(self), session, instance=self) as writer:
-                writer.add(self)
-                await sessions.within(writer, sessions.flush)
+                await sessions.within(writer, lambda plain: save(plain, self))
 
     async def update(self, session: AnySession | None = None, **values: Any) -> None:
         """Set attributes and flush; without any, flush what was set before.
+
+        It was asked for, so it is sent as :meth:`save` is.
 
         Args:
             session: Which session; see the class for what happens without.
@@ -133,10 +139,7 @@ class SignalMixin:
         require_values_for(cls, values, "update()")
         _require_row(self, "update()")
         async with sessions.session_for(cls, session, instance=self) as writer:
-            writer.add(self)
-            for name, value in values.items():
-                setattr(self, name, value)
-            await sessions.within(writer, sessions.flush)
+            await sessions.within(writer, lambda plain: save(plain, self, values))
 
     async def delete(self, session: AnySession | None = None) -> None:
         """Delete this instance's row and flush; a pending instance is just taken out again.

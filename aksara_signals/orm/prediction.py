@@ -14,6 +14,7 @@ from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm import bridge
 from aksara_signals.orm.changes import Change, Kind, deleted_before_created
+from aksara_signals.orm.requested import requested_in
 from aksara_signals.orm.traits import flushed_with, traits_of
 
 __all__ = ["Prediction"]
@@ -45,6 +46,7 @@ class Prediction:
         # would let its instance go again.
         new = bridge.new_states(session)
         self._dirty = bridge.dirty_states(session)
+        self._requested = requested_in(session)
         self.deleted: dict[bridge.State, object] = bridge.deleted_states(session)
         """What would be deleted, cascades and orphans included."""
         if objects is not None:
@@ -166,7 +168,11 @@ class Prediction:
 
     def _find_updates(self) -> None:
         for state in self._dirty:
-            if state not in self.deleted and self._is_heard(state.class_) and _has_change(state):
+            if (
+                state not in self.deleted
+                and self._is_heard(state.class_)
+                and (state in self._requested or _has_change(state))
+            ):
                 self._updated[state] = state.obj()
         for state in self._dirty:
             self._find_followers(state)

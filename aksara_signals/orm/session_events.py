@@ -16,6 +16,7 @@ from aksara_signals.exceptions import AksaraSignalsError
 from aksara_signals.orm import bridge, construction, partial, silence, touches, transactions
 from aksara_signals.orm.advice import advise
 from aksara_signals.orm.audience import LIFE_CYCLE
+from aksara_signals.orm.requested import forget_requests, keep_marked
 from aksara_signals.orm.sending import note_end, require_own_flush
 from aksara_signals.orm.touches import RELATIONS
 from aksara_signals.orm.unit_of_work import FlushRun
@@ -65,12 +66,15 @@ def _before_flush(
         run = FlushRun(session, instances)
         try:
             run.before()
+            keep_marked(session)
         except AksaraSignalsError:
             raise
         except BaseException:
             if not run.is_sending:  # SQLAlchemy's own error, which its flush would have met
                 bridge.fail_flush(session)
             raise
+        finally:
+            forget_requests(session)
         flush_context.attributes[_RUN] = run
     partial.reveal_touched(session)
 

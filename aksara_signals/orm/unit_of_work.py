@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from aksara_signals.orm.copies import Snapshot, kept_extras
 from aksara_signals.orm.flush_values import FlushValues
 from aksara_signals.orm.prediction import Prediction
 from aksara_signals.orm.relationships import RelationshipRun
+from aksara_signals.orm.requested import requested_in
 from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Receiving, send
 from aksara_signals.orm.sessions import is_at_work, user_session
 from aksara_signals.orm.telling import arguments_of, common_of, steps_of_changes
@@ -58,6 +59,8 @@ class FlushRun:
         self._taken_over: set[Any] = set()
         """The identity keys of deleted objects whose rows have gone over to new ones."""
         self._values = FlushValues(session)
+        self._requested: Container[bridge.State] = ()
+        self._unwritten: set[bridge.State] = set()
         self._audience = Audience()
         self._flush = object()
         self._keys_before: dict[bridge.State, Any] = {}
@@ -107,6 +110,7 @@ class FlushRun:
                 f"of one flush",
                 self._steps_of(fresh, PRE),
             )
+        self._requested = requested_in(self._session)
         wanted: list[Change] = []
         for kind, sender, batch in batches(self._told.values()):
             asks_for_changes = self._audience.hearers(sender, kind, POST).asks_for_changes
@@ -196,6 +200,9 @@ class FlushRun:
                 or bridge.has_column_changes(state)
                 or self._values.has_expressions(state)  # expired: no history shows them any more
             ):
+                happened.append(change)
+            elif state in self._requested:
+                self._unwritten.add(state)
                 happened.append(change)
         unforeseen = [
             found
@@ -321,7 +328,12 @@ class FlushRun:
                 extra = kept_extras(extras.get(change.state, NO_EXTRAS))
                 for signal, connections in kept:
                     told = Told(signal, sender, {**arguments, "signal": signal}, extra, written)
-                    waiting += [Waiting(told, connection) for connection in connections]
+                    waiting += [
+                        Waiting(told, connection)
+                        for connection in connections
+                        # The net of a save that was asked for and wrote nothing is nothing.
+                        if not (connection.coalesce and change.state in self._unwritten)
+                    ]
         if self._relationships is not None:
             self._relationships.keep()
 

@@ -209,6 +209,12 @@ async def save_changed(world: World) -> None:
     await world.post.save()
 
 
+@operation("``await post.save()``, ``update()`` of an unchanged instance")
+async def save_unchanged(world: World) -> None:
+    await world.post.save()
+    await world.post.update()
+
+
 @operation("``await post.save(update_fields=…)``")
 async def save_fields(world: World) -> None:
     world.post.title = "new"

@@ -103,12 +103,6 @@ def test_loading_is_no_construction(story: Story) -> None:
     assert ours == theirs[:2]
 
 
-def test_a_save_without_a_change_is_silent(story: Story) -> None:
-    """There is no UPDATE then; Django's save() writes all columns, and tells."""
-    theirs, ours = story("saving_what_has_not_changed")
-    assert theirs == [*ours, "pre_save Author ann", "post_save Author ann"]
-
-
 def test_what_receivers_set_is_written_in_spite_of_update_fields(story: Story) -> None:
     """In Django it is not, and stays on the instance."""
     theirs, ours = story("a_receiver_sets_a_column_that_is_not_saved")

@@ -19,6 +19,7 @@ SAME = [
     "creating",
     "constructing",
     "changing",
+    "saving_what_has_not_changed",
     "saving_some_fields",
     "saving_no_fields",
     "saving_an_unknown_field",
