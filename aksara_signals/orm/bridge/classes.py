@@ -83,16 +83,19 @@ def is_secondary(table: object) -> bool:
 
 def _secondary_is(prop: RelationshipProperty[Any], table: Any) -> bool:
     """Whether it is the relationship's, or may be, where nobody has looked yet."""
-    secondary: Any = prop._init_args.secondary.effective_value()
+    secondary = _secondary_of(prop)
     if isinstance(secondary, str):
         return secondary in (getattr(table, "name", None), getattr(table, "fullname", None))
     return secondary is table or callable(secondary)
 
 
+def _secondary_of(prop: RelationshipProperty[Any]) -> Any:
+    """What was given as ``secondary``, or what became of it when the mapper was configured."""
+    given: Any = prop._init_args.secondary
+    return given.argument if given.resolved is None else given.resolved
+
+
 def has_secondary(attribute: QueryableAttribute[Any]) -> bool:
     """Whether an attribute is a many-to-many relationship; configures no mapper."""
     prop: Any = getattr(attribute.comparator, "prop", None)
-    return (
-        isinstance(prop, RelationshipProperty)
-        and prop._init_args.secondary.effective_value() is not None
-    )
+    return isinstance(prop, RelationshipProperty) and _secondary_of(prop) is not None
