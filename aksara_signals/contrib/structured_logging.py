@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.identity import type_name
 from aksara_signals.dispatch.judging import write_log
 from aksara_signals.dispatch.tracing import (
@@ -25,19 +26,31 @@ from aksara_signals.dispatch.tracing import (
     add_delivery_hook,
     remove_delivery_hook,
 )
+from aksara_signals.exceptions import InvalidOptionError
 
 __all__ = ["log_deliveries", "stop_logging_deliveries"]
 
 logger: logging.Logger = logging.getLogger("aksara_signals.deliveries")
 
 
-def log_deliveries(level: int = logging.INFO) -> None:
+def log_deliveries(level: int | str = logging.INFO) -> None:
     """Log every receiver that is called, once it is through.
 
     Args:
-        level: Of the records of receivers that returned; those that raised are logged as errors,
-            without traceback: the exception goes its own way.
+        level: Of the records of receivers that returned, as a number or a name such as ``"DEBUG"``;
+            those that raised are logged as errors, without traceback: the exception goes its own
+            way.
+
+    Raises:
+        InvalidOptionError: It is no level.
     """
+    if isinstance(level, str):
+        level = logging.getLevelNamesMapping().get(level.upper(), level)
+    if type(level) is not int:
+        raise InvalidOptionError(
+            f"log_deliveries() was given the level {describe_sender(level)}; give a number or a "
+            f"name of the module logging, such as logging.INFO"
+        )
     stop_logging_deliveries()
     _current.append(_Log(level))
     add_delivery_hook(_current[0])

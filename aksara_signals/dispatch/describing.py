@@ -64,13 +64,13 @@ def shortened(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
-def counted(count: float, noun: str) -> str:
+def counted(count: float, noun: str, plural: str | None = None) -> str:
     """A number and its noun.
 
-    >>> counted(1, "receiver"), counted(2, "receiver")
-    ('1 receiver', '2 receivers')
+    >>> counted(1, "receiver"), counted(2, "receiver"), counted(2, "delivery", "deliveries")
+    ('1 receiver', '2 receivers', '2 deliveries')
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def worded(value: object, words: Callable[[Any], str] = str) -> str:

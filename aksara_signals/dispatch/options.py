@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isnan
-from typing import Any
+from typing import Any, TypeGuard
 
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.payload import Payload
@@ -29,6 +29,22 @@ OPTIONS = (
 )
 
 
+FLAGS = ("weak", "exact", "concurrent", "coalesce")
+
+
+def is_seconds(value: object) -> bool:
+    """Whether a value can be a number of seconds."""
+    return type(value) is not bool and _has_place_in_order(value) and value <= MAX_SECONDS
+
+
+def _has_place_in_order(value: object) -> TypeGuard[float]:
+    """Whether this is a number, and one that is less or greater than others."""
+    kind = type(value)
+    if issubclass(kind, int):
+        return True
+    return issubclass(kind, float) and not isnan(value)  # type: ignore[arg-type]
+
+
 def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str) -> None:
     """Refuse options that no connection has, or a signal's can't have.
 
@@ -42,6 +58,12 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
                 f"{signal_name} can't be connected with {option}=; "
                 f"the options are {', '.join(OPTIONS)}"
             )
+    for option in FLAGS:
+        if type(options.get(option, False)) is not bool:
+            raise InvalidOptionError(
+                f"{signal_name} can't be connected with "
+                f"{option}={describe_sender(options[option])}; it is True or False"
+            )
     created = options.get("created")
     if created is not None and ("created" not in payload.names or not isinstance(created, bool)):
         raise InvalidOptionError(
@@ -49,7 +71,7 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
             f"save signals, to INSERTs (True) or UPDATEs (False)"
         )
     priority = options.get("priority", 0)
-    if not isinstance(priority, (int, float)) or isnan(priority):  # has no place in an order
+    if not _has_place_in_order(priority):
         raise InvalidOptionError(
             f"{signal_name} can't be connected with a priority that is no number; "
             f"higher is called first, and 0 is the default"
@@ -80,7 +102,7 @@ def _check_waiting(options: Mapping[str, Any], payload: Payload, signal_name: st
     seconds = options.get("timeout_seconds")
     if phase == IMMEDIATE:
         for option in ("coalesce", "timeout_seconds"):
-            if options.get(option):
+            if options.get(option) is not None and options[option] is not False:
                 raise InvalidOptionError(
                     f"{signal_name} can't be connected with {option}= and the phase "
                     f"{IMMEDIATE!r}; it is for receivers that wait (phase={AFTER_COMMIT!r})"
@@ -90,11 +112,7 @@ def _check_waiting(options: Mapping[str, Any], payload: Payload, signal_name: st
             f"{signal_name} can't be connected with coalesce=True: each send tells of "
             f"something else than the one before; coalesce signals of single rows"
         )
-    if seconds is not None and not (
-        isinstance(seconds, (int, float))
-        and not isinstance(seconds, bool)
-        and 0 < seconds <= MAX_SECONDS
-    ):
+    if seconds is not None and not (is_seconds(seconds) and seconds > 0):
         raise InvalidOptionError(
             f"{signal_name} can't be connected with timeout_seconds={describe_sender(seconds)}; "
             f"give a positive number of seconds, or None"

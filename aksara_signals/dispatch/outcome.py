@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
+from aksara_signals.dispatch.describing import counted, describe_sender
 from aksara_signals.dispatch.envelope import Delivery, FailedDelivery, Failure
 from aksara_signals.dispatch.judging import log_error, raise_together
+from aksara_signals.dispatch.options import is_seconds
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.exceptions import SignalRecursionError
+from aksara_signals.exceptions import InvalidOptionError, SignalRecursionError
 from aksara_signals.failures import observers
 
 if TYPE_CHECKING:
@@ -93,8 +95,17 @@ async def drain(timeout_seconds: float | None = 10.0) -> int:
 
     Returns:
         How many were still under way at the end, and go on; 0 means that all is done.
+
+    Raises:
+        InvalidOptionError: ``timeout_seconds`` is neither a number nor None.
     """
     import asyncio
+
+    if timeout_seconds is not None and not is_seconds(timeout_seconds):
+        raise InvalidOptionError(
+            f"drain() was given {describe_sender(timeout_seconds)}; give a number of seconds, or "
+            f"None to wait as long as it takes"
+        )
 
     loop, own = asyncio.get_running_loop(), asyncio.current_task()
     end = None if timeout_seconds is None else loop.time() + timeout_seconds
@@ -197,13 +208,14 @@ async def _deliver_one(delivery: Delivery) -> None:
     import asyncio
 
     [connection] = delivery.sequential
-    seconds = connection.timeout_seconds
+    seconds: Any = connection.timeout_seconds  # a number, wherever the time is up
     failures: list[Failure] = []
     try:
         async with asyncio.timeout(seconds):
             await deliver((delivery,), robust=True, failures=failures, is_aside=True)
     except TimeoutError as error:
-        _note(error, delivery, failures, f"a receiver was cancelled after {seconds} seconds")
+        limit = counted(seconds, "second")
+        _note(error, delivery, failures, f"a receiver was cancelled after {limit}")
     await _report(failures)
     delivery.let_go()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from aksara_signals.dispatch.describing import describe_receiver, describe_sender
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
 from aksara_signals.dispatch.parameters import Parameter, parameters_of, problem_of_generators
+from aksara_signals.dispatch.several import members_of
 from aksara_signals.exceptions import (
     InvalidOptionError,
     InvalidReceiverError,
@@ -74,24 +75,24 @@ class Payload:
         """The payload of a custom signal.
 
         Raises:
-            InvalidOptionError: ``providing_args`` is one string or holds something else than
-                parameter names.
+            InvalidOptionError: ``providing_args`` is one string, no list at all, or holds something
+                else than parameter names.
         """
         if isinstance(providing_args, Payload):
             return providing_args
-        if isinstance(providing_args, str):
+        if issubclass(type(providing_args), str):
             raise InvalidOptionError(
-                f"providing_args={providing_args!r} is one string; give a list of names"
+                f"providing_args={shortened(providing_args)} is one string; give a list of names"
             )
-        names: tuple[Any, ...] = tuple(dict.fromkeys(providing_args or ()))
+        names = _names_of(providing_args)
         for name in names:
-            if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
+            if not issubclass(type(name), str) or not name.isidentifier() or name in RESERVED:
                 raise InvalidOptionError(
                     f"providing_args holds {describe_sender(name)}; each must be the name of an "
                     f"argument, and signal and sender are passed to every receiver anyway: leave "
                     f"them out"
                 )
-        return cls(required=names)
+        return cls(required=tuple(dict.fromkeys(names)))
 
     @property
     def is_declared(self) -> bool:
@@ -119,6 +120,20 @@ class Payload:
             f"{signal_name} was sent without {', '.join(missing)}; it declares "
             f"{', '.join(self.required)}: pass them all as keyword arguments"
         )
+
+
+def _names_of(providing_args: Any) -> tuple[Any, ...]:
+    if providing_args is None:
+        return ()
+    if issubclass(type(providing_args), dict):
+        return tuple(providing_args)
+    names = members_of(providing_args)
+    if names is None:
+        raise InvalidOptionError(
+            f"providing_args was given {describe_sender(providing_args)}; give a list of the names "
+            f"of the arguments that every send passes, as in providing_args=['amount']"
+        )
+    return names
 
 
 class CallShape:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aksara_signals.dispatch.describing import describe_sender
-from aksara_signals.dispatch.signal import Signal
+from aksara_signals.dispatch.several import members_of
+from aksara_signals.dispatch.signal import Signal, connect_to_all
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import ReceiverT, Sender
 
@@ -19,30 +20,36 @@ def receiver(
     """Connect the decorated receiver to one signal or to several.
 
     Args:
-        signal: A signal, or a list or tuple of them.
+        signal: A signal, or several in a list.
         sender: As for :meth:`Signal.connect`.
         options: Further options of :meth:`Signal.connect`.
 
     Raises:
         InvalidOptionError: ``signal`` is not a signal, nor holds only signals.
+        AksaraSignalsError: As :meth:`Signal.connect`. If one signal refuses the receiver, it is
+            connected to none of them.
 
     Source: Django's ``django.dispatch.receiver``, with the same arguments.
     """
-    signals = (signal,) if isinstance(signal, Signal) else signal
-    if not isinstance(signals, (list, tuple, set, frozenset)) or not signals:
+    signals = (signal,) if issubclass(type(signal), Signal) else members_of(signal)
+    if not signals:
         raise InvalidOptionError(
             "@receiver needs a signal or a non-empty list of signals, as in @receiver(post_save)"
         )
     for each in signals:
-        if not isinstance(each, Signal):
+        if not issubclass(type(each), Signal):
             raise InvalidOptionError(
                 f"@receiver was given {describe_sender(each)}, which is no signal; "
                 f"senders go into sender="
             )
 
+    senders = members_of(sender)  # an iterator would be used up by the first signal
+    given = sender if senders is None else list(senders)
+    for each in signals:
+        each.connect(sender=given, **options)  # makes a decorator: the options are looked at
+
     def decorate(function: ReceiverT) -> ReceiverT:
-        for each in signals:
-            each.connect(function, sender=sender, **options)
+        connect_to_all(signals, function, given, options)
         return function
 
     return decorate

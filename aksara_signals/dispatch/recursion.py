@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
-from aksara_signals.dispatch.describing import describe_receiver, describe_sender
+from aksara_signals.dispatch.describing import counted, describe_receiver, describe_sender
 from aksara_signals.exceptions import SignalRecursionError
 
 if TYPE_CHECKING:
@@ -76,9 +76,15 @@ def cause_of(around: Delivery | None, is_aside: bool) -> Delivery | None:
         is_stacked = is_stacked and not each.is_aside
         generation += each.is_aside
     if depth >= MAX_DEPTH or generation + is_aside > MAX_GENERATIONS:
+        if depth >= MAX_DEPTH:
+            problem = f"{counted(depth, 'delivery', 'deliveries')} stand inside one another"
+        else:
+            problem = (
+                f"{counted(generation, 'delivery', 'deliveries')} after the outcome of a "
+                f"transaction caused one another"
+            )
         raise recursion_error(
-            f"{max(depth, generation)} deliveries stand inside one another",
-            [describe_step(each, each.connection) for each in around.chain()],
+            problem, [describe_step(each, each.connection) for each in around.chain()]
         )
     return around
 

@@ -11,8 +11,9 @@ from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.dispatch.delivery import deliver, deliver_sync
+from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
-from aksara_signals.dispatch.identity import is_class, plain_text, type_name
+from aksara_signals.dispatch.identity import is_class, plain_text, same_receiver, type_name
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import keep_waiting
 from aksara_signals.dispatch.plan import NOBODY, Plan, Snapshot
@@ -28,7 +29,7 @@ from aksara_signals.types import (
     Senders,
 )
 
-__all__ = ["Signal", "is_any_connected", "snapshots_of"]
+__all__ = ["Signal", "connect_to_all", "is_any_connected", "snapshots_of"]
 
 
 class Signal:
@@ -41,8 +42,8 @@ class Signal:
         doc: One sentence for readers and tools.
 
     Raises:
-        InvalidOptionError: ``providing_args`` is a string, or holds something that is no
-            argument's name.
+        InvalidOptionError: ``providing_args`` is no list of names of arguments, or ``name`` or
+            ``doc`` is no string.
 
     >>> import asyncio
     >>> payment_processed = Signal("payment_processed", providing_args=["amount", "currency"])
@@ -71,6 +72,11 @@ class Signal:
                     f"argument names go into providing_args="
                 )
             name = plain_text(name)
+        if doc is not None and not issubclass(type(doc), str):
+            raise InvalidOptionError(
+                f"a signal's doc must be a string, not {type_name(doc)}; it is one sentence for "
+                f"readers and tools"
+            )
         self.doc = doc
         if doc:
             self.__doc__ = doc
@@ -379,7 +385,15 @@ class Signal:
         """Have ``watcher`` called whenever receivers were connected or disconnected.
 
         For what has to be installed only while somebody listens.
+
+        Raises:
+            InvalidOptionError: It can't be called.
         """
+        if not callable(watcher):
+            raise InvalidOptionError(
+                f"{self.display_name}.watch() was given {describe_sender(watcher)}, which can't be "
+                f"called; give a function without parameters"
+            )
         self._table.watchers.append(watcher)
 
     def save_connections(self) -> list[Connection]:
@@ -387,12 +401,46 @@ class Signal:
         return self._table.snapshot.connections()
 
     def restore_connections(self, connections: list[Connection]) -> None:
-        """Have the connections again that :meth:`save_connections` has given, and no others."""
+        """Have the connections again that :meth:`save_connections` has given, and no others.
+
+        Raises:
+            InvalidOptionError: These are no connections.
+        """
+        if not issubclass(type(connections), list) or not all(
+            type(each) is Connection for each in connections
+        ):
+            raise InvalidOptionError(
+                f"{self.display_name}.restore_connections() takes what save_connections() has "
+                f"given, and nothing else"
+            )
         self._table.restore(connections)
 
     def forget_plans(self) -> None:
         """Work out anew what string senders stand for: a class has come or gone."""
         self._table.forget_names()
+
+
+def connect_to_all(
+    signals: Iterable[Signal], receiver: Receiver, sender: Senders, options: dict[str, Any]
+) -> None:
+    """Connect a receiver to several signals, or to none of them if one refuses it."""
+    done: list[tuple[Signal, list[Connection]]] = []
+    try:
+        for signal in signals:
+            before = signal.save_connections()
+            done.append((signal, before))
+            signal.connect(receiver, sender, **options)
+    except BaseException:
+        for signal, before in done:
+            known = {id(each) for each in before}  # which are held, so that none is another's
+            signal._table.remove(
+                [
+                    each
+                    for each in signal.save_connections()
+                    if id(each) not in known and same_receiver(each.receiver, receiver)
+                ]
+            )
+        raise
 
 
 def is_any_connected(signals: tuple[Signal, ...]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
 from aksara_signals.dispatch.envelope import Delivery, Failure, Origin, is_awaitable
+from aksara_signals.dispatch.identity import same_receiver
 from aksara_signals.dispatch.judging import is_collected
 from aksara_signals.dispatch.recursion import key_of
 from aksara_signals.exceptions import InvalidOptionError
@@ -98,14 +99,19 @@ def add_delivery_hook(hook: DeliveryHook) -> None:
             f"add_delivery_hook() was given {describe_sender(hook)}, which can't be called; give a "
             f"function that takes a step and gives a context manager"
         )
-    if hook not in hooks:
+    if not any(same_receiver(hook, each) for each in hooks):
         hooks.append(hook)
 
 
 def remove_delivery_hook(hook: DeliveryHook) -> bool:
-    """Take a hook out, and return whether it was there."""
-    is_there = hook in hooks
-    hooks[:] = [each for each in hooks if each != hook]
+    """Take a hook out, and return whether it was there.
+
+    It is told by what it is, as receivers are, and not by what it equals: another one that says
+    that it is equal stays.
+    """
+    left = [each for each in hooks if not same_receiver(hook, each)]
+    is_there = len(left) < len(hooks)
+    hooks[:] = left
     return is_there
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from aksara_signals.dispatch.describing import describe_receiver
-from aksara_signals.dispatch.parameters import parameters_of
+from aksara_signals.dispatch.parameters import Parameter, parameters_of
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
@@ -152,7 +152,7 @@ def typed_signal(example: Callable[P, object], /) -> TypedSignal[P]:
         InvalidOptionError: The example is no function, has no parameter for the sender, or takes
             more than it by position.
     """
-    parameters, _ = parameters_of(example)
+    parameters = _parameters_of(example)
     names = [each.name for each in parameters]
     if names[:1] != ["sender"] or not all(each.is_by_keyword for each in parameters[1:]):
         raise InvalidOptionError(
@@ -167,3 +167,13 @@ def typed_signal(example: Callable[P, object], /) -> TypedSignal[P]:
         providing_args=Payload.of(required).with_defaults(defaults),
         doc=getattr(example, "__doc__", None),
     )
+
+
+def _parameters_of(example: Any) -> list[Parameter]:
+    """The parameters of an example; none of what has none, or none to be read."""
+    if not callable(example):
+        return []
+    try:
+        return parameters_of(example)[0]
+    except (TypeError, ValueError):  # of something that isn't written in Python
+        return []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import registry
 
 from aksara_signals.dispatch.describing import describe_sender
-from aksara_signals.dispatch.identity import mro_of
-from aksara_signals.exceptions import UnmappedClassError
+from aksara_signals.dispatch.identity import is_class, mro_of
+from aksara_signals.dispatch.several import members_of
+from aksara_signals.exceptions import InvalidOptionError, UnmappedClassError
 from aksara_signals.orm import bridge
 
 __all__ = [
@@ -86,38 +88,66 @@ def wired_classes() -> list[type]:
     return [cls for cls in bridge.mapped_classes() if is_wired(cls)]
 
 
-def register(*classes: type) -> None:
+def register(*classes: type | Iterable[type]) -> None:
     """Make mapped classes send signals that don't inherit :class:`SignalMixin`.
 
     Args:
-        classes: Mapped classes, or bases of mapped classes; their subclasses, present and to come,
-            are included. ``register(object)`` means every mapped class.
+        classes: Mapped classes, or bases of mapped classes, each alone or in a list; their
+            subclasses, present and to come, are included. ``register(object)`` means every mapped
+            class.
 
     Raises:
         UnmappedClassError: One of them is not mapped and no base of a mapped class. None of them is
             registered then.
+        InvalidOptionError: No class is named.
     """
-    for cls in classes:
+    named = _classes_of(classes, "register")
+    for cls in named:
         if not _can_be_registered(cls):
             raise UnmappedClassError(
                 f"register() was given {describe_sender(cls)}, which SQLAlchemy doesn't map and "
                 f"from which no mapped class inherits; map it first, or register its mapped "
                 f"subclasses"
             )
-    _bases.update(classes)
+    _bases.update(named)
     _bases_changed()
 
 
-def unregister(*classes: type) -> None:
-    """Undo :func:`register` for these classes; what was not registered is passed over."""
-    for cls in classes:
+def unregister(*classes: type | Iterable[type]) -> None:
+    """Undo :func:`register` for these classes; what was not registered is passed over.
+
+    Raises:
+        UnmappedClassError: One of them is no class. None of them is unregistered then.
+        InvalidOptionError: No class is named.
+    """
+    for cls in _classes_of(classes, "unregister"):
         _bases.discard(cls)
     _bases_changed()
 
 
-def _can_be_registered(cls: object) -> bool:
-    if not isinstance(cls, type):
-        return False
+def _classes_of(given: tuple[Any, ...], function: str) -> list[type]:
+    classes: list[type] = []
+    for each in given:
+        members = members_of(each)
+        classes += (each,) if members is None else members
+    if not classes:
+        raise InvalidOptionError(
+            f"{function}() was given no class; name mapped classes or a base of them, or object "
+            f"for every mapped class"
+        )
+    for cls in classes:
+        if not is_class(cls):
+            if bridge.state_of(cls) is not None:
+                way_out = f"give its class, {describe_sender(type(cls))}"
+            else:
+                way_out = "map it first, if that is what it stands for, and give the class itself"
+            raise UnmappedClassError(
+                f"{function}() was given {describe_sender(cls)}, which is no class; {way_out}"
+            )
+    return classes
+
+
+def _can_be_registered(cls: type) -> bool:
     if cls is object or inspect(cls, raiseerr=False) is not None:
         return True
     # A declarative base is registered before its first model exists.

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, Token
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_session
@@ -220,6 +221,8 @@ async def session_for(
         )
     session: Any = factory(expire_on_commit=False)
     if not isinstance(session, (AsyncSession, Session)):
+        if isinstance(session, CoroutineType):
+            session.close()
         raise InvalidOptionError(
             f"the factory given to bind_sessions() for {describe_sender(model)} has made "
             f"{describe_sender(session)}; it must make a Session or an AsyncSession, as an "

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from math import inf
 from types import TracebackType
 from typing import Any, TypeAlias, overload
 
 from aksara_signals import all_signals, lookup
-from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.describing import describe_sender, shortened
 from aksara_signals.dispatch.identity import type_name
 from aksara_signals.dispatch.recursion import key_of
+from aksara_signals.dispatch.several import members_of
 from aksara_signals.dispatch.signal import Signal
+from aksara_signals.exceptions import InvalidOptionError, InvalidSenderError
 from aksara_signals.testing.circumstances import Circumstances
 from aksara_signals.types import Receiver, Sender, Senders
 
@@ -49,7 +52,7 @@ class Call:
 def _shown(value: Any) -> str:
     """A value for a message: class and key of an instance, never its columns."""
     if value is None or isinstance(value, (bool, int, float, str, bytes, type)):
-        return repr(value)
+        return shortened(value)
     key = key_of(value)
     return f"<{type_name(value)}{f' {key}' if key else ''}>"
 
@@ -82,6 +85,11 @@ class Calls(Sequence[Call]):
             return self._calls[index]
         except IndexError:
             raise IndexError(f"there is no call {index}; {self._what_was_sent()}") from None
+        except TypeError:
+            raise InvalidOptionError(
+                f"calls[{describe_sender(index)}] means nothing: calls are numbered; "
+                f"calls.of(signal) gives those of one signal"
+            ) from None
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -113,12 +121,19 @@ class Calls(Sequence[Call]):
         return [call.signal.display_name for call in self._calls]
 
     def of(self, signal: AnySignal | None = None, sender: Any = _ANY) -> Calls:
-        """The sends of one signal, by one sender, or both."""
+        """The sends of one signal, by one sender, or both.
+
+        Raises:
+            InvalidOptionError: What was given is neither a signal nor a name.
+            UnknownSignalError: No signal has the name.
+        """
+        if signal is not None:
+            self._require_signal(signal)
         return Calls(
             [
                 call
                 for call in self._calls
-                if (signal is None or signal in (call.signal, call.signal.name))
+                if (signal is None or signal is call.signal or signal == call.signal.name)
                 and (sender is _ANY or call.sender is sender)
             ],
             self._circumstances,
@@ -171,9 +186,16 @@ class Calls(Sequence[Call]):
 
     def assert_order(self, *signals: AnySignal) -> None:
         """Assert that exactly these signals were sent, in this order."""
+        for each in signals:
+            self._require_signal(each)
         wanted = [_named(each) for each in signals]
         if self.names != wanted:
             self._fail(f"expected were {', '.join(wanted) or 'no sends'}, in this order")
+
+    def _require_signal(self, signal: Any) -> None:
+        """Refuse what is no signal, and a name that none has: it was never sent, and never will."""
+        if not isinstance(signal, Signal) and signal not in self.names:
+            _signal_of(signal, "calls")
 
     def _fail(self, problem: str) -> None:
         __tracebackhide__ = True
@@ -191,6 +213,23 @@ def _named(signal: AnySignal | None) -> str:
     if signal is None:
         return "a signal"
     return signal if isinstance(signal, str) else signal.display_name
+
+
+def _signal_of(given: Any, whose: str) -> Signal:
+    """A signal, given itself or by its name.
+
+    Raises:
+        InvalidOptionError: It is neither.
+        UnknownSignalError: No signal has the name.
+    """
+    if isinstance(given, Signal):
+        return given
+    if isinstance(given, str):
+        return lookup(given)
+    raise InvalidOptionError(
+        f"{whose} was given {describe_sender(given)}, which is no signal; give signals or their "
+        f"names, such as post_save; whose sends is said by sender="
+    )
 
 
 def _times(count: int) -> str:
@@ -232,13 +271,29 @@ class capture_signals:  # noqa: N801 - used like a function, as contextlib's are
     calls stay.
 
     Args:
-        signals: Signals or their names; without any, every signal that there is.
+        signals: Signals or their names, each alone or in a list; without any, every signal that
+            there is.
         sender: Whose sends; None means everybody's.
+
+    Raises:
+        InvalidOptionError: Something is neither a signal nor a name, or a list is empty.
+        UnknownSignalError: No signal has a name, when the block begins.
     """
 
-    def __init__(self, *signals: AnySignal, sender: Senders = None) -> None:
-        self._signals = signals
-        self._sender = sender
+    def __init__(self, *signals: AnySignal | Iterable[AnySignal], sender: Senders = None) -> None:
+        self._signals: list[AnySignal] = []
+        for given in signals:
+            members = members_of(given)
+            if members == ():
+                raise InvalidOptionError(
+                    "capture_signals() was given an empty list of signals; give at least one, or "
+                    "nothing at all for every signal"
+                )
+            for each in (given,) if members is None else members:
+                is_name = isinstance(each, str)  # of a signal that may be made later
+                self._signals.append(each if is_name else _signal_of(each, "capture_signals()"))
+        senders = members_of(sender)  # an iterator would be used up by the first signal
+        self._sender = sender if senders is None else list(senders)
         self._undo = ExitStack()
 
     def __enter__(self) -> Calls:
@@ -249,14 +304,23 @@ class capture_signals:  # noqa: N801 - used like a function, as contextlib's are
             concerns=lambda receiver: any(receiver is each for each in recorders),
             concerns_queued=lambda _: True,
         )
-        signals = [lookup(each) if isinstance(each, str) else each for each in self._signals]
-        for signal in dict.fromkeys(signals or all_signals()):
-            recorders.append(_recorder(calls))
-            self._undo.enter_context(
-                signal.connected_to(recorders[-1], self._sender, priority=float("inf"))
-            )
-        circumstances.begin()
-        self._undo.callback(circumstances.end)
+        signals = [_signal_of(each, "capture_signals()") for each in self._signals]
+        with ExitStack() as connected:  # which undoes all, if one of them refuses the sender
+            refusal: InvalidSenderError | None = None
+            for signal in dict.fromkeys(signals or all_signals()):
+                recorder = _recorder(calls)
+                try:
+                    connected.enter_context(
+                        signal.connected_to(recorder, self._sender, priority=inf)
+                    )
+                    recorders.append(recorder)
+                except InvalidSenderError as error:  # it isn't sent by such a sender
+                    refusal = error
+            if refusal is not None and (signals or not recorders):
+                raise refusal
+            circumstances.begin()
+            connected.callback(circumstances.end)
+            self._undo.push(connected.pop_all())
         return Calls(calls, circumstances)
 
     def __exit__(

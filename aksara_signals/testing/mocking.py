@@ -76,8 +76,8 @@ for _kind in (_SyncReceiverMock, _AsyncReceiverMock):
 class _Place:
     """The place of one receiver while a mock has it."""
 
-    def __init__(self, receiver: Receiver, double: Any) -> None:
-        self.signature = inspect.signature(receiver)
+    def __init__(self, receiver: Receiver, signature: inspect.Signature, double: Any) -> None:
+        self.signature = signature
         self._entry = receiver, double
         self._receiver = receiver
         self._was_connected = False
@@ -141,7 +141,8 @@ class mock_receiver:  # noqa: N801 - used like a function, as contextlib's are
         options: Those of a mock, such as ``return_value=`` or ``side_effect=``.
 
     Raises:
-        InvalidReceiverError: It can't be called.
+        InvalidReceiverError: It can't be called, or has no signature.
+        InvalidOptionError: A ``spec`` is given.
     """
 
     def __init__(self, receiver: Receiver, **options: Any) -> None:
@@ -150,6 +151,18 @@ class mock_receiver:  # noqa: N801 - used like a function, as contextlib's are
                 f"mock_receiver() was given {type_name(receiver)!r}, which can't be called; "
                 f"give the receiver that was connected"
             )
+        for option in ("spec", "spec_set"):
+            if option in options:
+                raise InvalidOptionError(
+                    f"mock_receiver() was given {option}=; it is the receiver itself: leave it out"
+                )
+        try:
+            self._signature = inspect.signature(receiver)
+        except Exception as error:
+            raise InvalidReceiverError(
+                f"mock_receiver() was given {describe_receiver(receiver)}, which has no signature "
+                f"that can be read; give the receiver that was connected"
+            ) from error
         self._receiver = receiver
         self._options = options
         self._places: list[_Place] = []
@@ -157,7 +170,7 @@ class mock_receiver:  # noqa: N801 - used like a function, as contextlib's are
     def __enter__(self) -> Any:
         kind = _AsyncReceiverMock if is_async_receiver(self._receiver) else _SyncReceiverMock
         double = kind(spec=self._receiver, **self._options)
-        place = _Place(self._receiver, double)
+        place = _Place(self._receiver, self._signature, double)
         double.__dict__["_aksara_place"] = place
         place.take()
         self._places.append(place)

@@ -398,6 +398,8 @@ def test_a_dispatch_uid_that_cannot_be_compared_connects_nothing() -> None:
     [
         {"priority": float("nan")},
         {"priority": Raises()},
+        {"weak": Raises()},
+        {"coalesce": Raises(), "phase": "after_commit"},
         {"phase": Raises()},
         {"phase": ["after_commit"]},
         {"timeout_seconds": float("nan"), "phase": "after_commit"},

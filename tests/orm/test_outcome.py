@@ -211,6 +211,8 @@ async def test_endless_chains_are_stopped(
 
     await commit(sessions)
     assert "SignalRecursionError" in caplog.text
+    problem = f"{recursion.MAX_GENERATIONS} deliveries after the outcome of a transaction caused"
+    assert problem in caplog.text
     assert [type(report["error"]) for report in reported] == [SignalRecursionError]
     async with sessions() as session:
         assert (
