@@ -70,8 +70,6 @@ if TYPE_CHECKING:
         pre_update,
     )
 
-    __version__: str
-
 __all__ = [
     "AksaraSignalsError",
     "AksaraSignalsWarning",
@@ -129,8 +127,9 @@ __all__ = [
 ]
 
 
-# Hidden from type checkers, to which a module with __getattr__ has every name.
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    __version__: str
+else:  # hidden from type checkers, to which a module with __getattr__ has every name
 
     def __getattr__(name: str) -> Any:
         if name in __all__:

@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -322,7 +323,9 @@ def make_engine(url: str) -> AsyncEngine:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         # What was meant as a password may stand anywhere in it, and so in the message.
-        raise SystemExit(f"this is no URL of an async database: it can't be read; {hint}") from None
+        raise SystemExit(
+            f"this is not a URL of an async database: it can't be read; {hint}"
+        ) from None
     try:
         engine = create_async_engine(parsed)
     except ModuleNotFoundError as error:
@@ -333,7 +336,7 @@ def make_engine(url: str) -> AsyncEngine:
         raise SystemExit(f"{parsed.drivername} can't be loaded: {one_line(error)}") from error
     except (ArgumentError, NoSuchModuleError, InvalidRequestError) as error:
         raise SystemExit(
-            f"this is no URL of an async database: {one_line(error)}; {hint}"
+            f"this is not a URL of an async database: {one_line(error)}; {hint}"
         ) from error
     if engine.dialect.name == "sqlite":
         use_savepoints(engine)
@@ -347,12 +350,18 @@ async def create_tables(engine: AsyncEngine) -> None:
         SystemExit: The database can't be reached, or refuses.
     """
     doing = "connect to"
+    threads = {*threading.enumerate()}
     try:
         async with engine.connect():
             doing = "create tables in"
         async with engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
     except Exception as error:  # every driver has errors of its own
+        if engine.dialect.name == "sqlite":
+            # The thread of a connection that failed still answers to the event loop. If that is
+            # closed by then, a traceback follows.
+            for thread in {*threading.enumerate()} - threads:
+                thread.join(timeout=1)
         # A query may hold secrets, too.
         where = engine.url.set(query={}).render_as_string(hide_password=True)
         why = one_line(error)

@@ -82,7 +82,7 @@ async def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]
 )
 async def test_a_bad_url_is_explained(url: str) -> None:
     """A URL that no async engine can be made from ends with a hint, not a traceback."""
-    hint = r"no URL of an async database.*try sqlite\+aiosqlite"
+    hint = r"not a URL of an async database.*try sqlite\+aiosqlite"
     with pytest.raises(SystemExit, match=hint) as caught:
         await demo.run(url, io.StringIO())
     assert "secret" not in str(caught.value)

@@ -34,6 +34,7 @@ def test_nothing_is_imported_before_a_name_is_asked_for() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+    assert {*aksara_signals.__all__} < {*dir(aksara_signals)}
 
 
 CAPTURED = """
@@ -72,6 +73,7 @@ def test_the_testing_kit_imports_what_is_asked_for() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"sqlalchemy", "unittest.mock"}.intersection(done.stdout.split())
     assert all(getattr(testing, name) for name in testing.__all__)
+    assert {*testing.__all__} < {*dir(testing)}
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
         _ = testing.no_such_name
 

@@ -108,7 +108,7 @@ def _of_relationship(prop: RelationshipProperty[Any], heard: list[Heard]) -> Ite
         yield _finding(
             f"{names_of(prop.parent.class_)[1]}.{prop.key} has "
             f"passive_deletes={prop.passive_deletes!r}: {which} ({names_of(prop.mapper.class_)[1]})"
-            f" are left to the database, which deletes them without telling",
+            f" are left to the database, which deletes them without calling",
             connections,
             "let the session delete them (cascade='all, delete-orphan' without passive_deletes), "
             "or don't rely on these receivers",
@@ -129,7 +129,7 @@ def _of_constraint(
     yield _finding(
         f"{constraint.table.fullname}.{columns} is ON DELETE CASCADE to "
         f"{constraint.referred_table.fullname}, and no relationship from there leads to "
-        f"{names_of(cls)[1]}: the database deletes its rows without telling",
+        f"{names_of(cls)[1]}: the database deletes its rows without calling",
         connections,
         "add a relationship with cascade='all, delete-orphan' to the parent's class, or don't "
         "rely on these receivers",

@@ -75,7 +75,7 @@ def _unresolved(
         severity,
         f"sender={name!r} of {signal.display_name} names no {what}{nearest(name, known)}",
         place_of_connection(connection),
-        "mend the name, or name the module that defines the class on the command line, too",
+        "fix the name, or name the module that defines the class on the command line, too",
     )
 
 
@@ -100,7 +100,7 @@ def _reason(signal: Signal, connection: Connection, sender: Sender) -> tuple[str
                 "no many-to-many relationship of a class that sends signals belongs to it",
                 "give a relationship with secondary=, its table, or one of its classes",
             )
-        what = "it is a table" if isinstance(sender, Table) else "it is no class"
+        what = "it is a table" if isinstance(sender, Table) else "it is not a class"
         return f"{what}, and mapped classes are what sends it", "give the mapped class"
     if isinstance(sender, type) and not _sends(sender, connection.exact):
         if connection.exact and _sends(sender, exact=False):

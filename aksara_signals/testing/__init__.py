@@ -11,20 +11,9 @@ if TYPE_CHECKING:
     from aksara_signals.testing.mocking import mock_receiver
     from aksara_signals.testing.restoring import restored_signals
     from aksara_signals.testing.transactions import as_if_committed, rolled_back
-
-__all__ = [
-    "Call",
-    "Calls",
-    "as_if_committed",
-    "capture_signals",
-    "mock_receiver",
-    "restored_signals",
-    "rolled_back",
-]
-
-# As in the package above, and module by module: what rolls back needs SQLAlchemy, the mocks need
-# unittest.mock, and who only captures needs neither.
-if not TYPE_CHECKING:
+else:
+    # As in the package above, and module by module: what rolls back needs SQLAlchemy, the mocks
+    # need unittest.mock, and who only captures needs neither.
     _MODULES = {
         "Call": "capture",
         "Calls": "capture",
@@ -46,3 +35,14 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
+
+
+__all__ = [
+    "Call",
+    "Calls",
+    "as_if_committed",
+    "capture_signals",
+    "mock_receiver",
+    "restored_signals",
+    "rolled_back",
+]

@@ -150,8 +150,8 @@ def test_sound_connections_are_left_alone(project, connect):
         ("post_save.connect(hear, Abstract, exact=True)", "only its subclasses", "exact"),
         ("post_save.connect(hear, links)", "it is a table", "give the mapped class"),
         ("pre_delete.connect(hear, links)", "it is a table", "give the mapped class"),
-        ("pre_delete.connect(hear, Leaflet.labels)", "it is no class", "give the mapped class"),
-        ("post_save.connect(hear, 7)", "it is no class", "give the mapped class"),
+        ("pre_delete.connect(hear, Leaflet.labels)", "it is not a class", "give the mapped class"),
+        ("post_save.connect(hear, 7)", "it is not a class", "give the mapped class"),
         ("m2m_changed.connect(hear, Room)", "has no many-to-many", "give a class that has one"),
         ("m2m_changed.connect(hear, Stamp)", "has no many-to-many", "give a class that has one"),
         ("m2m_changed.connect(hear, 'Room')", "has no many-to-many", "give a class that has one"),
@@ -321,7 +321,7 @@ def test_several_receivers_of_one_delete_are_one_finding(project, children):
         models=family("CASCADE", children),
     )
     assert codes(found) == ["silent-delete", "reached-twice"]
-    assert found[0]["what"].endswith("without telling checked.hear and 1 more")
+    assert found[0]["what"].endswith("without calling checked.hear and 1 more")
 
 
 def test_child_whose_foreign_key_is_its_base_class(project):
@@ -511,7 +511,7 @@ def test_text_names_place_code_and_way_out(project):
             f"checked.py:{line}: error unresolved-sender: sender='Leafle' of post_save names no mapped "
             f"class; did you mean 'Leaflet'?"
         ),
-        "    mend the name, or name the module that defines the class on the command line, too",
+        "    fix the name, or name the module that defines the class on the command line, too",
         "errors: 1, warnings: 0",
     ]
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from aksara_signals.introspection.check import Seen
+
 MODELS = """
     from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
     from aksara_signals.orm import SignalMixin
@@ -139,3 +141,11 @@ def test_a_check_that_has_seen_nothing_says_so(project, code, remarks):
     assert (status, last, err) == (0, "errors: 0, warnings: 0", "")
     for line, remark in zip(said, remarks, strict=True):
         assert line.startswith(remark)
+
+
+def test_remarks_of_what_was_seen():
+    """Nothing is said where there is something of both."""
+    assert Seen(receivers=1, models=1, other_classes=1).remarks == []
+    assert len(Seen(receivers=0, models=0, other_classes=0).remarks) == 2
+    assert Seen(1, 0, 2).remarks[0].startswith("no mapped class sends signals")
+    assert Seen(1, 0, 0).remarks[0].startswith("no mapped class was imported")

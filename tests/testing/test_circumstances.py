@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import call
@@ -12,7 +13,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from aksara_signals import Signal, SignalContext, post_save, pre_save
 from aksara_signals.orm import SignalMixin, on_commit
-from aksara_signals.testing import as_if_committed, capture_signals, mock_receiver, rolled_back
+from aksara_signals.testing import (
+    Calls,
+    as_if_committed,
+    capture_signals,
+    mock_receiver,
+    rolled_back,
+)
 
 
 class Base(SignalMixin, DeclarativeBase):
@@ -171,8 +178,10 @@ async def test_receivers_alone_may_be_silenced(session: AsyncSession) -> None:
     assert f"silenced signals of {__name__}.Mail" in failure(double.assert_called)
 
 
-def test_nothing_is_said_where_nothing_was_written() -> None:
+def test_nothing_is_said_where_nothing_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor by the children of a mock, which stand for no receiver."""
+    monkeypatch.delitem(sys.modules, "aksara_signals.orm.transactions")
+    assert failure(Calls().assert_called) == "a signal was not sent; nothing was sent"
     mailed.connect(plain := lambda **kwargs: None)
     with mock_receiver(plain) as double, capture_signals(mailed) as calls:
         assert failure(calls.assert_called) == "a signal was not sent; nothing was sent"

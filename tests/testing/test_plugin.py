@@ -137,13 +137,17 @@ def test_a_receiver_that_fails_after_the_commit_fails_its_test(
             write()
             assert False, "its own"
 
+        @pytest.mark.usefixtures("captured_signals", "restored_signals")
+        def test_fixtures_without_a_use():
+            pass
+
         @pytest.mark.usefixtures("silenced_signals")
         def test_silent():
             write()
         """
     )
     result = run(project, in_process=in_process)
-    result.assert_outcomes(passed=2, failed=2)
+    result.assert_outcomes(passed=3, failed=2)
     result.stdout.fnmatch_lines(
         [
             "*1 receiver failed after the outcome of a transaction*",
