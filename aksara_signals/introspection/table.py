@@ -41,10 +41,14 @@ def print_table(entries: Sequence[Entry]) -> None:
 
 def _width() -> int | None:
     """None means that of the terminal."""
+    if sys.stdout.isatty():
+        return None
     given = os.environ.get("COLUMNS", "")
-    if given.isdecimal() and int(given):
-        return int(given)
-    return None if sys.stdout.isatty() else WIDE
+    # Nobody has asked for 80 by 24: that is what readline exports to the children of any Python
+    # that has imported it, pytest among them, where there is no terminal.
+    if (given, os.environ.get("LINES")) == ("80", "24") or not given.isdecimal():
+        return WIDE
+    return int(given) or WIDE
 
 
 def _cells(entry: Entry) -> list[str]:

@@ -32,6 +32,7 @@ __all__ = ["as_if_committed", "rolled_back"]
 
 SessionT = TypeVar("SessionT", bound=Session)
 AsyncSessionT = TypeVar("AsyncSessionT", bound=AsyncSession)
+ClassT = TypeVar("ClassT", Session, AsyncSession)
 
 
 @overload
@@ -79,19 +80,22 @@ def rolled_back(engine: Any, class_: Any = None, **options: Any) -> Any:
     """
     if not isinstance(engine, (AsyncEngine, Engine)):
         raise InvalidOptionError(f"rolled_back() was given {_what_instead_of_an_engine(engine)}")
-    usual = AsyncSession if isinstance(engine, AsyncEngine) else Session
-    if class_ is None:
-        class_ = usual
-    elif not (is_class(class_) and issubclass(class_, usual)):
-        raise InvalidOptionError(_problem_of_class(class_, engine))
     if "bind" in options:
         raise InvalidOptionError(
             "rolled_back() was given bind=; the session is bound to a connection of the engine"
         )
     options.setdefault("join_transaction_mode", "create_savepoint")
     if isinstance(engine, AsyncEngine):
-        return _AsyncRolledBack(engine, class_, options)
-    return _RolledBack(engine, class_, options)
+        return _AsyncRolledBack(engine, _class_of(class_, AsyncSession, engine), options)
+    return _RolledBack(engine, _class_of(class_, Session, engine), options)
+
+
+def _class_of(given: Any, usual: type[ClassT], engine: AsyncEngine | Engine) -> type[ClassT]:
+    if given is None:
+        return usual
+    if not (is_class(given) and issubclass(given, usual)):
+        raise InvalidOptionError(_problem_of_class(given, engine))
+    return given
 
 
 def _what_instead_of_an_engine(given: Any) -> str:

@@ -57,9 +57,10 @@ def test_from_a_hundred_columns_on_it_is_a_table(shop, monkeypatch, columns, is_
     assert max(map(len, out.splitlines())) <= int(columns)
 
 
-@pytest.mark.parametrize("columns", [None, "0", "wide"])
+@pytest.mark.parametrize("columns", [None, "0", "wide", "80"])
 def test_a_pipe_has_no_width(shop, monkeypatch, columns):
     """One line for each receiver, unless a width is asked for."""
+    monkeypatch.setenv("LINES", "24")  # with 80, what readline exports without being asked
     monkeypatch.delenv("COLUMNS", raising=False)
     if columns is not None:
         monkeypatch.setenv("COLUMNS", columns)
