@@ -171,7 +171,7 @@ def test_errors_of_concurrent_receivers() -> None:
     """None is nothing, one is raised as itself, several as a group."""
     raise_together([], "of x")
     one, two = ValueError(), LookupError()
-    with pytest.raises(ValueError, match="^$") as caught:
+    with pytest.raises(ValueError, match=r"^$") as caught:
         raise_together([one], "of x")
     assert caught.value is one
     with pytest.raises(ExceptionGroup, match="2 concurrent receivers of x failed") as group:
