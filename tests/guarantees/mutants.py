@@ -207,7 +207,7 @@ class Trial:
             return False
         tests = self.stages.pop(0)
         seconds = sum(reach.seconds.get(test, 1.0) for test in tests)
-        self.deadline = time.monotonic() + 60 + 5 * seconds
+        self.deadline = time.monotonic() + 30 + 5 * seconds
         self.process = os.fork()
         if not self.process:
             _be_mutated(self.mutant, tests, self.folder / f"{os.getpid()}.txt")
