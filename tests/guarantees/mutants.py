@@ -45,6 +45,8 @@ FOLDERS = ("dispatch", "orm", "hostile", "seeds", "peers", "faults", "properties
 """Of the tests that run in one process."""
 MODULES = ("dispatch", "orm")
 """Of the package: what is mutated unless something else is asked for."""
+SURVIVES = "SURVIVES "
+"""Before a name in a report."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=None, help="how many mutants at the most")
     parser.add_argument("--jobs", type=int, default=1, help="how many mutants at a time")
     parser.add_argument("--named", default="", help="only mutants whose name contains this")
-    parser.add_argument("--again", type=Path, help="only the survivors that this report lists")
+    parser.add_argument("--again", type=Path, help="only the survivors of this report")
     parser.add_argument(
         "--tests", nargs="*", default=FOLDERS, help="folders of tests to choose from"
     )
@@ -97,7 +99,7 @@ def _chosen(options: argparse.Namespace) -> Iterator[Mutant]:
     wanted = None
     if options.again:
         lines = options.again.read_text(encoding="utf-8").splitlines()
-        wanted = {line.removeprefix("SURVIVED ") for line in lines if line.startswith("SURVIVED ")}
+        wanted = {line.partition(SURVIVES)[2] for line in lines if SURVIVES in line}
     # By name, so that a new line somewhere doesn't shuffle all the others.
     every.sort(key=lambda each: random.Random(f"{options.seed} {each.name}").random())
     matching = [
@@ -240,7 +242,9 @@ def _stages(
 ) -> tuple[list[list[str]], int]:
     """The tests of a mutant: likely killers first, then the module's own, then all others."""
     tests = reach.tests_of(mutant)
-    tests.sort(key=lambda test: -killers.get(test, 0))  # stable: quick ones stay in front
+    own_file = f"test_{Path(mutant.file).stem}.py::"
+    # Stable: of those that are alike, the quick ones stay in front.
+    tests.sort(key=lambda test: (-killers.get(test, 0), own_file not in test))
     mirror = f"tests/{mutant.file.partition('/')[0]}/"
     own = [test for test in tests if test.startswith(mirror)]
     others = [test for test in tests if not test.startswith(mirror)]
@@ -288,7 +292,7 @@ class Tally:
         """Print what came of it; the exit status."""
         unexplained = [each for each in self.survived if each.mutant.name not in self.known]
         for trial in self.survived:
-            print(f"\nSURVIVED {trial.mutant.name}")
+            print(f"\n{SURVIVES}{trial.mutant.name}")
             print(trial.mutant.diff())
             if trial.left_out:
                 print(f"({trial.left_out} tests that reach it were left out)")
@@ -347,9 +351,9 @@ def _try_all(mutants: list[Mutant], reach: Reach, options: argparse.Namespace) -
             tried += 1
             (tally.killed if outcome else tally.survived).append(trial)
             killers[trial.mutant.file][trial.killer] += 1
-            word = "killed  " if outcome else "SURVIVES"
+            word = "killed   " if outcome else SURVIVES
             print(
-                f"{tried:4} {time.monotonic() - trial.began:5.1f} s {word} {trial.mutant.name}"
+                f"{tried:4} {time.monotonic() - trial.began:5.1f} s {word}{trial.mutant.name}"
                 f"{'  by ' + trial.killer if outcome else ''}",
                 flush=True,
             )
