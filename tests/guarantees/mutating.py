@@ -222,9 +222,9 @@ class _Finder:
             elif isinstance(node, ast.Break):
                 yield found(ast.Continue())
             elif isinstance(node, ast.Return):
-                if node.value is not None and not _is_none(node.value):
+                if node.value is not None and not _is_false(node.value):
                     yield found(ast.Return(value=ast.Constant(value=None)))
-                elif len(getattr(parent, field)) == index + 1:
+                elif len(getattr(parent, field)) == index + 1 and not _ends(parent):
                     yield found(ast.Pass())
             elif isinstance(node, (ast.Expr, ast.AugAssign, ast.Raise, ast.Delete)) or (
                 isinstance(node, (ast.Assign, ast.AnnAssign)) and self._is_missed_quietly(node)
@@ -388,8 +388,14 @@ def _is_type_argument(node: ast.AST) -> bool:
     )
 
 
-def _is_none(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
+def _ends(block: ast.AST) -> bool:
+    """Whether whoever comes to the end of this block returns None anyway."""
+    return isinstance(block, (ast.FunctionDef, ast.AsyncFunctionDef))
+
+
+def _is_false(node: ast.AST) -> bool:
+    """Whether None in its place would say the same to whoever asks for a truth."""
+    return isinstance(node, ast.Constant) and node.value in (None, False)
 
 
 def _is_negated_elsewhere(test: ast.AST) -> bool:
