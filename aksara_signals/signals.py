@@ -12,8 +12,7 @@ completes or copies data leaves fixtures alone.
 
 from __future__ import annotations
 
-from aksara_signals.dispatch.payload import Payload
-from aksara_signals.dispatch.registry import sending_classes
+from aksara_signals.dispatch.payload import CLASSES, COMMANDS, LINKS, Payload
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.dispatch.typed import BulkSignal, ModelSignal
 
@@ -39,18 +38,28 @@ __all__ = [
     "pre_update",
 ]
 
-_SAVE = Payload(("instance",), ("created", "update_fields", "session", "raw"), ("changes",))
-_DELETE = Payload(("instance",), ("session", "raw"))
-_BULK = Payload(("instances",), ("session", "raw"), is_of_one_row=False)
-_BULK_UPDATE = Payload(("instances",), ("fields", "session", "raw"), is_of_one_row=False)
-_RELATION = Payload(
-    ("instance",), ("child", "relation_name", "passed_args", "session"), is_of_one_row=False
+_SAVE = Payload(
+    ("instance",),
+    ("created", "update_fields", "session", "raw"),
+    ("changes",),
+    sent_by=CLASSES,
 )
-_MIGRATE = Payload(optional=("connection",), can_wait=False)
+_DELETE = Payload(("instance",), ("session", "raw"), sent_by=CLASSES)
+_BULK = Payload(("instances",), ("session", "raw"), is_of_one_row=False, sent_by=CLASSES)
+_BULK_UPDATE = Payload(
+    ("instances",), ("fields", "session", "raw"), is_of_one_row=False, sent_by=CLASSES
+)
+_RELATION = Payload(
+    ("instance",),
+    ("child", "relation_name", "passed_args", "session"),
+    is_of_one_row=False,
+    sent_by=CLASSES,
+)
+_MIGRATE = Payload(optional=("connection",), can_wait=False, sent_by=COMMANDS)
 
 pre_init: Signal = Signal(
     "pre_init",
-    providing_args=Payload(optional=("args", "kwargs"), can_wait=False),
+    providing_args=Payload(optional=("args", "kwargs"), can_wait=False, sent_by=CLASSES),
     doc="An instance of a mapped class is about to be made.",
 )
 """Payload: ``args`` (a list) and ``kwargs`` (a dict) of the constructor, which is called with them
@@ -58,7 +67,7 @@ afterwards; both may be changed in place. Sent by constructors, never by loading
 
 post_init: ModelSignal = ModelSignal(
     "post_init",
-    providing_args=Payload(("instance",), can_wait=False),
+    providing_args=Payload(("instance",), can_wait=False, sent_by=CLASSES),
     doc="An instance of a mapped class has been made.",
 )
 """Payload: ``instance``. Sent by constructors, never by loading."""
@@ -154,6 +163,7 @@ m2m_changed: Signal = Signal(
         ("instance",),
         ("action", "reverse", "model", "pk_set", "objects", "session"),
         is_of_one_row=False,
+        sent_by=LINKS,
     ),
     doc="The links of a many-to-many relationship change.",
 )
@@ -170,23 +180,3 @@ pre_migrate: Signal = Signal(
 
 post_migrate: Signal = Signal("post_migrate", providing_args=_MIGRATE, doc="Migrations have run.")
 """Payload and senders: as for ``pre_migrate``. Not sent if a migration fails."""
-
-sending_classes += [
-    m2m_changed,
-    post_bulk_create,
-    post_bulk_update,
-    post_delete,
-    post_init,
-    post_relation_add,
-    post_relation_remove,
-    post_save,
-    post_update,
-    pre_bulk_create,
-    pre_bulk_update,
-    pre_delete,
-    pre_init,
-    pre_relation_add,
-    pre_relation_remove,
-    pre_save,
-    pre_update,
-]

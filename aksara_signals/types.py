@@ -26,7 +26,7 @@ Sender: TypeAlias = Any
 """Whatever sends: mostly a class, also its name, a number, or any object (by identity)."""
 
 Senders: TypeAlias = "Sender | Iterable[Sender]"
-"""One sender, or several in a list, tuple or set."""
+"""One sender, or several in a list, tuple, set, view of a dict or iterator."""
 
 Responses: TypeAlias = "list[tuple[Receiver, Any]]"
 """What a send returns: ``(receiver, response)`` pairs in call order."""

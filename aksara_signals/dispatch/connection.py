@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
 from aksara_signals.dispatch.identity import SenderKey
@@ -12,6 +12,9 @@ from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import Receiver, Sender
+
+if TYPE_CHECKING:
+    from aksara_signals.dispatch.redefinition import Origin
 
 __all__ = ["Connection", "connection_observers"]
 
@@ -37,6 +40,7 @@ class Connection:
         "is_plain",
         "module_name",
         "narrows_session",
+        "origin",
         "phase",
         "priority",
         "reference",
@@ -79,6 +83,8 @@ class Connection:
     """Whether the receiver is known to be async. An unknown one may still return an awaitable."""
     module_name: PatchPlace | None
     """Where a mock may replace the receiver."""
+    origin: Origin | None
+    """Where the receiver was defined, if a definition of the same name may replace it."""
     narrows_session: bool
     """Whether ``session`` is withheld: a session is not for two tasks."""
     is_plain: bool
@@ -103,6 +109,7 @@ class Connection:
         timeout_seconds: float | None = None,
         is_async: bool = False,
         module_name: PatchPlace | None = None,
+        origin: Origin | None = None,
         narrows_session: bool = False,
     ) -> None:
         fill = object.__setattr__
@@ -122,6 +129,7 @@ class Connection:
         fill(self, "timeout_seconds", timeout_seconds)
         fill(self, "is_async", is_async)
         fill(self, "module_name", module_name)
+        fill(self, "origin", origin)
         fill(self, "narrows_session", narrows_session)
         fill(self, "is_plain", not (shape.positional or shape.on_demand or narrows_session))
         for observe in connection_observers:

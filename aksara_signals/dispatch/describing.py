@@ -28,6 +28,7 @@ __all__ = [
     "printable",
     "receiver_place",
     "shortened",
+    "unwrapped",
     "worded",
 ]
 
@@ -112,11 +113,12 @@ def receiver_place(receiver: Receiver) -> tuple[str, CodeType | None]:
     module = plain_text(module) if issubclass(type(module), str) else "?"
     where = printable(f"{module}.{plain_text(name)}")
     function = target.__func__ if type(target) is MethodType else target
-    code = _attribute(_unwrapped(function), "__code__")
+    code = _attribute(unwrapped(function), "__code__")
     return where, code if type(code) is CodeType else None
 
 
-def _unwrapped(function: Any) -> Any:
+def unwrapped(function: Any) -> Any:
+    """The function that wrappers made by ``functools.wraps`` stand for."""
     from inspect import unwrap
 
     try:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isnan
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import AFTER_COMMIT, IMMEDIATE, PHASES
 from aksara_signals.exceptions import InvalidOptionError, InvalidPhaseError
 
-__all__ = ["OPTIONS", "check_options"]
+if TYPE_CHECKING:
+    from aksara_signals.dispatch.connection import Connection
+
+__all__ = ["FILTERS", "OPTIONS", "check_options", "covers", "different_settings", "has_filters"]
 
 MAX_SECONDS = 1e9
 """The longest time limit; far beyond, event loops can't count any more."""
@@ -27,6 +30,12 @@ OPTIONS = (
     "coalesce",
     "timeout_seconds",
 )
+
+FILTERS = ("created",)
+"""Those of them that narrow what a receiver is called for. None of them narrows nothing."""
+
+_SETTINGS = ("weak", "priority", "exact", "concurrent", "coalesce", "timeout_seconds")
+"""Those that one receiver has once per sender and phase, unless a dispatch_uid tells them apart."""
 
 
 FLAGS = ("weak", "exact", "concurrent", "coalesce")
@@ -117,3 +126,18 @@ def _check_waiting(options: Mapping[str, Any], payload: Payload, signal_name: st
             f"{signal_name} can't be connected with timeout_seconds={describe_sender(seconds)}; "
             f"give a positive number of seconds, or None"
         )
+
+
+def different_settings(one: Connection, other: Connection) -> list[str]:
+    """The options, filters aside, in which two connections differ."""
+    return [each for each in _SETTINGS if (getattr(one, each) or 0) != (getattr(other, each) or 0)]
+
+
+def has_filters(connection: Connection, filters: Mapping[str, Any]) -> bool:
+    """Whether a connection was made with these filters."""
+    return all(getattr(connection, name) == value for name, value in filters.items())
+
+
+def covers(one: Connection, other: Connection) -> bool:
+    """Whether whatever the other one's filters let through passes those of the one."""
+    return all(getattr(one, each) in (None, getattr(other, each)) for each in FILTERS)

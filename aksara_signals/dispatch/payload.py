@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
 from aksara_signals.dispatch.parameters import Parameter, parameters_of, problem_of_generators
@@ -15,9 +15,15 @@ from aksara_signals.exceptions import (
 )
 from aksara_signals.types import Receiver
 
-__all__ = ["CallShape", "Payload", "call_shape"]
+__all__ = ["ANYBODY", "CLASSES", "COMMANDS", "LINKS", "CallShape", "Payload", "call_shape"]
 
 RESERVED = ("signal", "sender")
+
+ANYBODY: Final = "anybody"
+CLASSES: Final = "mapped classes"
+LINKS: Final = "links of relationships"
+COMMANDS: Final = "commands"
+"""What sends a signal; of a custom signal nobody knows."""
 
 
 class Payload:
@@ -33,9 +39,18 @@ class Payload:
         can_wait: Whether receivers may wait for the outcome of the transaction that the signal
             tells of.
         is_of_one_row: Whether two sends about one row can be told as one.
+        sent_by: What sends the signal. Other senders are refused when a receiver is connected.
     """
 
-    __slots__ = ("can_wait", "defaults", "is_of_one_row", "on_demand", "optional", "required")
+    __slots__ = (
+        "can_wait",
+        "defaults",
+        "is_of_one_row",
+        "on_demand",
+        "optional",
+        "required",
+        "sent_by",
+    )
 
     def __init__(
         self,
@@ -45,12 +60,14 @@ class Payload:
         *,
         can_wait: bool = True,
         is_of_one_row: bool = True,
+        sent_by: str = ANYBODY,
     ) -> None:
         self.required: tuple[str, ...] = required
         self.optional: tuple[str, ...] = optional
         self.on_demand: tuple[str, ...] = on_demand
         self.can_wait: bool = can_wait
         self.is_of_one_row: bool = is_of_one_row
+        self.sent_by: str = sent_by
         self.defaults: Mapping[str, Any] = dict.fromkeys(optional)
         """The optional names, each with what receivers get unless it is sent."""
 
@@ -62,6 +79,7 @@ class Payload:
             self.on_demand,
             can_wait=False,
             is_of_one_row=self.is_of_one_row,
+            sent_by=self.sent_by,
         )
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Payload:

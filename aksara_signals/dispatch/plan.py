@@ -7,12 +7,13 @@ go with it: a racing connect can't leave a stale one behind.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.context import SignalContext, silence_observers
-from aksara_signals.dispatch.identity import is_class, receiver_address, same_receiver
+from aksara_signals.dispatch.identity import receiver_address, same_receiver
+from aksara_signals.dispatch.options import covers
 from aksara_signals.dispatch.phases import IMMEDIATE
 from aksara_signals.dispatch.registry import require_unambiguous
 from aksara_signals.types import Sender
@@ -74,6 +75,11 @@ class Plan:
         """Those called at once, then those that wait."""
         return self.connections + self.waiting
 
+    @property
+    def once(self) -> tuple[Connection, ...]:
+        """The same, each receiver once per phase, whatever the filters."""
+        return _once(self.everybody, are_filtered=True) if self.is_narrowed else self.everybody
+
     def narrowed(self, created: Any) -> Plan:
         """The plan for a payload with this ``created``; None matches no narrowed connection."""
         if not self.is_narrowed:
@@ -81,9 +87,8 @@ class Plan:
         wanted = None if created is None else bool(created)
         plan = self._by_created.get(wanted)
         if plan is None:
-            plan = self._by_created[wanted] = Plan(
-                tuple(each for each in self.everybody if each.created in (None, wanted))
-            )
+            passed = [each for each in self.everybody if each.created in (None, wanted)]
+            plan = self._by_created[wanted] = Plan(_once(passed, are_filtered=True))
         return plan
 
     def of_rows(self, created: bool) -> Plan:
@@ -152,6 +157,31 @@ def _segments(
         yield Segment(run[0].is_async, tuple(run))
 
 
+def _once(connections: Iterable[Connection], are_filtered: bool) -> tuple[Connection, ...]:
+    """Each receiver once per phase, at its first place.
+
+    Args:
+        connections: In call order; those whose receiver is gone are left out.
+        are_filtered: Whether filters have been judged. Before that, a second connection of a
+            receiver is left out only if the first one lets everything through that it does.
+    """
+    chosen: list[Connection] = []
+    seen: dict[Hashable, list[tuple[Any, Connection]]] = {}
+    for connection in connections:
+        receiver = connection.receiver
+        if receiver is None:
+            continue
+        address = receiver_address(receiver), connection.phase
+        if any(
+            same_receiver(receiver, known) and (are_filtered or covers(one, connection))
+            for known, one in seen.get(address, ())
+        ):
+            continue
+        seen.setdefault(address, []).append((receiver, connection))
+        chosen.append(connection)
+    return tuple(chosen)
+
+
 NOBODY = Plan(())
 """The plan of a send that nobody hears."""
 
@@ -197,19 +227,10 @@ class Snapshot:
         matching = [
             each for each in self.connections() if each.sender_key.matches(sender, each.exact)
         ]
-        for connection in matching:
-            if connection.sender_key.is_name and is_class(sender):
-                require_unambiguous(connection.sender_key.get())
+        if not issubclass(type(sender), str):
+            for connection in matching:
+                if connection.sender_key.is_name:
+                    require_unambiguous(connection.sender_key.get())
         matching.sort(key=lambda each: -each.priority)  # stable: equal ones keep their order
-        chosen: list[Connection] = []
-        seen: dict[Hashable, list[Any]] = {}
-        for connection in matching:
-            receiver = connection.receiver
-            if receiver is None:
-                continue
-            address = receiver_address(receiver), connection.phase
-            if any(same_receiver(receiver, one) for one in seen.get(address, ())):
-                continue
-            seen.setdefault(address, []).append(receiver)
-            chosen.append(connection)
-        return Plan(tuple(chosen)) if chosen else NOBODY
+        chosen = _once(matching, are_filtered=False)
+        return Plan(chosen) if chosen else NOBODY

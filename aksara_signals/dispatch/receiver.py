@@ -6,26 +6,33 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.senders import senders_of
 from aksara_signals.dispatch.several import members_of
 from aksara_signals.dispatch.signal import Signal, connect_to_all
 from aksara_signals.exceptions import InvalidOptionError
-from aksara_signals.types import ReceiverT, Sender
+from aksara_signals.types import ReceiverT, Senders
 
 __all__ = ["receiver"]
 
 
 def receiver(
-    signal: Signal | Iterable[Signal], *, sender: Sender = None, **options: Any
+    signal: Signal | Iterable[Signal],
+    *,
+    sender: Senders = None,
+    senders: Senders = None,
+    **options: Any,
 ) -> Callable[[ReceiverT], ReceiverT]:
     """Connect the decorated receiver to one signal or to several.
 
     Args:
         signal: A signal, or several in a list.
         sender: As for :meth:`Signal.connect`.
+        senders: As for :meth:`Signal.connect`.
         options: Further options of :meth:`Signal.connect`.
 
     Raises:
         InvalidOptionError: ``signal`` is not a signal, nor holds only signals.
+        InvalidSenderError: As for :meth:`Signal.connect`.
         AksaraSignalsError: As :meth:`Signal.connect`. If one signal refuses the receiver, it is
             connected to none of them.
 
@@ -42,14 +49,13 @@ def receiver(
                 f"@receiver was given {describe_sender(each)}, which is no signal; "
                 f"senders go into sender="
             )
-
-    senders = members_of(sender)  # an iterator would be used up by the first signal
-    given = sender if senders is None else list(senders)
+    # Once, before the first of several signals has used up a generator.
+    several = [*senders_of(sender, senders, "@receiver()")]
     for each in signals:
-        each.connect(sender=given, **options)  # makes a decorator: the options are looked at
+        each.connect(sender=several, **options)  # makes a decorator: the options are looked at
 
     def decorate(function: ReceiverT) -> ReceiverT:
-        connect_to_all(signals, function, given, options)
+        connect_to_all(signals, function, several, options)
         return function
 
     return decorate

@@ -27,7 +27,6 @@ __all__ = [
     "classes_named",
     "lookup",
     "senders_changed",
-    "sending_classes",
     "string_senders",
 ]
 
@@ -39,9 +38,6 @@ _numbers = itertools.count()
 class_sources: list[Callable[[], Iterable[type]]] = []
 """Functions that give the live classes that may send; each mapping layer adds one."""
 
-
-sending_classes: list[Signal] = []
-"""The built-in signals that are sent by mapped classes only."""
 
 string_senders: set[str] = set()
 """Strings that send a built-in signal themselves, such as the commands of a migration."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from aksara_signals.dispatch.blocks import block
@@ -14,10 +14,12 @@ from aksara_signals.dispatch.delivery import deliver, deliver_sync
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
 from aksara_signals.dispatch.identity import is_class, plain_text, same_receiver, type_name
+from aksara_signals.dispatch.options import FILTERS
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import keep_waiting
 from aksara_signals.dispatch.plan import NOBODY, Plan, Snapshot
 from aksara_signals.dispatch.registry import register_signal
+from aksara_signals.dispatch.senders import flattened, senders_of
 from aksara_signals.dispatch.table import ConnectionTable
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import (
@@ -120,6 +122,8 @@ class Signal:
         self,
         receiver: ReceiverT,
         sender: Senders = None,
+        *,
+        senders: Senders = None,
         **options: Unpack[ConnectOptions],
     ) -> ReceiverT: ...
 
@@ -128,11 +132,18 @@ class Signal:
         self,
         receiver: None = None,
         sender: Senders = None,
+        *,
+        senders: Senders = None,
         **options: Unpack[ConnectOptions],
     ) -> Callable[[ReceiverT], ReceiverT]: ...
 
     def connect(
-        self, receiver: Receiver | None = None, sender: Senders = None, **options: Any
+        self,
+        receiver: Receiver | None = None,
+        sender: Senders = None,
+        *,
+        senders: Senders = None,
+        **options: Any,
     ) -> Any:
         """Connect a receiver, or return a decorator that does.
 
@@ -141,7 +152,10 @@ class Signal:
                 accept ``**kwargs``. With a declared payload, leading parameters of other names
                 take the sender and the instance by position.
             sender: A class (its subclasses match too), its name or dotted path (which need not
-                exist yet), a number, any object, a list of these, or None for every sender.
+                exist yet), a number, any object, or None for every sender; or several of these in
+                a list, tuple, set, frozenset, view of a dict, generator or other iterator.
+                Anything else, such as an Enum class, is one sender.
+            senders: The same under another name; give one of the two.
             weak: Whether the receiver may be collected; it is then disconnected.
             dispatch_uid: Names the connection: a second one of that name for the sender is ignored.
             priority: Higher is called first; equal ones in the order of connection.
@@ -159,66 +173,106 @@ class Signal:
                 logged; under a plain ``Session`` nobody can stop it.
 
         Returns:
-            The receiver itself, unchanged. Connecting it again to the same sender and phase does
-            nothing.
+            The receiver itself, unchanged. Connecting it again to the same sender and phase, with
+            the same options, does nothing; with another ``created`` it is a second connection, and
+            one send still calls the receiver once. A function at the top level of a module takes
+            the place of those of its name that an earlier execution of the module has connected.
 
         Raises:
-            InvalidReceiverError: The receiver can't be called as above.
-            InvalidSenderError: The sender is an empty list or an empty string.
+            InvalidReceiverError: The receiver can't be called as above, or is a mapped class.
+            InvalidSenderError: The sender is an empty or nested list or an empty string, or can
+                never send this signal, as a table or an instance.
             AmbiguousSenderError: Two live mapped classes have the name given as the sender.
-            InvalidOptionError: An option is unknown or doesn't fit this signal.
+            InvalidOptionError: An option is unknown, doesn't fit this signal, or is another one
+                than that with which the receiver is connected to the sender already. A
+                ``dispatch_uid`` tells them apart.
             InvalidPhaseError: The phase is unknown, or the signal is sent before there is
                 anything whose outcome counts.
 
         Source: Django's ``Signal.connect``; ``phase`` is Spring's ``@TransactionalEventListener``;
         the options from ``priority`` to ``created`` are ours.
         """
+        several = self._table.senders(sender, senders, ".connect()")
         if receiver is None:
-            self._table.check_options(options)
-            return lambda function: self.connect(function, sender, **options)
-        self._table.add(receiver, _several(sender), options)
+            return self._decorator(several, options)
+        self._table.add(receiver, several, options)
         return receiver
 
-    @overload
-    def __call__(
-        self,
-        *senders: type | str | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | None,
-        **options: Unpack[ConnectOptions],
-    ) -> Callable[[ReceiverT], ReceiverT]: ...
+    def _decorator(self, senders: tuple[Sender, ...], options: dict[str, Any]) -> Any:
+        self._table.check_options(options)
+
+        def decorate(function: ReceiverT) -> ReceiverT:
+            self._table.add(function, senders, options)
+            return function
+
+        return decorate
 
     @overload
     def __call__(self, receiver: ReceiverT, /) -> ReceiverT: ...
 
     @overload
-    def __call__(self, *senders: Any, **options: Any) -> Any: ...
+    def __call__(
+        self,
+        *given: type | str | Collection[Any] | Iterator[Any] | None,
+        sender: Senders = None,
+        senders: Senders = None,
+        **options: Unpack[ConnectOptions],
+    ) -> Callable[[ReceiverT], ReceiverT]: ...
 
-    def __call__(self, *senders: Any, **options: Any) -> Any:
+    @overload
+    def __call__(self, *given: Any, **options: Any) -> Any: ...
+
+    def __call__(
+        self, *given: Any, sender: Senders = None, senders: Senders = None, **options: Any
+    ) -> Any:
         """Connect the decorated receiver: ``@post_save(Post)``, ``@post_save()``, ``@post_save``.
 
         Args:
-            senders: Any number, also in one list; none at all means every sender.
+            given: Any number of senders, also in one list; none at all means every sender.
+            sender: The same by name: ``@post_save(sender=Post)``.
+            senders: The same by name: ``@post_save(senders=[Post, Tag])``.
             options: Those of :meth:`connect`.
         """
-        if len(senders) == 1 and not options and _is_receiver(senders[0]):
-            return self.connect(senders[0])
-        flat = [each for sender in senders for each in _several(sender)]
-        self._table.check_options(options)
-        return lambda function: self.connect(function, flat if senders else None, **options)
+        is_named = sender is not None or senders is not None
+        if len(given) == 1 and not options and not is_named and _is_receiver(given[0]):
+            return self.connect(given[0])
+        if given and is_named:
+            raise InvalidOptionError(
+                f"@{self.display_name}() was given senders by position, and by sender= or "
+                f"senders= besides; give all senders in one way (to connect a receiver by calling, "
+                f"use {self.display_name}.connect())"
+            )
+        if given:
+            operation = f"@{self.display_name}()"
+            sender = [each for one in given for each in flattened(one, operation)]
+        return self._decorator(self._table.senders(sender, senders, "()"), options)
 
     def disconnect(
         self,
         receiver: Receiver | None = None,
         sender: Senders = None,
         dispatch_uid: Hashable = None,
+        *,
+        senders: Senders = None,
+        **filters: Any,
     ) -> bool:
         """Undo a :meth:`connect` with the same receiver, sender and ``dispatch_uid``.
+
+        Args:
+            receiver: As for :meth:`connect`; may be left out beside a ``dispatch_uid``.
+            sender: As for :meth:`connect`.
+            dispatch_uid: The name that was given to the connection.
+            senders: As for :meth:`connect`.
+            filters: ``created``, to undo only the connection with this filter. Without it, the
+                receiver's connections are undone whatever their filters and phases are.
 
         Returns:
             Whether anything was connected that way.
 
         Raises:
-            InvalidOptionError: Neither a receiver nor a ``dispatch_uid`` is given, or the latter
-                is not hashable.
+            InvalidOptionError: Neither a receiver nor a ``dispatch_uid`` is given, the latter
+                is not hashable, or there is no such filter.
+            InvalidSenderError: The sender is an empty or nested list or an empty string.
 
         Source: Django's ``Signal.disconnect``.
         """
@@ -227,13 +281,24 @@ class Signal:
                 f"{self.display_name}.disconnect() needs the receiver, or the dispatch_uid it was "
                 f"connected with"
             )
-        if dispatch_uid is not None:
-            self._table.check_options({"dispatch_uid": dispatch_uid})
-        return self._table.discard(receiver, _several(sender), dispatch_uid)
+        for name in filters:
+            if name not in FILTERS:
+                raise InvalidOptionError(
+                    f"{self.display_name}.disconnect() can't look for {name}=; a receiver is "
+                    f"disconnected by receiver, sender, dispatch_uid and {', '.join(FILTERS)}"
+                )
+        self._table.check_options({"dispatch_uid": dispatch_uid, **filters})
+        several = senders_of(sender, senders, f"{self.display_name}.disconnect()")
+        return self._table.discard(receiver, several, dispatch_uid, filters)
 
     @block
     def connected_to(
-        self, receiver: ReceiverT, sender: Senders = None, **options: Any
+        self,
+        receiver: ReceiverT,
+        sender: Senders = None,
+        *,
+        senders: Senders = None,
+        **options: Any,
     ) -> Iterator[ReceiverT]:
         """Connect a receiver for the time of a ``with`` or ``async with`` block.
 
@@ -243,9 +308,11 @@ class Signal:
         Args:
             receiver: As for :meth:`connect`.
             sender: As for :meth:`connect`.
+            senders: As for :meth:`connect`.
             options: Those of :meth:`connect`.
         """
-        added = self._table.add(receiver, _several(sender), options)
+        several = self._table.senders(sender, senders, ".connected_to()")
+        added = self._table.add(receiver, several, options, is_temporary=True)
         try:
             yield receiver
         finally:
@@ -362,8 +429,8 @@ class Signal:
 
     def receivers_for(self, sender: Sender) -> list[Receiver]:
         """The receivers that hear ``sender``, in call order, contexts aside."""
-        connections = self.connections_for(sender)
-        return [receiver for each in connections if (receiver := each.receiver) is not None]
+        plan = self._table.snapshot.make_plan(sender)
+        return [receiver for each in plan.once if (receiver := each.receiver) is not None]
 
     def has_receivers(self, sender: Sender = None) -> bool:
         """Whether anybody hears ``sender``, contexts aside.
@@ -454,13 +521,6 @@ def is_any_connected(signals: tuple[Signal, ...]) -> bool:
 def snapshots_of(signals: tuple[Signal, ...]) -> list[Snapshot]:
     """What is connected to each of some signals: other objects as soon as anything changes."""
     return [signal._table.snapshot for signal in signals]
-
-
-def _several(sender: Senders) -> tuple[Sender, ...]:
-    if issubclass(type(sender), (list, tuple, set, frozenset)):
-        several: Any = sender
-        return tuple(several)
-    return (sender,)
 
 
 def _is_receiver(thing: Any) -> bool:

@@ -20,9 +20,9 @@ from aksara_signals.dispatch.registry import (
     class_sources,
     classes_named,
     nearest,
-    sending_classes,
     string_senders,
 )
+from aksara_signals.dispatch.senders import is_sent_by_classes
 from aksara_signals.dispatch.several import members_of
 from aksara_signals.exceptions import InvalidOptionError, InvalidSenderError
 from aksara_signals.types import Receiver, Sender
@@ -159,7 +159,7 @@ def require_classes(
 
 def _has_custom(signals: tuple[Any, ...]) -> bool:
     """Whether any of the signals may be sent by something else than a class."""
-    return any(all(each is not one for one in sending_classes) for each in signals)
+    return not all(is_sent_by_classes(each.payload) for each in signals)
 
 
 def _is_sent_by(name: str) -> bool:

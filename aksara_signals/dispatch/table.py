@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.describing import describe_receiver, printable
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender, printable
 from aksara_signals.dispatch.identity import (
     SenderKey,
     receiver_address,
@@ -20,19 +20,28 @@ from aksara_signals.dispatch.identity import (
     sender_key,
     weak_receiver,
 )
-from aksara_signals.dispatch.options import check_options
+from aksara_signals.dispatch.options import (
+    check_options,
+    covers,
+    different_settings,
+    has_filters,
+)
 from aksara_signals.dispatch.parameters import is_async_receiver
 from aksara_signals.dispatch.patching import patch_place_of
 from aksara_signals.dispatch.payload import Payload, call_shape
 from aksara_signals.dispatch.phases import IMMEDIATE, PHASES
 from aksara_signals.dispatch.plan import Snapshot
+from aksara_signals.dispatch.redefinition import Origin, origin_of
 from aksara_signals.dispatch.registry import require_unambiguous
-from aksara_signals.dispatch.turns import Change, Changing, take_turn
-from aksara_signals.exceptions import (
-    InvalidReceiverError,
-    InvalidSenderError,
+from aksara_signals.dispatch.senders import (
+    require_no_model,
+    require_possible,
+    senders_connected,
+    senders_of,
 )
-from aksara_signals.types import Receiver, Sender
+from aksara_signals.dispatch.turns import Change, Changing, take_turn
+from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError
+from aksara_signals.types import Receiver, Sender, Senders
 
 __all__ = ["ConnectionTable"]
 
@@ -47,6 +56,7 @@ class ConnectionTable:
     """
 
     __slots__ = (
+        "_by_place",
         "_dead",
         "_entries",
         "_index",
@@ -63,6 +73,7 @@ class ConnectionTable:
         self._payload = payload
         self._entries: list[Connection] = []
         self._index: dict[Hashable, list[Connection]] = {}
+        self._by_place: dict[Hashable, dict[Connection, None]] = {}
         self._dead: deque[None] = deque()
         self.snapshot: Snapshot = Snapshot(self._entries, 0)
         """What a send reads."""
@@ -76,36 +87,51 @@ class ConnectionTable:
         """The name for messages, also of a signal without one."""
         return printable(self.name) if self.name else "an unnamed signal"
 
+    def senders(self, sender: Senders, senders: Senders, operation: str) -> tuple[Sender, ...]:
+        """The senders named by ``sender=`` or ``senders=``, to connect a receiver to.
+
+        Raises:
+            InvalidSenderError: There are none, or one of them can never send the signal.
+            InvalidOptionError: Both are given.
+        """
+        found = senders_of(sender, senders, f"{self.display_name}{operation}")
+        require_possible(found, self._payload, self.display_name)
+        return found
+
     def add(
         self,
         receiver: Receiver,
         senders: tuple[Sender, ...],
         options: dict[str, Any],
+        is_temporary: bool = False,
     ) -> list[Connection]:
         """Connect a receiver to each sender.
+
+        Args:
+            receiver: Takes the place of receivers that an earlier execution of its module has
+                connected under its name.
+            senders: At least one.
+            options: Those of the connections.
+            is_temporary: Whether it takes nobody's place, and nobody takes its own.
 
         Returns:
             The connections that are new: none for a sender it is connected to already.
 
         Raises:
             InvalidReceiverError: The receiver can't be called as the payload demands.
-            InvalidSenderError: There are no senders.
             AmbiguousSenderError: Two live mapped classes answer to a string.
-            InvalidOptionError: An option is unknown or doesn't fit the signal.
+            InvalidOptionError: An option is unknown, doesn't fit the signal, or contradicts an
+                earlier connection of the receiver to the sender.
             InvalidPhaseError: The phase is unknown, or the signal has no outcome to wait for.
         """
         if options:
             self.check_options(options)
+        require_no_model(receiver, self.display_name)
         weak = bool(options.get("weak"))
         dispatch_uid = options.get("dispatch_uid")
         phase = options.get("phase", IMMEDIATE)
         narrows_session = bool(options.get("concurrent")) and "session" in self._payload.optional
         shape = call_shape(receiver, self._payload, self.display_name)
-        if not senders:
-            raise InvalidSenderError(
-                f"{self.display_name} was given an empty list of senders for receiver "
-                f"{describe_receiver(receiver)}; give at least one, or None for all"
-            )
         reference: Callable[[], Any] = lambda: receiver  # noqa: E731 - held by the connection
         mark = _marker(self._dead)
         if weak:
@@ -121,38 +147,47 @@ class ConnectionTable:
             if key.is_name:
                 require_unambiguous(key.get())
         is_async, module_name = is_async_receiver(receiver), patch_place_of(receiver)
+        origin = None if is_temporary else origin_of(receiver)
         added: list[Connection] = []
 
         def add() -> bool:
+            defined, replaced = self._redefined(origin)
             for key in keys:
                 if added and any(each.sender_key.same(key) for each in added):
                     continue  # one sender, given twice
-                if self._find(receiver, key, dispatch_uid, phase) is None:
-                    connection = Connection(
-                        address=_address(receiver, key, dispatch_uid, phase),
-                        reference=reference,
-                        strong=None if weak else receiver,
-                        sender_key=key,
-                        shape=shape,
-                        is_async=is_async,
-                        module_name=module_name,
-                        narrows_session=narrows_session,
-                        **options,
-                    )
+                connection = Connection(
+                    address=_address(receiver, key, dispatch_uid, phase),
+                    reference=reference,
+                    strong=None if weak else receiver,
+                    sender_key=key,
+                    shape=shape,
+                    is_async=is_async,
+                    module_name=module_name,
+                    origin=defined,
+                    narrows_session=narrows_session,
+                    **options,
+                )
+                if self._is_new(connection, receiver, replaced):
                     added.append(connection)
-            # Only now: comparing a dispatch_uid may have raised, and half would be connected.
+            # Only now: comparing may have raised, and half would be connected.
+            self._remove(replaced)
             for connection in added:
-                self._index.setdefault(connection.address, []).append(connection)
+                self._enter(connection)
             self._entries += added
             if added:
                 self._publish()
-            return bool(added)
+            return bool(added or replaced)
 
         take_turn(self, add)
+        senders_connected(senders, self._payload)
         return added
 
     def discard(
-        self, receiver: Receiver | None, senders: tuple[Sender, ...], dispatch_uid: Hashable
+        self,
+        receiver: Receiver | None,
+        senders: tuple[Sender, ...],
+        dispatch_uid: Hashable,
+        filters: dict[str, Any],
     ) -> bool:
         """Take out what was connected with these very arguments; whether there was anything."""
         keys = [sender_key(sender) for sender in senders]
@@ -164,7 +199,8 @@ class ConnectionTable:
                 found
                 for key in keys
                 for phase in phases
-                if (found := self._find(receiver, key, dispatch_uid, phase)) is not None
+                for found in self._find(receiver, key, dispatch_uid, phase)
+                if has_filters(found, filters)
             ]
 
         def discard() -> bool:
@@ -190,9 +226,9 @@ class ConnectionTable:
         def restore() -> bool:
             before = self._entries
             self._entries = [each for each in connections if each.is_alive]
-            self._index = {}
+            self._index, self._by_place = {}, {}
             for each in self._entries:
-                self._index.setdefault(each.address, []).append(each)
+                self._enter(each)
             self._publish()
             return bool(before or self._entries)
 
@@ -230,13 +266,69 @@ class ConnectionTable:
 
     def _find(
         self, receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable, phase: str
-    ) -> Connection | None:
-        for each in self._index.get(_address(receiver, key, dispatch_uid, phase), ()):
-            if each.sender_key.same(key) and (
-                dispatch_uid is not None or same_receiver(each.receiver, receiver)
-            ):
-                return each
-        return None
+    ) -> list[Connection]:
+        """The connections of a receiver to a sender, or those of a name: they differ in filters."""
+        return [
+            each
+            for each in self._index.get(_address(receiver, key, dispatch_uid, phase), ())
+            if each.sender_key.same(key)
+            and (dispatch_uid is not None or same_receiver(each.receiver, receiver))
+        ]
+
+    def _is_new(
+        self, connection: Connection, receiver: Receiver, replaced: list[Connection]
+    ) -> bool:
+        """Whether a connection is another one than all that there are.
+
+        Raises:
+            InvalidOptionError: It contradicts one that there is.
+        """
+        dispatch_uid = connection.dispatch_uid
+        found = self._find(receiver, connection.sender_key, dispatch_uid, connection.phase)
+        if replaced:
+            found = [each for each in found if each not in replaced]
+        if dispatch_uid is not None:
+            return not found  # a name is a name, whatever the receiver and its options
+        for each in found:
+            different = different_settings(each, connection)
+            if different:
+                one, other = (
+                    " and ".join(
+                        f"{name}={describe_sender(getattr(it, name))}" for name in different
+                    )
+                    for it in (each, connection)
+                )
+                raise InvalidOptionError(
+                    f"receiver {describe_receiver(receiver)} is connected to {self.display_name} "
+                    f"for {describe_sender(each.sender)} with {one}, and can't be connected with "
+                    f"{other} besides; disconnect it first, or give the second connection a "
+                    f"dispatch_uid"
+                )
+        return not any(covers(each, connection) and covers(connection, each) for each in found)
+
+    def _redefined(self, origin: Origin | None) -> tuple[Origin | None, list[Connection]]:
+        """What takes the place of connections that an earlier execution of its module has made.
+
+        Returns:
+            Where the new receiver was defined, and those connections.
+        """
+        bucket = None if origin is None else self._by_place.get(origin.place)
+        if not bucket or origin is None:
+            return origin, []
+        # All in a bucket are of one execution: looking at one is enough.
+        known = next(iter(bucket)).origin
+        if known is None or known.execution is origin.execution:
+            return origin, []
+        for each in bucket:
+            # A function that was there before its module was loaded again, connected once more.
+            if each.origin is not None and each.origin.code is origin.code:
+                return origin._replace(execution=known.execution), []
+        return origin, list(bucket)
+
+    def _enter(self, connection: Connection) -> None:
+        self._index.setdefault(connection.address, []).append(connection)
+        if connection.origin is not None:
+            self._by_place.setdefault(connection.origin.place, {})[connection] = None
 
     def _remove(self, gone: list[Connection]) -> None:
         if not gone:
@@ -247,6 +339,11 @@ class ConnectionTable:
             bucket.remove(each)
             if not bucket:
                 del self._index[each.address]
+            if each.origin is not None:
+                others = self._by_place[each.origin.place]
+                del others[each]
+                if not others:
+                    del self._by_place[each.origin.place]
         # A new list: snapshots that are in use still read the old one.
         self._entries = [each for each in self._entries if id(each) not in doomed]
         self._publish()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from aksara_signals.dispatch.describing import describe_receiver
@@ -45,7 +45,9 @@ class ModelSignal(Signal):
     @overload
     def __call__(
         self,
-        *senders: str | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | None,
+        *given: str | Collection[Any] | Iterator[Any] | None,
+        sender: Senders = None,
+        senders: Senders = None,
         **options: Unpack[ConnectOptions],
     ) -> Callable[[ReceiverT], ReceiverT]: ...
 
@@ -53,11 +55,11 @@ class ModelSignal(Signal):
     def __call__(self, receiver: ReceiverT, /) -> ReceiverT: ...
 
     @overload
-    def __call__(self, *senders: Any, **options: Any) -> Any: ...
+    def __call__(self, *given: Any, **options: Any) -> Any: ...
 
-    def __call__(self, *senders: Any, **options: Any) -> Any:
+    def __call__(self, *given: Any, **options: Any) -> Any:
         """As :meth:`Signal.__call__ <aksara_signals.Signal.__call__>`."""
-        return super().__call__(*senders, **options)
+        return super().__call__(*given, **options)
 
 
 class BulkSignal(Signal):
@@ -71,7 +73,9 @@ class BulkSignal(Signal):
     @overload
     def __call__(
         self,
-        *senders: str | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | None,
+        *given: str | Collection[Any] | Iterator[Any] | None,
+        sender: Senders = None,
+        senders: Senders = None,
         **options: Unpack[ConnectOptions],
     ) -> Callable[[ReceiverT], ReceiverT]: ...
 
@@ -79,11 +83,11 @@ class BulkSignal(Signal):
     def __call__(self, receiver: ReceiverT, /) -> ReceiverT: ...
 
     @overload
-    def __call__(self, *senders: Any, **options: Any) -> Any: ...
+    def __call__(self, *given: Any, **options: Any) -> Any: ...
 
-    def __call__(self, *senders: Any, **options: Any) -> Any:
+    def __call__(self, *given: Any, **options: Any) -> Any:
         """As :meth:`Signal.__call__ <aksara_signals.Signal.__call__>`."""
-        return super().__call__(*senders, **options)
+        return super().__call__(*given, **options)
 
 
 class TypedSignal(Signal, Generic[P]):
@@ -112,12 +116,19 @@ class TypedSignal(Signal, Generic[P]):
         self,
         receiver: Callable[P, N],
         sender: Senders = None,
+        *,
+        senders: Senders = None,
         **options: Unpack[ConnectOptions],
     ) -> Callable[..., N]: ...
 
     @overload
     def connect(
-        self, receiver: None = None, sender: Senders = None, **options: Unpack[ConnectOptions]
+        self,
+        receiver: None = None,
+        sender: Senders = None,
+        *,
+        senders: Senders = None,
+        **options: Unpack[ConnectOptions],
     ) -> Callable[[Callable[P, N]], Callable[..., N]]: ...
 
     def connect(self, receiver: Any = None, sender: Senders = None, **options: Any) -> Any:
@@ -125,10 +136,14 @@ class TypedSignal(Signal, Generic[P]):
         return super().connect(receiver, sender, **options)
 
     def __call__(  # type: ignore[override]  # narrower than a plain Signal
-        self, *senders: Sender, **options: Unpack[ConnectOptions]
+        self,
+        *given: Sender,
+        sender: Senders = None,
+        senders: Senders = None,
+        **options: Unpack[ConnectOptions],
     ) -> Callable[[Callable[P, N]], Callable[..., N]]:
         """As :meth:`Signal.__call__ <aksara_signals.Signal.__call__>`."""
-        return super().__call__(*senders, **options)
+        return super().__call__(*given, sender=sender, senders=senders, **options)
 
 
 def typed_signal(example: Callable[P, object], /) -> TypedSignal[P]:

@@ -99,6 +99,8 @@ def _reached_twice(signal: Signal, audiences: Audiences) -> Iterator[Finding]:
 
 def _overlap(first: Connection, second: Connection, senders: list[Sender]) -> bool:
     """Whether a send can reach both connections."""
+    if None not in (first.created, second.created) and first.created != second.created:
+        return False
     return any(
         first.sender_key.matches(sender, first.exact)
         and second.sender_key.matches(sender, second.exact)

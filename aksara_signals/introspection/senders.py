@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Table
-
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.identity import mro_of, names_of
 from aksara_signals.dispatch.registry import all_signals, classes_named, nearest
@@ -94,14 +92,11 @@ def _reason(signal: Signal, connection: Connection, sender: Sender) -> tuple[str
     """Why a signal is never sent for a sender, and what to do."""
     if signal in MIGRATE:
         return "its senders are commands of Alembic", "give 'upgrade', 'downgrade' or 'revision'"
-    if not isinstance(sender, (type, str)):
-        if signal is m2m_changed:
-            return (
-                "no many-to-many relationship of a class that sends signals belongs to it",
-                "give a relationship with secondary=, its table, or one of its classes",
-            )
-        what = "it is a table" if isinstance(sender, Table) else "it is not a class"
-        return f"{what}, and mapped classes are what sends it", "give the mapped class"
+    if not isinstance(sender, (type, str)):  # of m2m_changed: others are refused when connecting
+        return (
+            "no many-to-many relationship of a class that sends signals belongs to it",
+            "give a relationship with secondary=, its table, or one of its classes",
+        )
     if isinstance(sender, type) and not _sends(sender, connection.exact):
         if connection.exact and _sends(sender, exact=False):
             return "only its subclasses are mapped", "leave exact=True out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import weakref
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from aksara_signals import signals as built_in
@@ -12,7 +13,7 @@ from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.dispatch.words import missing_word
 from aksara_signals.exceptions import InvalidOptionError, UnknownSignalError
-from aksara_signals.types import Receiver, Responses
+from aksara_signals.types import Receiver, ReceiverT, Responses
 
 __all__ = ["BoundSignal", "Emitter", "EmitterAttribute"]
 
@@ -61,6 +62,9 @@ class BoundSignal:
         """Connect a receiver to this model; see :meth:`~aksara_signals.Signal.connect`.
 
         It decorates, too.
+
+        Raises:
+            InvalidOptionError: A sender is given: it is this model.
         """
         return self.signal.connect(receiver, self.model, **self._without_sender(options))
 
@@ -86,6 +90,12 @@ class BoundSignal:
                     f"signal itself"
                 )
         return options
+
+    def connected_to(
+        self, receiver: ReceiverT, **options: Any
+    ) -> AbstractContextManager[ReceiverT]:
+        """Connect for a block; see :meth:`~aksara_signals.Signal.connected_to`."""
+        return self.signal.connected_to(receiver, self.model, **self._without_sender(options))
 
     async def send(self, /, sender: Any = None, **payload: Any) -> Responses:
         """Send by hand; the sender is this model unless another is given."""
@@ -125,6 +135,9 @@ class BoundSignal:
     def has_receivers(self) -> bool:
         """Whether anybody hears this model."""
         return self.signal.has_receivers(self.model)
+
+    has_listeners = has_receivers
+    """Django's name for :meth:`has_receivers`."""
 
 
 class Emitter:

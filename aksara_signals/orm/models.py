@@ -17,6 +17,7 @@ from aksara_signals.orm import bridge
 
 __all__ = [
     "Upkeep",
+    "is_model",
     "is_wired",
     "register",
     "unregister",
@@ -28,6 +29,9 @@ __all__ = [
 
 _bases: weakref.WeakSet[type] = weakref.WeakSet()
 """The mixin and whatever was registered; their mapped subclasses send signals."""
+
+_mixins: weakref.WeakSet[type] = weakref.WeakSet()
+"""Those of them whose subclasses are all meant to be mapped, or to be bases of mapped classes."""
 
 watchers: list[Callable[[], object]] = []
 """Called after classes were registered or unregistered."""
@@ -69,6 +73,7 @@ class Upkeep:
 
 def wire(base: type) -> None:
     """Make the mapped subclasses of a base send signals, whether or not there are any yet."""
+    _mixins.add(base)
     _bases.add(base)
     _bases_changed()
 
@@ -76,6 +81,15 @@ def wire(base: type) -> None:
 def is_wired(cls: type) -> bool:
     """Whether a mapped class sends signals."""
     return any(base in _bases for base in cls.__mro__)
+
+
+def is_model(cls: type) -> bool:
+    """Whether a class is mapped, or is there to be inherited by mapped classes."""
+    if inspect(cls, raiseerr=False) is not None or any(base in _mixins for base in mro_of(cls)):
+        return True
+    return any(
+        isinstance(getattr(cls, name, None), registry) for name in ("registry", "_sa_registry")
+    )
 
 
 def wiring() -> object:
@@ -148,10 +162,8 @@ def _classes_of(given: tuple[Any, ...], function: str) -> list[type]:
 
 
 def _can_be_registered(cls: type) -> bool:
-    if cls is object or inspect(cls, raiseerr=False) is not None:
-        return True
     # A declarative base is registered before its first model exists.
-    if any(isinstance(getattr(cls, name, None), registry) for name in ("registry", "_sa_registry")):
+    if cls is object or is_model(cls):
         return True
     return any(cls in mro_of(mapped) for mapped in bridge.mapped_classes())
 

@@ -13,7 +13,15 @@ from aksara_signals.dispatch.registry import class_sources, senders_changed
 from aksara_signals.dispatch.signal import is_any_connected
 from aksara_signals.dispatch.silence import sender_problems
 from aksara_signals.exceptions import AksaraSignalsError
-from aksara_signals.orm import bridge, construction, partial, silence, touches, transactions
+from aksara_signals.orm import (
+    bridge,
+    construction,
+    partial,
+    senders,
+    silence,
+    touches,
+    transactions,
+)
 from aksara_signals.orm.advice import advise
 from aksara_signals.orm.audience import LIFE_CYCLE
 from aksara_signals.orm.requested import forget_requests, keep_marked
@@ -40,6 +48,7 @@ def install() -> None:
     describe_key.append(bridge.identity_of)
     sender_problems.append(silence.problem_of)
     advisers.append(advise)
+    senders.install()
     construction.install()
     touches.install()
     transactions.install()
@@ -62,6 +71,8 @@ def _before_flush(
     session: Session, flush_context: UOWTransaction, instances: list[object] | None
 ) -> None:
     require_own_flush(session)
+    if senders.is_check_due():
+        senders.check_unwired()
     if is_anybody_listening():
         run = FlushRun(session, instances)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy.orm import Mapper, QueryableAttribute
+from sqlalchemy.orm import Mapper, QueryableAttribute, RelationshipProperty
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.expression import ClauseElement, FromClause
 
@@ -34,7 +34,9 @@ def problem_of(sender: Any, signals: tuple[Any, ...] | None) -> str | None:
     if issubclass(kind, Mapper):
         return f"is a mapper and sends nothing: name its class, {describe_sender(sender.class_)}"
     if issubclass(kind, QueryableAttribute):
-        if sends_links and bridge.has_secondary(sender):
+        prop = bridge.property_of(sender)
+        is_link = isinstance(prop, RelationshipProperty) and bridge.has_secondary(prop)
+        if sends_links and is_link:
             return None
         return (
             f"is the attribute {sender.key} and sends nothing: name its class, "

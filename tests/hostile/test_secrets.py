@@ -23,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from aksara_signals import (
     AksaraSignalsError,
+    InvalidSenderError,
     Signal,
     SignalContext,
     add_delivery_hook,
@@ -203,7 +204,10 @@ async def test_reprs(session: AsyncSession, shown: Shown) -> None:
 
     hook = Hook()
     add_delivery_hook(hook)
-    post_save.connect(lambda **kwargs: None, sender=account, dispatch_uid=(SECRET,), weak=False)
+    with pytest.raises(InvalidSenderError) as refused:
+        post_save.connect(lambda **kwargs: None, sender=account)
+    shown.add(str(refused.value))
+    post_save.connect(lambda **kwargs: None, dispatch_uid=(SECRET,), weak=False)
     post_save.connect(lambda **kwargs: None)
     with capture_signals() as calls:
         session.add(account)
@@ -240,7 +244,8 @@ async def test_contrib_and_command_line(
     post_save.connect(lambda **kwargs: None, sender=Account)
     post_save.connect(fail, sender=Account, phase="after_commit")
     account = Account(name="x")
-    signals.pre_save.connect(lambda **kwargs: None, sender=account)
+    own = Signal("of_one_account")
+    own.connect(lambda **kwargs: None, sender=account)
     log_deliveries(logging.DEBUG)
     instrument(provider, MeterProvider([metrics]))
     try:

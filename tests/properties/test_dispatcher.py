@@ -8,12 +8,13 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from effort import times
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from aksara_signals import Signal, SignalContext
+from aksara_signals import InvalidOptionError, Signal, SignalContext
 
 
 class Root: ...
@@ -106,13 +107,22 @@ class SignalMachine(RuleBasedStateMachine):
     def connect(self, number: int, sender: Any, options: dict[str, Any]) -> None:
         if number not in self.living:
             return
+        new, uid = Entry(number, sender, **options), options["dispatch_uid"]
+        known = [
+            entry
+            for entry in self.entries
+            if uid == entry.dispatch_uid
+            and (uid is not None or entry.number == number)
+            and entry.sender == sender
+            and type(entry.sender) is type(sender)
+        ]
+        if uid is None and any(entry != new for entry in known):
+            with pytest.raises(InvalidOptionError):
+                self.signal.connect(self.living[number], sender=sender, **options)
+            return
         self.signal.connect(self.living[number], sender=sender, **options)
-        uid = options["dispatch_uid"]
-        for entry in self.entries:
-            same = uid == entry.dispatch_uid and (uid is not None or entry.number == number)
-            if same and entry.sender == sender and type(entry.sender) is type(sender):
-                return
-        self.entries.append(Entry(number, sender, **options))
+        if not known:
+            self.entries.append(new)
 
     @rule(number=receivers, sender=SENDERS, uid=st.sampled_from([None, "a", "b"]))
     def disconnect(self, number: int, sender: Any, uid: str | None) -> None:

@@ -63,6 +63,22 @@ async def by_string(instance: Comment, **kwargs: Any) -> str:
     return ""
 
 
+@post_save(sender=Post, priority=1)
+def of_named(sender: type[Post], instance: Post, **kwargs: Any) -> str:
+    """Named by keyword, a sender isn't looked at, and the receiver stays what it is."""
+    return ""
+
+
+assert_type(of_named(Post, Post()), str)
+
+
+@post_save(senders=[Post, Guide])
+@post_save(each for each in (Post, Guide))
+async def of_named_ones(instance: Post | Guide, **kwargs: Any) -> None:
+    """Nor are several."""
+
+
+@post_bulk_create(sender=Post)
 @post_bulk_create(Post)
 async def of_many(instances: list[Post], **kwargs: Any) -> None:
     """A list of instances."""

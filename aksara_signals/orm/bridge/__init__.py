@@ -14,6 +14,8 @@ from aksara_signals.orm.bridge.classes import (
     is_secondary,
     mapped_classes,
     mapping_lock,
+    place_of,
+    property_of,
     wrap_init,
     wrap_inits,
 )
@@ -158,6 +160,8 @@ __all__ = [
     "original_members",
     "pending_members",
     "pin_old_value",
+    "place_of",
+    "property_of",
     "referring_states",
     "permit",
     "read_rows",

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import inspect
 from sqlalchemy.orm import (
     Mapper,
-    QueryableAttribute,
+    MapperProperty,
     RelationshipProperty,
     mapperlib,
 )
@@ -22,6 +22,8 @@ __all__ = [
     "is_secondary",
     "mapped_classes",
     "mapping_lock",
+    "place_of",
+    "property_of",
     "wrap_init",
     "wrap_inits",
 ]
@@ -38,6 +40,26 @@ def mapped_classes() -> Iterator[type]:
             manager = reference()
             if manager is not None and manager.is_mapped:  # it is there before its mapper is
                 yield manager.class_
+
+
+def property_of(attribute: Any) -> MapperProperty[Any] | None:
+    """The property behind a mapped attribute; None of a hybrid. It configures no mappers."""
+    if issubclass(type(attribute), MapperProperty):
+        found: Any = attribute
+    else:
+        found = getattr(attribute, "prop", None)
+    return found if issubclass(type(found), MapperProperty) else None
+
+
+def place_of(prop: MapperProperty[Any] | None) -> tuple[type | None, str | None]:
+    """The class and the name of a property, as far as it has been mapped."""
+    mapper = getattr(prop, "parent", None)
+    return (None, None) if prop is None or mapper is None else (mapper.class_, prop.key)
+
+
+def has_secondary(prop: RelationshipProperty[Any]) -> bool:
+    """Whether a relationship is a many-to-many one, also before its mapper is configured."""
+    return _secondary_of(prop) is not None
 
 
 Wrapper = Callable[[Callable[..., None]], Callable[..., None]]
@@ -93,9 +115,3 @@ def _secondary_of(prop: RelationshipProperty[Any]) -> Any:
     """What was given as ``secondary``, or what became of it when the mapper was configured."""
     given: Any = prop._init_args.secondary
     return given.argument if given.resolved is None else given.resolved
-
-
-def has_secondary(attribute: QueryableAttribute[Any]) -> bool:
-    """Whether an attribute is a many-to-many relationship; configures no mapper."""
-    prop: Any = getattr(attribute.comparator, "prop", None)
-    return isinstance(prop, RelationshipProperty) and _secondary_of(prop) is not None

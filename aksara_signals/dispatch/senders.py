@@ -1,0 +1,155 @@
+"""What was given as the sender: one or several, and whether it can ever send the signal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import FunctionType, MethodType
+
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender
+from aksara_signals.dispatch.identity import is_class, is_number, names_of, type_name
+from aksara_signals.dispatch.payload import ANYBODY, CLASSES, COMMANDS, LINKS, Payload
+from aksara_signals.dispatch.several import members_of
+from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError, InvalidSenderError
+from aksara_signals.types import Receiver, Sender, Senders
+
+__all__ = [
+    "flattened",
+    "is_sent_by_classes",
+    "may_send",
+    "require_no_model",
+    "require_possible",
+    "sender_explanations",
+    "sender_watchers",
+    "senders_connected",
+    "senders_of",
+    "sending_classes",
+]
+
+sender_explanations: list[Callable[[Sender, str, bool], str | None]] = []
+"""Functions that say why an object can't send a built-in signal, and what was meant.
+
+Each mapping layer adds one. It is given the object, which is neither a class nor a string, the
+signal's name, and whether links of relationships send the signal. None means: nothing against it.
+"""
+
+sending_classes: list[Callable[[type], bool]] = []
+"""Functions that tell whether a class is one that sends signals; each mapping layer adds one."""
+
+sender_watchers: list[Callable[[Sender], object]] = []
+"""Called with each class or name that a receiver of a built-in signal is connected to."""
+
+
+def flattened(given: Senders, operation: str) -> tuple[Sender, ...]:
+    """The senders in what was given, which may be one, or hold several.
+
+    Args:
+        given: One sender, or a list, tuple, set, view of a dict, generator or other iterator.
+        operation: What it was given to, for messages.
+
+    Raises:
+        InvalidSenderError: There is none, or one of several holds several itself.
+    """
+    several = members_of(given)
+    if several is None:
+        return (given,)
+    if not several:
+        raise InvalidSenderError(
+            f"{operation} was given an empty {type_name(given)} of senders; name at least one, or "
+            f"give None for all"
+        )
+    for each in several:
+        if members_of(each) is not None:
+            raise InvalidSenderError(
+                f"{operation} was given a {type_name(each)} inside a {type_name(given)} of "
+                f"senders; give all senders in one list"
+            )
+    return several
+
+
+def senders_of(sender: Senders, senders: Senders, operation: str) -> tuple[Sender, ...]:
+    """The senders named by ``sender=`` or by ``senders=``.
+
+    Raises:
+        InvalidSenderError: As for :func:`flattened`.
+        InvalidOptionError: Both are given.
+    """
+    if senders is None:
+        return flattened(sender, operation)
+    if sender is not None:
+        raise InvalidOptionError(
+            f"{operation} was given sender= and senders=; give all senders in one of them"
+        )
+    return flattened(senders, operation)
+
+
+def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
+    """Why a sender can never send a signal, and what was meant; None if it may."""
+    sent_by = payload.sent_by
+    if sent_by is ANYBODY or sender is None:
+        return None
+    if is_class(sender) or issubclass(type(sender), str):
+        return None
+    for explain in sender_explanations:
+        problem = explain(sender, signal_name, sent_by is LINKS)
+        if problem is not None:
+            return problem
+    if sent_by is LINKS and not is_number(sender):
+        return None  # a table, perhaps: only who knows tables can tell
+    if sent_by is COMMANDS:
+        return "is not the name of a command: give a string, such as 'upgrade'"
+    if callable(sender):
+        return (
+            f"is not a class: give receivers to {signal_name}.connect(), and the class that "
+            f"sends as sender="
+        )
+    return f"is not a class: give the class that sends, as in @{signal_name}(Post), or its name"
+
+
+def may_send(sender: Sender, payload: Payload) -> bool:
+    """Whether a receiver of a signal with this payload can be connected to a sender."""
+    return _problem(sender, payload, "") is None
+
+
+def require_possible(senders: Iterable[Sender], payload: Payload, signal_name: str) -> None:
+    """Refuse senders that can never send a built-in signal.
+
+    Raises:
+        InvalidSenderError: Says what was given, and what was meant.
+    """
+    for sender in senders:
+        problem = _problem(sender, payload, signal_name)
+        if problem is not None:
+            is_function = type(sender) in (FunctionType, MethodType)
+            what = describe_receiver(sender) if is_function else describe_sender(sender)
+            raise InvalidSenderError(
+                f"{signal_name} can't be connected to {what}, which never sends it: it {problem}"
+            )
+
+
+def is_sent_by_classes(payload: Payload) -> bool:
+    """Whether this is the payload of a signal that mapped classes or their links send."""
+    return payload.sent_by in (CLASSES, LINKS)
+
+
+def senders_connected(senders: Iterable[Sender], payload: Payload) -> None:
+    """Pass on which classes and names a receiver of a built-in signal was connected to."""
+    if is_sent_by_classes(payload):
+        for sender in senders:
+            if is_class(sender) or issubclass(type(sender), str):
+                for watcher in sender_watchers:
+                    watcher(sender)
+
+
+def require_no_model(receiver: Receiver, signal_name: str) -> None:
+    """Refuse a class that sends signals as the receiver of one.
+
+    Raises:
+        InvalidReceiverError: Says how to name it as the sender.
+    """
+    if is_class(receiver) and any(sends(receiver) for sends in sending_classes):
+        name, path = names_of(receiver)
+        raise InvalidReceiverError(
+            f"{path} can't be a receiver of {signal_name}: it is a mapped class, which sends "
+            f"signals; write @{signal_name}({name}) above the receiver, or "
+            f"{signal_name}.connect(receiver, sender={name})"
+        )
