@@ -48,13 +48,13 @@ class AksaraSignalsError(Exception):
 
 
 class InvalidReceiverError(AksaraSignalsError, TypeError):
-    """A receiver is not callable, never runs, lacks ``**kwargs``, or can't be filled."""
+    """A receiver isn't callable, never runs, lacks ``**kwargs``, can't be filled, or is a model."""
 
     code = "AKS-101"
 
 
 class InvalidSenderError(AksaraSignalsError, TypeError):
-    """What was given as a sender can never be one, such as an empty list."""
+    """What was given as a sender can never send the signal, as a table, or is an empty list."""
 
     code = "AKS-102"
 
