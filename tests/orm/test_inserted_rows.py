@@ -1,0 +1,102 @@
+"""Instances whose rows were inserted in bulk: persistent in the session as after a flush."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, ForeignKey, event, func, inspect, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from aksara_signals.orm import SignalMixin
+
+
+class Base(SignalMixin, DeclarativeBase):
+    pass
+
+
+class Owner(Base):
+    __tablename__ = "owner"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parts: Mapped[list[Part]] = relationship(cascade="all, delete-orphan")
+
+
+class Part(Base):
+    __tablename__ = "part"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("owner.id"))
+    name: Mapped[str | None]
+
+
+class Place(Base):
+    __tablename__ = "place"
+    row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+@pytest.fixture
+def session(sync_engine: Engine) -> Iterator[Session]:
+    Base.metadata.create_all(sync_engine)
+    with Session(sync_engine) as session:
+        yield session
+
+
+def create(session: Session, *instances: Any) -> list[Any]:
+    """Insert in bulk through a plain session, where nothing has to wait."""
+    with pytest.raises(StopIteration) as stop:
+        type(instances[0]).objects.bulk_create(list(instances), session=session).send(None)
+    created: list[Any] = stop.value.value
+    return created
+
+
+def test_they_are_persistent_and_clean(session: Session) -> None:
+    """In the identity map by their keys, of one column or of several."""
+    part, place = Part(name="x"), Place(row=1, number=2)
+    assert create(session, part) == [part]
+    create(session, place)
+    assert inspect(part).persistent
+    assert session.get(Part, part.id) is part
+    assert session.get(Place, (1, 2)) is place
+    assert not session.new
+    assert not session.dirty
+    assert not inspect(part).modified
+    assert session.in_transaction()
+
+
+def test_a_rollback_makes_them_new_again(session: Session) -> None:
+    """And a second insertion finds nothing of the first one."""
+    create(session, part := Part(name="x"))
+    session.rollback()
+    assert inspect(part).transient
+    assert part not in session
+    session.add(part)
+    session.commit()
+    assert session.scalar(select(func.count(Part.id))) == 1
+
+
+def test_an_orphan_is_none_any_more(session: Session) -> None:
+    """Once it has a row, it doesn't matter who let go of it before."""
+    part = Part(name="x")
+    Owner(parts=[part]).parts.remove(part)
+    create(session, part)
+    session.rollback()
+    session.add(part)
+    session.commit()
+    assert session.scalar(select(func.count(Part.id))) == 1
+
+
+def test_listeners_of_the_session_hear_of_each(session: Session) -> None:
+    """In the order of a flush, for each instance; without listeners nothing is called."""
+    heard: list[Any] = []
+
+    def listen(name: str) -> None:
+        event.listen(session, name, lambda _session, thing: heard.append((name, thing)))
+
+    names = ["before_attach", "after_attach", "transient_to_pending", "pending_to_persistent"]
+    for name in names:
+        listen(name)
+    one, two = create(session, Part(name="1"), Part(name="2"))
+    of_one = [name for name, thing in heard if thing in (one, inspect(one))]
+    of_two = [name for name, thing in heard if thing in (two, inspect(two))]
+    assert of_one == of_two == names
