@@ -47,7 +47,7 @@ class Queue:
     def __init__(self) -> None:
         self.by_transaction: dict[SessionTransaction, list[Entry]] = {}
         """Root transactions and savepoints that are open, with what was sent inside."""
-        self.committed: set[SessionTransaction] = set()
+        self.committed: set[SessionTransaction | None] = set()
         """Those that have just been committed or released, and are about to end: two only where
         two tasks share a session."""
         self.next: list[Entry] = []
@@ -176,9 +176,7 @@ def _after_commit(session: Session) -> None:
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None:
         # Nothing is decided yet: this is sent for the release of a savepoint, too.
-        transaction = session.get_nested_transaction() or session.get_transaction()
-        if transaction is not None:
-            queue.committed.add(transaction)
+        queue.committed.add(session.get_nested_transaction() or session.get_transaction())
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
