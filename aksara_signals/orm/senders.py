@@ -35,9 +35,16 @@ __all__ = ["check_unwired", "install", "is_check_due"]
 def install() -> None:
     """Have the dispatcher ask here."""
     sender_explanations.append(explain)
-    sending_classes.append(is_model)
+    sending_classes.append(_is_model)
     sender_watchers.append(_connected)
     event.listen(Mapper, "after_configured", check_unwired)
+
+
+def _is_model(cls: type) -> bool:
+    try:
+        return is_model(cls)
+    except Exception:  # noqa: BLE001 - its metaclass doesn't like to be asked: no mapped class
+        return False
 
 
 # -- senders that can never send -----------------------------------------------------------------

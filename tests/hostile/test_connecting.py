@@ -31,7 +31,7 @@ async def test_a_send_calls_whom_it_found(way: str, concurrent: bool) -> None:
         for connection in signal.connections:
             signal.disconnect(connection.receiver)
         for number in range(100):
-            signal.connect(newcomer, priority=number)
+            signal.connect(newcomer)
             signal.connect(newcomer, dispatch_uid=number)
             signal.disconnect(dispatch_uid=number)
 
