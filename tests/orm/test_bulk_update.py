@@ -39,7 +39,7 @@ Sessions = async_sessionmaker[AsyncSession]
         ([], ["title"], 0, InvalidOptionError),
         ([], ["title"], "5", InvalidOptionError),
     ],
-    ids=str,
+    ids=["new", "another class", "misspelt", "none", "key", "no rows", "no number"],
 )
 async def test_a_refused_update_calls_nobody(
     sessions: Sessions,

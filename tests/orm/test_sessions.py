@@ -109,6 +109,7 @@ def test_a_thread_without_an_event_loop_has_its_own_session_at_work() -> None:
     thread.join()
     work.end()
     assert here == [True, False]
+    assert not work.is_here
 
 
 async def test_work_stands_inside_of_work() -> None:
