@@ -38,6 +38,7 @@ def receiver(
 
     Source: Django's ``django.dispatch.receiver``, with the same arguments.
     """
+    signals: tuple[Any, ...] | None
     signals = (signal,) if issubclass(type(signal), Signal) else members_of(signal)
     if not signals:
         raise InvalidOptionError(

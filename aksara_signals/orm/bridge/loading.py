@@ -131,7 +131,7 @@ def _select(
 
 def key_is_in(mapper: Mapper[Any], identities: Sequence[tuple[Any, ...]]) -> ColumnElement[bool]:
     """Whether a row has one of these primary keys."""
-    primary = mapper.primary_key
+    primary: tuple[Any, ...] = mapper.primary_key
     if len(primary) > 1:
         return tuple_(*primary).in_(identities)
     return primary[0].in_([identity[0] for identity in identities])
