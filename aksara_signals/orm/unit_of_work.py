@@ -152,12 +152,15 @@ class FlushRun:
             hearers = self._audience.hearers(sender, kind, PRE)
             if hearers.asks_for_changes:
                 wanted += batch
-            # A row that is about to go is read as long as it is there.
-            if kind is not Kind.CREATE and (
-                hearers.needs_columns
-                or (kind is Kind.DELETE and self._audience.hearers(sender, kind, POST).plans)
-            ):
-                needed += [change.state for change in batch]
+            states = [change.state for change in batch]
+            if kind is Kind.DELETE:
+                after = self._audience.hearers(sender, kind, POST)
+                if hearers.needs_columns or after.needs_columns:
+                    needed += states
+                elif after.plans:  # they may read it when it is gone
+                    bridge.load_before_deletion(self._session, states)
+            elif kind is Kind.UPDATE and hearers.needs_columns:
+                needed += states
         bridge.load_columns(self._session, needed)
         extras: dict[bridge.State, Any] = {**self._values.live(wanted)} if wanted else {}
         self.is_sending = True

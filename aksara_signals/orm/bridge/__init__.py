@@ -57,6 +57,7 @@ from aksara_signals.orm.bridge.loading import (
     expire_unset,
     is_known,
     is_unloaded,
+    load_before_deletion,
     load_columns,
 )
 from aksara_signals.orm.bridge.rows import (
@@ -150,6 +151,7 @@ __all__ = [
     "is_unknown",
     "is_unloaded",
     "key_values",
+    "load_before_deletion",
     "load_columns",
     "mapped_classes",
     "mapping_lock",

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, select, tuple_
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import ColumnProperty, Mapper, Query, Session
+from sqlalchemy.orm import MANYTOONE, ColumnProperty, Mapper, Query, Session
+from sqlalchemy.orm.exc import ObjectDeletedError
 
 from aksara_signals.orm.bridge.states import State
 
@@ -22,6 +23,7 @@ __all__ = [
     "is_known",
     "is_unloaded",
     "key_is_in",
+    "load_before_deletion",
     "load_columns",
 ]
 
@@ -131,10 +133,10 @@ def _select(
 
 def key_is_in(mapper: Mapper[Any], identities: Sequence[tuple[Any, ...]]) -> ColumnElement[bool]:
     """Whether a row has one of these primary keys."""
-    primary: tuple[Any, ...] = mapper.primary_key
-    if len(primary) > 1:
-        return tuple_(*primary).in_(identities)
-    return primary[0].in_([identity[0] for identity in identities])
+    first, *others = mapper.primary_key
+    if others:
+        return tuple_(first, *others).in_(identities)
+    return first.in_([identity[0] for identity in identities])
 
 
 def _load_singly(session: Session, state: State) -> None:
@@ -150,6 +152,24 @@ def is_known(state: State, column: Any) -> bool:
     """Whether the value of a column is in memory, as that of a row's key always is."""
     key = state.mapper.get_property_by_column(column).key
     return key in state.dict or (state.key is not None and column in state.mapper.primary_key)
+
+
+def load_before_deletion(session: Session, states: Iterable[State]) -> None:
+    """Load the columns of rows that are about to be deleted, as :func:`load_columns` does.
+
+    An expired object with a reference is loaded by the flush itself, one by one. It is loaded in
+    the same way here, so that listening adds no statement.
+    """
+    others: list[State] = []
+    for state in states:
+        mapper = state.mapper
+        keys = _missing(state) if state.expired and mapper.inherits is None else []
+        if keys and any(each.direction is MANYTOONE for each in mapper.relationships):
+            with session.no_autoflush, suppress(ObjectDeletedError):
+                getattr(state.obj(), keys[0])  # which loads all that has expired
+        else:
+            others.append(state)
+    load_columns(session, others)
 
 
 def column_value(state: State, column: Any) -> Any:
