@@ -133,10 +133,12 @@ else:  # hidden from type checkers, to which a module with __getattr__ has every
 
     def __getattr__(name: str) -> Any:
         if name in __all__:
-            from aksara_signals import dispatch, exceptions, signals
+            from importlib import import_module
 
-            for module in (dispatch, exceptions, signals):
-                globals().update({each: getattr(module, each) for each in module.__all__})
+            # Not "from aksara_signals import …", which would ask this function for each of them.
+            for each in ("dispatch", "exceptions", "signals"):
+                module = import_module(f"aksara_signals.{each}")
+                globals().update({known: getattr(module, known) for known in module.__all__})
             return globals()[name]
         # Reading the installed metadata takes longer than importing all of the library.
         if name == "__version__":

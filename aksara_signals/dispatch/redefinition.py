@@ -6,8 +6,8 @@ recognised by where it was defined, and by which execution of its module that wa
 
 from __future__ import annotations
 
+import sys
 import weakref
-from inspect import currentframe
 from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -64,7 +64,8 @@ def _running_module(names: dict[str, Any]) -> CodeType | None:
     Two functions that one script defines under one name are both live, although nothing but this
     tells them from a cell that is run twice.
     """
-    frame: FrameType | None = currentframe()
+    # inspect takes long to import, and its currentframe() is the same.
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         if frame.f_globals is names and frame.f_code.co_name == "<module>":
             return frame.f_code

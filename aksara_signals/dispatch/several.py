@@ -17,7 +17,7 @@ _COLLECTIONS: tuple[type, ...] = (
     set,
     frozenset,
     MappingView,
-    *(type(view) for each in _MAPPINGS for view in (each.keys(), each.values())),
+    *(type(view) for each in _MAPPINGS for view in (each.keys(), each.values(), each.items())),
 )
 
 

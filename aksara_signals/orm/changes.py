@@ -160,7 +160,8 @@ def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None
             group = state.mapper, state.identity_token, unknown
             groups.setdefault(group, {})[state.identity] = change
     for (mapper, _, unknown), members in groups.items():
-        rows = bridge.read_rows(session, mapper, unknown, members)
+        instances = {identity: change.instance for identity, change in members.items()}
+        rows = bridge.read_rows(session, mapper, unknown, instances)
         for identity, found in rows.items():
             if identity in members:
                 known[members[identity]].update(zip(unknown, found, strict=True))

@@ -47,7 +47,7 @@ def notes_of(error: BaseException) -> list[str]:
 def test_a_note_is_added_once() -> None:
     """It says what was under way."""
     error = ValueError()
-    for text in ("a", "b", "a"):
+    for text in ("while a", "while b", "while a"):
         add_note(error, text)
     assert notes_of(error) == ["while a", "while b"]
 
@@ -57,7 +57,7 @@ def test_an_exception_that_is_raised_again_and_again_keeps_the_latest_notes() ->
     error = ValueError()
     error.add_note("of the user")
     for number in range(2 * MAX_NOTES):
-        add_note(error, str(number))
+        add_note(error, f"while {number}")
     notes = notes_of(error)
     assert len(notes) == MAX_NOTES
     assert notes[0] == "of the user"

@@ -114,19 +114,16 @@ async def test_errors_of_receivers(
 
 
 async def test_recursion_shows_keys(session: AsyncSession, shown: Shown) -> None:
-    """The three chains of SignalRecursionError."""
+    """The chains of SignalRecursionError: of sends inside sends, and of rounds before a flush."""
 
     async def save_again(instance: Account, **kwargs: Any) -> None:
         instance.name += "!"
         await instance.save()
 
-    async def touch(instance: Account, **kwargs: Any) -> None:
-        instance.name += "!"
-
     async def add_more(session: AsyncSession, **kwargs: Any) -> None:
         session.add(Account(name="more"))
 
-    for signal, receiver in ((post_save, save_again), (post_save, touch), (pre_save, add_more)):
+    for signal, receiver in ((post_save, save_again), (pre_save, add_more)):
         with signal.connected_to(receiver, sender=Account):
             session.add(Account(name="x"))
             with pytest.raises(RecursionError) as caught:

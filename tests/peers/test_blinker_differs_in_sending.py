@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+from contextlib import nullcontext
 from typing import Any
 
 import blinker
@@ -15,7 +16,11 @@ import pytest
 from dispatchers import AKSARA, BLINKER, Dispatcher, Notes, Post
 
 import aksara_signals
-from aksara_signals.exceptions import AsyncReceiverError, InvalidReceiverError
+from aksara_signals.exceptions import (
+    AsyncReceiverError,
+    InvalidOptionError,
+    InvalidReceiverError,
+)
 
 PEERS = [BLINKER, AKSARA]
 
@@ -106,12 +111,14 @@ def test_an_error_can_be_collected(peer: Dispatcher, signal: Any) -> None:
     assert hasattr(signal, "send_robust") is peer.choose(blinker=False, aksara=True)
 
 
-def test_connecting_again_changes_nothing(peer: Dispatcher, signal: Any, notes: Notes) -> None:
+def test_connecting_again_otherwise_is_refused(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """In blinker the last weak= counts, for all of the receiver's senders."""
     receiver = notes.receiver("kept")
     peer.connect(signal, receiver, weak=True)
-    peer.connect(signal, receiver, weak=False)
-    del receiver
+    refused: Any = pytest.raises(InvalidOptionError, match="weak")
+    with refused if peer is AKSARA else nullcontext():
+        peer.connect(signal, receiver, weak=False)
+    del receiver, refused
     gc.collect()
     peer.send(signal, Post)
     assert notes == peer.choose(blinker=["kept"], aksara=[])

@@ -70,6 +70,7 @@ class World:
     peer: Dispatcher
     called: list[int] = field(default_factory=list)
     log: list[Any] = field(default_factory=list)
+    weak: dict[int, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.signal = self.peer.signal()
@@ -81,6 +82,8 @@ class World:
             return None
         options = {} if uid is None else {"dispatch_uid": uid}
         if verb == "connect":
+            # Connecting one receiver both weakly and strongly is refused here.
+            weak = self.weak.setdefault(number, weak)
             self.peer.connect(self.signal, owner.receive, sender, weak=weak, **options)
             return None
         return self.peer.disconnect(self.signal, owner.receive, sender, **options)
