@@ -103,9 +103,13 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root = unpack(options.source or download(folder), folder)
+        source = options.source or download(folder)
         tests = options.tests or TESTS
-        runs = [Run(root, "plain", tests), Run(root, "receivers", tests, "suite_receivers")]
+        # A folder for each: some of the tests write databases into it.
+        runs = [
+            Run(unpack(source, folder / "plain"), tests),
+            Run(unpack(source, folder / "receivers"), tests, "suite_receivers"),
+        ]
         plain, receivers = (run.outcomes() for run in runs)
     return compare(plain, receivers)
 
@@ -146,14 +150,13 @@ class Run:
 
     Args:
         root: Where to start them.
-        name: Of the run.
         tests: Which ones.
         plugins: Names of pytest's plugins in this folder.
     """
 
-    def __init__(self, root: Path, name: str, tests: list[str], *plugins: str) -> None:
-        self._outcomes = root / f"{name}.jsonl"
-        self._log = root / f"{name}.log"
+    def __init__(self, root: Path, tests: list[str], *plugins: str) -> None:
+        self._outcomes = root / "outcomes.jsonl"
+        self._log = root / "output.log"
         environment = {
             **os.environ,
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",

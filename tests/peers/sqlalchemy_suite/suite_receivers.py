@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
-from aksara_signals import signals
-from aksara_signals.orm import register
+import pytest
+from sqlalchemy import event
+
+with mock.patch.object(event, "listen", side_effect=event.listen) as listen:
+    from aksara_signals import signals
+    from aksara_signals.orm import register
+
+LISTENERS = [call.args for call in listen.call_args_list]
+"""What the library listens to as soon as it is imported: target, name and listener."""
 
 
 def read_nothing(**_: Any) -> None:
@@ -17,3 +26,12 @@ def pytest_configure() -> None:
     register(object)
     for name in signals.__all__:
         getattr(signals, name).connect(read_nothing)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Some tests end by taking away all listeners of sessions and mappers; ours come back."""
+    yield
+    for target, name, listener in LISTENERS:
+        if not event.contains(target, name, listener):
+            event.listen(target, name, listener)
