@@ -322,9 +322,7 @@ class Reference:
             if prop is reverse
             else [pair[0] for pair in prop.local_remote_pairs or ()]
         )
-        self.names: list[str] = [
-            child.mapper.get_property_by_column(column).key for column in columns
-        ]
+        self.names: list[str] = [bridge.attribute_name(child.mapper, column) for column in columns]
         self.has_history: bool = False
         """Whether the relationship itself was set or deleted."""
         self.old: Any = None

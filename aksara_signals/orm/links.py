@@ -53,8 +53,8 @@ class Link:
         owner, child = instance_state(self.owner), instance_state(self.child)
         pairs = [
             (
-                owner.dict.get(owner.mapper.get_property_by_column(owner_column).key),
-                child.mapper.get_property_by_column(child_column).key,
+                owner.dict.get(bridge.attribute_name(owner.mapper, owner_column)),
+                bridge.attribute_name(child.mapper, child_column),
             )
             for owner_column, child_column in self.prop.synchronize_pairs
         ]

@@ -291,6 +291,6 @@ def _differs(parent: bridge.State | None, child: bridge.State, prop: Relationshi
 def _key_has_changed(parent: bridge.State, prop: Relationship) -> bool:
     touched = parent.committed_state
     return parent.has_identity and any(
-        parent.mapper.get_property_by_column(column).key in touched
+        bridge.attribute_name(parent.mapper, column) in touched
         for column, _ in prop.synchronize_pairs
     )

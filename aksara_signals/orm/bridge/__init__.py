@@ -53,6 +53,7 @@ from aksara_signals.orm.bridge.history import (
     was_declared_before,
 )
 from aksara_signals.orm.bridge.loading import (
+    attribute_name,
     column_value,
     expire_unset,
     is_known,
@@ -111,6 +112,7 @@ __all__ = [
     "CommitShield",
     "DeletedRows",
     "State",
+    "attribute_name",
     "beneath",
     "changed_columns",
     "column_value",

@@ -18,6 +18,7 @@ from aksara_signals.orm.bridge.states import State
 
 __all__ = [
     "MAX_KEYS",
+    "attribute_name",
     "column_value",
     "expire_unset",
     "is_known",
@@ -148,9 +149,21 @@ def _load_singly(session: Session, state: State) -> None:
             session.refresh(state.obj(), keys)
 
 
+def attribute_name(mapper: Mapper[Any], column: Any) -> str:
+    """The name under which instances have a column that a relationship is made of.
+
+    A concrete subclass has a table of its own. Where a relationship leads to its base class, the
+    attribute of the same name is what is meant.
+    """
+    for each in mapper.iterate_to_root():
+        if column in each._columntoproperty:
+            return each._columntoproperty[column].key
+    return mapper.get_property_by_column(column).key  # raises, and says what is missing
+
+
 def is_known(state: State, column: Any) -> bool:
     """Whether the value of a column is in memory, as that of a row's key always is."""
-    key = state.mapper.get_property_by_column(column).key
+    key = attribute_name(state.mapper, column)
     return key in state.dict or (state.key is not None and column in state.mapper.primary_key)
 
 
@@ -178,7 +191,7 @@ def column_value(state: State, column: Any) -> Any:
     The key of a row is known without a look at the database. None if there is no value.
     """
     mapper = state.mapper
-    key = mapper.get_property_by_column(column).key
+    key = attribute_name(mapper, column)
     if key in state.dict:
         return state.dict[key]
     if state.key is not None and column in mapper.primary_key:
