@@ -75,12 +75,13 @@ TESTS = [
 ]
 """What is run; tests of mere queries are left out."""
 
-_WARNS = "changes collections in mapper events, and asserts how it is warned: we warn of that, too"
-
 EXCEPTIONS = {
-    "test/orm/test_session.py::FlushWarningsTest::test_m2o_cascade_add": _WARNS,
-    "test/orm/test_session.py::FlushWarningsTest::test_m2o_cascade_remove": _WARNS,
-    "test/orm/test_session.py::FlushWarningsTest::test_o2m_cascade_add": _WARNS,
+    "test/orm/test_events.py::SessionEventsTest::test_sessionmaker_gen_after_session_listen": (
+        "calls all listeners of before_flush without arguments, and ours can't be called so"
+    ),
+    "test/orm/test_session.py::FlushWarningsTest::test_o2m_cascade_add": (
+        "changes a collection in a mapper event, and asserts how it is warned; we warn of that, too"
+    ),
 }
 """The tests that fail beside receivers by their nature, each with its reason."""
 
@@ -195,21 +196,26 @@ def compare(plain: dict[str, dict[str, str]], receivers: dict[str, dict[str, str
     """Print what fails with receivers only."""
     passed = [test for test, outcome in plain.items() if outcome["outcome"] == "passed"]
     failed = [test for test in passed if receivers.get(test, {}).get("outcome") != "passed"]
-    unexpected = [test for test in failed if test not in EXCEPTIONS]
+    unexpected = [test for test in failed if _without_parameters(test) not in EXCEPTIONS]
+    expected = {_without_parameters(test) for test in failed}
     for test in unexpected:
         print(f"\n{test}")
         for line in _why(receivers.get(test)):
             print(f"    {line}")
     for test, reason in EXCEPTIONS.items():
-        if test in failed:
+        if test in expected:
             print(f"\nexpected: {test}\n    {reason}")
-        elif test in passed:
+        elif test in map(_without_parameters, passed):
             print(f"\nno exception any more: {test}")
     print(
         f"\nSQLAlchemy {version('sqlalchemy')}: {len(passed)} of {len(plain)} tests pass without "
         f"receivers; with receivers, {len(failed)} of these fail, {len(unexpected)} unexpectedly"
     )
     return 1 if unexpected or not passed else 0
+
+
+def _without_parameters(test: str) -> str:
+    return test.partition("[")[0]
 
 
 def _why(outcome: dict[str, str] | None) -> Iterator[str]:
