@@ -57,10 +57,13 @@ class HiddenHistory:
         instance = self._instance
         pending = bridge.pending_members(parent, key)
         if pending is not None:
-            for members in pending:
-                if _is_in(instance, members):
-                    members.remove(instance)
-                    self._undo.append(_adder(members, instance))
+            added, removed = pending
+            if _is_in(instance, added):
+                added.remove(instance)
+                self._undo.append(lambda: bridge.add_pending(parent, key, instance))
+            if _is_in(instance, removed):
+                removed.remove(instance)
+                self._undo.append(lambda: bridge.remove_pending(parent, key, instance))
             return
         original = bridge.original_members(parent, key)
         if original is None:  # the other end of a one-to-one relationship
@@ -101,11 +104,6 @@ class HiddenHistory:
 
 def _is_in(instance: object, members: Iterable[object]) -> bool:
     return any(member is instance for member in members)
-
-
-def _adder(members: Any, instance: object) -> Callable[[], None]:
-    add = getattr(members, "append", None) or members.add
-    return lambda: add(instance)
 
 
 def _refill(members: list[Any], before: list[Any]) -> None:

@@ -291,3 +291,16 @@ async def test_a_delivery_that_the_event_loop_ends_is_no_success(outcome: Outcom
     delivering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
+
+
+def test_what_observers_are_sent_may_be_left_out() -> None:
+    """By a test that sends it by hand: the failed signal and its payload are None then."""
+    seen: list[Any] = []
+
+    @on_delivery_error.connect
+    def observe(error: Any, connection: Any, failed_signal: Any, payload: Any, **_: Any) -> None:
+        seen.append((error, connection, failed_signal, payload))
+
+    on_delivery_error.send_sync(int, error=1, connection=2)
+    on_delivery_error.disconnect(observe)
+    assert seen == [(1, 2, None, None)]

@@ -59,6 +59,40 @@ async def test_a_relationship_that_isnt_named_stays_pending(sessions: Sessions) 
     assert await written_author(sessions) == "ann"
 
 
+@pytest.mark.parametrize("is_loaded", [False, True])
+@pytest.mark.parametrize("moves", [False, True])
+async def test_collections_of_the_other_side_are_as_before(
+    sessions: Sessions, is_loaded: bool, moves: bool
+) -> None:
+    """The pending member is in the new collection and not in the old one, loaded or not."""
+    async with sessions() as session:
+        post, old, new = Post(title="old"), Author(name="old"), Author(name="new")
+        old.posts.append(other := Post(title="other"))
+        if moves:
+            old.posts.append(post)
+        session.add_all([post, old, new])
+        await session.commit()
+        for instance in (post, old, new):
+            await session.refresh(instance)
+        await session.refresh(post, ["author"])
+        if is_loaded:
+            await session.refresh(old, ["posts"])
+            await session.refresh(new, ["posts"])
+        post.author, post.title = new, "new"
+        await post.save(update_fields=["title"])
+        with session.no_autoflush:
+            posts = await session.run_sync(lambda _: [list(old.posts), list(new.posts)])
+            assert posts == [[other], [post]]
+            await session.refresh(post, ["title"])
+        assert post in session.dirty
+        await session.commit()
+    async with sessions() as session:
+        found = await session.scalars(
+            select(Author.name).join(Post, Post.author_id == Author.id).order_by(Post.title)
+        )
+        assert found.all() == ["new", "old"]
+
+
 async def test_names_of_mixed_types_are_refused_in_words(sessions: Sessions) -> None:
     """What is no text can't be put in the order of texts, and is named all the same."""
     async with sessions() as session:

@@ -28,6 +28,7 @@ from aksara_signals.orm.bridge.handover import (
     in_greenlet,
 )
 from aksara_signals.orm.bridge.history import (
+    add_pending,
     changed_columns,
     configured_relationships,
     expressions,
@@ -49,6 +50,7 @@ from aksara_signals.orm.bridge.history import (
     pending_members,
     pin_old_value,
     referring_states,
+    remove_pending,
     reverse_keys,
     was_declared_before,
 )
@@ -109,6 +111,7 @@ from aksara_signals.orm.bridge.states import (
 )
 
 __all__ = [
+    "add_pending",
     "CommitShield",
     "DeletedRows",
     "State",
@@ -173,6 +176,7 @@ __all__ = [
     "refusing_of",
     "register_inserted",
     "register_updated",
+    "remove_pending",
     "require_working_transaction",
     "reverse_keys",
     "row_count",

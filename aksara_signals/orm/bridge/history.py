@@ -27,6 +27,7 @@ from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State
 
 __all__ = [
+    "add_pending",
     "changed_columns",
     "configured_relationships",
     "expressions",
@@ -48,6 +49,7 @@ __all__ = [
     "pending_members",
     "pin_old_value",
     "referring_states",
+    "remove_pending",
     "reverse_keys",
     "was_declared_before",
 ]
@@ -234,6 +236,19 @@ def pending_members(state: State, key: str) -> tuple[Any, Any] | None:
     """What was added to and taken out of a collection that isn't loaded; None if it is."""
     pending = state._pending_mutations.get(key)
     return None if pending is None else (pending.added_items, pending.deleted_items)
+
+
+def add_pending(state: State, key: str, member: object) -> None:
+    """Note an addition to a collection that isn't loaded, as its own events would.
+
+    A flush of the owner, whatever it was for, has dropped the notes that there were before.
+    """
+    state._get_pending_mutation(key).append(member)
+
+
+def remove_pending(state: State, key: str, member: object) -> None:
+    """The same for what is taken out."""
+    state._get_pending_mutation(key).remove(member)
 
 
 def original_members(state: State, key: str) -> list[Any] | None:
