@@ -117,7 +117,7 @@ async def test_work_stands_inside_of_work() -> None:
     outer, inner = Session(), Session()
     first = Work(outer)
     second = Work(inner)
-    assert (is_at_work(outer), is_at_work(inner)) == (False, True)
+    assert (is_at_work(outer), is_at_work(inner)) == (True, True)
     assert await found() is inner
     second.end()
     assert (is_at_work(outer), is_at_work(inner)) == (True, False)

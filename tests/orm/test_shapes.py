@@ -436,11 +436,11 @@ def test_children_that_leave_a_parent_that_goes(session: Session, told: Told) ->
         keeper.one_way.append(moved)
         session.delete(old)
     assert told.rows_of(session) == [
+        "deleted Parent 1",
         "created Parent 3",
         "updated OneWay 1",
         "updated OneWay 2",
         "updated OneWay 3",
-        "deleted Parent 1",
     ]
     assert (leaver.parent_id, adopted.parent_id, moved.parent_id) == (None, heir.id, keeper.id)
 
