@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import MappingView
 from typing import Any
@@ -37,4 +38,7 @@ def members_of(thing: Any) -> tuple[Any, ...] | None:
 
 
 def _is_iterator(mro: tuple[type, ...]) -> bool:
+    mock = sys.modules.get("unittest.mock")  # a mock has every method, and is one thing
+    if mock is not None and any(cls is mock.NonCallableMock for cls in mro):
+        return False
     return all(any(name in vars(cls) for cls in mro) for name in ("__next__", "__iter__"))

@@ -6,7 +6,7 @@ import enum
 from collections import ChainMap
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest.mock import NonCallableMagicMock, Mock
+from unittest.mock import Mock, NonCallableMagicMock
 
 import pytest
 
