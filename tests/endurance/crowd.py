@@ -112,8 +112,8 @@ def queued(session: AsyncSession | Session) -> list[Any]:
         *queue.by_transaction,
         *queue.next,
         *queue.shields,
-        *([queue.committed] if queue.committed else []),
-        *(["delivering"] if queue.is_delivering else []),
+        *queue.committed,
+        *(["delivering"] if queue.deliveries else []),
     ]
 
 

@@ -254,9 +254,9 @@ def is_empty(session: Session) -> bool:
     return queue is None or (
         not queue.by_transaction
         and not queue.next
-        and queue.committed is None
+        and not queue.committed
         and not queue.shields
-        and not queue.is_delivering
+        and not queue.deliveries
     )
 
 

@@ -146,7 +146,6 @@ def test_what_is_no_signal_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "ours"),
     [
-        ("connected_to", r"post_save\.connected_to"),
         ("receivers_for", r"post_save\.receivers_for"),
         ("asend", r"signal\.send\("),
         ("conect", "did you mean 'connect'"),
