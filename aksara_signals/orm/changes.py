@@ -162,6 +162,6 @@ def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None
     for (mapper, _, unknown), members in groups.items():
         instances = {identity: change.instance for identity, change in members.items()}
         rows = bridge.read_rows(session, mapper, unknown, instances)
-        for identity, found in rows.items():
-            if identity in members:
-                known[members[identity]].update(zip(unknown, found, strict=True))
+        for identity, change in members.items():
+            if identity in rows:  # else it is gone, which is for the write to find
+                known[change].update(zip(unknown, rows[identity], strict=True))

@@ -64,7 +64,7 @@ class LinkFinder:
         return [link for link in chosen if is_wired(type(link.owner))]
 
     def _states(self) -> list[bridge.State]:
-        only = None if self._only is None else flushed_with(self._session, self._only)
+        only = None if self._only is None else flushed_with(self._only)
 
         def states(objects: Iterable[object]) -> list[bridge.State]:
             return [instance_state(each) for each in objects if only is None or id(each) in only]

@@ -50,7 +50,7 @@ class Prediction:
         self.deleted: dict[bridge.State, object] = bridge.deleted_states(session)
         """What would be deleted, cascades and orphans included."""
         if objects is not None:
-            only = flushed_with(session, objects)
+            only = flushed_with(objects)
             new = [pair for pair in new if id(pair[1]) in only]
             self._dirty = [state for state in self._dirty if id(state.obj()) in only]
             given = {id(each) for each in objects}  # alive: held by the caller

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty, Session
+from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
 
 from aksara_signals.orm import bridge
 
@@ -57,11 +57,10 @@ def traits_of(mapper: Mapper[Any]) -> Traits:
     return traits
 
 
-def flushed_with(session: Session, objects: Iterable[object]) -> set[int]:
+def flushed_with(objects: Iterable[object]) -> set[int]:
     """What ``flush(objects)`` writes.
 
     Args:
-        session: About to flush.
         objects: What it was given.
 
     Returns:
@@ -81,7 +80,7 @@ def flushed_with(session: Session, objects: Iterable[object]) -> set[int]:
                 continue
             history = bridge.net_history(state, prop.key)
             for child in (*(history.added or ()), *(history.deleted or ())):
-                if child is not None and id(child) not in found and child in session:
+                if id(child) not in found:
                     found[id(child)] = child
                     queue.append(child)
     return set(found)

@@ -33,7 +33,7 @@ from sqlalchemy.orm import (
     relationship,
     with_loader_criteria,
 )
-from sqlalchemy.orm.exc import DetachedInstanceError
+from sqlalchemy.orm.exc import DetachedInstanceError, ObjectDeletedError, StaleDataError
 
 from aksara_signals import (
     m2m_changed,
@@ -97,6 +97,14 @@ class Article(Base):
     editor_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
     editor: Mapped[Person | None] = relationship(lazy="joined")
     topics: Mapped[list[Topic]] = relationship(secondary=links)
+
+
+class Remark(Base):
+    __tablename__ = "remark"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    topic_id: Mapped[int | None] = mapped_column(ForeignKey("topic.id"))
+    topic: Mapped[Topic | None] = relationship()
 
 
 class Pair(Base):
@@ -410,7 +418,17 @@ async def quiet_async(**kwargs: Any) -> None:
     """Read nothing."""
 
 
-WAYS = [change_expired, change_part, delete_all]
+def delete_expired(session: Session) -> None:
+    articles = session.scalars(select(Article)).unique().all()
+    session.commit()
+    statements_begin(session)
+    for article in articles:
+        session.delete(article)
+    session.flush()
+    session.rollback()
+
+
+WAYS = [change_expired, change_part, delete_all, delete_expired]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -545,6 +563,41 @@ async def test_many_rows_are_loaded_in_chunks(
         await session.commit()
     assert len(seen) == 1201
     assert len(statements.selects) == 3
+
+
+async def test_an_expired_row_that_is_gone_fails_as_without_receivers(
+    sessions: async_sessionmaker[AsyncSession],
+) -> None:
+    """An object with a reference is loaded by the flush itself, which says that its row is gone."""
+    post_delete.connect(quiet, sender=Remark)
+    async with sessions() as session:
+        remark = Remark(id=1, topic_id=1)
+        session.add(remark)
+        await session.commit()
+        await session.execute(text("DELETE FROM remark WHERE id = 1"))
+        await session.delete(remark)
+        with pytest.raises(ObjectDeletedError):
+            await session.flush()
+
+
+async def test_old_values_of_a_row_that_is_gone_are_unknown(
+    sessions: async_sessionmaker[AsyncSession],
+) -> None:
+    """That the UPDATE meets no row is SQLAlchemy's to say."""
+    heard: list[Any] = []
+
+    @pre_save(Topic)
+    def note(instance: Topic, changes: Any, **kwargs: Any) -> None:
+        heard.append(dict(changes))
+
+    async with sessions() as session:
+        topic = await session.get_one(Topic, 1)
+        session.expire(topic, ["name"])
+        await session.execute(text("DELETE FROM topic WHERE id = 1"))
+        topic.name = "new"
+        with pytest.raises(StaleDataError):
+            await session.flush()
+    assert heard == [{"name": (None, "new")}]
 
 
 async def test_a_row_that_is_gone_fails_nothing(sessions: async_sessionmaker[AsyncSession]) -> None:

@@ -109,6 +109,22 @@ async def test_a_row_that_was_there_is_sent(
     assert [key for name, key in heard if name == "after_commit"] == [1, 2, 3]
 
 
+async def test_flushes_of_one_transaction_count_for_themselves(
+    sessions: async_sessionmaker[AsyncSession], heard: list[Any]
+) -> None:
+    """What an earlier flush has found on the same connection says nothing about a later one."""
+    async with sessions() as session:
+        first, second = await session.get_one(Account, 1), await session.get_one(Account, 2)
+        await session.execute(delete(Account.__table__).where(Account.__table__.c.id == 1))
+        await session.delete(first)
+        with pytest.warns(SAWarning, match="expected to delete 1 row"):
+            await session.flush()
+        await session.execute(delete(Savings.__table__))
+        await session.delete(second)
+        await session.commit()
+    assert [key for name, key in heard if name == "post_delete"] == [2]
+
+
 async def test_of_several_rows_all_are_sent_and_a_short_count_warns_once(
     sessions: async_sessionmaker[AsyncSession], heard: list[Any], async_engine: AsyncEngine
 ) -> None:

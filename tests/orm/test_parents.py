@@ -16,6 +16,7 @@ from sqlalchemy.orm import (
     mapped_column,
     relationship,
 )
+from sqlalchemy.orm.exc import UnmappedInstanceError
 
 from aksara_signals import (
     post_relation_add,
@@ -249,6 +250,29 @@ def test_a_partial_flush_takes_changed_children_along(session: Session, heard: l
         each[1:] for each in heard if each[0] == "post_save"
     )
     assert session.get_one(Toy, 2) is not None
+
+
+def test_a_partial_flush_of_what_is_not_mapped_fails_as_ever(session: Session) -> None:
+    """The error is SQLAlchemy's own."""
+    pre_save.connect(lambda **kwargs: None)
+    session.add(Parent(id=1))
+    with pytest.raises(UnmappedInstanceError):
+        session.flush([object()])
+
+
+def test_a_partial_flush_of_both_ends_sends_each_once(session: Session, heard: list[Any]) -> None:
+    """An object that was named and is taken along besides is one object."""
+    listen(heard, Parent, Child)
+    child = Child(id=1)
+    parent = Parent(id=1, children=[child])
+    session.add(parent)
+    session.flush([parent, child])
+    assert sorted(each for each in heard if "save" in each[0]) == [
+        ("post_save", "Child", 1),
+        ("post_save", "Parent", 1),
+        ("pre_save", "Child", 1),
+        ("pre_save", "Parent", 1),
+    ]
 
 
 def test_moving_many_children_costs_one_select_for_their_parents(

@@ -82,6 +82,23 @@ async def test_both_halves_hold_what_the_row_holds(
     assert heard == [("delete", "old", "de"), ("save", "new", "de", True)]
 
 
+async def test_a_new_half_that_was_given_everything_is_as_it_was_given(
+    sessions: async_sessionmaker[AsyncSession],
+) -> None:
+    """There is nothing left to read from the row."""
+    heard: list[Any] = []
+
+    @post_save(Profile, phase="after_commit")
+    async def note(instance: Profile, **kwargs: Any) -> None:
+        heard.append((instance.member_id, instance.bio, instance.lang))
+
+    async with sessions.begin() as session:
+        member = await session.get_one(Member, 1)
+        profile = Profile(bio="new", lang=None)
+        await session.run_sync(lambda _: setattr(member, "profile", profile))
+    assert heard == [(1, "new", None)]
+
+
 async def test_pre_signals_come_in_the_same_order(
     sessions: async_sessionmaker[AsyncSession],
 ) -> None:

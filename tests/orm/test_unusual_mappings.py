@@ -117,6 +117,22 @@ class Person(Base):
     team: Mapped[list[Person]] = relationship(back_populates="boss")
 
 
+class Shelf(Base):
+    __tablename__ = "shelf"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(unique=True)
+    books: Mapped[list[Book]] = relationship(back_populates="shelf")
+
+
+class Book(Base):
+    __tablename__ = "book"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf_code: Mapped[str | None] = mapped_column(ForeignKey("shelf.code"))
+    shelf: Mapped[Shelf | None] = relationship(back_populates="books")
+
+
 class Owner(Base):
     __tablename__ = "owner"
 
@@ -246,3 +262,24 @@ def test_references_without_a_collection_follow_a_key(session: Session) -> None:
         ("pre_save", "Owner"),
         ("pre_save", "Pet"),
     ]
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_references_to_what_is_no_primary_key(session: Session, is_same: bool) -> None:
+    """Whether a reference changes is judged by the column that it refers to, loaded if need be."""
+    shelves = Shelf(id=1, code="a"), Shelf(id=2, code="b")
+    book = Book(id=1, shelf_code="a")
+    session.add_all([*shelves, book])
+    session.commit()
+    session.refresh(book)
+    heard: list[Any] = []
+    for signal in (pre_save, post_save):
+
+        def note(signal: Any, instance: Any, **kwargs: Any) -> None:
+            heard.append(signal.name)
+
+        signal.connect(note, sender=Book)
+    book.shelf = shelves[0 if is_same else 1]
+    session.commit()
+    assert book.shelf_code == ("a" if is_same else "b")
+    assert heard == ([] if is_same else ["pre_save", "post_save"])

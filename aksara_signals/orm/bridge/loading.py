@@ -155,10 +155,8 @@ def attribute_name(mapper: Mapper[Any], column: Any) -> str:
     A concrete subclass has a table of its own. Where a relationship leads to its base class, the
     attribute of the same name is what is meant.
     """
-    for each in mapper.iterate_to_root():
-        if column in each._columntoproperty:
-            return each._columntoproperty[column].key
-    return mapper.get_property_by_column(column).key  # raises, and says what is missing
+    owners = (each for each in mapper.iterate_to_root() if column in each._columntoproperty)
+    return next(owners, mapper)._columntoproperty[column].key
 
 
 def is_known(state: State, column: Any) -> bool:
@@ -196,8 +194,8 @@ def column_value(state: State, column: Any) -> Any:
         return state.dict[key]
     if state.key is not None and column in mapper.primary_key:
         return state.key[1][mapper.primary_key.index(column)]
-    if state.session is not None:
-        load_columns(state.session, [state])
+    session: Any = state.session  # where there is none, nothing can be loaded
+    load_columns(session, [state])
     return state.dict.get(key)
 
 
@@ -208,5 +206,4 @@ def expire_unset(state: State) -> None:
     """
     values = state.dict
     unset = [key for key in _default_keys(state.mapper) if key not in values]
-    if unset:
-        state._expire_attributes(values, unset)
+    state._expire_attributes(values, unset)
