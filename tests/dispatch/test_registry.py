@@ -96,13 +96,13 @@ def test_dead_classes_are_not_ambiguous() -> None:
 def test_names_that_nobody_has_are_listed(mapped: list[type]) -> None:
     """check_senders names signal, receiver and the nearest class."""
     signal = Signal("x")
-    mapped.append(make("Article"))
-    signal.connect(receiver, sender=["Article", "somewhere.Article", 5])
+    mapped.append(make("Gazette"))
+    signal.connect(receiver, sender=["Gazette", "somewhere.Gazette", 5])
     check_senders()
-    signal.connect(receiver, sender="Artcle")
-    with pytest.raises(UnresolvedSenderError, match=r"'Artcle' of x for .*did you mean 'Article'"):
+    signal.connect(receiver, sender="Gazete")
+    with pytest.raises(UnresolvedSenderError, match=r"'Gazete' of x for .*did you mean 'Gazette'"):
         check_senders()
-    mapped.append(make("Article"))
+    mapped.append(make("Gazette"))
     with pytest.raises(AmbiguousSenderError):
         check_senders()
 
