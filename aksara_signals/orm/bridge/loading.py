@@ -165,17 +165,22 @@ def is_known(state: State, column: Any) -> bool:
     return key in state.dict or (state.key is not None and column in state.mapper.primary_key)
 
 
-def load_before_deletion(session: Session, states: Iterable[State]) -> None:
+def load_before_deletion(session: Session, states: Sequence[State]) -> None:
     """Load the columns of rows that are about to be deleted, as :func:`load_columns` does.
 
-    An expired object with a reference is loaded by the flush itself, one by one. It is loaded in
-    the same way here, so that listening adds no statement.
+    An expired object with a reference is loaded by the flush itself, one by one, and so may be the
+    one that it refers to. It is loaded in the same way here, so that listening adds no statement.
+
+    Args:
+        session: Whose transaction is read in.
+        states: Of one class.
     """
     others: list[State] = []
+    is_alone = len(states) == 1
     for state in states:
         mapper = state.mapper
         keys = _missing(state) if state.expired and mapper.inherits is None else []
-        if keys and any(each.direction is MANYTOONE for each in mapper.relationships):
+        if keys and (is_alone or any(each.direction is MANYTOONE for each in mapper.relationships)):
             with session.no_autoflush, suppress(ObjectDeletedError):
                 getattr(state.obj(), keys[0])  # which loads all that has expired
         else:

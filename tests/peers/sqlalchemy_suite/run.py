@@ -184,8 +184,8 @@ class Run:
         for line in self._outcomes.read_text().splitlines():
             outcome = json.loads(line)
             test = _DATABASE.sub("", outcome["test"])
-            if found.get(test, outcome)["outcome"] == "passed":  # else its teardown has failed, too
-                found[test] = outcome
+            if test not in found or found[test]["outcome"] == "passed":
+                found[test] = outcome  # else its teardown has failed, too
         return found
 
 
