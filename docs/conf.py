@@ -60,9 +60,10 @@ _DOCUMENTED_AS = {
 _FOREIGN = (
     r"asyncio|collections|contextlib|inspect|logging|opentelemetry|sqlalchemy|types|typing|weakref"
 )
-_INTERNAL = r"aksara_signals\.(dispatch|orm)\.[a-z_]+"
+_INTERNAL = r"aksara_signals\.(dispatch|orm|testing)\.[a-z_]+"
 _ALIASES = (
     r"~P|AnySession|AnySignal|Delivery|Changes|ModelT|Receiver|ReceiverT|Responses|Sender|Senders"
+    r"|Circumstances|QueryableAttribute"
 )
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_FOREIGN})\..*"),

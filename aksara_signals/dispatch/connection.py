@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
 from aksara_signals.dispatch.identity import SenderKey
 from aksara_signals.dispatch.patching import PatchPlace
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import IMMEDIATE
+from aksara_signals.dispatch.redefinition import Origin
 from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import Receiver, Sender
-
-if TYPE_CHECKING:
-    from aksara_signals.dispatch.redefinition import Origin
 
 __all__ = ["Connection", "connection_observers"]
 
