@@ -23,6 +23,7 @@ __all__ = [
     "expire_unset",
     "is_known",
     "is_unloaded",
+    "key_attributes",
     "key_is_in",
     "load_before_deletion",
     "load_columns",
@@ -114,7 +115,7 @@ def _select(
     session: Session, mapper: Mapper[Any], token: Any, keys: set[str], states: Sequence[State]
 ) -> None:
     identities = [state.key[1] for state in states if state.key is not None]
-    statement: Any = select(mapper).where(key_is_in(mapper, identities))
+    statement: Any = select(mapper).where(key_is_in(key_attributes(mapper), identities))
     # As a refresh does it: no eager loading, no criteria of the application, which may hide rows
     # that it writes all the same. A row finds its instance by key and discriminator.
     names = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
@@ -132,12 +133,27 @@ def _select(
     session.scalars(statement, execution_options=options).all()
 
 
-def key_is_in(mapper: Mapper[Any], identities: Sequence[tuple[Any, ...]]) -> ColumnElement[bool]:
-    """Whether a row has one of these primary keys."""
-    first, *others = mapper.primary_key
+def key_attributes(mapper: Mapper[Any]) -> list[Any]:
+    """The primary key as attributes, which stand for what a SELECT of the class reads from.
+
+    That may be another selectable than the table: a union of tables, in concrete inheritance.
+    """
+    names = (mapper.get_property_by_column(column).key for column in mapper.primary_key)
+    return [getattr(mapper.class_, name) for name in names]
+
+
+def key_is_in(key: Iterable[Any], identities: Sequence[tuple[Any, ...]]) -> ColumnElement[bool]:
+    """Whether a row has one of these primary keys.
+
+    Args:
+        key: The columns, or their attributes.
+        identities: The keys.
+    """
+    first, *others = key
     if others:
         return tuple_(first, *others).in_(identities)
-    return first.in_([identity[0] for identity in identities])
+    found: ColumnElement[bool] = first.in_([identity[0] for identity in identities])
+    return found
 
 
 def _load_singly(session: Session, state: State) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
+from aksara_signals.orm.bridge.loading import MAX_KEYS, key_attributes, key_is_in
 from aksara_signals.orm.bridge.states import State
 
 __all__ = [
@@ -79,7 +79,7 @@ def read_rows(
     )
     rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for start in range(0, len(identities), MAX_KEYS):
-        criterion = key_is_in(mapper, identities[start : start + MAX_KEYS])
+        criterion = key_is_in(primary, identities[start : start + MAX_KEYS])
         for row in connection.execute(statement.where(criterion)):
             rows[tuple(row[:split])] = tuple(row[split:])
     return rows
@@ -90,7 +90,7 @@ def instances_with_keys(
 ) -> Iterator[object]:
     """Load the instances with these primary keys, as far as the application's criteria let them."""
     for start in range(0, len(identities), MAX_KEYS):
-        criterion = key_is_in(mapper, identities[start : start + MAX_KEYS])
+        criterion = key_is_in(key_attributes(mapper), identities[start : start + MAX_KEYS])
         yield from session.scalars(select(mapper).where(criterion)).unique()
 
 
