@@ -286,10 +286,12 @@ def wired_later() -> Iterator[type[Any]]:
 def flush(cls: type[Any]) -> None:
     engine = create_engine("sqlite://")
     cls.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.add(cls(id=1))
-        session.flush()
-    engine.dispose()
+    try:
+        with Session(engine) as session:
+            session.add(cls(id=1))
+            session.flush()
+    finally:
+        engine.dispose()
 
 
 @pytest.mark.parametrize("signal", [post_save, pre_save, post_init, m2m_changed], ids=repr)

@@ -123,6 +123,7 @@ def test_what_sends_links_silences_them(sender: Any, silent: set[str]) -> None:
     ):
         session.add(Post(id=1, tags=[Tag(id=1)], others=[Tag(id=2)]))
         session.flush()
+    engine.dispose()
     assert sent == {"silence_by_table", "silence_by_name"} - silent
 
 
