@@ -330,6 +330,7 @@ async def test_factories_that_make_no_session() -> None:
     Base.bind_sessions(plain)
     assert await Row.objects.count() == 0
     Base.bind_sessions(None)
+    engine.dispose()
 
 
 class Equal:
