@@ -47,6 +47,14 @@ def _default_keys(mapper: Mapper[Any]) -> tuple[str, ...]:
     return found
 
 
+def _has_expressions(mapper: Mapper[Any]) -> bool:
+    """Whether reading an expired attribute works out SQL expressions besides."""
+    return any(
+        not prop.deferred and not isinstance(prop.columns[0], Column)
+        for prop in mapper.column_attrs
+    )
+
+
 def is_unloaded(state: State, key: str) -> bool:
     """Whether a column attribute that has no value would be loaded when it is read.
 
@@ -185,7 +193,8 @@ def load_before_deletion(session: Session, states: Sequence[State]) -> None:
     """Load the columns of rows that are about to be deleted, as :func:`load_columns` does.
 
     An expired object with a reference is loaded by the flush itself, one by one, and so may be the
-    one that it refers to. It is loaded in the same way here, so that listening adds no statement.
+    one that it refers to. It is loaded in the same way here, so that listening adds no statement;
+    unless that would load SQL expressions, too.
 
     Args:
         session: Whose transaction is read in.
@@ -195,7 +204,7 @@ def load_before_deletion(session: Session, states: Sequence[State]) -> None:
     is_alone = len(states) == 1
     for state in states:
         mapper = state.mapper
-        keys = _missing(state) if state.expired and mapper.inherits is None else []
+        keys = _missing(state) if state.expired and not _has_expressions(mapper) else []
         if keys and (is_alone or any(each.direction is MANYTOONE for each in mapper.relationships)):
             with session.no_autoflush, suppress(ObjectDeletedError):
                 getattr(state.obj(), keys[0])  # which loads all that has expired
