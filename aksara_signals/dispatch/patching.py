@@ -185,7 +185,7 @@ def _line(function: FunctionType) -> int:
 
 def _is_mock(thing: Any) -> bool:
     mock = sys.modules.get("unittest.mock")
-    if mock is None or thing is None:
+    if mock is None:
         return False
     # An autospecced function is a real function that carries its mock.
     return isinstance(thing, mock.NonCallableMock) or isinstance(

@@ -139,6 +139,16 @@ async def test_a_cancellation_in_a_task(delivery: Delivery) -> None:
         await asyncio.sleep(0)
 
 
+async def test_a_cancellation_in_a_callback_of_the_loop(delivery: Delivery) -> None:
+    """There is no task that could have been cancelled."""
+    judged: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(
+        lambda: judged.set_result(judge(asyncio.CancelledError(), delivery, True, []))
+    )
+    async with asyncio.timeout(5):
+        assert await judged
+
+
 # -- logging --------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 from typing import Any
 
@@ -152,6 +153,18 @@ async def test_an_async_function_with_attributes_is_async() -> None:
     marked.mark = 1  # type: ignore[attr-defined]
     assert is_async_receiver(marked)
     assert is_async_receiver(waits)
+
+
+def test_a_marked_function_is_async() -> None:
+    """Python knows marks from 3.12 on."""
+
+    def marked(**more: Any) -> Any:
+        return waits(**more)
+
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        mark(marked)
+    assert is_async_receiver(marked) is (mark is not None)
 
 
 def yields(**more: Any) -> Any:

@@ -109,6 +109,17 @@ async def test_a_mock_is_called_instead(
     assert await responses(signal) == before
 
 
+async def test_a_class_whose_name_is_given_to_another_is_still_patched(app: Any) -> None:
+    """A static method's class is known from the time of the connection on."""
+    signal, service = Signal("patched"), app.Service
+    signal.connect(service.index)
+    app.Service = local_service()
+    with patch.object(service, "index", return_value="mock"):
+        assert await responses(signal) == ["mock"]
+    with patch.object(app.Service, "index", return_value="of another"):
+        assert await responses(signal) == ["index"]
+
+
 async def test_a_string_names_a_method_too(app: Any) -> None:
     """``patch("module.Class.method")`` is ``patch.object`` of the same."""
     service, signal = app.Service(), Signal("patched")
@@ -320,6 +331,7 @@ def test_what_has_no_name_there() -> None:
         quick = staticmethod(lambda **kwargs: None)
 
         def named(self, **kwargs: Any) -> None: ...
+        def renamed(self, **kwargs: Any) -> None: ...
 
     class Text(str):
         __slots__ = ()
@@ -331,12 +343,14 @@ def test_what_has_no_name_there() -> None:
     method = types.MethodType(by_text, Service())
     unnamed = types.FunctionType(inner.__code__, {})
     unnamed.__name__ = Text("inner")
+    Service.renamed.__name__ = Text("renamed")
     receivers: list[Callable[..., Any]] = [
         inner,
         Service.quick,
         by_text,
         method,
         types.MethodType(unnamed, Service()),
+        Service().renamed,
         types.MethodType(inner, Service()),
         types.MethodType(print, Service()),
         print,

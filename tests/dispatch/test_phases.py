@@ -56,6 +56,15 @@ def test_options_that_make_no_sense_are_refused(
         post_save.connect(lambda **kwargs: None, sender=int, **options)
 
 
+def test_options_that_say_what_holds_anyway_are_taken() -> None:
+    """A wrapper may pass its own defaults on."""
+
+    def receive(**kwargs: Any) -> None: ...
+
+    post_save.connect(receive, sender=int, coalesce=False, timeout_seconds=None)
+    assert [each.receiver for each in post_save.connections] == [receive]
+
+
 @pytest.mark.parametrize("signal", [m2m_changed, post_bulk_create, post_relation_add], ids=str)
 def test_only_signals_of_one_row_coalesce(signal: Signal) -> None:
     """Links and bulk operations differ from send to send."""

@@ -139,6 +139,15 @@ def test_a_name_that_no_class_has_is_refused_where_the_block_begins() -> None:
     assert decorated()
 
 
+def test_each_of_several_names_has_to_be_known() -> None:
+    """Also behind a class, and behind a name that has been found before."""
+    for known in (Model, "Model"):
+        context = SignalContext(known, "ComesNever")
+        for _ in range(2):
+            with pytest.raises(InvalidSenderError, match="'ComesNever'"), context:
+                raise AssertionError("entered")
+
+
 def test_strings_that_are_senders_themselves_are_taken() -> None:
     """With signals of one's own, where somebody listens to the string, and of migrations."""
     signal = Signal("by_string")

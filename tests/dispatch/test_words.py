@@ -70,7 +70,7 @@ def test_no_word_of_another_is_one_of_ours() -> None:
         ("SignalMixin", "from aksara_signals.orm import SignalMixin"),
         ("capture_signals", "from aksara_signals.testing import capture_signals"),
         ("get_signal", r"lookup\(name\)"),
-        ("mute_signals", "SignalContext"),
+        *((name, "SignalContext") for name in ("mute_signals", "disable_signals", "no_signals")),
         ("post_sav", "did you mean 'post_save'"),
     ],
 )

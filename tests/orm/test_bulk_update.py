@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from models import Author, Post
-from sqlalchemy import Computed, Engine, create_engine, func, select
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from models import Author, Base, Post
+from sqlalchemy import Computed, Engine, create_engine, event, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import StaticPool
@@ -104,6 +104,36 @@ async def test_sql_set_by_a_receiver_is_refused_before_anything_is_written(
             titles = await session.scalars(select(Post.__table__.c.title).order_by(Post.id))
             assert titles.all() == ["a", "b"]
     assert recorder.calls == []
+
+
+class Reader(Base):
+    __tablename__ = "bulk_update_reader"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    nickname: Mapped[str | None]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_what_the_database_does_not_set_is_not_read_back(
+    sessions: Sessions, async_engine: AsyncEngine, count: int
+) -> None:
+    """One UPDATE and nothing else, though not all columns are written."""
+    statements: list[str] = []
+    async with sessions() as session:
+        session.add_all(readers := [Reader(name="old") for _ in range(count)])
+        await session.commit()
+        for reader in readers:
+            await session.refresh(reader)
+            reader.name = "new"
+
+        @event.listens_for(async_engine.sync_engine, "before_cursor_execute")
+        def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            statements.append(statement.partition(" ")[0])
+
+        await Reader.objects.bulk_update(readers, ["name"], session=session)
+        event.remove(async_engine.sync_engine, "before_cursor_execute", note)
+        assert statements == ["UPDATE"]
 
 
 class ShardBase(SignalMixin, DeclarativeBase):

@@ -26,6 +26,7 @@ from aksara_signals import (
     m2m_changed,
     post_relation_add,
     pre_relation_add,
+    pre_save,
 )
 from aksara_signals.orm import SignalMixin
 
@@ -136,6 +137,42 @@ async def test_receivers_of_links_write_through_the_session_at_work(session: Asy
     assert (await session.scalars(select(Book.id).order_by(Book.id))).all() == [1, 70, 80]
     await session.rollback()
     assert (await session.scalars(select(Book.id))).all() == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_passed_args_go_with_the_flush_that_writes_the_link(
+    session: AsyncSession, is_there: bool
+) -> None:
+    """That may be the one under way; it is the one of the call, even if nothing is written."""
+    passed: list[Any] = []
+    shelf, book, other = Shelf(id=1), Book(id=2), Book(id=3)
+    session.add_all([shelf, book, other])
+    await session.commit()
+    if is_there:
+        await shelf.related("books").add(book)
+        await session.commit()
+
+    @pre_save(Book)
+    async def add_too(instance: Book, **kwargs: Any) -> None:
+        await shelf.related("books").add(instance, why="new")
+
+    @post_relation_add(Shelf)
+    def note(child: Book, passed_args: Any, **kwargs: Any) -> None:
+        passed.append((child.id, passed_args))
+
+    await session.refresh(shelf, ["books"])
+    await shelf.related("books").add(book, why="asked for")
+    assert passed == ([] if is_there else [(2, {"why": "asked for"})])
+    passed.clear()
+    session.add(Book(id=4))
+    await session.flush()
+    assert passed == [(4, {"why": "new"})]
+    passed.clear()
+    shelf.books.clear()
+    await session.flush()
+    shelf.books.append(book)
+    await session.flush()
+    assert passed == [(2, {})]
 
 
 # -- links that aren't there ----------------------------------------------------------------------

@@ -372,6 +372,14 @@ def test_what_is_silenced(session: Session) -> None:
     write(session, "d")
     session.commit()
     assert net.take() == []
+    write(session, "c")
+    session.commit()
+    net.take()
+    with SignalContext.disable_for(Post):
+        write(session, "s")
+    write(session, "d")
+    session.commit()
+    assert net.take() == DELETED
 
 
 def test_a_rollback_is_no_net_across_savepoints(session: Session) -> None:

@@ -301,6 +301,27 @@ def test_moving_many_children_costs_one_select_for_their_parents(
     event.remove(session.get_bind(), "before_cursor_execute", note)
 
 
+def test_a_reference_to_nobody_costs_nothing(session: Session, heard: list[Any]) -> None:
+    """No parent is looked for by a foreign key that is NULL, or becomes NULL."""
+    session.add_all([Parent(id=1), Child(id=1), Child(id=2, parent_id=1)])
+    session.commit()
+    listen(heard)
+    parent, first, second = (
+        session.get_one(cls, key) for cls, key in ((Parent, 1), (Child, 1), (Child, 2))
+    )
+    statements: list[str] = []
+
+    @event.listens_for(session.get_bind(), "before_cursor_execute")
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement.partition(" ")[0])
+
+    first.parent_id, second.parent_id = parent.id, None
+    session.flush()
+    event.remove(session.get_bind(), "before_cursor_execute", note)
+    assert set(statements) == {"UPDATE"}
+    assert len(heard) == 2 * 2
+
+
 def test_links_of_others_cost_nothing(session: Session) -> None:
     """A receiver of one class causes no SELECT for the relationships of another one."""
     session.add_all([Parent(id=1), Parent(id=2), Child(id=1, parent_id=1)])
