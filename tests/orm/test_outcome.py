@@ -126,6 +126,7 @@ async def test_the_ended_session_is_refused(
             await session.execute(text("select 1"))
         except SessionInUseError as error:
             errors.append(error)
+        assert not session.in_transaction()
         session.add(Audit(text="lost?"))
         await session.commit()
 
@@ -133,6 +134,7 @@ async def test_the_ended_session_is_refused(
         session.add(Post(title="x"))
         await session.commit()
         assert "bind_sessions" in str(errors[0])
+        assert not session.in_transaction()
         assert "SessionInUseError" in caplog.text
         session.expunge_all()
         assert (await session.execute(text("select count(*) from audit"))).scalar_one() == 0
