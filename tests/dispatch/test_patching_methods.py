@@ -120,6 +120,25 @@ async def test_a_class_whose_name_is_given_to_another_is_still_patched(app: Any)
         assert await responses(signal) == ["index"]
 
 
+async def test_a_method_that_was_replaced_for_good_is_not_patched() -> None:
+    """A mock that is put in the place of its successor is the successor's."""
+    signal = Signal("patched")
+
+    class Service:
+        @staticmethod
+        @signal.connect
+        async def index(sender: Any, **kwargs: Any) -> str:
+            return "index"
+
+    async def successor(sender: Any, **kwargs: Any) -> str:
+        return "successor"
+
+    Service.index = staticmethod(successor)  # type: ignore[assignment]
+    assert await responses(signal) == ["index"]
+    with patch.object(Service, "index", return_value="mock"):
+        assert await responses(signal) == ["index"]
+
+
 async def test_a_string_names_a_method_too(app: Any) -> None:
     """``patch("module.Class.method")`` is ``patch.object`` of the same."""
     service, signal = app.Service(), Signal("patched")

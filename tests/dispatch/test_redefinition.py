@@ -294,9 +294,10 @@ def test_names_that_are_no_plain_strings_are_no_names(signal: Signal) -> None:
     class Name(str):
         __slots__ = ()
 
-    for _ in range(2):
-        namespace: dict[str, Any] = {"__name__": "__main__"}
-        run_cell("def note(**kwargs):\n    return 1\n", namespace)
-        namespace["note"].__qualname__ = Name("note")
-        signal.connect(namespace["note"])
-    assert sent(signal) == [1, 1]
+    for attribute in ("__qualname__", "__module__"):
+        for _ in range(2):
+            namespace: dict[str, Any] = {"__name__": "__main__"}
+            run_cell("def note(**kwargs):\n    return 1\n", namespace)
+            setattr(namespace["note"], attribute, Name(getattr(namespace["note"], attribute)))
+            signal.connect(namespace["note"])
+    assert sent(signal) == [1, 1, 1, 1]

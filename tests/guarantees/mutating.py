@@ -176,6 +176,8 @@ class _Finder:
         self._tree = tree
         self._stored: Counter[str] = Counter()
         """How often the function around gives each of its names a value."""
+        self._last: set[int] = set()
+        """The statements, by address, after which a function ends anyway."""
 
     def find(self) -> Iterator[_Found]:
         yield from self._block(self._tree, "body", "", frozenset(), is_function=False)
@@ -224,7 +226,7 @@ class _Finder:
             elif isinstance(node, ast.Return):
                 if node.value is not None and not _is_false(node.value):
                     yield found(ast.Return(value=ast.Constant(value=None)))
-                elif len(getattr(parent, field)) == index + 1 and not _ends(parent):
+                elif len(getattr(parent, field)) == index + 1 and id(node) not in self._last:
                     yield found(ast.Pass())
             elif isinstance(node, (ast.Expr, ast.AugAssign, ast.Raise, ast.Delete)) or (
                 isinstance(node, (ast.Assign, ast.AnnAssign)) and self._is_missed_quietly(node)
@@ -267,6 +269,8 @@ class _Finder:
         is_function = not isinstance(node, ast.ClassDef)
         lines = frozenset(range(node.body[0].lineno, (node.end_lineno or 0) + 1))
         outer, self._stored = self._stored, _stores_of(node)
+        if is_function:
+            self._last.update(map(id, _last_statements(node.body)))
         for index, decorator in enumerate(node.decorator_list):
             if ast.unparse(decorator).partition("(")[0] not in KEPT_DECORATORS:
                 no_decorator = ast.parse("lambda it: it", mode="eval").body
@@ -388,9 +392,17 @@ def _is_type_argument(node: ast.AST) -> bool:
     )
 
 
-def _ends(block: ast.AST) -> bool:
-    """Whether whoever comes to the end of this block returns None anyway."""
-    return isinstance(block, (ast.FunctionDef, ast.AsyncFunctionDef))
+def _last_statements(block: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements after which a function ends anyway, and returns None."""
+    last = block[-1]
+    yield last
+    if isinstance(last, (ast.If, ast.Try, ast.With, ast.AsyncWith, ast.Match)):
+        inner = [last, *getattr(last, "handlers", ()), *getattr(last, "cases", ())]
+        for each in inner:
+            goes_on = isinstance(each, ast.Try) and each.orelse
+            for name in ("orelse",) if goes_on else ("body", "orelse"):
+                if getattr(each, name, None):
+                    yield from _last_statements(getattr(each, name))
 
 
 def _is_false(node: ast.AST) -> bool:

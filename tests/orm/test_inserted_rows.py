@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, ForeignKey, event, func, inspect, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
+from aksara_signals import InstanceStateError
 from aksara_signals.orm import SignalMixin
 
 
@@ -48,6 +49,20 @@ def create(session: Session, *instances: Any) -> list[Any]:
         type(instances[0]).objects.bulk_create(list(instances), session=session).send(None)
     created: list[Any] = stop.value.value
     return created
+
+
+def test_relationships_that_lead_to_nobody_are_no_relationships(session: Session) -> None:
+    """An empty collection is taken, whether it was set, emptied again or read."""
+    filled, read = Owner(parts=[Part()]), Owner()
+    filled.parts.clear()
+    assert read.parts == []
+    owners = [Owner(parts=[]), filled, read]
+    create(session, *owners)
+    assert session.scalars(select(Owner.id).order_by(Owner.id)).all() == [
+        each.id for each in owners
+    ]
+    with pytest.raises(InstanceStateError, match="relationship 'parts'"):
+        Owner.objects.bulk_create([Owner(parts=[Part()])], session=session).send(None)
 
 
 def test_they_are_persistent_and_clean(session: Session) -> None:

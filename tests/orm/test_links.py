@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey
+from sqlalchemy import Engine, ForeignKey, event
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -17,7 +17,12 @@ from sqlalchemy.orm import (
 )
 from told_rows import Told
 
-from aksara_signals import post_relation_add, post_relation_remove, pre_relation_add
+from aksara_signals import (
+    AksaraSignalsWarning,
+    post_relation_add,
+    post_relation_remove,
+    pre_relation_add,
+)
 from aksara_signals.orm import SignalMixin
 
 
@@ -175,6 +180,30 @@ def test_a_child_that_was_deleted_before(session: Session) -> None:
     truck.trailers = []
     session.commit()
     assert seen == []
+
+
+def test_a_link_that_is_found_late_has_no_old_owner_to_be_read(session: Session) -> None:
+    """After the flush the row says what the key has become, and not what it was."""
+    session.add_all([first := Truck(), second := Truck(), Trailer(id=1, truck=first)])
+    session.commit()
+    first_id, second_id = first.id, second.id
+    seen: list[Any] = []
+    for signal in (post_relation_add, post_relation_remove):
+        signal.connect(
+            lambda signal, instance, **kwargs: seen.append((signal.name, instance.id)), Truck
+        )
+
+    @event.listens_for(session, "before_flush")
+    def move(session: Session, *_: Any) -> None:
+        trailer.truck_id = second_id
+
+    trailer = session.get_one(Trailer, 1)
+    session.expire(trailer)
+    session.add(Archive())  # else nothing is flushed
+    with pytest.warns(AksaraSignalsWarning, match="1 links"):
+        session.commit()
+    assert seen == [("post_relation_add", second_id)]
+    assert first_id != second_id
 
 
 class Chamber(Base):

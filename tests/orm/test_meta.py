@@ -93,6 +93,27 @@ def test_a_meta_of_an_abstract_base_has_the_bases_signals() -> None:
     assert Thing().Meta.app == "shop"
 
 
+def test_a_method_or_property_of_this_name_is_what_it_is() -> None:
+    """``model.meta.signals`` is there all the same."""
+
+    class Handmade(Keyed):
+        __abstract__ = True
+
+        def Meta(self) -> str:  # noqa: N802 - the name that is tried
+            return "called"
+
+    class Computed(Keyed):
+        __abstract__ = True
+
+        @property
+        def Meta(self) -> str:  # noqa: N802 - the name that is tried
+            return "read"
+
+    assert type(Handmade.__dict__["Meta"]).__name__ == "function"
+    assert type(Computed.__dict__["Meta"]) is property
+    assert repr(Handmade.meta.signals) == repr(Handmade.signals)
+
+
 class Shared:
     ordering = "id"
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import Engine, ForeignKey, select
+from sqlalchemy.exc import SAWarning
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    make_transient,
+    mapped_column,
+    relationship,
+)
 from support import Recorder
 
 from aksara_signals import post_delete, post_save, pre_delete, pre_save
@@ -62,6 +70,36 @@ def test_a_flush_of_some_deleted_objects(sync_engine: Engine, recorder: Recorder
             ("pre_save", 7),
         ]
         assert session.scalars(select(Note.id)).all() == [7]
+
+
+class Folder(Base):
+    __tablename__ = "predicted_folder"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sheets: Mapped[list[Sheet]] = relationship(cascade="all, delete-orphan")
+
+
+class Sheet(Base):
+    __tablename__ = "predicted_sheet"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    folder_id: Mapped[int] = mapped_column(ForeignKey("predicted_folder.id"))
+
+
+def test_an_orphan_without_a_row_is_not_deleted(sync_engine: Engine, recorder: Recorder) -> None:
+    """One that was made transient stays in a collection, and is nobody's when it is taken out."""
+    Base.metadata.create_all(sync_engine)
+    with Session(sync_engine, expire_on_commit=False) as session:
+        session.add(folder := Folder(id=1, sheets=[Sheet(id=1), Sheet(id=2)]))
+        session.commit()
+        for signal in (pre_delete, post_delete):
+            recorder.record(signal, Sheet, sync=True)
+        make_transient(folder.sheets[0])
+        folder.sheets.clear()
+        with pytest.warns(SAWarning, match="not in session"):
+            session.commit()
+        assert _told(recorder) == [("pre_delete", 2), ("post_delete", 2)]
+        assert session.scalars(select(Sheet.id)).all() == [1]
 
 
 def _told(recorder: Recorder) -> list[tuple[str, Any]]:

@@ -31,6 +31,7 @@ from aksara_signals import (
     post_save,
 )
 from aksara_signals.orm import SignalMixin, on_commit, on_rollback
+from aksara_signals.orm.transactions import Queue
 
 COMMIT, ROLLBACK = "after_commit", "after_rollback"
 Sessions = async_sessionmaker[AsyncSession]
@@ -286,6 +287,22 @@ async def test_nothing_waits_in_an_ended_session(
     errors = [each["error"] for each in reported]
     assert [type(each) for each in errors] == [SessionInUseError] * 2
     assert "which has ended; open a session of its own" in str(errors[0])
+
+
+def test_the_first_cancellation_that_was_held_back_is_the_one() -> None:
+    """Of the greenlets that a COMMIT was shielded in, any may have held one."""
+    first, second = asyncio.CancelledError(), asyncio.CancelledError()
+    for held, expected in (
+        ((first, None), first),
+        ((None, first), first),
+        ((first, second), first),
+    ):
+        queue = Queue()
+        queue.shields = shields = [Mock(held=each) for each in held]
+        assert queue.unprotect() is expected
+        assert queue.shields == []
+        for each in shields:
+            each.remove.assert_called_once_with()
 
 
 async def test_a_failing_callback_is_named(

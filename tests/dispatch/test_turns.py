@@ -1,0 +1,54 @@
+"""Changes of connections that are asked for in the midst of another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from aksara_signals.dispatch.turns import Change, Changing, take_turn
+
+
+class Thing:
+    """Has connections, as far as turns are concerned."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.watchers: list[Callable[[], object]] = [lambda: log.append(f"watcher of {name}")]
+
+    def make(self, change: Change, changed: list[Changing]) -> None:
+        if change():
+            changed.append(self)
+
+
+def test_what_is_asked_for_meanwhile_is_made_at_the_end() -> None:
+    """In order, before anybody is told; what asked is not kept waiting."""
+    log: list[str] = []
+    first, second = Thing("first", log), Thing("second", log)
+
+    def note(text: str, is_change: bool = True) -> Change:
+        return lambda: log.append(text) is None and is_change
+
+    def change() -> bool:
+        assert take_turn(second, note("late")) is False
+        assert take_turn(second, note("nothing", False)) is False
+        log.append("change")
+        return True
+
+    assert take_turn(first, change) is True
+    assert log == ["change", "late", "nothing", "watcher of first", "watcher of second"]
+
+
+def test_a_change_that_fails_takes_nothing_of_others_along() -> None:
+    """What was asked for meanwhile is made; the next turn is anybody's."""
+    log: list[str] = []
+    first, second = Thing("first", log), Thing("second", log)
+
+    def fail() -> bool:
+        take_turn(second, lambda: log.append("late") is None)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        take_turn(first, fail)
+    assert log == ["late", "watcher of second"]
+    assert take_turn(first, lambda: False) is True
+    assert log == ["late", "watcher of second"]

@@ -1,0 +1,54 @@
+"""What the unit of work gives to the dispatcher."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from aksara_signals import (
+    AmbiguousSenderError,
+    Signal,
+    UnresolvedSenderError,
+    check_senders,
+    post_save,
+)
+from aksara_signals.orm import SignalMixin
+
+
+class Base(SignalMixin, DeclarativeBase):
+    pass
+
+
+class Twofold(Base):
+    __tablename__ = "twofold"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def note(**kwargs: object) -> None: ...
+
+
+def test_a_name_of_two_mapped_classes_is_ambiguous() -> None:
+    """Also if one of them comes after the connection."""
+    signal, first = Signal(), Twofold
+    signal.connect(note, sender="Twofold")
+    assert len(signal.send_sync(first)) == 1
+
+    class Others(SignalMixin, DeclarativeBase):
+        pass
+
+    class Twofold_(Others):  # noqa: N801 - named below
+        __tablename__ = "twofold"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    Twofold_.__name__ = "Twofold"
+    with pytest.raises(AmbiguousSenderError):
+        Signal().connect(note, sender="Twofold")
+
+
+def test_the_nearest_mapped_class_is_offered() -> None:
+    """For a name that has a slip in it."""
+    post_save.connect(note, sender="Twofolds")
+    with pytest.raises(UnresolvedSenderError, match="did you mean 'Twofold'"):
+        check_senders()
