@@ -12,11 +12,16 @@ from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm import bridge
+from aksara_signals.orm.audience import Audience
+from aksara_signals.orm.changes import Kind
+from aksara_signals.orm.copies import Snapshot
 from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.sending import AFTER_WRITING, Receiving, keep, needs_columns, send, steps_of
 from aksara_signals.orm.sessions import user_session
+from aksara_signals.orm.told import Written
+from aksara_signals.orm.transactions import waiting_in
 
-__all__ = ["Row", "batches", "check_batch_size", "members_of", "send_bulk"]
+__all__ = ["Row", "batches", "check_batch_size", "members_of", "note_written", "send_bulk"]
 
 Row = dict[str, Any]
 """Column values by attribute name."""
@@ -68,6 +73,36 @@ def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, 
         with Receiving(session, user_session(session), AFTER_WRITING):
             send(steps_of(signal, model, payload))
     return bool(plan)
+
+
+def note_written(session: Session, kind: Kind, instances: Iterable[object]) -> None:
+    """Note what was done to rows, for receivers that are sent the net of a transaction.
+
+    Args:
+        session: Has written them.
+        kind: They were all created, or all updated.
+        instances: Of the rows, as they are now.
+    """
+    audience, flush = Audience(), object()
+    written: list[bridge.State] = [
+        state for state in map(instance_state, instances) if audience.coalesces(state.class_)
+    ]
+    if not written:
+        return
+    is_update = kind is Kind.UPDATE
+    if is_update:
+        bridge.load_columns(session, written)
+    waiting_in(session).extend(
+        Written(
+            kind,
+            state.key if is_update else None,
+            state.key,
+            flush,
+            is_silent=True,
+            snapshot=Snapshot(state) if is_update else None,
+        )
+        for state in written
+    )
 
 
 def batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:

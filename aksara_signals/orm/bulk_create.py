@@ -16,7 +16,8 @@ from sqlalchemy.orm.attributes import instance_state
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.exceptions import InstanceStateError
 from aksara_signals.orm import bridge
-from aksara_signals.orm.bulk import Row, batches, send_bulk
+from aksara_signals.orm.bulk import Row, batches, note_written, send_bulk
+from aksara_signals.orm.changes import Kind
 from aksara_signals.orm.columns import columns_of, key_names
 from aksara_signals.orm.sessions import user_session
 from aksara_signals.signals import post_bulk_create, pre_bulk_create
@@ -61,6 +62,7 @@ def bulk_create(
         for part in batches(pairs, batch_size):
             _insert(session, cls, given, part, batch_size)
     bridge.register_inserted(session, instances)
+    note_written(session, Kind.CREATE, instances)
     # A list of the receivers' own: the other one is what bulk_create() returns.
     send_bulk(session, post_bulk_create, model, {**payload, "instances": list(instances)})
 

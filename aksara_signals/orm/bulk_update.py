@@ -13,7 +13,8 @@ from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
 from aksara_signals.orm import bridge
-from aksara_signals.orm.bulk import Row, batches, send_bulk
+from aksara_signals.orm.bulk import Row, batches, note_written, send_bulk
+from aksara_signals.orm.changes import Kind
 from aksara_signals.orm.columns import columns_of, key_names
 from aksara_signals.orm.naming import names_of
 from aksara_signals.orm.sessions import user_session
@@ -147,6 +148,7 @@ def bulk_update(
             for part in batches(members, batch_size):
                 session.execute(update(cls), [row for _, row in part])
                 _register_updated(session, cls, written, part)
+                note_written(session, Kind.UPDATE, [instance for instance, _ in part])
         send_bulk(session, post_bulk_update, model, payload)
     return sum(len(members) for members in groups.values())
 

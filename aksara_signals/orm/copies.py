@@ -57,6 +57,10 @@ class Snapshot:
         self._missing = [each for each in self._missing if each not in self._values]
         self.key = key
 
+    def get(self, name: str, default: Any) -> Any:
+        """The value of a column, or the default where the row has it and this hasn't."""
+        return self._values.get(name, default)
+
     def is_same(self, name: str, old: Any, new: Any) -> bool:
         """Whether two values of a column are equal, as SQLAlchemy compares them."""
         return bridge.is_same(self._manager, name, old, new)

@@ -144,7 +144,7 @@ def _net_of_row(row: _Row, group: list[Waiting]) -> Iterator[tuple[Waiting, Told
     is_created = _kind(alive[0]) is Kind.CREATE
     if last.told.origin is post_update and birth is not None and not birth.is_silent:
         return  # the net is a creation
-    net = _merged([each.told for each in alive], is_created=is_created)
+    net = _merged([each.told for each in alive], is_created=is_created, latest=life[-1].snapshot)
     if last.connection.created in (None, is_created) and (is_created or _has_changes(net)):
         yield last, net
 
@@ -170,15 +170,20 @@ def _has_changes(net: Told) -> bool:
     return changes is None or bool(changes)  # None: they were not asked for in time
 
 
-def _merged(tolds: list[Told], *, is_created: bool | None = None) -> Told:
+def _merged(
+    tolds: list[Told], *, is_created: bool | None = None, latest: Snapshot | None = None
+) -> Told:
     """Several about one row, told as one.
 
     Args:
         tolds: In order.
         is_created: What the unit of work knows; None of what was sent by hand.
+        latest: The row, if it is another one in the end than the last of them has it.
     """
     last = tolds[-1]
     arguments = dict(last.arguments)
+    if latest is not None:
+        arguments["instance"] = latest
     if "created" in arguments:
         if is_created is None:
             found = [each.arguments["created"] for each in tolds]
@@ -193,22 +198,26 @@ def _merged(tolds: list[Told], *, is_created: bool | None = None) -> Told:
         arguments["raw"] = next((each for each in found if not each), found[-1])
     extras = dict(last.extras)
     if all("changes" in each.extras for each in tolds):
-        extras["changes"] = _merged_changes(tolds, is_created=bool(is_created))
+        extras["changes"] = _merged_changes(tolds, arguments["instance"], is_created=is_created)
     else:
         extras.pop("changes", None)
     return Told(last.origin, last.sender, arguments, extras, last.written)
 
 
-def _merged_changes(tolds: list[Told], *, is_created: bool) -> MappingProxyType[str, Any]:
-    """The first old values and the last new ones, less what cancels out."""
+def _merged_changes(
+    tolds: list[Told], latest: Snapshot, *, is_created: bool | None
+) -> MappingProxyType[str, Any]:
+    """The first old values and the last new ones, less what cancels out.
+
+    The last ones are those that the row has in the end: it may have been written besides.
+    """
     changes: dict[str, tuple[Any, Any]] = {}
     for each in tolds:
         for name, (old, new) in each.extras["changes"].items():
             before = changes[name][0] if name in changes else old
             changes[name] = (None if is_created else before), new
+    if is_created is not None:
+        changes = {name: (old, latest.get(name, new)) for name, (old, new) in changes.items()}
     if not is_created:
-        snapshot: Snapshot = tolds[-1].arguments["instance"]
-        changes = {
-            name: pair for name, pair in changes.items() if not snapshot.is_same(name, *pair)
-        }
+        changes = {name: pair for name, pair in changes.items() if not latest.is_same(name, *pair)}
     return MappingProxyType(changes)

@@ -113,13 +113,20 @@ class Written:
     """What one flush has done to one row of a class that a coalescing receiver is connected to.
 
     Noted also where that receiver isn't connected to the signal: whoever is sent the net of a row
-    must know that it was deleted in the end.
+    must know that it was deleted in the end. What a bulk operation has written is noted as well.
     """
 
-    __slots__ = ("flush", "is_silent", "key", "key_before", "kind", "undone_by")
+    __slots__ = ("flush", "is_silent", "key", "key_before", "kind", "snapshot", "undone_by")
 
     def __init__(
-        self, kind: Kind, key_before: Any, key: Any, flush: object, *, is_silent: bool = False
+        self,
+        kind: Kind,
+        key_before: Any,
+        key: Any,
+        flush: object,
+        *,
+        is_silent: bool = False,
+        snapshot: Snapshot | None = None,
     ) -> None:
         self.kind: Kind = kind
         self.key_before: Any = key_before
@@ -129,7 +136,10 @@ class Written:
         self.flush: object = flush
         """The same for all that one flush has written, and for nothing else."""
         self.is_silent: bool = is_silent
-        """Whether a ``SignalContext`` has silenced it."""
+        """Whether no signal of a single row was sent: a ``SignalContext`` has silenced it, or it
+        was a bulk operation."""
+        self.snapshot: Snapshot | None = snapshot
+        """The row as a bulk update has left it."""
         self.undone_by: SessionTransaction | None = None
         """As of :class:`Waiting`."""
 

@@ -327,7 +327,9 @@ class FlushRun:
                     if not kept:
                         continue
                 arguments = arguments_of(common, change)
-                arguments["instance"] = Snapshot(change.state)
+                arguments["instance"] = snapshot = Snapshot(change.state)
+                if kind is Kind.DELETE and bridge.has_pending_key(change.state):
+                    snapshot.take_key(change.state.key)
                 extra = kept_extras(extras.get(change.state, NO_EXTRAS))
                 for signal, connections in kept:
                     told = Told(signal, sender, {**arguments, "signal": signal}, extra, written)

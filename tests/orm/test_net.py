@@ -16,6 +16,7 @@ from aksara_signals.orm import loading_fixtures
 from aksara_signals.testing import as_if_committed
 
 COMMIT, ROLLBACK = "after_commit", "after_rollback"
+Sessions = async_sessionmaker[AsyncSession]
 
 
 class Named(Base):
@@ -380,6 +381,114 @@ def test_what_is_silenced(session: Session) -> None:
     write(session, "d")
     session.commit()
     assert net.take() == DELETED
+
+
+async def test_a_row_that_was_created_in_bulk_and_went_is_nothing(sessions: Sessions) -> None:
+    """Neither its delete nor a change before that is sent; those of a row that was there are."""
+    async with sessions() as session:
+        await Post.objects.bulk_create([Post(id=1, title="there")], session=session)
+        await session.commit()
+        net = Net(Post)
+        came = [Post(id=number, title="came") for number in (2, 3, 4)]
+        await Post.objects.bulk_create(came, session=session)
+        came[1].title = "changed"
+        await session.flush()
+        for post in came:
+            await session.delete(post)
+        await session.delete(await session.get_one(Post, 1))
+        await session.commit()
+        assert net.take() == DELETED
+        again = Post(id=2, title="came")
+        async with session.begin_nested():
+            await Post.objects.bulk_create([again], session=session)
+        await session.delete(again)
+        await session.commit()
+        assert net.take() == []
+
+
+async def test_a_row_that_was_created_in_bulk_and_switched_is_created(sessions: Sessions) -> None:
+    """What takes over its row is new to everybody."""
+    net = Net(Post)
+    async with sessions() as session:
+        post = Post(id=1, title="came")
+        await Post.objects.bulk_create([post], session=session)
+        await session.delete(post)
+        session.add(Post(id=1, title="switched"))
+        await session.commit()
+    assert net.sent == CREATED
+
+
+async def test_a_row_that_was_created_in_bulk_and_changed_is_changed(sessions: Sessions) -> None:
+    """No signal of one row has told of its creation."""
+    net = Net(Post)
+    async with sessions() as session:
+        post = Post(id=1, title="came")
+        await Post.objects.bulk_create([post], session=session)
+        post.title = "changed"
+        await session.commit()
+    assert net.sent == CHANGED
+
+
+async def test_the_net_has_the_values_of_a_bulk_update(sessions: Sessions) -> None:
+    """The last values are those that the row has, and what it has put back cancels out."""
+    seen: list[Any] = []
+
+    @post_save(Post, phase=COMMIT, coalesce=True)
+    async def look(instance: Post, created: bool, changes: Any, **kwargs: Any) -> None:
+        seen.append((instance.title, instance.slug, created, changes.get("title")))
+
+    async def write(session: AsyncSession, post: Post, title: str) -> None:
+        post.title = title
+        await session.flush()
+
+    async def write_in_bulk(session: AsyncSession, post: Post, title: str) -> None:
+        post.title = title
+        await Post.objects.bulk_update([post], ["title"], session=session)
+
+    async with sessions() as session:
+        post = Post(id=1, title="draft")
+        session.add(post)
+        await session.flush()
+        await write_in_bulk(session, post, "final")
+        await session.commit()
+        await write(session, post, "changed")
+        await write_in_bulk(session, post, "final")
+        await session.commit()
+        await write(session, post, "changed")
+        await write_in_bulk(session, post, "other")
+        post.slug = "x"
+        await session.commit()
+        await write_in_bulk(session, post, "silent")
+        await session.commit()
+        await write(session, post, "kept")
+        async with session.begin_nested() as savepoint:
+            await write_in_bulk(session, post, "undone")
+            await savepoint.rollback()
+        await session.commit()
+    assert seen == [
+        ("final", None, True, (None, "final")),
+        ("other", "x", False, ("final", "other")),
+        ("kept", "x", False, ("silent", "kept")),
+    ]
+
+
+def test_a_row_is_deleted_with_the_key_that_it_has(session: Session) -> None:
+    """Another key that was set and never written is that of another row, or of none."""
+    deleted: list[int] = []
+    for coalesce in (False, True):
+        post_delete.connect(
+            lambda instance, **kwargs: deleted.append(instance.id),
+            sender=Post,
+            phase=COMMIT,
+            coalesce=coalesce,
+        )
+    write(session, "c")
+    session.commit()
+    post = session.get_one(Post, 1)
+    post.id = 2
+    session.delete(post)
+    session.commit()
+    assert deleted == [1, 1]
 
 
 def test_a_rollback_is_no_net_across_savepoints(session: Session) -> None:

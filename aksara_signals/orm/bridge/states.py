@@ -25,6 +25,7 @@ __all__ = [
     "detached_copy",
     "has_delete_orphans",
     "has_parent",
+    "has_pending_key",
     "identity_of",
     "is_orphan",
     "key_values",
@@ -104,6 +105,15 @@ def key_values(mapper: Mapper[Any], key: Any) -> dict[str, Any]:
         mapper.get_property_by_column(column).key: value
         for column, value in zip(mapper.primary_key, key[1], strict=True)
     }
+
+
+def has_pending_key(state: State) -> bool:
+    """Whether an instance has been given another primary key than that of its row."""
+    pending = state.committed_state
+    if not pending:
+        return False
+    mapper = state.mapper
+    return any(mapper.get_property_by_column(each).key in pending for each in mapper.primary_key)
 
 
 def sort_key(state: State) -> tuple[str, str, tuple[Any, ...]]:
