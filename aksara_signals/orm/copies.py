@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy.orm import Mapper
 
 from aksara_signals.orm import bridge
+from aksara_signals.orm.partial import partial_save_of
 
 __all__ = ["Passed", "Snapshot", "freeze", "is_frozen", "kept_extras", "thaw"]
 
@@ -33,13 +34,16 @@ class Snapshot:
 
     def __init__(self, state: bridge.State) -> None:
         values = state.dict
+        partial = partial_save_of(state)
+        if partial is not None:  # what stays pending isn't in the row
+            values = partial.hidden.as_written(values)
         keys = _column_keys(state.mapper)
         self._manager = state.manager
         self._values = {key: _kept(values[key]) for key in keys if key in values}
         self._missing = []
         for key in keys:
             if key not in values:
-                if bridge.is_unloaded(state, key):
+                if key in state.dict or bridge.is_unloaded(state, key):
                     self._missing.append(key)
                 else:
                     self._values[key] = None  # what an INSERT has left out

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy.orm import RelationshipDirection, RelationshipProperty
+from sqlalchemy.orm import RelationshipDirection, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import flag_dirty, instance_state
 
 from aksara_signals.orm import bridge
@@ -27,6 +27,7 @@ class HiddenHistory:
         self._instance = instance
         self._state: bridge.State = instance_state(instance)
         self._old: dict[str, Any] = {}
+        self._read: dict[str, Any] = {}
         self._undo: list[Callable[[], None]] = []
         mapper = self._state.mapper
         relationships = mapper.relationships
@@ -94,12 +95,33 @@ class HiddenHistory:
 
     def known_old_values(self) -> dict[str, Any]:
         """The values of columns before the hidden changes, as far as they are known."""
+        known = {key: old for key, old in self._old_columns() if not bridge.is_unknown(old)}
+        return {**self._read, **known}
+
+    def read_unknown(self, session: Session) -> None:
+        """Read the other ones: what the row has in the place of what isn't written."""
+        state = self._state
+        unknown = [
+            key
+            for key, old in self._old_columns()
+            if bridge.is_unknown(old) and key not in self._read
+        ]
+        if unknown and state.identity is not None:
+            found = bridge.read_rows(
+                session, state.mapper, unknown, {state.identity: self._instance}
+            )
+            for values in found.values():
+                self._read.update(zip(unknown, values, strict=True))
+
+    def as_written(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Column values of the instance, with those of its row where changes are hidden."""
+        hidden = {key for key, _ in self._old_columns()}
+        known = {key: value for key, value in values.items() if key not in hidden}
+        return {**known, **self.known_old_values()}
+
+    def _old_columns(self) -> Iterator[tuple[str, Any]]:
         columns = self._state.mapper.column_attrs
-        return {
-            key: old
-            for key, old in self._old.items()
-            if key in columns and not bridge.is_unknown(old)
-        }
+        return ((key, old) for key, old in self._old.items() if key in columns)
 
 
 def _is_in(instance: object, members: Iterable[object]) -> bool:

@@ -24,6 +24,7 @@ from aksara_signals.orm.changes import (
 )
 from aksara_signals.orm.copies import Snapshot, kept_extras
 from aksara_signals.orm.flush_values import FlushValues
+from aksara_signals.orm.partial import partial_save_of
 from aksara_signals.orm.prediction import Prediction
 from aksara_signals.orm.relationships import RelationshipRun
 from aksara_signals.orm.requested import requested_in
@@ -306,6 +307,10 @@ class FlushRun:
                     bridge.expire_unset(state)
             if self._audience.hearers(sender, kind, POST).needs_columns:
                 needed += states
+                for state in states:
+                    partial = partial_save_of(state)
+                    if partial is not None:
+                        partial.hidden.read_unknown(self._session)
         if self._relationships is not None:
             needed += self._relationships.needed_states()
         bridge.load_columns(self._session, needed)

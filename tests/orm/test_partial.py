@@ -1,4 +1,4 @@
-"""``save(update_fields=…)``: a foreign key and its relationship go together."""
+"""``save(update_fields=…)``: what is written, what stays pending, and what is told of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from models import Author, Post
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from aksara_signals import UnknownFieldError, pre_save
+from aksara_signals import UnknownFieldError, post_save, pre_save
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -104,3 +104,29 @@ async def test_names_of_mixed_types_are_refused_in_words(sessions: Sessions) -> 
             with pytest.raises(UnknownFieldError, match="update_fields names"):
                 await post.save(update_fields=fields)
         assert seen == []
+
+
+@pytest.mark.parametrize("is_expired", [False, True])
+async def test_a_copy_has_what_the_row_has_where_a_change_stays_pending(
+    sessions: Sessions, is_expired: bool
+) -> None:
+    """Nobody knows whether the pending value will ever be written."""
+    seen: list[Any] = []
+
+    @post_save(Post, phase="after_commit")
+    async def look(instance: Post, **kwargs: Any) -> None:
+        seen.append((instance.title, instance.slug, instance.views))
+
+    async with sessions() as session:
+        session.add(post := Post(title="old", slug="old"))
+        await session.commit()
+        seen.clear()
+        await session.refresh(post)
+        if is_expired:
+            session.expire(post, ["slug"])
+        post.title, post.slug = "new", "pending"
+        await post.save(update_fields=["title"])
+        assert (post.title, post.slug) == ("new", "pending")
+        session.expire(post)
+        await session.commit()
+    assert seen == [("new", "old", 7)]
