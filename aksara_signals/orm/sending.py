@@ -128,6 +128,7 @@ class Receiving:
         # Others may close the session: whoever has opened it may be cancelled, and leave its block
         # while the receivers of a second task run.
         self.methods: dict[str, Any] = {**self._rules.refusals, "close": self._close}
+        self.methods[bridge.CONNECT] = self._connect
         bridge.refuse(self._session, self)
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
@@ -149,6 +150,14 @@ class Receiving:
         if is_at_work(self._session):
             raise self._rules.error("close")
         bridge.beneath(self._session, self, "close")()
+
+    def _connect(self, engine: Any, *positional: Any, **keywords: Any) -> Any:
+        # While another task waits for a new connection, SQLAlchemy would fail the write, and the
+        # session would be of no use to anybody when that task is through.
+        if not is_at_work(self._session) and not bridge.is_connected(self._session, engine):
+            raise _shared("a connection was asked for", another())
+        connect = bridge.beneath(self._session, self, bridge.CONNECT)
+        return connect(engine, *positional, **keywords)
 
 
 def require_own_flush(session: Session) -> None:

@@ -119,6 +119,39 @@ async def test_another_task_is_named(
     await assert_usable(session, engine)
 
 
+@pytest.mark.parametrize("method", ["flush", "commit"])
+async def test_another_task_connects_before_the_write_or_after_it(
+    session: AsyncSession, engine: AsyncEngine, method: str
+) -> None:
+    """A write that finds it waiting for a new connection would fail, and lock the session."""
+    await engine.dispose()  # so that a connection has to be opened, which takes a while
+    gate = pre_save.connect(Gate(), sender=Post)
+    session.add(Post(title="x"))
+    task = asyncio.create_task(getattr(session, method)())
+    await gate.is_inside.wait()
+    other = asyncio.create_task(session.execute(text("SELECT 1")))
+    await asyncio.sleep(0)
+    gate.may_go_on.set()
+    with pytest.raises(SessionInUseError, match="connection was asked for by another task"):
+        await other
+    await task
+    assert await session.scalar(text("SELECT 1")) == 1
+    await session.commit()
+    await assert_usable(session, engine)
+
+
+async def test_another_task_may_read_where_there_is_a_connection(session: AsyncSession) -> None:
+    """SQLAlchemy answers it, as it does without receivers."""
+    gate = pre_save.connect(Gate(), sender=Post)
+    await session.execute(text("SELECT 1"))
+    session.add(Post(title="x"))
+    task = asyncio.create_task(session.commit())
+    await gate.is_inside.wait()
+    assert await session.scalar(text("SELECT 1")) == 1
+    gate.may_go_on.set()
+    await task
+
+
 async def test_a_task_of_the_receiver_is_no_other(session: AsyncSession) -> None:
     """A receiver that commits in a task of its own is told what a receiver is told."""
 

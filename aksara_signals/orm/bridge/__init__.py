@@ -71,6 +71,7 @@ from aksara_signals.orm.bridge.rows import (
     register_updated,
 )
 from aksara_signals.orm.bridge.sessions import (
+    CONNECT,
     beneath,
     deleted_states,
     dirty_states,
@@ -79,6 +80,7 @@ from aksara_signals.orm.bridge.sessions import (
     flushable,
     has_nothing_but,
     is_committing,
+    is_connected,
     is_flushing,
     is_marked_deleted,
     live_sessions,
@@ -112,6 +114,7 @@ from aksara_signals.orm.bridge.states import (
 )
 
 __all__ = [
+    "CONNECT",
     "add_pending",
     "CommitShield",
     "DeletedRows",
@@ -145,6 +148,7 @@ __all__ = [
     "in_greenlet",
     "instances_with_keys",
     "is_committing",
+    "is_connected",
     "is_expression",
     "is_flushing",
     "is_marked_deleted",

@@ -22,6 +22,7 @@ from sqlalchemy.orm.session import (
 from aksara_signals.orm.bridge.states import State
 
 __all__ = [
+    "CONNECT",
     "beneath",
     "deleted_states",
     "dirty_states",
@@ -30,6 +31,7 @@ __all__ = [
     "flushable",
     "has_nothing_but",
     "is_committing",
+    "is_connected",
     "is_flushing",
     "is_marked_deleted",
     "live_sessions",
@@ -235,6 +237,16 @@ def beneath(session: Session, refusing: Refusing, name: str) -> Callable[..., An
     own = vars(session).get(_HIDDEN, {})
     found = own[name] if name in own else getattr(type(session), name).__get__(session)
     return found
+
+
+CONNECT = "_connection_for_bind"
+"""The method of a session by which statements get their connection."""
+
+
+def is_connected(session: Session, engine: Any) -> bool:
+    """Whether the session's transaction has its connection to an engine already."""
+    transaction = session._transaction
+    return transaction is not None and engine in transaction._connections
 
 
 _CLOSE = "_close_impl"
