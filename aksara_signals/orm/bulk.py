@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -14,7 +14,7 @@ from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm import bridge
 from aksara_signals.orm.audience import Audience
 from aksara_signals.orm.changes import Kind
-from aksara_signals.orm.copies import Snapshot
+from aksara_signals.orm.copies import values_of
 from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.sending import AFTER_WRITING, Receiving, keep, needs_columns, send, steps_of
 from aksara_signals.orm.sessions import user_session
@@ -75,34 +75,32 @@ def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, 
     return bool(plan)
 
 
-def note_written(session: Session, kind: Kind, instances: Iterable[object]) -> None:
+def note_written(
+    session: Session, kind: Kind, instances: Iterable[object], names: Collection[str] = ()
+) -> None:
     """Note what was done to rows, for receivers that are sent the net of a transaction.
 
     Args:
         session: Has written them.
         kind: They were all created, or all updated.
         instances: Of the rows, as they are now.
+        names: Of the columns that were updated.
     """
     audience, flush = Audience(), object()
-    written: list[bridge.State] = [
-        state for state in map(instance_state, instances) if audience.coalesces(state.class_)
-    ]
-    if not written:
-        return
-    is_update = kind is Kind.UPDATE
-    if is_update:
-        bridge.load_columns(session, written)
-    waiting_in(session).extend(
+    written = [
         Written(
             kind,
-            state.key if is_update else None,
+            None if kind is Kind.CREATE else state.key,
             state.key,
             flush,
             is_silent=True,
-            snapshot=Snapshot(state) if is_update else None,
+            values=values_of(state, names),
         )
-        for state in written
-    )
+        for state in map(instance_state, instances)
+        if audience.coalesces(state.class_)
+    ]
+    if written:
+        waiting_in(session).extend(written)
 
 
 def batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:

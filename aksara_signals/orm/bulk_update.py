@@ -147,8 +147,8 @@ def bulk_update(
         for (cls, written), members in groups.items():
             for part in batches(members, batch_size):
                 session.execute(update(cls), [row for _, row in part])
-                _register_updated(session, cls, written, part)
-                note_written(session, Kind.UPDATE, [instance for instance, _ in part])
+                names = _register_updated(session, cls, written, part)
+                note_written(session, Kind.UPDATE, [instance for instance, _ in part], names)
         send_bulk(session, post_bulk_update, model, payload)
     return sum(len(members) for members in groups.values())
 
@@ -211,10 +211,18 @@ def _update_row(instance: object, written: Collection[str]) -> Row:
 
 def _register_updated(
     session: Session, cls: type, written: frozenset[str], part: Sequence[tuple[Any, Row]]
-) -> None:
-    """Take what was written for committed, and read what the database has set besides."""
+) -> frozenset[str]:
+    """Take what was written for committed, and read what the database has set besides.
+
+    Returns:
+        The names of both.
+    """
     mapper: Mapper[Any] = inspect(cls)
-    for instance, _ in part:
+    for instance, row in part:
+        loaded = instance_state(instance).dict
+        for key in written:
+            if key not in loaded:  # SQLAlchemy has expired what was changed before an UPDATE
+                set_committed_value(instance, key, row[key])
         bridge.register_updated(session, instance_state(instance), written)
     columns = columns_of(mapper)
     besides = [
@@ -229,10 +237,11 @@ def _register_updated(
         )
     ]
     if not besides:
-        return
+        return written
     by_identity = {instance_state(each).identity or (): each for each, _ in part}
     for identity, values in bridge.read_rows(session, mapper, besides, by_identity).items():
         instance = by_identity[identity]
         for key, value in zip(besides, values, strict=True):
             if key not in instance_state(instance).committed_state:
                 set_committed_value(instance, key, value)
+    return written.union(besides)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapper
 from aksara_signals.orm import bridge
 from aksara_signals.orm.partial import partial_save_of
 
-__all__ = ["Passed", "Snapshot", "freeze", "is_frozen", "kept_extras", "thaw"]
+__all__ = ["Passed", "Snapshot", "freeze", "is_frozen", "kept_extras", "thaw", "values_of"]
 
 _CONTAINERS = (list, tuple, set, frozenset)
 _MUTABLE = (dict, list, set, bytearray)
@@ -55,10 +55,14 @@ class Snapshot:
         values = {key: _kept(value) for key, value in self._values.items()}
         return bridge.detached_copy(self._manager, self.key, values, self._missing)
 
+    def take_values(self, values: Mapping[str, Any]) -> None:
+        """Have other values of some columns. For a copy of this, which shares its values."""
+        self._values = {**self._values, **values}
+        self._missing = [each for each in self._missing if each not in values]
+
     def take_key(self, key: Any) -> None:
         """Have another identity key of the class. For a copy of this, which shares its values."""
-        self._values = {**self._values, **bridge.key_values(self._manager.mapper, key)}
-        self._missing = [each for each in self._missing if each not in self._values]
+        self.take_values(bridge.key_values(self._manager.mapper, key))
         self.key = key
 
     def get(self, name: str, default: Any) -> Any:
@@ -125,6 +129,12 @@ def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:
         return extras
     kept = {name: (_kept(old), _kept(new)) for name, (old, new) in changes.items()}
     return {**extras, "changes": MappingProxyType(kept)}
+
+
+def values_of(state: bridge.State, names: Iterable[str]) -> dict[str, Any]:
+    """The values of columns as they are at this moment, but for those that stay pending."""
+    values, pending = state.dict, state.committed_state
+    return {key: _kept(values[key]) for key in names if key in values and key not in pending}
 
 
 def _kept(value: Any) -> Any:

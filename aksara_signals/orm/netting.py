@@ -144,9 +144,23 @@ def _net_of_row(row: _Row, group: list[Waiting]) -> Iterator[tuple[Waiting, Told
     is_created = _kind(alive[0]) is Kind.CREATE
     if last.told.origin is post_update and birth is not None and not birth.is_silent:
         return  # the net is a creation
-    net = _merged([each.told for each in alive], is_created=is_created, latest=life[-1].snapshot)
+    net = _merged([each.told for each in alive], is_created=is_created, latest=_latest(last, life))
     if last.connection.created in (None, is_created) and (is_created or _has_changes(net)):
         yield last, net
+
+
+def _latest(waiting: Waiting, life: list[Written]) -> Snapshot:
+    """The row as it is in the end: bulk updates may have written it since it was told of."""
+    snapshot: Snapshot = waiting.told.arguments["instance"]
+    values: dict[str, Any] = {}
+    for each in life:
+        if each is waiting.told.written:
+            values.clear()
+        values.update(each.values)
+    if values:
+        snapshot = copy(snapshot)
+        snapshot.take_values(values)
+    return snapshot
 
 
 def _kind(waiting: Waiting) -> Kind | None:
@@ -178,7 +192,7 @@ def _merged(
     Args:
         tolds: In order.
         is_created: What the unit of work knows; None of what was sent by hand.
-        latest: The row, if it is another one in the end than the last of them has it.
+        latest: The row in the end, if the last of them may have it otherwise.
     """
     last = tolds[-1]
     arguments = dict(last.arguments)

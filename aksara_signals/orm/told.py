@@ -6,6 +6,7 @@ And, where receivers coalesce, what was done to the rows they get the net of.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import SessionTransaction
@@ -109,6 +110,9 @@ class Waiting:
         return self.connection.phase == (AFTER_COMMIT if is_kept else AFTER_ROLLBACK)
 
 
+NO_VALUES: Mapping[str, Any] = MappingProxyType({})
+
+
 class Written:
     """What one flush has done to one row of a class that a coalescing receiver is connected to.
 
@@ -116,7 +120,7 @@ class Written:
     must know that it was deleted in the end. What a bulk operation has written is noted as well.
     """
 
-    __slots__ = ("flush", "is_silent", "key", "key_before", "kind", "snapshot", "undone_by")
+    __slots__ = ("flush", "is_silent", "key", "key_before", "kind", "undone_by", "values")
 
     def __init__(
         self,
@@ -126,7 +130,7 @@ class Written:
         flush: object,
         *,
         is_silent: bool = False,
-        snapshot: Snapshot | None = None,
+        values: Mapping[str, Any] = NO_VALUES,
     ) -> None:
         self.kind: Kind = kind
         self.key_before: Any = key_before
@@ -138,8 +142,8 @@ class Written:
         self.is_silent: bool = is_silent
         """Whether no signal of a single row was sent: a ``SignalContext`` has silenced it, or it
         was a bulk operation."""
-        self.snapshot: Snapshot | None = snapshot
-        """The row as a bulk update has left it."""
+        self.values: Mapping[str, Any] = values
+        """The column values that a bulk update has written, which no signal of one row has told."""
         self.undone_by: SessionTransaction | None = None
         """As of :class:`Waiting`."""
 

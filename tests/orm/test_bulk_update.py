@@ -136,6 +136,21 @@ async def test_what_the_database_does_not_set_is_not_read_back(
         assert statements == ["UPDATE"]
 
 
+async def test_what_was_written_can_be_read_without_a_statement(sessions: Sessions) -> None:
+    """As after a flush: an expired value couldn't be read under async. What is pending stays so."""
+    async with sessions() as session:
+        session.add(post := Post(title="old", slug="old"))
+        await session.commit()
+        await session.refresh(post)
+        post.title, post.slug = "new", "pending"
+        await Post.objects.bulk_update([post], ["title"], session=session)
+        assert (post.title, post.slug, post.edited_at) == ("new", "pending", "now")
+        await session.commit()
+    async with sessions() as session:
+        row = (await session.execute(select(Post.title, Post.slug))).one()
+        assert tuple(row) == ("new", "pending")
+
+
 class ShardBase(SignalMixin, DeclarativeBase):
     pass
 

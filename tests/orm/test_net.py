@@ -455,6 +455,7 @@ async def test_the_net_has_the_values_of_a_bulk_update(sessions: Sessions) -> No
         await write_in_bulk(session, post, "final")
         await session.commit()
         await write(session, post, "changed")
+        post.slug = "pending"
         await write_in_bulk(session, post, "other")
         post.slug = "x"
         await session.commit()
@@ -465,10 +466,16 @@ async def test_the_net_has_the_values_of_a_bulk_update(sessions: Sessions) -> No
             await write_in_bulk(session, post, "undone")
             await savepoint.rollback()
         await session.commit()
+        await write(session, post, "changed")
+        post.slug = "pending"
+        await write_in_bulk(session, post, "last")
+        session.expire(post)
+        await session.commit()
     assert seen == [
         ("final", None, True, (None, "final")),
         ("other", "x", False, ("final", "other")),
         ("kept", "x", False, ("silent", "kept")),
+        ("last", "x", False, ("kept", "last")),
     ]
 
 
