@@ -17,6 +17,7 @@ class HiddenHistory:
     """Pending changes of one instance, kept out of a flush and put back afterwards.
 
     The values stay where they are: only the history, by which the flush finds them, is taken away.
+    But a primary key is that of the row in the meantime, or the flush would write another one.
 
     Args:
         instance: A persistent instance.
@@ -27,7 +28,6 @@ class HiddenHistory:
         self._instance = instance
         self._state: bridge.State = instance_state(instance)
         self._old: dict[str, Any] = {}
-        self._read: dict[str, Any] = {}
         self._undo: list[Callable[[], None]] = []
         mapper = self._state.mapper
         relationships = mapper.relationships
@@ -42,6 +42,11 @@ class HiddenHistory:
             ):
                 self._hide_reverse(relationships[key])
                 self._old[key] = self._state.committed_state.pop(key)
+        values = self._state.dict
+        of_the_row = bridge.key_values(mapper, self._state.key)
+        self._read = {key: value for key, value in of_the_row.items() if key in self._old}
+        self._keys = {key: values[key] for key in self._read if key in values}
+        values.update({key: self._read[key] for key in self._keys})
 
     def _hide_reverse(self, prop: RelationshipProperty[Any]) -> None:
         """Hide this instance from the collections of its old and its new parent.
@@ -81,10 +86,12 @@ class HiddenHistory:
         for key in list(self._old):
             if key in self._state.committed_state:
                 self._state.committed_state[key] = self._old.pop(key)
+                self._keys.pop(key, None)
 
     def restore(self) -> None:
         """Put the pending changes back, unless a rollback has dropped the values."""
         state = self._state
+        state.dict.update({key: new for key, new in self._keys.items() if key in state.dict})
         kept = [key for key in self._old if key in state.dict]
         for key in kept:
             state.committed_state[key] = self._old[key]

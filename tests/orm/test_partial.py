@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from models import Author, Post
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from aksara_signals import UnknownFieldError, post_save, pre_save
@@ -130,3 +130,46 @@ async def test_a_copy_has_what_the_row_has_where_a_change_stays_pending(
         session.expire(post)
         await session.commit()
     assert seen == [("new", "old", 7)]
+
+
+async def test_a_key_that_stays_pending_leads_to_no_other_row(sessions: Sessions) -> None:
+    """What is written and told is the row that the instance has; the key is written when asked."""
+    seen: list[Any] = []
+
+    @post_save(Post, phase="after_commit")
+    async def look(instance: Post, **kwargs: Any) -> None:
+        seen.append((instance.id, instance.title))
+
+    async with sessions() as session:
+        session.add_all([post := Post(id=1, title="one"), Post(id=5, title="five")])
+        await session.commit()
+        await session.refresh(post)
+        seen.clear()
+        post.id, post.title = 5, "new"
+        await post.save(update_fields=["title"])
+        assert post.id == 5
+        assert inspect(post).identity == (1,)
+        post.id = 7
+        await session.commit()
+        rows = await session.execute(select(Post.id, Post.title).order_by(Post.id))
+        assert [tuple(row) for row in rows] == [(5, "five"), (7, "new")]
+    assert seen == [(1, "new"), (7, "new")]
+
+
+async def test_a_key_that_a_receiver_sets_is_written(sessions: Sessions) -> None:
+    """As everything that receivers set; the pending one gives way."""
+
+    @pre_save(Post)
+    async def move(instance: Post, created: bool, **kwargs: Any) -> None:
+        if not created:
+            instance.id = 3
+
+    async with sessions() as session:
+        session.add(post := Post(id=1, title="one"))
+        await session.commit()
+        await session.refresh(post)
+        post.id, post.title = 5, "new"
+        await post.save(update_fields=["title"])
+        await session.commit()
+        rows = await session.execute(select(Post.id, Post.title))
+        assert [tuple(row) for row in rows] == [(3, "new")]
