@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Callable
 from functools import partial
-from types import FunctionType, MethodType
+from types import CoroutineType, FunctionType, GenericAlias, MethodType
 from typing import Any, NamedTuple
+from weakref import ref
 
 from aksara_signals.dispatch.identity import is_class, without_partials
 from aksara_signals.types import Receiver
 
 __all__ = [
     "Parameter",
+    "is_annotation",
     "is_async_receiver",
     "parameters_of",
     "problem_of_generators",
+    "problem_of_kind",
     "problem_without_arguments",
+    "receiver_problems",
 ]
+
+receiver_problems: list[Callable[[Any], str | None]] = []
+"""Functions that say why something that can be called is no receiver, in words that go on after it.
+
+Each layer that has such things adds one. It is asked of no plain function.
+"""
+
+_ANNOTATIONS: tuple[type, ...] = (
+    GenericAlias,
+    *(type(each) for each in (typing.List[int], typing.List, typing.ClassVar)),  # noqa: UP006
+)
 
 CO_VARKEYWORDS = 0x08
 CO_GENERATOR = 0x20
@@ -136,6 +153,47 @@ def problem_of_generators(receiver: Receiver) -> str | None:
     return (
         f"is {kind} function, whose body would never run; return what it yields, as a list, or "
         f"give a function that runs it to its end"
+    )
+
+
+def is_annotation(thing: Any) -> bool:
+    """Whether this is ``Mapped[int]``, ``list[Post]`` or the like: no class, though it looks so."""
+    return issubclass(type(thing), _ANNOTATIONS)
+
+
+def problem_of_kind(receiver: Any) -> str | None:
+    """Why something can never do a receiver's work, whatever its signature says; None if it may."""
+    kind = type(receiver)
+    if kind is FunctionType:
+        return _problem_of_self(receiver)
+    if issubclass(kind, CoroutineType):
+        return "is a coroutine, which runs once; connect the async function, without calling it"
+    if is_annotation(receiver):
+        return (
+            "is a type annotation, neither a receiver nor a sender; to name a sender, give the "
+            "class itself"
+        )
+    if kind is ref:
+        return "is a weak reference; connect the receiver itself, with weak=True"
+    for problem_of in receiver_problems:
+        problem = problem_of(receiver)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _problem_of_self(function: Any) -> str | None:
+    """What is wrong with a function that stands in the body of a class, if it is a method."""
+    code = function.__code__
+    if not code.co_argcount or code.co_varnames[0] not in ("self", "cls"):
+        return None
+    name: str = function.__qualname__
+    owner = name.rpartition(".")[0]
+    if not owner or owner.endswith("<locals>"):
+        return None
+    return (
+        f"is a method without its object: nothing fills {code.co_varnames[0]}; connect the bound "
+        f"method once there is an object, or write @staticmethod below the decorator"
     )
 
 

@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
-from aksara_signals.dispatch.parameters import Parameter, parameters_of, problem_of_generators
+from aksara_signals.dispatch.parameters import (
+    Parameter,
+    parameters_of,
+    problem_of_generators,
+    problem_of_kind,
+)
 from aksara_signals.dispatch.several import members_of
 from aksara_signals.exceptions import (
     InvalidOptionError,
@@ -179,15 +184,18 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
     """Work out how to call a receiver.
 
     Raises:
-        InvalidReceiverError: It is not callable, is a generator function, doesn't accept
-            ``**kwargs``, or has a parameter that the payload can't fill.
+        InvalidReceiverError: It is not callable, is a generator function or something else that
+            can't hear, doesn't accept ``**kwargs``, or has a parameter that the payload can't fill.
     """
 
     def refuse(problem: str) -> InvalidReceiverError:
-        return InvalidReceiverError(
-            f"receiver {describe_receiver(receiver)} of signal {signal_name} {problem}"
-        )
+        given: Any = receiver
+        what = "None" if given is None else describe_receiver(receiver)
+        return InvalidReceiverError(f"receiver {what} of signal {signal_name} {problem}")
 
+    unfit = problem_of_kind(receiver)
+    if unfit is not None:
+        raise refuse(unfit)
     if not callable(receiver):
         raise refuse("is not callable; connect a function, a method or an object with __call__")
     parameters, accepts_any = _read(receiver, refuse)

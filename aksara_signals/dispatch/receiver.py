@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Never
 
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.senders import senders_of
@@ -17,7 +17,7 @@ __all__ = ["receiver"]
 
 def receiver(
     signal: Signal | Iterable[Signal],
-    *,
+    *given: Never,
     sender: Senders = None,
     senders: Senders = None,
     **options: Any,
@@ -26,18 +26,25 @@ def receiver(
 
     Args:
         signal: A signal, or several in a list.
+        given: Nothing: senders are given by name, and several signals in one list.
         sender: As for :meth:`Signal.connect`.
         senders: As for :meth:`Signal.connect`.
         options: Further options of :meth:`Signal.connect`.
 
     Raises:
-        InvalidOptionError: ``signal`` is not a signal, nor holds only signals.
+        InvalidOptionError: ``signal`` is not a signal, nor holds only signals, or something is
+            given besides by position.
         InvalidSenderError: As for :meth:`Signal.connect`.
         AksaraSignalsError: As :meth:`Signal.connect`. If one signal refuses the receiver, it is
             connected to none of them.
 
     Source: Django's ``django.dispatch.receiver``, with the same arguments.
     """
+    if given:
+        raise InvalidOptionError(
+            f"@receiver was given {describe_sender(given[0])} besides the signal; senders go into "
+            f"sender=, and several signals into one list"
+        )
     signals: tuple[Any, ...] | None
     signals = (signal,) if issubclass(type(signal), Signal) else members_of(signal)
     if not signals:

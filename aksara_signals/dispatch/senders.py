@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
 
-from aksara_signals.dispatch.describing import describe_receiver, describe_sender
-from aksara_signals.dispatch.identity import is_class, is_number, names_of, type_name
+from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
+from aksara_signals.dispatch.identity import is_class, is_number, names_of, plain_text, type_name
 from aksara_signals.dispatch.payload import ANYBODY, CLASSES, COMMANDS, LINKS, Payload
 from aksara_signals.dispatch.several import members_of
 from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError, InvalidSenderError
@@ -87,8 +87,10 @@ def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
     sent_by = payload.sent_by
     if sent_by is ANYBODY or sender is None:
         return None
-    if is_class(sender) or issubclass(type(sender), str):
+    if is_class(sender):
         return None
+    if issubclass(type(sender), str):
+        return None if sent_by is COMMANDS else _problem_of_name(plain_text(sender))
     for explain in sender_explanations:
         problem = explain(sender, signal_name, sent_by is LINKS)
         if problem is not None:
@@ -103,6 +105,14 @@ def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
             f"sends as sender="
         )
     return f"is not a class: give the class that sends, as in @{signal_name}(Post), or its name"
+
+
+def _problem_of_name(name: str) -> str | None:
+    bare = name.strip()
+    if bare == name:
+        return None
+    way_out = f"write {shortened(bare)}" if bare else "give the class, or its name"
+    return f"begins or ends with a space, as no class's name does: {way_out}"
 
 
 def may_send(sender: Sender, payload: Payload) -> bool:

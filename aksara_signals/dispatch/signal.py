@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from aksara_signals.dispatch.blocks import block
@@ -15,13 +16,14 @@ from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
 from aksara_signals.dispatch.identity import is_class, plain_text, same_receiver, type_name
 from aksara_signals.dispatch.options import FILTERS
+from aksara_signals.dispatch.parameters import receiver_problems
 from aksara_signals.dispatch.payload import Payload
 from aksara_signals.dispatch.phases import keep_waiting
 from aksara_signals.dispatch.plan import NOBODY, Plan, Snapshot
 from aksara_signals.dispatch.registry import register_signal
-from aksara_signals.dispatch.senders import flattened, senders_of
+from aksara_signals.dispatch.senders import flattened, require_no_model, senders_of
 from aksara_signals.dispatch.table import ConnectionTable
-from aksara_signals.exceptions import InvalidOptionError
+from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError
 from aksara_signals.types import (
     ConnectOptions,
     Receiver,
@@ -272,6 +274,7 @@ class Signal:
         Raises:
             InvalidOptionError: Neither a receiver nor a ``dispatch_uid`` is given, the latter
                 is not hashable, or there is no such filter.
+            InvalidReceiverError: What was given can't be called, or is a mapped class.
             InvalidSenderError: The sender is an empty or nested list or an empty string.
 
         Source: Django's ``Signal.disconnect``.
@@ -281,6 +284,8 @@ class Signal:
                 f"{self.display_name}.disconnect() needs the receiver, or the dispatch_uid it was "
                 f"connected with"
             )
+        if receiver is not None:
+            self._require_receiver(receiver)
         for name in filters:
             if name not in FILTERS:
                 raise InvalidOptionError(
@@ -290,6 +295,15 @@ class Signal:
         self._table.check_options({"dispatch_uid": dispatch_uid, **filters})
         several = senders_of(sender, senders, f"{self.display_name}.disconnect()")
         return self._table.discard(receiver, several, dispatch_uid, filters)
+
+    def _require_receiver(self, receiver: Any) -> None:
+        """Refuse to look for what can't have been connected."""
+        require_no_model(receiver, self.display_name)
+        if not callable(receiver):
+            raise InvalidReceiverError(
+                f"{self.display_name}.disconnect() was given {describe_sender(receiver)}, which is "
+                f"no receiver; give the function that was connected, one at a time"
+            )
 
     @block
     def connected_to(
@@ -491,6 +505,11 @@ def connect_to_all(
     signals: Iterable[Signal], receiver: Receiver, sender: Senders, options: dict[str, Any]
 ) -> None:
     """Connect a receiver to several signals, or to none of them if one refuses it."""
+    if receiver is None:  # a decorator below that has returned nothing; connect() would make one
+        raise InvalidReceiverError(
+            "@receiver was put above None, and not above a function; if there is a decorator "
+            "between them, let it return the function"
+        )
     done: list[tuple[Signal, list[Connection]]] = []
     try:
         for signal in signals:
@@ -526,3 +545,21 @@ def snapshots_of(signals: tuple[Signal, ...]) -> list[Snapshot]:
 def _is_receiver(thing: Any) -> bool:
     """Whether ``@signal`` was written without parentheses: a class would be a sender."""
     return callable(thing) and not is_class(thing)
+
+
+def _problem_of_signal(thing: Any) -> str | None:
+    """Why a signal, or what it sends with, is no receiver."""
+    is_method = type(thing) is MethodType
+    owner: Any = thing.__self__ if is_method else thing
+    if not issubclass(type(owner), Signal):
+        return None
+    called: Any = thing.__func__ if is_method else type(thing).__call__
+    if called.__module__.partition(".")[0] != "aksara_signals":
+        return None  # a subclass may have receivers of its own
+    return (
+        f"is the signal {owner.display_name}, or a method of it; to pass a send on, connect a "
+        f"function that sends what it is given"
+    )
+
+
+receiver_problems.append(_problem_of_signal)

@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Column, Table, event, inspect
+from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import (
     MappedColumn,
     Mapper,
     MapperProperty,
     QueryableAttribute,
     RelationshipProperty,
+    scoped_session,
+    sessionmaker,
 )
 
 from aksara_signals.dispatch.describing import describe_receiver
 from aksara_signals.dispatch.identity import is_class, names_of
+from aksara_signals.dispatch.parameters import receiver_problems
 from aksara_signals.dispatch.registry import all_signals, classes_named
 from aksara_signals.dispatch.senders import (
     is_sent_by_classes,
@@ -27,6 +31,8 @@ from aksara_signals.dispatch.senders import (
 )
 from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm import bridge
+from aksara_signals.orm.emitter import BoundSignal
+from aksara_signals.orm.meta import Meta
 from aksara_signals.orm.models import is_model, is_wired
 
 __all__ = ["check_unwired", "install", "is_check_due"]
@@ -37,6 +43,7 @@ def install() -> None:
     sender_explanations.append(explain)
     sending_classes.append(_is_model)
     sender_watchers.append(_connected)
+    receiver_problems.append(_problem_of_receiver)
     event.listen(Mapper, "after_configured", check_unwired)
 
 
@@ -45,6 +52,18 @@ def _is_model(cls: type) -> bool:
         return is_model(cls)
     except Exception:  # noqa: BLE001 - its metaclass doesn't like to be asked: no mapped class
         return False
+
+
+def _problem_of_receiver(thing: Any) -> str | None:
+    """Why something of ours or SQLAlchemy's that can be called is no receiver."""
+    kind = type(thing)
+    if issubclass(kind, (sessionmaker, async_sessionmaker, scoped_session, async_scoped_session)):
+        return "makes sessions and is no receiver; connect a function"
+    if issubclass(kind, BoundSignal):
+        return "is a model's signal and no receiver; connect a function that sends it"
+    if issubclass(kind, Meta):
+        return f"is {thing!r} and no receiver; to name a sender, give the class itself"
+    return None
 
 
 # -- senders that can never send -----------------------------------------------------------------

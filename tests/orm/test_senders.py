@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import JSON, Column, Engine, ForeignKey, MetaData, Table, create_engine, select
+from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -17,6 +18,8 @@ from sqlalchemy.orm import (
     configure_mappers,
     mapped_column,
     relationship,
+    scoped_session,
+    sessionmaker,
 )
 
 from aksara_signals import (
@@ -375,3 +378,20 @@ def test_the_check_costs_no_statement(sync_engine: Engine) -> None:
         session.flush()
         assert not senders_module.is_check_due()
         assert session.scalars(select(Label)).all() != []
+
+
+def test_what_makes_sessions_and_models_signals_are_no_receivers() -> None:
+    """They can be called, and would be with the payload of a send."""
+    engine = create_engine("sqlite://")
+    for unfit, words in (
+        (sessionmaker(engine), "makes sessions"),
+        (async_sessionmaker(), "makes sessions"),
+        (scoped_session(sessionmaker(engine)), "makes sessions"),
+        (Page.signals.post_save, "a model's signal"),
+        (Page.meta, "<Meta of Page> and no receiver"),
+    ):
+        for connect in (pre_save, pre_save.connect, pre_save.connect(sender=Page)):
+            with pytest.raises(InvalidReceiverError, match=words):
+                connect(unfit)
+    assert pre_save.connections == ()
+    engine.dispose()
