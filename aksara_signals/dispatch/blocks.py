@@ -9,6 +9,7 @@ from types import CoroutineType, TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
+from aksara_signals.dispatch.identity import is_class
 from aksara_signals.dispatch.parameters import is_async_receiver, problem_of_generators
 from aksara_signals.exceptions import InvalidOptionError
 
@@ -96,12 +97,16 @@ def decorated(
 
     Raises:
         InvalidOptionError: The function is a generator: what it does between two ``yield`` would
-            leak to whoever iterates. Or it can't be called.
+            leak to whoever iterates. Or it is a class, or can't be called.
     """
     if not callable(function):
         raise InvalidOptionError(
             f"{name} can't decorate {describe_sender(function)}, which is no function; decorate a "
             f"function, or write 'with' or 'async with'"
+        )
+    if is_class(function):  # which would be a function from here on, and no test class any more
+        raise InvalidOptionError(
+            f"{name} can't decorate the class {describe_sender(function)}; decorate its methods"
         )
     if problem_of_generators(function):
         raise InvalidOptionError(

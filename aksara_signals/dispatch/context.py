@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Never, Self, TypeVar
 
 from aksara_signals.dispatch.blocks import decorated
-from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.describing import describe_sender, shortened
 from aksara_signals.dispatch.identity import SenderKey, same_receiver, sender_key
 from aksara_signals.dispatch.silence import (
     models_of,
@@ -60,7 +60,13 @@ class SignalContext:
         *models: Senders,
         signals: Iterable[Any] | None = None,
         receivers: Iterable[Receiver] | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise InvalidOptionError(
+                f"SignalContext was given {', '.join(map(shortened, unknown))}; models are given "
+                f"by position, and besides them there are signals= and receivers="
+            )
         flat = models_of(models)
         if not flat and signals is None and receivers is None:
             raise InvalidOptionError(
@@ -80,6 +86,7 @@ class SignalContext:
         *models: Senders,
         signals: Iterable[Any] | None = None,
         receivers: Iterable[Receiver] | None = None,
+        **unknown: Never,
     ) -> Self:
         """Silence models: every signal they and their subclasses send, built in or custom.
 
@@ -88,19 +95,34 @@ class SignalContext:
                 and needs ``signals`` or ``receivers``.
             signals: Only these signals, instead of all.
             receivers: Only these receivers, instead of all.
+            unknown: Nothing: there are no other arguments.
 
         Raises:
-            InvalidOptionError: Neither models nor signals nor receivers are given, or something is
-                no signal or no receiver.
+            InvalidOptionError: Neither models nor signals nor receivers are given, or something
+                else is, or something is no signal or no receiver.
             InvalidSenderError: Something could never send what is to be silenced, such as an
                 instance of a model or its table. A name may be given before its class exists; if
                 no class has it when a block begins, entering the block raises this error.
         """
-        return cls(*models, signals=signals, receivers=receivers)
+        return cls(*models, signals=signals, receivers=receivers, **unknown)
 
     @staticmethod
-    def disable_all() -> SignalContext:
-        """Silence every signal of every sender."""
+    def disable_all(*given: Never, **options: Never) -> SignalContext:
+        """Silence every signal of every sender.
+
+        Args:
+            given: Nothing.
+            options: Nothing.
+
+        Raises:
+            InvalidOptionError: Something is given, or it decorates without parentheses.
+        """
+        if given or options:
+            raise InvalidOptionError(
+                "disable_all() takes nothing, because it silences everybody; for some of them "
+                "write SignalContext.disable_for(Post), and to decorate a function "
+                "@SignalContext.disable_all()"
+            )
         return _Everything()
 
     def silences(self, signal: Any, sender: Sender) -> bool:
@@ -149,7 +171,8 @@ class SignalContext:
 
         Raises:
             InvalidOptionError: It is a generator function: what it does between two ``yield``
-                would leak to whoever iterates. Use ``with`` inside it. Or it can't be called.
+                would leak to whoever iterates. Use ``with`` inside it. Or it is a class, or can't
+                be called.
         """
         return decorated(function, lambda: self, "SignalContext")
 

@@ -8,13 +8,16 @@ names of classes that may come later, where its block begins.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType, FunctionType, MethodType
+from collections import UserList, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
-from aksara_signals.dispatch.identity import SenderKey, is_class, names_of
+from aksara_signals.dispatch.identity import SenderKey, is_class, names_of, type_name
 from aksara_signals.dispatch.members import live_classes
+from aksara_signals.dispatch.parameters import is_annotation
 from aksara_signals.dispatch.registry import (
     all_signals,
     class_sources,
@@ -22,7 +25,7 @@ from aksara_signals.dispatch.registry import (
     nearest,
     string_senders,
 )
-from aksara_signals.dispatch.senders import is_sent_by_classes
+from aksara_signals.dispatch.senders import is_sent_by_classes, sending_classes
 from aksara_signals.dispatch.several import members_of
 from aksara_signals.exceptions import InvalidOptionError, InvalidSenderError
 from aksara_signals.types import Receiver, Sender
@@ -35,6 +38,8 @@ __all__ = [
     "sender_problems",
     "signals_of",
 ]
+
+_CONTAINERS = (Mapping, Sequence, AbstractSet, deque, UserList, weakref.WeakSet)
 
 sender_problems: list[Callable[[Sender, tuple[Any, ...] | None], str | None]] = []
 """Functions that say, in words that go on after "which", why something sends no signal, or None.
@@ -112,7 +117,27 @@ def _problem_of(thing: Any) -> str | None:
             "is a function, and no sender: receivers go into receivers=; to silence a signal of "
             "your own that functions send, name it in signals="
         )
+    if is_annotation(thing):
+        return "is a type annotation, and no sender: name the class itself"
+    if issubclass(type(thing), ModuleType):
+        return (
+            "is a module, and no sender: name its classes; to silence a signal of your own that "
+            "modules send, name it in signals="
+        )
+    if _is_container(type(thing)):
+        return (
+            f"is one {type_name(thing)}, and not the models in it: give the models one by one, or "
+            f"in a list; to silence a signal of your own that it sends, name it in signals="
+        )
     return None
+
+
+def _is_container(kind: type) -> bool:
+    """Whether things of this type hold others, and aren't taken for these."""
+    try:
+        return issubclass(kind, _CONTAINERS)
+    except Exception:  # noqa: BLE001 - its metaclass doesn't like to be asked
+        return False
 
 
 def require_classes(
@@ -217,6 +242,11 @@ def receivers_of(given: Any) -> tuple[Receiver, ...]:
             raise InvalidOptionError(
                 f"receivers= was given the signal {describe_receiver(each)}; signals go into "
                 f"signals="
+            )
+        if is_class(each) and any(sends(each) for sends in sending_classes):
+            raise InvalidOptionError(
+                f"receivers= was given {describe_sender(each)}, which is a mapped class and no "
+                f"receiver; models come first, as in disable_for({names_of(each)[0]})"
             )
     return receivers
 

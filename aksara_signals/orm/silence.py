@@ -4,15 +4,51 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy.orm import Mapper, QueryableAttribute, RelationshipProperty
+from sqlalchemy import Connection, Engine, MetaData
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+)
+from sqlalchemy.orm import (
+    MappedColumn,
+    Mapper,
+    MapperProperty,
+    QueryableAttribute,
+    RelationshipProperty,
+    Session,
+    registry,
+    scoped_session,
+    sessionmaker,
+)
+from sqlalchemy.orm.interfaces import InspectionAttr
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.expression import ClauseElement, FromClause
 
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.orm import bridge
+from aksara_signals.orm.emitter import BoundSignal, Emitter
+from aksara_signals.orm.manager import Manager
+from aksara_signals.orm.meta import Meta
+from aksara_signals.orm.queryset import QuerySet
 from aksara_signals.signals import m2m_changed
 
 __all__ = ["problem_of"]
+
+_NO_SENDERS: dict[str, tuple[type, ...]] = {
+    "a session": (Session, AsyncSession, scoped_session, async_scoped_session),
+    "a factory of sessions": (sessionmaker, async_sessionmaker),
+    "an engine or a connection": (Engine, AsyncEngine, Connection, AsyncConnection),
+    "a collection of tables": (MetaData,),
+    "a registry": (registry,),
+    "the manager of a model": (Manager, QuerySet),
+    "the signals of a model": (Emitter, Meta),
+    "a signal of a model": (BoundSignal,),
+    "a part of a mapping": (MapperProperty, MappedColumn, InspectionAttr),
+}
+"""What is at hand where models are, and sends nothing of ours."""
 
 
 def problem_of(sender: Any, signals: tuple[Any, ...] | None) -> str | None:
@@ -47,6 +83,12 @@ def problem_of(sender: Any, signals: tuple[Any, ...] | None) -> str | None:
             f"is an instance; its class is what sends: name {describe_sender(kind)}, or, "
             f"where instances send a signal of your own, that signal in signals="
         )
+    for what, kinds in _NO_SENDERS.items():
+        if issubclass(kind, kinds):
+            return (
+                f"is {what} and sends nothing: name the mapped class, or, where it sends a signal "
+                f"of your own, that signal in signals="
+            )
     if signals is not None:
         return "sends none of these signals: they are sent by mapped classes; name one"
     return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
+from collections import UserList, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -201,3 +204,50 @@ def test_migrations_are_no_signals_of_classes() -> None:
     others = {getattr(signals, name) for name in signals.__all__}
     others = {each for each in others if not is_sent_by_classes(each.payload)}
     assert others == {pre_migrate, post_migrate}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({Model: 1}, "is one dict, and not the models in it"),
+        (deque([Model]), "is one deque"),
+        (UserList([Model]), "is one UserList"),
+        (weakref.WeakSet([Model]), "is one WeakSet"),
+        (b"Model", "is one bytes"),
+        (list[Model], "is a type annotation"),
+        (asyncio, "is a module"),
+    ],
+    ids=repr,
+)
+def test_what_models_are_in_is_no_model(signal: Signal, given: Any, words: str) -> None:
+    """It is one sender at most, and only of a signal that is named."""
+    for make in (SignalContext, SignalContext.disable_for, lambda each: SignalContext([each])):
+        with pytest.raises((InvalidSenderError, InvalidOptionError), match=words):
+            make(given)
+    with SignalContext(given, signals=signal):
+        assert is_silent(signal, given)
+        assert not is_silent(signal, Model)
+
+
+@pytest.mark.parametrize("option", ["sender", "senders", "models", "signal", "receiver"])
+def test_a_context_names_its_arguments(option: str) -> None:
+    """There are models, signals= and receivers=."""
+    for make in (SignalContext, SignalContext.disable_for):
+        with pytest.raises(InvalidOptionError, match=f"given '{option}'; models are given by"):
+            make(Model, **{option: Model})  # type: ignore[arg-type]
+
+
+def test_everybody_is_silenced_without_an_argument() -> None:
+    """``@SignalContext.disable_all`` lacks its parentheses; models are for disable_for()."""
+    for given in (receive, Model, [Model]):
+        with pytest.raises(InvalidOptionError, match=r"@SignalContext\.disable_all\(\)"):
+            SignalContext.disable_all(given)  # type: ignore[arg-type]
+    with pytest.raises(InvalidOptionError, match="takes nothing"):
+        SignalContext.disable_all(signals=[post_save])  # type: ignore[arg-type]
+
+
+def test_a_class_is_not_decorated(signal: Signal) -> None:
+    """It would be a function from then on, so that a class of tests would be run no more."""
+    for decorator in (SignalContext.disable_all(), signal.connected_to(receive)):
+        with pytest.raises(InvalidOptionError, match="decorate its methods"):
+            decorator(Model)

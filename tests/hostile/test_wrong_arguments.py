@@ -136,9 +136,9 @@ USES: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "disable_for(signals)": (lambda x: SignalContext(Plain, signals=x), {"None", "signal"}),
     "disable_for(receivers)": (
         lambda x: SignalContext(Plain, receivers=x),
-        {"None", *CALLABLE} - {"signal"},
+        {"None", *CALLABLE} - {"signal", "model"},
     ),
-    "decorating": (SignalContext.disable_all(), CALLABLE),
+    "decorating": (SignalContext.disable_all(), {"function", "signal"}),
     "add_delivery_hook": (add_delivery_hook, CALLABLE),
     "drain": (lambda x: asyncio.run(drain(x)), {"None", "number", "fraction"}),
     "capture_signals": (lambda x: block(capture_signals(x)), {"signal"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, ForeignKey, Integer, Table, create_engine, select
+from sqlalchemy import Column, ForeignKey, Integer, Table, create_engine, inspect, select
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -14,9 +14,11 @@ from sqlalchemy.orm import (
     configure_mappers,
     mapped_column,
     relationship,
+    sessionmaker,
 )
 
 from aksara_signals import (
+    InvalidOptionError,
     InvalidSenderError,
     Signal,
     SignalContext,
@@ -156,3 +158,36 @@ def test_a_misspelt_name_is_refused() -> None:
         SignalContext.disable_for("Pots", signals=[post_relation_add]),
     ):
         raise AssertionError("entered")
+
+
+def test_what_is_at_hand_where_models_are_sends_nothing() -> None:
+    """Managers, signals, sessions, engines and parts of a mapping, unless a signal is named."""
+    engine = create_engine("sqlite://")
+    signal = Signal()
+    with Session(engine) as session:
+        for given, words in (
+            (Post.objects, "the manager of a model"),
+            (Post.objects.filter(id=1), "the manager of a model"),
+            (Post.signals, "the signals of a model"),
+            (Post.meta, "the signals of a model"),
+            (Post.signals.post_save, "a signal of a model"),
+            (session, "a session"),
+            (sessionmaker(engine), "a factory of sessions"),
+            (engine, "an engine"),
+            (Base.metadata, "a collection of tables"),
+            (Base.registry, "a registry"),
+            (inspect(Post).attrs.id, "a part of a mapping"),
+            (inspect(Post()), "a part of a mapping"),
+            (mapped_column(), "a part of a mapping"),
+        ):
+            with pytest.raises(InvalidSenderError, match=f"which is {words}"):
+                SignalContext(given)
+            with SignalContext(given, signals=signal):
+                pass
+    engine.dispose()
+
+
+def test_a_mapped_class_is_no_receiver_to_silence() -> None:
+    """Models come first."""
+    with pytest.raises(InvalidOptionError, match=r"disable_for\(Post\)"):
+        SignalContext(signals=[post_save], receivers=[Post])
