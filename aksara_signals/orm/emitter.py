@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aksara_signals import signals as built_in
 from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.describing import describe_sender, shortened
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.dispatch.words import missing_word
 from aksara_signals.exceptions import InvalidOptionError, UnknownSignalError
@@ -145,7 +145,8 @@ class Emitter:
 
     Built-in signals come bound to the model. Any other name is a custom signal of the model and
     its subclasses: assigned (``User.signals.on_verify = Signal()``), or made at the first access.
-    A name that nearly spells a built-in signal is refused.
+    A name that nearly spells a built-in signal is refused, as are those of what a signal has:
+    ``User.signals.connect``.
 
     Source: ormar's ``SignalEmitter``, which makes a signal of any misspelling.
     """
@@ -201,7 +202,13 @@ class Emitter:
                 f"{self._model.__name__}.signals has no {name!r}: names of signals don't begin "
                 f"with an underscore"
             )
-        close = difflib.get_close_matches(name, built_in.__all__, n=1, cutoff=NEARLY)
+        if callable(getattr(Signal, name, None)) or name == "connections":
+            raise UnknownSignalError(
+                f"{self._model.__name__}.signals has no {shortened(name)}: that is what each "
+                f"signal has, as in {self._model.__name__}.signals.post_save.{name}; a signal of "
+                f"your own needs another name"
+            )
+        close = difflib.get_close_matches(name.lower(), built_in.__all__, n=1, cutoff=NEARLY)
         if close:
             raise UnknownSignalError(
                 f"{self._model.__name__}.signals has no {name!r}; did you mean {close[0]!r}? A "

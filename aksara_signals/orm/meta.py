@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Mapped
 from sqlalchemy.schema import SchemaItem
 
+from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.emitter import Emitter
 
 __all__ = ["Meta", "MetaAttribute", "give_signals_to_meta"]
@@ -51,10 +52,19 @@ class Meta:
         setattr(self._own, name, value)
 
     def __delattr__(self, name: str) -> None:
+        if self._own is None:
+            raise AttributeError(
+                f"{self._model.__name__}.Meta has no {name!r} to delete", name=name
+            )
         delattr(self._own, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model's own ``Meta`` makes when it is called."""
+        if not callable(self._own):
+            raise InvalidOptionError(
+                f"{self._model.__name__}.Meta can't be called; its signals are "
+                f"{self._model.__name__}.Meta.signals"
+            )
         return self._own(*args, **kwargs)
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:

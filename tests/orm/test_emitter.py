@@ -157,3 +157,19 @@ def test_a_models_signal_names_what_it_has_instead(name: str, ours: str) -> None
     assert not hasattr(Post.signals.post_save, name)
     with pytest.raises(AttributeError, match=ours):
         getattr(Post.signals.post_save, name)
+
+
+@pytest.mark.parametrize("name", ["connect", "disconnect", "send", "send_sync", "connections"])
+def test_what_a_signal_has_is_no_name_of_a_signal(name: str) -> None:
+    """``Post.signals.connect(f)`` would make a signal ``connect`` that nobody sends."""
+    with pytest.raises(UnknownSignalError, match=rf"Post\.signals\.post_save\.{name}"):
+        getattr(Post.signals, name)
+    with pytest.raises(UnknownSignalError, match="another name"):
+        setattr(Post.signals, name, Signal())
+
+
+@pytest.mark.parametrize("name", ["POST_SAVE", "Post_Save", "M2M_Changed"])
+def test_capitals_make_no_other_name(name: str) -> None:
+    """They nearly spell a built-in signal, too."""
+    with pytest.raises(UnknownSignalError, match=f"did you mean '{name.lower()}'"):
+        getattr(Post.signals, name)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-from aksara_signals import Signal, post_save
+from aksara_signals import InvalidOptionError, Signal, post_save
 from aksara_signals.orm import SignalMixin
 
 
@@ -262,3 +262,15 @@ def test_a_model_without_a_meta_has_one_of_signals_only() -> None:
         Keyed.Meta.ordering  # noqa: B018 - the look-up is the test
     with pytest.raises(AttributeError, match="class Meta"):
         Keyed.Meta.ordering = "id"
+
+
+def test_a_meta_that_nobody_wrote_is_not_called_and_loses_nothing() -> None:
+    """Errors of ours in both cases, which name the model."""
+
+    class Bare(Keyed):
+        __tablename__ = "bare"
+
+    with pytest.raises(InvalidOptionError, match=r"Bare\.Meta can't be called"):
+        Bare.Meta()
+    with pytest.raises(AttributeError, match=r"Bare\.Meta has no 'ordering' to delete"):
+        del Bare.Meta.ordering
