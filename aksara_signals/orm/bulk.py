@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -17,7 +17,7 @@ from aksara_signals.orm.changes import Kind
 from aksara_signals.orm.copies import values_of
 from aksara_signals.orm.fixtures import is_loading_fixtures
 from aksara_signals.orm.sending import AFTER_WRITING, Receiving, keep, needs_columns, send, steps_of
-from aksara_signals.orm.sessions import user_session
+from aksara_signals.orm.sessions import is_session, user_session
 from aksara_signals.orm.told import Written
 from aksara_signals.orm.transactions import waiting_in
 
@@ -48,10 +48,11 @@ def members_of(instances: Any, operation: str) -> list[Any]:
     Raises:
         InvalidOptionError: They come in no list, or one of them is no mapped instance.
     """
+    no_list = InvalidOptionError(
+        f"{operation} was given {describe_sender(instances)}; it takes a list of instances"
+    )
     if bridge.state_of(instances) is not None or not isinstance(instances, Iterable):
-        raise InvalidOptionError(
-            f"{operation} was given {describe_sender(instances)}; it takes a list of instances"
-        )
+        raise no_list
     members = [*instances]
     for each in members:
         if bridge.state_of(each) is None:
@@ -59,6 +60,8 @@ def members_of(instances: Any, operation: str) -> list[Any]:
                 f"{operation} was given {describe_sender(type(each))} among its instances; it "
                 f"takes mapped instances only"
             )
+    if isinstance(instances, (str, bytes, Mapping)) or is_session(instances):
+        raise no_list  # an empty string is no list either, nor is a dict of instances
     return members
 
 

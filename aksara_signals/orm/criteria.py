@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, inspect
 from sqlalchemy.orm import Mapper, RelationshipProperty
 from sqlalchemy.orm.attributes import QueryableAttribute
+from sqlalchemy.sql.selectable import ReturnsRows
 
-from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.describing import describe_sender, shortened
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError, UnmappedClassError
 from aksara_signals.orm import bridge
 from aksara_signals.orm.columns import key_names
 from aksara_signals.orm.naming import property_named
+from aksara_signals.orm.sessions import is_session
+from aksara_signals.orm.values import problem_of_comparison, takes_one_value
 
 __all__ = [
     "attribute_named",
@@ -56,7 +59,8 @@ def attribute_named(model: type, name: str) -> QueryableAttribute[Any]:
             )
         known = ["pk", *mapper.all_orm_descriptors.keys()]
         raise UnknownFieldError(
-            f"{name!r} is no attribute of {describe_sender(model)}{nearest(name, known)}{hint}"
+            f"{shortened(name)} is no attribute of {describe_sender(model)}"
+            f"{nearest(name, known)}{hint}"
         )
     attribute: QueryableAttribute[Any] = getattr(model, name)
     return attribute
@@ -80,14 +84,14 @@ def matching(
 
     Raises:
         UnknownFieldError: A name is no attribute, or ``pk`` has not as many values as the key.
-        InvalidOptionError: A criterion is no SQL.
+        InvalidOptionError: A criterion is no SQL, or a value is none that a row could have.
     """
     found = [_criterion(model, each) for each in given]
     for name, value in equals.items():
         if name == "pk" and "pk" not in inspect(model).all_orm_descriptors:
             found.append(_key_equals(model, value))
         else:
-            found.append(attribute_named(model, name) == value)
+            found.append(_equals(model, name, value))
     return tuple(found)
 
 
@@ -96,15 +100,21 @@ def with_key(model: type, given: tuple[Any, ...]) -> tuple[ColumnElement[bool], 
 
     Args:
         model: The class.
-        given: A key (a tuple if it has several columns), or an SQL expression; then expressions.
+        given: A key (a tuple or dict if it has several columns), or an SQL expression; then
+            expressions.
 
     Raises:
         UnknownFieldError: The key has not as many values as there are columns.
-        InvalidOptionError: A key is an instance, or there is a second one.
+        InvalidOptionError: A key is an instance or a session, or there is a second one.
     """
     if not given or isinstance(given[0], bool) or bridge.is_expression(given[0]):
         return given
     key, *rest = given
+    if is_session(key):
+        raise InvalidOptionError(
+            f"get() was given {describe_sender(key)} by position; a session goes into session=, as "
+            f"in get(5, session=session)"
+        )
     if bridge.state_of(key) is not None:
         raise InvalidOptionError(
             f"get() was given {describe_sender(key)}; it takes a primary key, criteria or "
@@ -130,7 +140,10 @@ def order_clauses(model: type, given: Iterable[Any]) -> Iterator[Any]:
             bare = each.removeprefix("-")
             found = key_columns(model) if bare == "pk" else [_sortable(model, bare)]
             yield from found if bare == each else [clause.desc() for clause in found]
-        elif bridge.is_expression(each):
+        elif bridge.is_expression(each) and not _returns_rows(each):
+            prop = bridge.property_of(each)
+            if isinstance(prop, RelationshipProperty):
+                _sortable(model, prop.key)
             yield each
         else:
             raise InvalidOptionError(
@@ -153,9 +166,14 @@ def require_limit(count: Any) -> None:
 
 
 def _criterion(model: type, given: Any) -> Any:
+    name = model.__name__
+    if _returns_rows(given):
+        raise InvalidOptionError(
+            f"a criterion of {describe_sender(model)} is {describe_sender(given)}, which gives "
+            f"rows and is no condition; write filter({name}.id.in_(select(…)))"
+        )
     if bridge.is_expression(given):
         return given
-    name = model.__name__
     if isinstance(given, bool):
         raise InvalidOptionError(
             f"a criterion of {describe_sender(model)} is {given}, which Python has worked out "
@@ -168,21 +186,53 @@ def _criterion(model: type, given: Any) -> Any:
     )
 
 
+def _returns_rows(given: Any) -> bool:
+    """Whether this is a table or a statement, and no expression of one value."""
+    return isinstance(given, ReturnsRows) and not isinstance(given, ColumnElement)
+
+
+def _equals(model: type, name: str, value: Any) -> Any:
+    attribute = attribute_named(model, name)
+    problem = problem_of_comparison(property_named(inspect(model), name), value)
+    if problem is not None:
+        raise InvalidOptionError(
+            f"a criterion of {describe_sender(model)} is {name}={describe_sender(value)}, and "
+            f"{problem}"
+        )
+    return attribute == value
+
+
 def _sortable(model: type, name: str) -> QueryableAttribute[Any]:
     if isinstance(property_named(inspect(model), name), RelationshipProperty):
         raise UnknownFieldError(
-            f"order_by() names {name!r}, which is a relationship of {describe_sender(model)}; name "
-            f"its foreign key, or use a select() with a join"
+            f"order_by() names {shortened(name)}, which is a relationship of "
+            f"{describe_sender(model)}; name its foreign key, or use a select() with a join"
         )
     return attribute_named(model, name)
 
 
 def _key_equals(model: type, value: Any) -> ColumnElement[bool]:
     names = key_names(inspect(model))
-    values = value if isinstance(value, tuple) else (value,)
+    values = _key_values(model, names, value)
     if len(values) != len(names):
         raise UnknownFieldError(
             f"a key of {len(values)} value(s) was given, and the primary key of "
             f"{describe_sender(model)} consists of {', '.join(names)}; give a tuple in that order"
         )
-    return and_(*(getattr(model, name) == each for name, each in zip(names, values, strict=True)))
+    return and_(*(_equals(model, name, each) for name, each in zip(names, values, strict=True)))
+
+
+def _key_values(model: type, names: Iterable[str], value: Any) -> tuple[Any, ...]:
+    """The values in a key: of several columns in a tuple, or by their names."""
+    names = [*names]
+    is_one = len(names) == 1 and not takes_one_value(inspect(model).primary_key[0])
+    if isinstance(value, tuple):
+        return value
+    if isinstance(value, Mapping) and not is_one:
+        if {*value} != {*names}:
+            raise UnknownFieldError(
+                f"a key was given by the names {', '.join(map(shortened, value)) or '(none)'}, and "
+                f"the primary key of {describe_sender(model)} consists of {', '.join(names)}"
+            )
+        return tuple(value[name] for name in names)
+    return (value,)

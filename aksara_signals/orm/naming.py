@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from inspect import getattr_static
 from typing import Any
 
@@ -17,11 +17,11 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import QueryableAttribute
 
-from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.describing import describe_sender, shortened
 from aksara_signals.dispatch.registry import nearest
 from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
-from aksara_signals.orm import bridge
 from aksara_signals.orm.columns import columns_of
+from aksara_signals.orm.values import problem_of_value
 
 __all__ = [
     "name_of",
@@ -64,10 +64,15 @@ def names_of(model: type, given: Any, option: str) -> list[str]:
         UnknownFieldError: The names come as one string or attribute, or one of them is neither.
     """
     if isinstance(given, (str, QueryableAttribute)):
-        name = describe_sender(name_of(model, given, option))
+        name = shortened(name_of(model, given, option))
         what = "string" if isinstance(given, str) else "attribute"
         raise UnknownFieldError(
             f"{option}={name} is one {what}; give a list of names: {option}=[{name}]"
+        )
+    if isinstance(given, Mapping):
+        raise InvalidOptionError(
+            f"{option} was given a dict; it takes names only: set the values first, or give them "
+            f"to update(name=value)"
         )
     if not isinstance(given, Iterable):
         raise InvalidOptionError(
@@ -112,24 +117,31 @@ def why_read_only(mapper: Mapper[Any], name: str) -> str | None:
     return None
 
 
-def require_column(model: type, name: str) -> None:
-    """Refuse an attribute that one UPDATE statement can't write.
+def require_column(model: type, name: str, value: Any) -> None:
+    """Refuse an attribute that one UPDATE statement can't write, or can't set to a value.
 
     Raises:
         UnknownFieldError: It is no column, or read only.
+        InvalidOptionError: The value is an instance, or nothing else that a column holds.
     """
     mapper: Mapper[Any] = inspect(model)
     reason = why_read_only(mapper, name)
     if reason is not None:
         raise UnknownFieldError(
-            f"update() names {name!r}, which {reason}; name columns of {describe_sender(model)}"
+            f"update() names {shortened(name)}, which {reason}; name columns of "
+            f"{describe_sender(model)}"
         )
     found = property_named(mapper, name)
     is_column = found is not None and found.key in columns_of(mapper)
     if not (is_column or isinstance(found, CompositeProperty)):
         raise UnknownFieldError(
-            f"update() names {name!r}, which is no column, and one UPDATE statement writes "
-            f"columns only; name the foreign key, or use .with_signals().update(…)"
+            f"update() names {shortened(name)}, which is no column, and one UPDATE statement "
+            f"writes columns only; name the foreign key, or use .with_signals().update(…)"
+        )
+    problem = problem_of_value(found, value)
+    if problem is not None:
+        raise InvalidOptionError(
+            f"update() was given {name}={describe_sender(type(value))}; {problem}"
         )
 
 
@@ -143,39 +155,35 @@ def require_values_for(model: type, values: Mapping[str, Any], operation: str) -
 
     Raises:
         UnknownFieldError: A name is no attribute, or none that can be written.
-        InvalidOptionError: A relationship is given something else than mapped instances.
+        InvalidOptionError: A relationship is given something else than instances of its class, or
+            a column an instance.
     """
     mapper: Mapper[Any] = inspect(model)
     known = mapper.all_orm_descriptors.keys()
     for name, value in values.items():
         if name not in known and not _has_setter(model, name):
             raise UnknownFieldError(
-                f"{operation} names {name!r}, which is no attribute of {describe_sender(model)} "
-                f"that can be set{nearest(name, known)}"
+                f"{operation} names {shortened(name)}, which is no attribute of "
+                f"{describe_sender(model)} that can be set{nearest(name, known)}"
             )
         reason = why_read_only(mapper, name)
         if reason is not None:
             raise UnknownFieldError(
-                f"{operation} names {name!r}, which {reason}, so nothing would be written; name "
-                f"other attributes of {describe_sender(model)}"
+                f"{operation} names {shortened(name)}, which {reason}, so nothing would be "
+                f"written; name other attributes of {describe_sender(model)}"
             )
         found = property_named(mapper, name)
-        if isinstance(found, RelationshipProperty) and not _fits(found, value):
-            what = "a collection of" if found.uselist else "None or an instance of"
+        problem = problem_of_value(found, value)
+        if problem is not None:
             raise InvalidOptionError(
-                f"{operation} was given {name}={describe_sender(type(value))}; the relationship "
-                f"takes {what} {describe_sender(found.mapper.class_)}"
+                f"{operation} was given {name}={describe_sender(type(value))}; {problem}"
             )
 
 
 def _has_setter(model: type, name: str) -> bool:
+    if name.startswith("__"):
+        return False  # Python's own, such as __class__
     found = getattr_static(model, name, None)
     if isinstance(found, property):
         return found.fset is not None
     return hasattr(type(found), "__set__")
-
-
-def _fits(relationship: RelationshipProperty[Any], value: Any) -> bool:
-    if not relationship.uselist:
-        return value is None or bridge.state_of(value) is not None
-    return isinstance(value, Collection) and not isinstance(value, (str, bytes))

@@ -186,14 +186,16 @@ class QuerySet(Generic[ModelT]):
             UnknownFieldError: A name can't be written, or there are none.
             InvalidOptionError: A relationship is given something else than mapped instances.
         """
+        if session is not None:
+            sessions.sync_session_of(session)  # what stands there may be a dict of values
         if not values:
             raise UnknownFieldError("update() was given no values; name at least one column")
         if self.sends_signals:
             require_values_for(self.model, values, "update()")
             return await self._within(session, lambda plain: self._update_each(plain, values))
-        for name in values:
+        for name, value in values.items():
             attribute_named(self.model, name)
-            require_column(self.model, name)
+            require_column(self.model, name, value)
         statement = update(self.model).where(*self._one_statement_criteria()).values(**values)
         return await self._within(session, lambda plain: bridge.row_count(plain, statement))
 
