@@ -15,6 +15,7 @@ from aksara_signals.dispatch.describing import describe_receiver, describe_sende
 from aksara_signals.dispatch.envelope import Delivery, Failure, Origin, is_awaitable
 from aksara_signals.dispatch.identity import same_receiver
 from aksara_signals.dispatch.judging import is_collected
+from aksara_signals.dispatch.parameters import is_async_receiver, problem_of_generators
 from aksara_signals.dispatch.recursion import key_of
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender
@@ -92,12 +93,18 @@ def add_delivery_hook(hook: DeliveryHook) -> None:
         hook: Takes a :class:`DeliveryStep`, gives a context manager. Adding it twice does nothing.
 
     Raises:
-        InvalidOptionError: It can't be called.
+        InvalidOptionError: It can't be called, or is an async or a generator function.
     """
     if not callable(hook):
         raise InvalidOptionError(
             f"add_delivery_hook() was given {describe_sender(hook)}, which can't be called; give a "
             f"function that takes a step and gives a context manager"
+        )
+    if problem_of_generators(hook) or is_async_receiver(hook):
+        raise InvalidOptionError(
+            f"add_delivery_hook() was given {describe_receiver(hook)}, which gives no context "
+            f"manager when it is called; write a function that yields once, below "
+            f"@contextlib.contextmanager"
         )
     if not any(same_receiver(hook, each) for each in hooks):
         hooks.append(hook)
@@ -118,7 +125,14 @@ def remove_delivery_hook(hook: DeliveryHook) -> bool:
 def _entered(step: DeliveryStep) -> ExitStack:
     with ExitStack() as stack:
         for hook in tuple(hooks):
-            stack.enter_context(hook(step))
+            around: Any = hook(step)
+            if not hasattr(type(around), "__enter__"):
+                raise InvalidOptionError(
+                    f"the delivery hook {describe_receiver(hook)} has given "
+                    f"{describe_sender(around)}, which is no context manager; write a function "
+                    f"that yields once, below @contextlib.contextmanager"
+                )
+            stack.enter_context(around)
         return stack.pop_all()
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, overload
 
 from aksara_signals.dispatch.connection import Connection
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender
-from aksara_signals.dispatch.identity import sender_key
+from aksara_signals.dispatch.identity import is_class, sender_key
 from aksara_signals.dispatch.parameters import (
     is_async_receiver,
     problem_of_generators,
+    problem_of_kind,
     problem_without_arguments,
 )
 from aksara_signals.dispatch.payload import CallShape
 from aksara_signals.dispatch.phases import AFTER_COMMIT, AFTER_ROLLBACK
 from aksara_signals.exceptions import InvalidReceiverError
+from aksara_signals.orm.models import is_model
 from aksara_signals.orm.sessions import (
     AnySession,
     is_session,
@@ -33,7 +36,9 @@ __all__ = ["on_commit", "on_rollback"]
 def on_commit(session: AnySession | None, callback: Callable[[], Any]) -> None: ...
 @overload
 def on_commit(session: Callable[[], Any], /) -> None: ...
-def on_commit(session: Any, callback: Any = None) -> None:
+@overload
+def on_commit(*, callback: Callable[[], Any]) -> None: ...
+def on_commit(session: Any = None, callback: Any = None) -> None:
     """Have a callback called once the transaction of a session is committed.
 
     It belongs to the innermost savepoint that is open: rolled back, the callback is forgotten. It
@@ -49,8 +54,8 @@ def on_commit(session: Any, callback: Any = None) -> None:
             but :data:`on_delivery_error <aksara_signals.on_delivery_error>`.
 
     Raises:
-        InvalidReceiverError: The callback can't be called, or not without arguments, or is a
-            generator function.
+        InvalidReceiverError: The callback can't be called, or not without arguments, or does
+            nothing when it is: a generator function, a mapped class, a signal.
         InvalidOptionError: What was given is no session.
         NoSessionError: It was left out, and there is none.
         SessionInUseError: A receiver that waited for the outcome of the session's transaction asks
@@ -65,7 +70,9 @@ def on_commit(session: Any, callback: Any = None) -> None:
 def on_rollback(session: AnySession | None, callback: Callable[[], Any]) -> None: ...
 @overload
 def on_rollback(session: Callable[[], Any], /) -> None: ...
-def on_rollback(session: Any, callback: Any = None) -> None:
+@overload
+def on_rollback(*, callback: Callable[[], Any]) -> None: ...
+def on_rollback(session: Any = None, callback: Any = None) -> None:
     """Have a callback called once the transaction of a session is known not to be committed.
 
     That is, when it was rolled back, or its session was closed without a commit (not one that was
@@ -98,7 +105,11 @@ def _call_back(session: Any, callback: Any, phase: str) -> None:
             f"called; give a function without parameters, such as "
             f"{registered.display_name}(session, lambda: notify(post.id))"
         )
-    problem = problem_of_generators(callback) or problem_without_arguments(callback)
+    problem = (
+        problem_of_generators(callback)
+        or _problem_of_what_does_nothing(callback)
+        or problem_without_arguments(callback)
+    )
     if problem:
         raise InvalidReceiverError(
             f"{registered.display_name}() was given {describe_receiver(callback)}, which {problem}"
@@ -114,3 +125,12 @@ def _call_back(session: Any, callback: Any, phase: str) -> None:
         is_async=is_async_receiver(callback),
     )
     wait(plain, Told(registered, type(user_session(plain)), {}), [connection])
+
+
+def _problem_of_what_does_nothing(callback: Any) -> str | None:
+    """What is wrong with something that can be called, and then only makes something."""
+    if type(callback) is FunctionType:
+        return None
+    if is_class(callback) and is_model(callback):
+        return "is a mapped class, and would make an instance that nobody adds; give a function"
+    return problem_of_kind(callback)

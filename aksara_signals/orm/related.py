@@ -12,7 +12,7 @@ from sqlalchemy.orm.collections import collection_adapter
 
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.dispatch.registry import nearest
-from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
+from aksara_signals.exceptions import InstanceStateError, InvalidOptionError, UnknownFieldError
 from aksara_signals.orm import bridge, sessions, touches
 from aksara_signals.orm.naming import name_of
 from aksara_signals.orm.sessions import AnySession
@@ -57,6 +57,7 @@ class Related:
 
         Raises:
             InstanceStateError: A member is of another class. Nothing is done, as in all verbs.
+            InvalidOptionError: There are several, and the relationship refers to one. The same.
         """
         wanted = self._instances(members)
 
@@ -117,6 +118,11 @@ class Related:
     def _instances(self, members: Iterable[Any]) -> list[Any]:
         found = [*{id(each): each for each in _flat(members)}.values()]  # each one once
         cls = self._prop.mapper.class_
+        if len(found) > 1 and not self._prop.uselist:
+            raise InvalidOptionError(
+                f"related({self._prop.key!r}) of {describe_sender(type(self._instance))} was given "
+                f"{len(found)} instances; it refers to one"
+            )
         for member in found:
             if not isinstance(member, cls):
                 raise InstanceStateError(

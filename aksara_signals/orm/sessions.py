@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_session
 from sqlalchemy.orm import Session, object_session, scoped_session
 
+from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.exceptions import InvalidOptionError, NoSessionError
 from aksara_signals.orm import bridge
@@ -146,9 +147,11 @@ def another() -> str:
     return "another thread" if _current_task() is None else "another task"
 
 
-@asynccontextmanager
-async def session_scope(session: AnySession) -> AsyncIterator[AnySession]:
+@block
+def session_scope(session: AnySession) -> Iterator[AnySession]:
     """Make a session the one that writes go through unless another one is given.
+
+    For a ``with`` or an ``async with`` block; it decorates functions, sync and async, too.
 
     Args:
         session: Stays the caller's: it is neither committed nor closed.

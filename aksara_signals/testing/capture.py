@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from math import inf
 from types import TracebackType
-from typing import Any, TypeAlias, overload
+from typing import Any, NoReturn, TypeAlias, overload
 
 from aksara_signals import all_signals, lookup
 from aksara_signals.dispatch.describing import describe_sender, shortened
@@ -295,6 +295,17 @@ class capture_signals:  # noqa: N801 - used like a function, as contextlib's are
         senders = members_of(sender)  # an iterator would be used up by the first signal
         self._sender = sender if senders is None else list(senders)
         self._undo = ExitStack()
+
+    def __call__(self, _: object) -> NoReturn:
+        """Never decorates.
+
+        Raises:
+            InvalidOptionError: Always: nobody would be given the calls.
+        """
+        raise InvalidOptionError(
+            "capture_signals() can't decorate, because it gives the calls to its block; write "
+            "'with capture_signals(…) as calls'"
+        )
 
     def __enter__(self) -> Calls:
         calls: list[Call] = []

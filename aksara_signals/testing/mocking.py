@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, Mock, NonCallableMock
 
 from aksara_signals import all_signals
 from aksara_signals.dispatch.connection import Connection, connection_observers
@@ -146,6 +146,11 @@ class mock_receiver:  # noqa: N801 - used like a function, as contextlib's are
     """
 
     def __init__(self, receiver: Receiver, **options: Any) -> None:
+        if issubclass(type(receiver), NonCallableMock):
+            raise InvalidReceiverError(
+                "mock_receiver() was given a mock, which needs none in its place; look at its own "
+                "calls"
+            )
         if not callable(receiver):
             raise InvalidReceiverError(
                 f"mock_receiver() was given {type_name(receiver)!r}, which can't be called; "

@@ -140,6 +140,12 @@ class _RolledBack(AbstractContextManager[Session]):
     def __init__(self, engine: Engine, class_: type[Session], options: dict[str, Any]) -> None:
         self._block = _rolled_back(engine, class_, options)
 
+    def __call__(self, _: object) -> NoReturn:
+        raise InvalidOptionError(
+            "rolled_back() can't decorate, because it gives the session to its block; write "
+            "'with rolled_back(engine) as session'"
+        )
+
     def __enter__(self) -> Session:
         return self._block.__enter__()
 
@@ -168,6 +174,12 @@ class _AsyncRolledBack(AbstractAsyncContextManager[AsyncSession]):
         self, engine: AsyncEngine, class_: type[AsyncSession], options: dict[str, Any]
     ) -> None:
         self._block = _rolled_back_async(engine, class_, options)
+
+    def __call__(self, _: object) -> NoReturn:
+        raise InvalidOptionError(
+            "rolled_back() can't decorate, because it gives the session to its block; write "
+            "'async with rolled_back(engine) as session'"
+        )
 
     async def __aenter__(self) -> AsyncSession:
         return await self._block.__aenter__()
@@ -233,6 +245,17 @@ class as_if_committed:  # noqa: N801 - used like a function, as contextlib's are
     def __init__(self, session: AnySession) -> None:
         self._session = session
         self._mark: Mark = {}
+
+    def __call__(self, _: object) -> NoReturn:
+        """Never decorates.
+
+        Raises:
+            InvalidOptionError: Always: its session is there before the test is.
+        """
+        raise InvalidOptionError(
+            "as_if_committed() can't decorate, because its session is the test's; write "
+            "'with as_if_committed(session)' inside the function"
+        )
 
     def __enter__(self) -> None:
         self._mark = mark(sync_session_of(self._session))

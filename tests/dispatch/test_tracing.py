@@ -246,3 +246,26 @@ def test_what_cant_be_called_is_no_hook() -> None:
     """It says what a hook is."""
     with pytest.raises(InvalidOptionError, match="takes a step and gives a context manager"):
         add_delivery_hook("hook")
+
+
+def test_a_hook_that_gives_no_context_manager_is_told_so(signal: Signal) -> None:
+    """Async and generator functions when they are added, others when they are called."""
+
+    async def hook_async(step: DeliveryStep) -> None: ...
+
+    def hook_yielding(step: DeliveryStep) -> Iterator[None]:
+        yield
+
+    for hook in (hook_async, hook_yielding):
+        with pytest.raises(InvalidOptionError, match=f"{hook.__name__}.*contextmanager"):
+            add_delivery_hook(hook)  # type: ignore[arg-type]
+
+    def hook_noting(step: DeliveryStep) -> None: ...
+
+    signal.connect(lambda **kwargs: None)
+    add_delivery_hook(hook_noting)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(InvalidOptionError, match=r"hook_noting .* has given None"):
+            signal.send_sync()
+    finally:
+        remove_delivery_hook(hook_noting)  # type: ignore[arg-type]

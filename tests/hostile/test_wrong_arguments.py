@@ -151,8 +151,8 @@ USES: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "register": (register, {"model"}),
     "unregister": (unregister, {"class", "model", "exception"}),
     "on_commit(session)": (lambda x: on_commit(x, receive), set()),
-    "on_commit(callback)": (lambda x: on_commit(Session(), x), CALLABLE),
-    "on_rollback(callback)": (lambda x: on_rollback(Session(), x), CALLABLE),
+    "on_commit(callback)": (lambda x: on_commit(Session(), x), CALLABLE - {"signal", "model"}),
+    "on_rollback(callback)": (lambda x: on_rollback(Session(), x), CALLABLE - {"signal", "model"}),
     "session_scope": (lambda x: asyncio.run(async_block(session_scope(x))), set()),
     "log_deliveries": (log_deliveries, {"number", "huge"}),
 }

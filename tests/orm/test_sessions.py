@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 from models import Author, Base, Post
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+)
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aksara_signals import InvalidOptionError, NoSessionError
-from aksara_signals.orm import session_scope
+from aksara_signals.orm import on_commit, session_scope
 from aksara_signals.orm.sessions import (
     Work,
     is_at_work,
@@ -178,3 +184,29 @@ async def test_work_is_done_where_the_session_wants_it() -> None:
     with pytest.raises(StopIteration) as stop:
         own.send(None)
     assert stop.value.value == threading.get_ident()
+
+
+async def test_a_scope_is_for_blocks_and_functions_of_both_kinds(async_engine: AsyncEngine) -> None:
+    """Code that can't await enters it with ``with``."""
+    async with AsyncSession(async_engine) as session:
+        called: list[str] = []
+        scope = session_scope(session)
+        with scope as entered:
+            assert entered is session
+            on_commit(lambda: called.append("block"))
+
+        @scope
+        def register() -> None:
+            on_commit(lambda: called.append("function"))
+
+        @scope
+        async def register_async() -> None:
+            on_commit(lambda: called.append("async function"))
+
+        register()
+        await register_async()
+        await session.execute(text("SELECT 1"))
+        await session.commit()
+    assert called == ["block", "function", "async function"]
+    with pytest.raises(InvalidOptionError, match="session= was given None"), session_scope(None):  # type: ignore[arg-type]
+        raise AssertionError("entered")

@@ -13,6 +13,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
+    Session,
     aliased,
     composite,
     mapped_column,
@@ -23,6 +24,8 @@ from support import Recorder
 
 from aksara_signals import (
     InstanceStateError,
+    InvalidOptionError,
+    InvalidReceiverError,
     NoSessionError,
     UnknownFieldError,
     post_bulk_update,
@@ -55,6 +58,14 @@ class Owner(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     things: Mapped[list[Thing]] = relationship(back_populates="owner")
+    card: Mapped[Card | None] = relationship()
+
+
+class Card(Base):
+    __tablename__ = "card"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("owner.id"))
 
 
 class Thing(Base):
@@ -337,3 +348,46 @@ async def test_callbacks_without_any_session_are_refused(maker: Any) -> None:
     post_save.connect(attempt, sender=Thing, phase="after_commit")
     await Thing.objects.create(label="a")
     assert errors == ["on_commit()", "on_rollback()"] * 3
+
+
+async def test_a_callback_is_given_by_name(maker: Any) -> None:
+    """With a session and, where one is at work, without."""
+    called: list[str] = []
+    async with maker() as session, session_scope(session):
+        on_commit(callback=lambda: called.append("alone"))
+        on_commit(session=session, callback=lambda: called.append("beside"))
+        on_rollback(callback=lambda: called.append("never"))
+        await session.execute(update(Thing).values(label="x"))
+        await session.commit()
+    assert called == ["alone", "beside"]
+    with pytest.raises(InvalidReceiverError, match="given None"):
+        on_commit()  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("callback", "words"),
+    [
+        (post_save, "is the signal post_save"),
+        (post_save.send, "is the signal post_save, or a method of it"),
+        (Thing, "is a mapped class, and would make an instance"),
+        (list[int], "is a type annotation"),
+        (async_sessionmaker(), "makes sessions"),
+    ],
+    ids=["signal", "send", "class", "annotation", "factory"],
+)
+def test_what_does_nothing_when_it_is_called_is_no_callback(callback: Any, words: str) -> None:
+    """It would be called after the commit, and nobody would notice."""
+    with Session() as session:
+        for register in (on_commit, on_rollback):
+            with pytest.raises(InvalidReceiverError, match=words):
+                register(session, callback)
+
+
+async def test_a_reference_to_one_takes_one() -> None:
+    """Of several, all but the last would be lost."""
+    owner, card = await Owner.objects.create(), Card()
+    for verb in ("add", "set", "remove"):
+        with pytest.raises(InvalidOptionError, match="given 2 instances; it refers to one"):
+            await getattr(owner.related("card"), verb)(card, Card())
+    await owner.related("card").set(card, card)
+    await owner.related("card").set([])

@@ -12,7 +12,7 @@ from sqlalchemy import String
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from aksara_signals import Signal, SignalContext, post_save, pre_save
+from aksara_signals import InvalidOptionError, Signal, SignalContext, post_save, pre_save
 from aksara_signals.orm import SignalMixin
 from aksara_signals.testing import Calls, capture_signals
 
@@ -193,3 +193,11 @@ async def test_captures_nest_and_run_side_by_side(paid: Signal) -> None:
         await paid.send(Shop, amount=4)
     assert [len(calls) for calls in (outer, inner, again)] == [4, 3, 1]
     assert paid.connections == ()
+
+
+def test_a_capture_decorates_nothing(paid: Signal) -> None:
+    """Nobody would be given the calls."""
+    with pytest.raises(InvalidOptionError, match="with capture_signals"):
+
+        @capture_signals(paid)
+        def test() -> None: ...

@@ -214,3 +214,10 @@ async def test_a_mock_in_one_task_is_a_mock_in_all(signal: Signal) -> None:
         await asyncio.gather(*(signal.send(Model) for _ in range(3)))
     assert isinstance(double, mock.AsyncMock)
     assert double.await_count == 3
+
+
+def test_a_mock_needs_no_mock() -> None:
+    """A receiver that is one already has calls of its own."""
+    for receiver in (mock.Mock(), mock.AsyncMock(), mock.MagicMock()):
+        with pytest.raises(InvalidReceiverError, match="its own calls"):
+            mock_receiver(receiver)

@@ -18,7 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelAsyncSession
 
 from aksara_signals import InvalidOptionError, post_save
 from aksara_signals.orm import register, unregister
-from aksara_signals.testing import rolled_back
+from aksara_signals.testing import as_if_committed, rolled_back
 
 
 class Ledger(sqlmodel.SQLModel, table=True):
@@ -135,3 +135,16 @@ async def test_a_connection_is_not_an_engine(
             rolled_back(connection)
     with pytest.raises(InvalidOptionError, match="given bind="):
         rolled_back(sync_engine, bind=sync_engine)
+
+
+def test_blocks_that_need_a_session_decorate_nothing(
+    sync_engine: Engine, async_engine: AsyncEngine
+) -> None:
+    """They say what to write instead."""
+    for decorator, words in (
+        (rolled_back(sync_engine), r"'with rolled_back\(engine\)"),
+        (rolled_back(async_engine), r"'async with rolled_back\(engine\)"),
+        (as_if_committed(Session()), r"'with as_if_committed\(session\)'"),
+    ):
+        with pytest.raises(InvalidOptionError, match=words):
+            decorator(print)  # type: ignore[operator]
