@@ -17,6 +17,7 @@ from aksara_signals.orm.bulk import check_batch_size, members_of
 from aksara_signals.orm.bulk_create import bulk_create
 from aksara_signals.orm.bulk_update import bulk_update, changed_fields, column_fields
 from aksara_signals.orm.criteria import require_mapped
+from aksara_signals.orm.naming import require_constructible
 from aksara_signals.orm.queryset import QuerySet
 from aksara_signals.orm.sessions import AnySession
 
@@ -61,7 +62,12 @@ class Manager(Generic[ModelT]):
         Args:
             session: Which session.
             values: The constructor's arguments.
+
+        Raises:
+            UnknownFieldError: A value couldn't be written, as that of a computed column.
+            InvalidOptionError: A relationship is given something else than instances of its class.
         """
+        require_constructible(self.model, values, "create()")
 
         def work(plain: Session) -> ModelT:
             instance = self.model(**values)
@@ -124,6 +130,7 @@ class Manager(Generic[ModelT]):
                 "get_or_create(pk=…) can't make an instance: a constructor knows no pk; name the "
                 "attributes of the key"
             )
+        require_constructible(self.model, values, "get_or_create()")
         instance = self.model(**values)
         if bridge.is_flushing(session):
             session.add(instance)  # no savepoint is to be had before a flush

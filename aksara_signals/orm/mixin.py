@@ -12,6 +12,7 @@ from sqlalchemy.orm.attributes import QueryableAttribute
 from aksara_signals.dispatch.describing import describe_sender
 from aksara_signals.exceptions import InstanceStateError
 from aksara_signals.orm import models, sessions
+from aksara_signals.orm.criteria import require_mapped
 from aksara_signals.orm.emitter import EmitterAttribute
 from aksara_signals.orm.manager import ManagerAttribute
 from aksara_signals.orm.meta import MetaAttribute, give_signals_to_meta
@@ -103,9 +104,11 @@ class SignalMixin:
             InvalidOptionError: ``update_fields`` holds no names.
             InstanceStateError: ``update_fields`` was given and there is no row to update yet.
             NoSessionError: No session is to be found.
+            UnmappedClassError: The class is not mapped. The same for the other verbs.
 
         Source: Django's ``Model.save``, async and with SQLAlchemy's sessions.
         """
+        require_mapped(type(self))
         if update_fields is None:
             async with sessions.session_for(type(self), session, instance=self) as writer:
                 await sessions.within(writer, lambda plain: save(plain, self))
@@ -136,6 +139,7 @@ class SignalMixin:
         Source: ormar's and Edgy's ``Model.update``.
         """
         cls = type(self)
+        require_mapped(cls)
         require_values_for(cls, values, "update()")
         _require_row(self, "update()")
         async with sessions.session_for(cls, session, instance=self) as writer:
@@ -153,6 +157,7 @@ class SignalMixin:
 
         Source: Django's ``Model.delete``, async and with SQLAlchemy's sessions.
         """
+        require_mapped(type(self))
         if inspect(self).transient:
             _require_row(self, "delete()")
         async with sessions.session_for(type(self), session, instance=self) as writer:
@@ -175,6 +180,7 @@ class SignalMixin:
         Raises:
             UnknownFieldError: The class has no such relationship.
         """
+        require_mapped(type(self))
         return Related(self, name, session)
 
 

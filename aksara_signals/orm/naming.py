@@ -28,6 +28,7 @@ __all__ = [
     "names_of",
     "property_named",
     "require_column",
+    "require_constructible",
     "require_values_for",
     "why_read_only",
 ]
@@ -178,6 +179,23 @@ def require_values_for(model: type, values: Mapping[str, Any], operation: str) -
             raise InvalidOptionError(
                 f"{operation} was given {name}={describe_sender(type(value))}; {problem}"
             )
+
+
+def require_constructible(model: type, values: Mapping[str, Any], operation: str) -> None:
+    """Refuse values that SQLAlchemy's constructor would fail over, or that would be lost.
+
+    A constructor of the user's own may make of its arguments what it likes, and says itself which
+    names it knows.
+
+    Raises:
+        UnknownFieldError: A name stands for something that can't be written.
+        InvalidOptionError: A relationship is given something else than instances of its class, or
+            a column an instance.
+    """
+    mapper: Mapper[Any] = inspect(model)
+    if mapper.class_manager.original_init is mapper.registry.constructor:
+        known = {name: value for name, value in values.items() if name in mapper.attrs}
+        require_values_for(model, known, operation)
 
 
 def _has_setter(model: type, name: str) -> bool:

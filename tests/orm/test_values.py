@@ -19,7 +19,7 @@ from sqlalchemy.orm import (
     relationship,
 )
 
-from aksara_signals import InvalidOptionError, UnknownFieldError
+from aksara_signals import InvalidOptionError, UnknownFieldError, UnmappedClassError
 from aksara_signals.orm import SignalMixin
 
 
@@ -65,6 +65,21 @@ class Thing(Base):
     data: Mapped[Any | None] = mapped_column(JSON)
     owner_id: Mapped[int | None] = mapped_column(ForeignKey("values_owner.id"))
     owner: Mapped[Owner | None] = relationship(back_populates="things", overlaps=OVERLAPS)
+
+
+class Own(Base):
+    __tablename__ = "values_own"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("values_owner.id"))
+    owner: Mapped[Owner | None] = relationship()
+
+    def __init__(self, owner: int) -> None:
+        self.owner_id = owner
+
+
+class Abstract(Base):
+    __abstract__ = True
 
 
 class Seat(Base):
@@ -205,6 +220,39 @@ async def test_a_relationship_takes_its_own_class_and_kind_of_collection() -> No
     assert thing.label == "a"
     await owner.update(things=[thing])
     assert (await Thing.objects.get(thing.id)).owner_id == owner.id
+
+
+async def test_an_instance_is_not_made_of_what_a_relationship_cannot_take() -> None:
+    """Unless its constructor is of the user's own, which may make of it what it likes."""
+    thing = await Thing.objects.create(label="a")
+    for make, operation in (
+        (Thing.objects.create, "create"),
+        (lambda **values: Thing.objects.get_or_create(values, label="new"), "get_or_create"),
+    ):
+        for owner in (3, thing):
+            with pytest.raises(InvalidOptionError, match=rf"^{operation}\(\) was given owner="):
+                await make(owner=owner)
+        with pytest.raises(InvalidOptionError, match="give its key"):
+            await make(owner_id=thing)
+    for many in (3, thing, [3], None):
+        with pytest.raises(InvalidOptionError, match="a list of instances"):
+            await Owner.objects.create(things=many)
+    owner = await Owner.objects.create(things=[thing])
+    assert (await Own.objects.create(owner=owner.id)).owner_id == owner.id
+
+
+async def test_an_instance_of_a_class_that_is_not_mapped_is_not_written() -> None:
+    """An abstract class, or a model of SQLModel's without a table."""
+    abstract: Any = Abstract()
+    for write in (
+        abstract.save,
+        lambda: abstract.update(label="a"),
+        abstract.delete,
+    ):
+        with pytest.raises(UnmappedClassError, match="Abstract is not mapped"):
+            await write()
+    with pytest.raises(UnmappedClassError, match="Abstract is not mapped"):
+        abstract.related("things")
 
 
 async def test_a_column_is_not_set_to_an_instance() -> None:
