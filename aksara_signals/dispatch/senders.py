@@ -8,6 +8,7 @@ from types import FunctionType, MethodType
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
 from aksara_signals.dispatch.identity import is_class, is_number, names_of, plain_text, type_name
 from aksara_signals.dispatch.payload import ANYBODY, CLASSES, COMMANDS, LINKS, Payload
+from aksara_signals.dispatch.registry import classes_named
 from aksara_signals.dispatch.several import members_of
 from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError, InvalidSenderError
 from aksara_signals.types import Receiver, Sender, Senders
@@ -87,10 +88,10 @@ def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
     sent_by = payload.sent_by
     if sent_by is ANYBODY or sender is None:
         return None
-    if is_class(sender):
+    if is_class(sender) and sent_by is not COMMANDS:
         return None
     if issubclass(type(sender), str):
-        return None if sent_by is COMMANDS else _problem_of_name(plain_text(sender))
+        return None if sent_by is COMMANDS else _problem_of_name(plain_text(sender), signal_name)
     for explain in sender_explanations:
         problem = explain(sender, signal_name, sent_by is LINKS)
         if problem is not None:
@@ -107,9 +108,16 @@ def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
     return f"is not a class: give the class that sends, as in @{signal_name}(Post), or its name"
 
 
-def _problem_of_name(name: str) -> str | None:
+def _problem_of_name(name: str, signal_name: str) -> str | None:
     bare = name.strip()
     if bare == name:
+        owner, _, attribute = name.rpartition(".")
+        classes = classes_named(owner) if owner else []
+        if any(attribute in dir(cls) for cls in classes) and not classes_named(name):
+            return (
+                f"is the name of an attribute: give the class, as in @{signal_name}({owner}), or "
+                f"to m2m_changed the relationship itself, as in @m2m_changed({name})"
+            )
         return None
     way_out = f"write {shortened(bare)}" if bare else "give the class, or its name"
     return f"begins or ends with a space, as no class's name does: {way_out}"

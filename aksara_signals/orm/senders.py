@@ -121,9 +121,15 @@ def _of_attribute(attribute: Any, signal_name: str, is_of_links: bool) -> str | 
             "connect to post_relation_add and post_relation_remove of the class whose "
             "collection it is, which pass relation_name"
         )
-    if is_of_links and issubclass(type(attribute), QueryableAttribute):
+    is_attribute = issubclass(type(attribute), QueryableAttribute)
+    if is_of_links and is_attribute and bridge.is_own_attribute(attribute):
         return None
     name = "Post.tags" if owner is None else f"{names_of(owner)[0]}.{key}"
+    if is_of_links and is_attribute:
+        return (
+            f"is a relationship of an alias, or narrowed for a query: give the class's own, as in "
+            f"@m2m_changed({name})"
+        )
     return f"is a relationship: its links send m2m_changed, as in @m2m_changed({name})"
 
 

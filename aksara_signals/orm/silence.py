@@ -72,7 +72,7 @@ def problem_of(sender: Any, signals: tuple[Any, ...] | None) -> str | None:
     if issubclass(kind, QueryableAttribute):
         prop = bridge.property_of(sender)
         is_link = isinstance(prop, RelationshipProperty) and bridge.has_secondary(prop)
-        if sends_links and is_link:
+        if sends_links and is_link and bridge.is_own_attribute(sender):
             return None
         return (
             f"is the attribute {sender.key} and sends nothing: name its class, "

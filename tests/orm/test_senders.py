@@ -29,6 +29,7 @@ from aksara_signals import (
     InvalidReceiverError,
     InvalidSenderError,
     Signal,
+    SignalContext,
     m2m_changed,
     post_bulk_create,
     post_init,
@@ -395,3 +396,27 @@ def test_what_makes_sessions_and_models_signals_are_no_receivers() -> None:
                 connect(unfit)
     assert pre_save.connections == ()
     engine.dispose()
+
+
+def test_only_a_classs_own_relationship_sends() -> None:
+    """Those of an alias, and those that were narrowed, are made for queries."""
+    for given in (
+        aliased(Page).labels,
+        Page.labels.of_type(Label),
+        Page.labels.and_(Label.id > 0),
+    ):
+        with pytest.raises(InvalidSenderError, match=r"own, as in @m2m_changed\(Page\.labels\)"):
+            m2m_changed.connect(print, sender=given)
+        with pytest.raises(InvalidSenderError, match="the attribute labels"):
+            SignalContext(given)
+    m2m_changed(Page.labels)
+    SignalContext(Page.labels)
+
+
+def test_the_name_of_an_attribute_is_no_name_of_a_class() -> None:
+    """``"Page.labels"`` would never be heard."""
+    for signal in (m2m_changed, pre_save):
+        for name in ("Page.labels", f"{__name__}.Page.id"):
+            with pytest.raises(InvalidSenderError, match="is the name of an attribute"):
+                signal(name)
+        signal("Page.later")

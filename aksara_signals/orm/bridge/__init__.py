@@ -11,6 +11,7 @@ from aksara_signals.orm.bridge.aborted import (
 )
 from aksara_signals.orm.bridge.classes import (
     has_secondary,
+    is_own_attribute,
     is_secondary,
     mapped_classes,
     mapping_lock,
@@ -174,6 +175,7 @@ __all__ = [
     "pending_members",
     "pin_old_value",
     "place_of",
+    "is_own_attribute",
     "property_of",
     "referring_states",
     "permit",

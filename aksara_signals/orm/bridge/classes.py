@@ -23,6 +23,7 @@ __all__ = [
     "mapped_classes",
     "mapping_lock",
     "place_of",
+    "is_own_attribute",
     "property_of",
     "wrap_init",
     "wrap_inits",
@@ -40,6 +41,12 @@ def mapped_classes() -> Iterator[type]:
             manager = reference()
             if manager is not None and manager.is_mapped:  # it is there before its mapper is
                 yield manager.class_
+
+
+def is_own_attribute(attribute: Any) -> bool:
+    """Whether an attribute is a class's very own, and not an alias's, or narrowed for a query."""
+    cls = attribute.class_
+    return isinstance(cls, type) and getattr(cls, attribute.key, None) is attribute
 
 
 def property_of(attribute: Any) -> MapperProperty[Any] | None:
