@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import FunctionType, MethodType
+from typing import Any
 
 from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
 from aksara_signals.dispatch.identity import is_class, is_number, names_of, plain_text, type_name
@@ -91,7 +92,8 @@ def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
     if is_class(sender) and sent_by is not COMMANDS:
         return None
     if issubclass(type(sender), str):
-        return None if sent_by is COMMANDS else _problem_of_name(plain_text(sender), signal_name)
+        name: Any = sender
+        return None if sent_by is COMMANDS else _problem_of_name(plain_text(name), signal_name)
     for explain in sender_explanations:
         problem = explain(sender, signal_name, sent_by is LINKS)
         if problem is not None:

@@ -217,7 +217,7 @@ def test_migrations_are_no_signals_of_classes() -> None:
         (list[Model], "is a type annotation"),
         (asyncio, "is a module"),
     ],
-    ids=repr,
+    ids=["dict", "deque", "UserList", "WeakSet", "bytes", "annotation", "module"],
 )
 def test_what_models_are_in_is_no_model(signal: Signal, given: Any, words: str) -> None:
     """It is one sender at most, and only of a signal that is named."""

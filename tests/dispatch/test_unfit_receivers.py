@@ -77,7 +77,7 @@ def test_a_choice_of_classes_is_no_sender(annotation: Any) -> None:
 @pytest.mark.parametrize(
     "unfit",
     [order_paid, post_delete, order_paid.send, post_save.send_sync, order_paid.connect],
-    ids=str,
+    ids=["custom", "built in", "send", "send_sync", "connect"],
 )
 def test_a_signal_is_no_receiver(unfit: Any) -> None:
     """Called as one it would make a decorator, or be sent an argument named signal."""
