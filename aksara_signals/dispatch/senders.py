@@ -89,7 +89,7 @@ def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
     sent_by = payload.sent_by
     if sent_by is ANYBODY or sender is None:
         return None
-    if is_class(sender) and sent_by is not COMMANDS:
+    if is_class(sender):
         return None
     if issubclass(type(sender), str):
         name: Any = sender

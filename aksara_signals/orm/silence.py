@@ -28,6 +28,7 @@ from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.expression import ClauseElement, FromClause
 
 from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.identity import mro_of
 from aksara_signals.orm import bridge
 from aksara_signals.orm.emitter import BoundSignal, Emitter
 from aksara_signals.orm.manager import Manager
@@ -83,8 +84,9 @@ def problem_of(sender: Any, signals: tuple[Any, ...] | None) -> str | None:
             f"is an instance; its class is what sends: name {describe_sender(kind)}, or, "
             f"where instances send a signal of your own, that signal in signals="
         )
+    mro = mro_of(kind)  # some of these are abstract, and would ask the type
     for what, kinds in _NO_SENDERS.items():
-        if issubclass(kind, kinds):
+        if any(base is each for base in mro for each in kinds):
             return (
                 f"is {what} and sends nothing: name the mapped class, or, where it sends a signal "
                 f"of your own, that signal in signals="

@@ -266,9 +266,3 @@ def test_a_mapping_layer_explains(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(InvalidSenderError, match="it m2m_changed True"):
         m2m_changed.connect(note, table)
-
-
-def test_a_class_runs_no_migrations() -> None:
-    """Django's ``post_migrate`` is sent by applications, ours by commands."""
-    with pytest.raises(InvalidSenderError, match="the name of a command"):
-        pre_migrate.connect(note, sender=int)
