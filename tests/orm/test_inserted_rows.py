@@ -65,6 +65,20 @@ def test_relationships_that_lead_to_nobody_are_no_relationships(session: Session
         Owner.objects.bulk_create([Owner(parts=[Part()])], session=session).send(None)
 
 
+def test_rows_with_and_without_a_value_go_together(session: Session) -> None:
+    """None is a value: one INSERT has them all."""
+    statements: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement.partition(" ")[0])
+
+    event.listen(session.get_bind(), "before_cursor_execute", note)
+    create(session, *(Part(name=name) for name in ("a", None, "b", None)))
+    event.remove(session.get_bind(), "before_cursor_execute", note)
+    assert statements.count("INSERT") == 1
+    assert session.scalars(select(Part.name).order_by(Part.id)).all() == ["a", None, "b", None]
+
+
 def test_they_are_persistent_and_clean(session: Session) -> None:
     """In the identity map by their keys, of one column or of several."""
     part, place = Part(name="x"), Place(row=1, number=2)
