@@ -410,3 +410,29 @@ async def test_parallel_tasks_hear_their_own(async_engine: AsyncEngine) -> None:
 
     await asyncio.gather(*(work(number) for number in range(50)))
     assert heard == {number: [f"post {number}"] for number in range(50)}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_what_a_receiver_deletes_instead_is_told_as_deleted(
+    sessions: async_sessionmaker[AsyncSession], recorder: Recorder, is_async: bool
+) -> None:
+    """Before the deletion, too, and after the flush as nothing else."""
+
+    async def delete_in_task(instance: Post, session: AsyncSession, **kwargs: Any) -> None:
+        await session.delete(instance)
+
+    def delete_at_once(instance: Post, session: AsyncSession, **kwargs: Any) -> None:
+        session.sync_session.delete(instance)
+
+    async with sessions() as session:
+        session.add(post := Post(title="old"))
+        await session.commit()
+        await session.refresh(post)
+        for signal in LIFE_CYCLE:
+            recorder.record(signal, Post)
+        post.title = "new"
+        receiver = delete_in_task if is_async else delete_at_once
+        with pre_save.connected_to(receiver, sender=Post):
+            await session.commit()
+        assert recorder.names == ["pre_save", "pre_update", "pre_delete", "post_delete"]
+        assert (await session.scalars(select(Post.id))).all() == []

@@ -9,7 +9,13 @@ from models import Author, Post
 from sqlalchemy import inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from aksara_signals import UnknownFieldError, post_save, pre_save
+from aksara_signals import (
+    UnknownFieldError,
+    post_relation_add,
+    post_relation_remove,
+    post_save,
+    pre_save,
+)
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -91,6 +97,43 @@ async def test_collections_of_the_other_side_are_as_before(
             select(Author.name).join(Post, Post.author_id == Author.id).order_by(Post.title)
         )
         assert found.all() == ["new", "old"]
+
+
+async def test_other_members_of_the_other_side_are_written_and_sent_once(
+    sessions: Sessions,
+) -> None:
+    """The flush of a partial save writes what else there is, and the next one what it has left."""
+    sent: list[Any] = []
+    for signal in (post_relation_add, post_relation_remove):
+        signal.connect(
+            lambda signal, child, **kwargs: sent.append((signal.name, child.title)), sender=Author
+        )
+    async with sessions() as session:
+        posts = [Post(title=f"post {number}") for number in range(3)]
+        session.add_all([author := Author(name="ann", posts=posts[:1]), *posts])
+        session.add(bob := Author(name="bob"))
+        await session.commit()
+        for instance in (author, bob, *posts):
+            await session.refresh(instance)
+        await session.refresh(author, ["posts"])
+        sent.clear()
+        author.posts.remove(posts[0])
+        author.posts.append(posts[1])
+        author.posts.append(posts[2])
+        posts[2].slug = "new"
+        await posts[2].save(update_fields=["slug"])
+        removal, first = ("post_relation_remove", "post 0"), ("post_relation_add", "post 1")
+        assert sorted(sent) == [first, removal]
+        sent.clear()
+        posts[0].author_id = bob.id
+        await session.commit()
+        assert sorted(sent) == [("post_relation_add", f"post {number}") for number in (0, 2)]
+        found = await session.execute(select(Post.title, Author.name).join(Post.author))
+        assert sorted(map(tuple, found)) == [
+            ("post 0", "bob"),
+            ("post 1", "ann"),
+            ("post 2", "ann"),
+        ]
 
 
 async def test_names_of_mixed_types_are_refused_in_words(sessions: Sessions) -> None:
