@@ -193,8 +193,8 @@ def load_before_deletion(session: Session, states: Sequence[State]) -> None:
     """Load the columns of rows that are about to be deleted, as :func:`load_columns` does.
 
     An expired object with a reference is loaded by the flush itself, one by one, and so may be the
-    one that it refers to. It is loaded in the same way here, so that listening adds no statement;
-    unless that would load SQL expressions, too.
+    one that it refers to. It is loaded in the same way here, so that listening adds no statement,
+    and no SQL expression to one.
 
     Args:
         session: Whose transaction is read in.
@@ -204,8 +204,9 @@ def load_before_deletion(session: Session, states: Sequence[State]) -> None:
     is_alone = len(states) == 1
     for state in states:
         mapper = state.mapper
-        keys = _missing(state) if state.expired and not _has_expressions(mapper) else []
-        if keys and (is_alone or any(each.direction is MANYTOONE for each in mapper.relationships)):
+        keys = _missing(state) if state.expired else []
+        is_referring = any(each.direction is MANYTOONE for each in mapper.relationships)
+        if keys and (is_referring or (is_alone and not _has_expressions(mapper))):
             with session.no_autoflush, suppress(ObjectDeletedError):
                 getattr(state.obj(), keys[0])  # which loads all that has expired
         else:
