@@ -245,11 +245,14 @@ def _members(instances: Iterable[object] | None) -> Iterator[bridge.State]:
 
 
 def _let_go(state: bridge.State) -> Iterator[bridge.State]:
-    """The children with a row that a parent has taken out, and nobody else has taken in."""
+    """The children that a parent has taken out, and nobody else has taken in.
+
+    One may have no row: what it owns goes all the same.
+    """
     for prop in traits_of(state.mapper).to_children:
         if prop.cascade.delete_orphan and bridge.is_touched(state, prop.key):
             for child in _members(bridge.net_history(state, prop.key).deleted):
-                if child.has_identity and not bridge.has_parent(prop, child):
+                if not bridge.has_parent(prop, child):
                     yield child
 
 

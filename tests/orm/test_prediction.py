@@ -84,22 +84,37 @@ class Sheet(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     folder_id: Mapped[int] = mapped_column(ForeignKey("predicted_folder.id"))
+    lines: Mapped[list[Line]] = relationship(cascade="all, delete-orphan")
 
 
-def test_an_orphan_without_a_row_is_not_deleted(sync_engine: Engine, recorder: Recorder) -> None:
-    """One that was made transient stays in a collection, and is nobody's when it is taken out."""
+class Line(Base):
+    __tablename__ = "predicted_line"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sheet_id: Mapped[int] = mapped_column(ForeignKey("predicted_sheet.id"))
+
+
+def test_what_an_orphan_without_a_row_owns_is_deleted(
+    sync_engine: Engine, recorder: Recorder
+) -> None:
+    """One that was made transient is not, but takes along what it has, as SQLAlchemy writes it."""
     Base.metadata.create_all(sync_engine)
     with Session(sync_engine, expire_on_commit=False) as session:
         session.add(folder := Folder(id=1, sheets=[Sheet(id=1), Sheet(id=2)]))
+        folder.sheets[0].lines.append(Line(id=3))
         session.commit()
         for signal in (pre_delete, post_delete):
             recorder.record(signal, Sheet, sync=True)
+            recorder.record(signal, Line, sync=True)
         make_transient(folder.sheets[0])
         folder.sheets.clear()
         with pytest.warns(SAWarning, match="not in session"):
             session.commit()
-        assert _told(recorder) == [("pre_delete", 2), ("post_delete", 2)]
+        told = _told(recorder)
+        assert sorted(told[:2]) == [("pre_delete", 2), ("pre_delete", 3)]
+        assert sorted(told[2:]) == [("post_delete", 2), ("post_delete", 3)]
         assert session.scalars(select(Sheet.id)).all() == [1]
+        assert session.scalars(select(Line.id)).all() == []
 
 
 def _told(recorder: Recorder) -> list[tuple[str, Any]]:

@@ -99,6 +99,20 @@ async def test_a_new_half_that_was_given_everything_is_as_it_was_given(
     assert heard == [(1, "new", None)]
 
 
+async def test_what_a_new_half_was_given_is_not_read_again(
+    sessions: async_sessionmaker[AsyncSession],
+) -> None:
+    """Only the columns that it was not given are expired."""
+    states: list[Any] = []
+
+    @post_save(Profile)
+    def note(instance: Profile, **kwargs: Any) -> None:
+        states.append(({*vars(instance)} & {"bio", "lang"}, instance.lang))
+
+    await replace(sessions)
+    assert states == [({"bio"}, "de")]
+
+
 async def test_pre_signals_come_in_the_same_order(
     sessions: async_sessionmaker[AsyncSession],
 ) -> None:
