@@ -77,6 +77,15 @@ def test_created_narrows() -> None:
     assert not audience.hearers(Post, Kind.UPDATE, POST).plans
 
 
+def test_who_is_sent_the_net() -> None:
+    """Nothing is noted of a class for which nobody coalesces."""
+    post_save.connect(receive, Post, phase="after_commit")
+    assert not Audience().coalesces(Post)
+    post_delete.connect(receive, Post, phase="after_commit", coalesce=True)
+    assert Audience().coalesces(Post)
+    assert not Audience().coalesces(Audit)
+
+
 def test_runs_go_across_signals() -> None:
     """Neighbours that are called alike are one run; those that wait are apart."""
     post_update.connect(receive, Post)

@@ -90,9 +90,8 @@ DELETED = [("post_delete", 1, None)]
 def write(session: Session, steps: str) -> None:
     """Write the row 1 of Post, a flush for each letter."""
     savepoints: list[SessionTransaction] = []
-    held: list[
-        Post
-    ] = []  # SQLAlchemy takes back what a savepoint has created only while it is held
+    # SQLAlchemy takes back what a savepoint has created only while it is held.
+    held: list[Post] = []
     for number, step in enumerate(steps):
         post = session.get(Post, 1)
         match step:
@@ -339,6 +338,13 @@ def test_who_is_connected_to_nothing_else(session: Session, signal: Signal) -> N
     write(session, "cud")
     session.commit()
     assert sent == []
+    if signal is post_delete:  # several of one flush
+        session.add_all(posts := [Post(id=number, title="brief") for number in (8, 9)])
+        session.flush()
+        for post in posts:
+            session.delete(post)
+        session.commit()
+        assert sent == []
     write(session, "c")
     session.commit()
     write(session, "ud")

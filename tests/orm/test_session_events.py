@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import Engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from aksara_signals import (
     AmbiguousSenderError,
@@ -13,6 +14,7 @@ from aksara_signals import (
     post_save,
 )
 from aksara_signals.orm import SignalMixin
+from aksara_signals.orm.session_events import install
 
 
 class Base(SignalMixin, DeclarativeBase):
@@ -45,6 +47,18 @@ def test_a_name_of_two_mapped_classes_is_ambiguous() -> None:
     Twofold_.__name__ = "Twofold"
     with pytest.raises(AmbiguousSenderError):
         Signal().connect(note, sender="Twofold")
+
+
+def test_everything_is_listened_to_once(sync_engine: Engine) -> None:
+    """However often it is asked for."""
+    install()
+    sent: list[object] = []
+    post_save.connect(lambda instance, **kwargs: sent.append(instance), sender=Twofold)
+    Base.metadata.create_all(sync_engine)
+    with Session(sync_engine) as session:
+        session.add(row := Twofold())
+        session.commit()
+        assert sent == [row]
 
 
 def test_the_nearest_mapped_class_is_offered() -> None:

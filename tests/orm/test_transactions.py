@@ -31,7 +31,7 @@ from aksara_signals import (
     post_save,
 )
 from aksara_signals.orm import SignalMixin, on_commit, on_rollback
-from aksara_signals.orm.transactions import Queue
+from aksara_signals.orm.transactions import Queue, queued_for_commit
 
 COMMIT, ROLLBACK = "after_commit", "after_rollback"
 Sessions = async_sessionmaker[AsyncSession]
@@ -265,6 +265,22 @@ NEED_NONE: list[Any] = [
 def test_a_callback_that_can_be_called_is_taken(callback: Any) -> None:
     """Also where nobody can tell."""
     on_commit(Session(), callback)
+
+
+def test_what_is_queued_for_a_commit_is_receivers(sync_engine: Any) -> None:
+    """One for each delivery; what is only noted of rows is none, nor what awaits a rollback."""
+
+    def settle(**kwargs: Any) -> None: ...
+
+    post_save.connect(settle, sender=Post, phase=COMMIT, coalesce=True)
+    post_save.connect(lambda **kwargs: None, sender=Post, phase=ROLLBACK)
+    Base.metadata.create_all(sync_engine)
+    with Session(sync_engine) as session:
+        session.add_all([Post(title="a"), Post(title="b")])
+        session.flush()
+        assert queued_for_commit() == [settle] * 2
+        session.rollback()
+    assert queued_for_commit() == []
 
 
 @pytest.mark.parametrize("ask", [on_commit, on_rollback])
