@@ -137,8 +137,8 @@ def test_a_key_that_is_set_beside_its_relationship(session: Session) -> None:
 
 
 def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told: Told) -> None:
-    """With passive_deletes="all", a child keeps its key when it is taken out of the collection."""
-    archive = Archive(id=7, files=[File()])
+    """With passive_deletes="all", a child keeps its key, whether or not it is taken out."""
+    archive = Archive(id=7, files=[kept := File(), File()])
     session.add(archive)
     session.commit()
     relations: list[Any] = []
@@ -147,9 +147,10 @@ def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told:
     assert told.of(session) == []
     assert file.archive_id == archive.id
     assert relations == []
+    assert kept in archive.files
     session.delete(archive)
     assert told.rows_of(session) == ["deleted Archive 7"]
-    assert file.archive_id is None
+    assert (file.archive_id, kept.archive_id) == (None, None)
 
 
 def test_a_former_owner_outside_of_the_session(session: Session) -> None:
