@@ -16,7 +16,9 @@ from aksara_signals import (
     all_signals,
     check_senders,
     lookup,
+    post_bulk_create,
     post_save,
+    pre_init,
     pre_migrate,
 )
 from aksara_signals.dispatch import registry
@@ -104,6 +106,14 @@ def test_names_that_nobody_has_are_listed(mapped: list[type]) -> None:
         check_senders()
     mapped.append(make("Gazette"))
     with pytest.raises(AmbiguousSenderError):
+        check_senders()
+
+
+@pytest.mark.parametrize("signal", [post_save, post_bulk_create, pre_init], ids=str)
+def test_built_in_signals_are_sent_by_classes(signal: Signal) -> None:
+    """Also those that have several instances, or none yet."""
+    signal.connect(lambda **kwargs: None, sender="no such class")
+    with pytest.raises(UnresolvedSenderError, match=f"of {signal.name}"):
         check_senders()
 
 

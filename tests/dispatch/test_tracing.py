@@ -18,6 +18,7 @@ from aksara_signals import (
     remove_delivery_hook,
 )
 from aksara_signals.dispatch import recursion, tracing
+from aksara_signals.dispatch.envelope import Failure, delivery_of
 
 
 class Model:
@@ -269,3 +270,23 @@ def test_a_hook_that_gives_no_context_manager_is_told_so(signal: Signal) -> None
             signal.send_sync()
     finally:
         remove_delivery_hook(hook_noting)  # type: ignore[arg-type]
+
+
+def test_what_ends_the_sends_is_no_failure_of_the_hooks(signal: Signal, told: list[str]) -> None:
+    """It is whoever delivers who knows what to do with it."""
+    signal.connect(second)
+    failures: list[Failure] = []
+    delivery = delivery_of(signal, Model, signal.connections, {"signal": signal, "sender": Model})
+    for ending in (None, ZeroDivisionError()):
+        sends = tracing.each_send([delivery], failures)
+        assert next(sends) is delivery
+        if ending is None:
+            tracing.end_sends(sends)
+        else:
+            with pytest.raises(ZeroDivisionError):
+                try:
+                    raise ending
+                finally:
+                    tracing.end_sends(sends)
+    assert failures == []
+    assert told == ["+send", "-send GeneratorExit", "+send", "-send ZeroDivisionError"]

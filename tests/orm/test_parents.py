@@ -60,6 +60,7 @@ class Country(Base):
     __tablename__ = "country"
 
     code: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
     cities: Mapped[list[City]] = relationship(back_populates="country", passive_updates=False)
 
 
@@ -190,6 +191,20 @@ def test_a_changed_key_is_no_change_of_links(
     assert heard == []
     assert [each for each in session if isinstance(each, Country)] == [country]
     assert session.get_one(City, 2).country is country
+
+
+def test_another_column_of_a_parent_is_no_change_of_its_children(
+    session: Session, heard: list[Any]
+) -> None:
+    """Where keys are passed on by the flush, too."""
+    session.add(Country(code="a", cities=[City(id=1)]))
+    session.commit()
+    listen(heard, Country, City)
+    country = session.get_one(Country, "a")
+    assert [each.id for each in country.cities] == [1]
+    country.name = "Austria"
+    session.commit()
+    assert heard == [("pre_save", "Country", "a"), ("post_save", "Country", "a")]
 
 
 def test_a_key_of_a_new_parent_refers_to_it(session: Session, heard: list[Any]) -> None:
