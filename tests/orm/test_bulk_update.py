@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 from models import Author, Base, Post
-from sqlalchemy import Computed, Engine, create_engine, event, func, select
+from sqlalchemy import Computed, Engine, String, create_engine, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.ext.horizontal_shard import ShardedSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    column_property,
+    mapped_column,
+    sessionmaker,
+)
 from sqlalchemy.pool import StaticPool
 from support import Recorder
 
@@ -110,8 +117,37 @@ class Reader(Base):
     __tablename__ = "bulk_update_reader"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
+    name: Mapped[str] = mapped_column(String)
     nickname: Mapped[str | None]
+    loud: Mapped[str] = column_property(name + "!")
+
+
+async def test_an_attribute_that_was_deleted_is_not_written(sessions: Sessions) -> None:
+    """SQLAlchemy's flush can't either; it stays pending."""
+    async with sessions() as session:
+        session.add(reader := Reader(name="old", nickname="o"))
+        await session.commit()
+        await session.refresh(reader)
+        reader.name = "new"
+        del reader.nickname
+        await Reader.objects.bulk_update([reader], ["name"], session=session)
+        with session.no_autoflush:
+            row = await session.execute(select(Reader.__table__.c["name", "nickname"]))
+        assert row.one() == ("new", "o")
+        assert reader in session.dirty
+
+
+async def test_an_expression_that_was_assigned_is_not_written(sessions: Sessions) -> None:
+    """SQLAlchemy's flush passes it over, too."""
+    async with sessions() as session:
+        session.add(reader := Reader(name="old"))
+        await session.commit()
+        await session.refresh(reader)
+        reader.name, reader.loud = "new", "never"
+        assert await Reader.objects.bulk_update([reader], session=session) == 1
+        await session.commit()
+        await session.refresh(reader)
+        assert (reader.name, reader.loud) == ("new", "new!")
 
 
 @pytest.mark.parametrize("count", [1, 3])
