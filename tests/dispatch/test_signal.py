@@ -378,9 +378,16 @@ async def test_a_dead_weak_receiver_is_passed_over_in_flight(signal: Signal, sen
         gc.collect()
         return "dropped"
 
+    last, concurrent = echo("last"), echo("concurrent")
     signal.connect(held[0], weak=True)
+    signal.connect(last)
     signal.connect(held[1], weak=True, concurrent=True)
-    assert await send(signal) == [(drop, "dropped")]
+    signal.connect(concurrent, concurrent=True)
+    assert await send(signal) == [
+        (drop, "dropped"),
+        (last, "last"),
+        (concurrent, "concurrent"),
+    ]
 
 
 # -- payload and call shapes ----------------------------------------------------------------------

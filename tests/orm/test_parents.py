@@ -74,6 +74,20 @@ class City(Base):
     country: Mapped[Country | None] = relationship(back_populates="cities", passive_updates=False)
 
 
+class Street(Base):
+    __tablename__ = "street"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    houses: Mapped[list[House]] = relationship()
+
+
+class House(Base):
+    __tablename__ = "house"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    street: Mapped[str] = mapped_column(ForeignKey("street.name", onupdate="CASCADE"))
+
+
 @pytest.fixture
 def session(sync_engine: Engine) -> Iterator[Session]:
     configure_mappers()
@@ -207,6 +221,39 @@ def test_another_column_of_a_parent_is_no_change_of_its_children(
     assert heard == [("pre_save", "Country", "a"), ("post_save", "Country", "a")]
 
 
+def test_children_whose_keys_the_database_passes_on_are_not_sent(
+    session: Session, heard: list[Any]
+) -> None:
+    """ON UPDATE CASCADE writes their rows, which SQLAlchemy leaves alone."""
+    session.add(Street(name="a", houses=[House(id=1)]))
+    session.commit()
+    listen(heard, House)
+    street = session.get_one(Street, "a")
+    assert [each.id for each in street.houses] == [1]
+    street.name = "z"
+    session.commit()
+    assert heard == []
+    assert session.get_one(House, 1).street == "z"
+
+
+def test_a_stale_member_that_is_taken_out_is_no_link_that_is_cut(
+    session: Session, heard: list[Any]
+) -> None:
+    """Its row referred to another parent when the flush began."""
+    session.add_all([one := Parent(id=1, children=[child := Child(id=1)]), Parent(id=2)])
+    session.commit()
+    assert one.children == [child]
+    child.parent_id = 2
+    session.flush()
+    listen(heard)
+    one.children.remove(child)
+    session.flush()
+    assert child.parent_id is None
+    assert [each for each in heard if each[0] == "post_relation_remove"] == [
+        ("post_relation_remove", 2, 1)
+    ]
+
+
 def test_a_key_of_a_new_parent_refers_to_it(session: Session, heard: list[Any]) -> None:
     """A foreign key may be set to the key of a parent that is only about to be inserted."""
     listen(heard)
@@ -248,6 +295,23 @@ def test_a_partial_flush_takes_children_along(session: Session, heard: list[Any]
         (f"{when}_relation_add", 1, 1) for when in ("pre", "post")
     }
     assert alone in session.new
+
+
+def test_a_partial_flush_sends_no_links_of_others(session: Session, heard: list[Any]) -> None:
+    """Neither those of owners that wait for the next flush, nor those of their children."""
+    session.add_all([one := Parent(id=1), two := Parent(id=2), three := Child(id=3)])
+    session.add_all([four := Child(id=4), Parent(id=5)])
+    session.commit()
+    listen(heard)
+    one.children.append(three)
+    four.parent_id = 5
+    session.flush([two])
+    assert heard == []
+    session.commit()
+    assert sorted(each for each in heard if each[0] == "post_relation_add") == [
+        ("post_relation_add", 1, 3),
+        ("post_relation_add", 5, 4),
+    ]
 
 
 def test_a_partial_flush_takes_changed_children_along(session: Session, heard: list[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Integer
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from aksara_signals import (
@@ -39,12 +39,18 @@ def test_a_name_of_two_mapped_classes_is_ambiguous() -> None:
     class Others(SignalMixin, DeclarativeBase):
         pass
 
-    class Twofold_(Others):  # noqa: N801 - named below
-        __tablename__ = "twofold"
-
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-    Twofold_.__name__ = "Twofold"
+    another = type(
+        "Twofold",
+        (Others,),
+        {
+            "__module__": "elsewhere",
+            "__tablename__": "twofold",
+            "id": mapped_column(Integer, primary_key=True),
+        },
+    )
+    for sender in (first, another):
+        with pytest.raises(AmbiguousSenderError):
+            signal.send_sync(sender)
     with pytest.raises(AmbiguousSenderError):
         Signal().connect(note, sender="Twofold")
 
