@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import weakref
 from collections import UserList, deque
 from collections.abc import Callable
@@ -140,6 +141,18 @@ def test_a_name_that_no_class_has_is_refused_where_the_block_begins() -> None:
             assert is_silent(signal, cls)
         assert not is_silent(signal, cls)
     assert decorated()
+
+
+def test_a_name_whose_class_has_died_is_unknown_again(signal: Signal) -> None:
+    """It would silence nothing."""
+    context = SignalContext("ShortLived")
+    cls = type("ShortLived", (), {})
+    with context:
+        assert is_silent(signal, cls)
+    del cls
+    gc.collect()
+    with pytest.raises(InvalidSenderError, match="'ShortLived'"), context:
+        raise AssertionError("entered")
 
 
 def test_each_of_several_names_has_to_be_known() -> None:

@@ -22,6 +22,7 @@ from aksara_signals import (
     post_relation_add,
     post_relation_remove,
     pre_relation_add,
+    pre_relation_remove,
 )
 from aksara_signals.orm import SignalMixin
 
@@ -142,7 +143,8 @@ def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told:
     session.add(archive)
     session.commit()
     relations: list[Any] = []
-    post_relation_remove.connect(lambda **payload: relations.append(payload), Archive)
+    for signal in (pre_relation_remove, post_relation_remove):
+        signal.connect(lambda **payload: relations.append(payload), Archive)
     file = archive.files.pop()
     assert told.of(session) == []
     assert file.archive_id == archive.id
