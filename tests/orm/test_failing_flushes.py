@@ -222,6 +222,24 @@ def test_a_veto_leaves_the_transaction(sync_session: Session, recorder: Recorder
     assert recorder.calls == []
 
 
+def test_a_veto_of_a_link_leaves_the_transaction(sync_session: Session) -> None:
+    """So does a pre receiver of a link."""
+
+    def refuse(**kwargs: object) -> None:
+        raise ValueError("no")
+
+    sync_session.add(Song())
+    sync_session.flush()
+    pre_relation_add.connect(refuse, Fan)
+    fan = Fan(tickets=[Ticket()])
+    sync_session.add(fan)
+    with pytest.raises(ValueError, match="no"):
+        sync_session.flush()
+    sync_session.expunge(fan)
+    sync_session.commit()
+    assert count_songs(sync_session) == 1
+
+
 WRONG: dict[str, tuple[type[Base], Callable[[Any, Stranger], object]]] = {
     "one to many": (Fan, lambda fan, wrong: fan.letters.append(wrong)),
     "many to one": (Fan, lambda fan, wrong: setattr(fan, "favourite", wrong)),

@@ -149,7 +149,11 @@ ATTEMPTS: list[tuple[type[AksaraSignalsError], str, Attempt]] = [
     (InvalidOptionError, "list of instances", lambda post: Post.objects.bulk_update(3)),
     (InvalidOptionError, "list of instances", Post.objects.bulk_update),
     (InvalidOptionError, "among its instances", lambda post: Post.objects.bulk_update([3])),
-    (InvalidOptionError, "list of names", lambda post: Post.objects.bulk_update([post], 3)),
+    (
+        InvalidOptionError,
+        "fields was given 3; it takes a list of names",
+        lambda post: Post.objects.bulk_update([post], 3),
+    ),
     (UnknownFieldError, "one string", lambda post: Post.objects.bulk_update([post], "title")),
     (UnknownFieldError, "names 5", lambda post: Post.objects.bulk_update([post], ["title", 5])),
     (UnknownFieldError, "one attribute", lambda post: Post.objects.bulk_update([post], Post.title)),

@@ -84,6 +84,13 @@ def test_listeners_are_installed_once(session: Session) -> None:
     assert len(heard) == 1
 
 
+@pytest.mark.parametrize("verb", [register, unregister])
+def test_what_is_no_class_is_refused_by_the_name_of_the_verb(verb: Any) -> None:
+    """With what to give instead."""
+    with pytest.raises(UnmappedClassError, match=rf"^{verb.__name__}\(\) was given 'User', which"):
+        verb("User")
+
+
 def test_upkeep_that_asks_for_itself_is_done_once_more() -> None:
     """As where a finaliser connects in the midst of it: not inside itself, but afterwards."""
     done: list[str] = []
