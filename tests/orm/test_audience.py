@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from models import Audit, Post
@@ -78,12 +79,17 @@ def test_created_narrows() -> None:
 
 
 def test_who_is_sent_the_net() -> None:
-    """Nothing is noted of a class for which nobody coalesces."""
+    """Nothing is noted of a class for which nobody coalesces, silenced or not."""
+    silence = SignalContext.disable_for(Post, Audit)
     post_save.connect(receive, Post, phase="after_commit")
     assert not Audience().coalesces(Post)
+    with silence:
+        assert not Audience().coalesces(Post)
     post_delete.connect(receive, Post, phase="after_commit", coalesce=True)
-    assert Audience().coalesces(Post)
-    assert not Audience().coalesces(Audit)
+    for context in (nullcontext(), silence):
+        with context:
+            assert Audience().coalesces(Post)
+            assert not Audience().coalesces(Audit)
 
 
 def test_runs_go_across_signals() -> None:
