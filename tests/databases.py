@@ -6,14 +6,19 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, MetaData, NullPool, create_engine, event, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 
 # Speed only: the throw-away server's data need not outlive a crash. Prepared transactions are off
 # by default, and two-phase commits need them.
@@ -81,6 +86,18 @@ async def create_all(engine: AsyncEngine, metadata: MetaData) -> None:
     """Create the tables of ``metadata`` over an async engine."""
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
+
+
+@asynccontextmanager
+async def bound(base: Any, engine: AsyncEngine) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+    """Sessions on empty tables, to which the models of ``base`` are bound."""
+    await create_all(engine, base.metadata)
+    maker = async_sessionmaker(engine)
+    base.bind_sessions(maker)
+    try:
+        yield maker
+    finally:
+        base.bind_sessions(None)
 
 
 def sqlite_database(folder: Path) -> Database:

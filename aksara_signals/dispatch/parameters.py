@@ -31,7 +31,7 @@ Each layer that has such things adds one. It is asked of no plain function.
 
 _ANNOTATIONS: tuple[type, ...] = (
     GenericAlias,
-    *(type(each) for each in (typing.List[int], typing.List, typing.ClassVar)),  # noqa: UP006
+    *(type(each) for each in (typing.List[int], typing.List, typing.ClassVar)),  # noqa: UP006 - this spelling, too
 )
 
 CO_VARKEYWORDS = 0x08

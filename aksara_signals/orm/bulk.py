@@ -48,11 +48,8 @@ def members_of(instances: Any, operation: str) -> list[Any]:
     Raises:
         InvalidOptionError: They come in no list, or one of them is no mapped instance.
     """
-    no_list = InvalidOptionError(
-        f"{operation} was given {describe_sender(instances)}; it takes a list of instances"
-    )
     if bridge.state_of(instances) is not None or not isinstance(instances, Iterable):
-        raise no_list
+        raise _refusal_of(instances, operation)
     members = [*instances]
     for each in members:
         if bridge.state_of(each) is None:
@@ -61,8 +58,14 @@ def members_of(instances: Any, operation: str) -> list[Any]:
                 f"takes mapped instances only"
             )
     if isinstance(instances, (str, bytes, Mapping)) or is_session(instances):
-        raise no_list  # an empty string is no list either, nor is a dict of instances
+        raise _refusal_of(instances, operation)  # empty, or a dict of instances
     return members
+
+
+def _refusal_of(instances: object, operation: str) -> InvalidOptionError:
+    return InvalidOptionError(
+        f"{operation} was given {describe_sender(instances)}; it takes a list of instances"
+    )
 
 
 def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> bool:

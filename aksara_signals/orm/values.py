@@ -84,7 +84,7 @@ def takes_one_value(column: Any) -> bool:
         return False  # what it makes of a list is its own business
     try:
         return kind.python_type in _SINGLE
-    except NotImplementedError:
+    except NotImplementedError:  # a type that names none, says SQLAlchemy
         return False
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import databases
 import pytest
 from models import Audit, Author, Base, Post
 from sqlalchemy import event, func
@@ -43,12 +44,8 @@ class Badge(Base):
 @pytest.fixture(autouse=True)
 async def maker(async_engine: AsyncEngine) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """Models bound to sessions on a database with empty tables."""
-    async with async_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    maker = async_sessionmaker(async_engine)
-    Base.bind_sessions(maker)
-    yield maker
-    Base.bind_sessions(None)
+    async with databases.bound(Base, async_engine) as maker:
+        yield maker
 
 
 async def three() -> list[Post]:

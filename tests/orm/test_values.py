@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import databases
 import pytest
 from sqlalchemy import JSON, ForeignKey, String, TypeDecorator, select
 from sqlalchemy.exc import NoResultFound
@@ -92,12 +93,8 @@ class Seat(Base):
 @pytest.fixture(autouse=True)
 async def maker(async_engine: AsyncEngine) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """Models bound to sessions on a database with empty tables."""
-    async with async_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    maker = async_sessionmaker(async_engine)
-    Base.bind_sessions(maker)
-    yield maker
-    Base.bind_sessions(None)
+    async with databases.bound(Base, async_engine) as maker:
+        yield maker
 
 
 def function() -> int:

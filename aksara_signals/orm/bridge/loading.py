@@ -205,8 +205,10 @@ def load_before_deletion(session: Session, states: Sequence[State]) -> None:
     for state in states:
         mapper = state.mapper
         keys = _missing(state) if state.expired else []
-        is_referring = any(each.direction is MANYTOONE for each in mapper.relationships)
-        if keys and (is_referring or (is_alone and not _has_expressions(mapper))):
+        if keys and (
+            any(each.direction is MANYTOONE for each in mapper.relationships)
+            or (is_alone and not _has_expressions(mapper))
+        ):
             with session.no_autoflush, suppress(ObjectDeletedError):
                 getattr(state.obj(), keys[0])  # which loads all that has expired
         else:
