@@ -147,7 +147,7 @@ else:  # hidden from type checkers, to which a module with __getattr__ has every
             return version("aksara-signals")
         import sys
 
-        from aksara_signals.dispatch.words import missing_name
+        from aksara_signals.dispatch.synonyms import missing_name
 
         raise missing_name(__name__, name, __all__, sys.modules[__name__])
 

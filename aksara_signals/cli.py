@@ -200,7 +200,7 @@ def _loaded(
 
 def _complain(what: object) -> None:
     """Print a message as one line, without anything that could steer the terminal."""
-    from aksara_signals.dispatch.describing import printable
+    from aksara_signals.dispatch.receivers.naming import printable
 
     line = " ".join(printable(line.strip()) for line in str(what).splitlines())
     print("aksara-signals:", line, file=sys.stderr)

@@ -12,7 +12,7 @@ completes or copies data leaves fixtures alone.
 
 from __future__ import annotations
 
-from aksara_signals.dispatch.payload import CLASSES, COMMANDS, LINKS, Payload
+from aksara_signals.dispatch.receivers.payload import CLASSES, COMMANDS, LINKS, Payload
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.dispatch.typed import BulkSignal, ModelSignal
 

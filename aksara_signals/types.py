@@ -1,11 +1,15 @@
-"""Names for the types that appear in the public API."""
+"""Names for the types that appear in the public API, and the phases of receivers."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 __all__ = [
+    "AFTER_COMMIT",
+    "AFTER_ROLLBACK",
+    "IMMEDIATE",
+    "PHASES",
     "Changes",
     "ConnectOptions",
     "Phase",
@@ -33,6 +37,12 @@ Responses: TypeAlias = "list[tuple[Receiver, Any]]"
 
 Phase: TypeAlias = Literal["immediate", "after_commit", "after_rollback"]
 """When a receiver is called: at once, inside the transaction, or when its outcome is known."""
+
+IMMEDIATE: Final = "immediate"
+AFTER_COMMIT: Final = "after_commit"
+AFTER_ROLLBACK: Final = "after_rollback"
+PHASES: Final = (IMMEDIATE, AFTER_COMMIT, AFTER_ROLLBACK)
+"""What ``phase=`` may be."""
 
 
 class ConnectOptions(TypedDict, total=False):

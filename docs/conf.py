@@ -60,7 +60,7 @@ _DOCUMENTED_AS = {
 _FOREIGN = (
     r"asyncio|collections|contextlib|inspect|logging|opentelemetry|sqlalchemy|types|typing|weakref"
 )
-_INTERNAL = r"aksara_signals\.(dispatch|orm|testing)\.[a-z_]+"
+_INTERNAL = r"aksara_signals\.(dispatch|orm|testing)(\.[a-z_]+)+"
 _ALIASES = (
     r"~P|AnySession|AnySignal|Delivery|Changes|ModelT|Receiver|ReceiverT|Responses|Sender|Senders"
     r"|Circumstances|QueryableAttribute"
@@ -68,7 +68,7 @@ _ALIASES = (
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_FOREIGN})\..*"),
     (r"py:.*", rf"{_INTERNAL}\..*"),
-    (r"py:.*", rf"(aksara_signals\.(types|orm\.sessions)\.)?({_ALIASES})"),
+    (r"py:.*", rf"(aksara_signals\.(types|orm\.session\.current)\.)?({_ALIASES})"),
     (
         r"py:.*",
         r"(Any|BaseException|Exception|[A-Z][A-Za-z]*Error|None|bool|str|int|type|dict|list)",

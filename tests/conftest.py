@@ -17,7 +17,7 @@ from support import Recorder
 
 from aksara_signals import signals
 from aksara_signals.cli import main
-from aksara_signals.dispatch import registry
+from aksara_signals.dispatch import live
 
 
 @pytest.fixture(scope="session")
@@ -112,8 +112,8 @@ def project(
     gc.collect()  # the last test's classes, which would be found here
     monkeypatch.chdir(tmp_path)
     built_in = [getattr(signals, name) for name in signals.__all__]
-    known = {number: each for number, each in registry._signals.items() if each() in built_in}
-    monkeypatch.setattr(registry, "_signals", known)
+    known = {address: each for address, each in live._signals.items() if each() in built_in}
+    monkeypatch.setattr(live, "_signals", known)
     before = set(sys.modules)
     yield Project(tmp_path, capsys)
     for name in set(sys.modules) - before:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
+
+from aksara_signals.dispatch.adapter import get_adapter, install_adapter
 
 
 class Call(NamedTuple):
@@ -49,3 +54,14 @@ class Recorder:
     def clear(self) -> None:
         """Forget all calls; the receivers stay connected."""
         self.calls.clear()
+
+
+@contextmanager
+def answering(**answers: Callable[..., Any]) -> Iterator[None]:
+    """An adapter that gives these answers to the dispatcher, and otherwise those of before."""
+    before = get_adapter()
+    install_adapter(replace(before, **answers))
+    try:
+        yield
+    finally:
+        install_adapter(before)

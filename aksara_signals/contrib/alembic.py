@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.context import SignalContext
-from aksara_signals.dispatch.registry import string_senders
+from aksara_signals.dispatch.senders import string_senders
 from aksara_signals.exceptions import MigrationError
 from aksara_signals.orm.sending import send, steps_of
 from aksara_signals.signals import post_migrate, pre_migrate

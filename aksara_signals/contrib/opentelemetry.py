@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from aksara_signals.dispatch.describing import receiver_place
-from aksara_signals.dispatch.identity import type_name
-from aksara_signals.dispatch.tracing import (
+from aksara_signals.dispatch.delivery.tracing import (
     DeliveryStep,
     add_delivery_hook,
     remove_delivery_hook,
 )
+from aksara_signals.dispatch.receivers.identity import type_name
+from aksara_signals.dispatch.receivers.naming import receiver_place
 from aksara_signals.types import Receiver
 
 try:

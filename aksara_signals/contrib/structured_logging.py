@@ -18,14 +18,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aksara_signals.dispatch.describing import describe_sender
-from aksara_signals.dispatch.identity import type_name
-from aksara_signals.dispatch.judging import write_log
-from aksara_signals.dispatch.tracing import (
+from aksara_signals.dispatch.delivery.errors import write_log
+from aksara_signals.dispatch.delivery.tracing import (
     DeliveryStep,
     add_delivery_hook,
     remove_delivery_hook,
 )
+from aksara_signals.dispatch.receivers.identity import type_name
+from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError
 
 __all__ = ["log_deliveries", "stop_logging_deliveries"]

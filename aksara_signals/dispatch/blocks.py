@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from types import CoroutineType, TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from aksara_signals.dispatch.describing import describe_receiver, describe_sender
-from aksara_signals.dispatch.identity import is_class
-from aksara_signals.dispatch.parameters import is_async_receiver, problem_of_generators
+from aksara_signals.dispatch.receivers.identity import is_class
+from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender
+from aksara_signals.dispatch.receivers.signature import is_async_receiver, problem_of_generators
 from aksara_signals.exceptions import InvalidOptionError
 
 __all__ = ["Block", "block", "decorated"]

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any, Never, Self, TypeVar
 
 from aksara_signals.dispatch.blocks import decorated
-from aksara_signals.dispatch.describing import describe_sender, shortened
-from aksara_signals.dispatch.identity import SenderKey, same_receiver, sender_key
-from aksara_signals.dispatch.silence import (
+from aksara_signals.dispatch.receivers.identity import SenderKey, same_receiver, sender_key
+from aksara_signals.dispatch.receivers.naming import describe_sender, shortened
+from aksara_signals.dispatch.silenced import (
     models_of,
     receivers_of,
     require_can_send,

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Never
 
-from aksara_signals.dispatch.describing import describe_sender
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.receivers.identity import same_receiver
+from aksara_signals.dispatch.receivers.naming import describe_sender
+from aksara_signals.dispatch.receivers.several import members_of
 from aksara_signals.dispatch.senders import senders_of
-from aksara_signals.dispatch.several import members_of
-from aksara_signals.dispatch.signal import Signal, connect_to_all
-from aksara_signals.exceptions import InvalidOptionError
-from aksara_signals.types import ReceiverT, Senders
+from aksara_signals.dispatch.signal import (
+    Signal,
+    remove_connections,
+    save_connections,
+)
+from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError
+from aksara_signals.types import Receiver, ReceiverT, Senders
 
 __all__ = ["receiver"]
 
@@ -63,7 +69,36 @@ def receiver(
         each.connect(sender=several, **options)  # makes a decorator: the options are looked at
 
     def decorate(function: ReceiverT) -> ReceiverT:
-        connect_to_all(signals, function, several, options)
+        _connect_to_all(signals, function, several, options)
         return function
 
     return decorate
+
+
+def _connect_to_all(
+    signals: Iterable[Signal], receiver: Receiver, sender: Senders, options: dict[str, Any]
+) -> None:
+    """Connect a receiver to several signals, or to none of them if one refuses it."""
+    if receiver is None:  # a decorator below that has returned nothing; connect() would make one
+        raise InvalidReceiverError(
+            "@receiver was put above None, and not above a function; if there is a decorator "
+            "between them, let it return the function"
+        )
+    done: list[tuple[Signal, list[Connection]]] = []
+    try:
+        for signal in signals:
+            before = save_connections(signal)
+            done.append((signal, before))
+            signal.connect(receiver, sender, **options)
+    except BaseException:
+        for signal, before in done:
+            known = {id(each) for each in before}  # which are held, so that none is another's
+            remove_connections(
+                signal,
+                [
+                    each
+                    for each in save_connections(signal)
+                    if id(each) not in known and same_receiver(each.receiver, receiver)
+                ],
+            )
+        raise

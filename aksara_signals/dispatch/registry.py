@@ -1,58 +1,35 @@
-"""Every live signal by name, and what string senders stand for."""
+"""Looking signals up by name, and checking what string senders stand for."""
 
 from __future__ import annotations
 
-import gc
-import itertools
-import weakref
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
-
-from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
-from aksara_signals.dispatch.identity import names_of
+from aksara_signals.dispatch.adapter import get_adapter
+from aksara_signals.dispatch.live import live_signals
+from aksara_signals.dispatch.receivers.identity import names_of
+from aksara_signals.dispatch.receivers.naming import (
+    describe_receiver,
+    describe_sender,
+    nearest,
+    shortened,
+)
+from aksara_signals.dispatch.senders import require_unambiguous
+from aksara_signals.dispatch.signal import Signal, forget_plans
 from aksara_signals.exceptions import (
-    AmbiguousSenderError,
     InvalidOptionError,
     UnknownSignalError,
     UnresolvedSenderError,
 )
 
-if TYPE_CHECKING:
-    from aksara_signals.dispatch.signal import Signal
-
 __all__ = [
     "all_signals",
     "check_senders",
-    "class_sources",
-    "classes_named",
     "lookup",
     "senders_changed",
-    "string_senders",
 ]
-
-_signals: dict[int, weakref.ref[Signal]] = {}
-"""By number, in the order they were made. Finalisers make and end signals at any moment, also while
-another one is being made: no step here can be interrupted half-way, and none takes a lock."""
-_numbers = itertools.count()
-
-class_sources: list[Callable[[], Iterable[type]]] = []
-"""Functions that give the live classes that may send; each mapping layer adds one."""
-
-
-string_senders: set[str] = set()
-"""Strings that send a built-in signal themselves, such as the commands of a migration."""
-
-
-def register_signal(signal: Signal) -> None:
-    """Remember a signal as long as it lives."""
-    number = next(_numbers)
-    forget = _signals.pop  # bound here: modules lose their names when the interpreter ends
-    _signals[number] = weakref.ref(signal, lambda _: forget(number, None))
 
 
 def all_signals() -> list[Signal]:
     """Every live signal, in the order they were made."""
-    return [signal for each in list(_signals.values()) if (signal := each()) is not None]
+    return live_signals()
 
 
 def lookup(name: str) -> Signal:
@@ -76,44 +53,10 @@ def lookup(name: str) -> Signal:
     raise UnknownSignalError(f"no signal is named {shortened(name)}{nearest(name, names)}")
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A clause that offers the name which was probably meant."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def classes_named(name: str) -> list[type]:
-    """The live mapped classes that answer to a string sender."""
-    found: list[type] = []
-    for source in class_sources:
-        found.extend(cls for cls in source() if name in names_of(cls) and cls not in found)
-    return found
-
-
-def require_unambiguous(name: str) -> None:
-    """Refuse a string that two live mapped classes answer to.
-
-    Raises:
-        AmbiguousSenderError: Names the classes.
-    """
-    if len(classes_named(name)) < 2:
-        return
-    gc.collect()  # classes are cyclic garbage: one that nobody can reach is not live
-    classes = classes_named(name)
-    if len(classes) > 1:
-        paths = ", ".join(sorted(names_of(cls)[1] for cls in classes))
-        raise AmbiguousSenderError(
-            f"sender={shortened(name)} is the name of {len(classes)} mapped classes: {paths}; "
-            f"give the full path, or the class itself"
-        )
-
-
 def senders_changed() -> None:
     """Forget what string senders were resolved to: a class has come or gone."""
     for signal in all_signals():
-        signal.forget_plans()
+        forget_plans(signal)
 
 
 _SENT_BY_CLASSES = frozenset(("instance", "instances", "args"))
@@ -131,7 +74,7 @@ def check_senders() -> None:
             its receiver, with the nearest name that exists.
         AmbiguousSenderError: Two classes answer to one string.
     """
-    known = [name for source in class_sources for cls in source() for name in names_of(cls)]
+    known = [name for cls in get_adapter().classes() for name in names_of(cls)]
     problems: list[str] = []
     for signal in all_signals():
         for connection in signal.connections:

@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Iterable
 from types import FunctionType, MethodType
 from typing import Any
 
-from aksara_signals.dispatch.describing import describe_receiver, describe_sender, shortened
-from aksara_signals.dispatch.identity import is_class, is_number, names_of, plain_text, type_name
-from aksara_signals.dispatch.payload import ANYBODY, CLASSES, COMMANDS, LINKS, Payload
-from aksara_signals.dispatch.registry import classes_named
-from aksara_signals.dispatch.several import members_of
-from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError, InvalidSenderError
+from aksara_signals.dispatch.adapter import get_adapter
+from aksara_signals.dispatch.receivers.identity import (
+    is_class,
+    is_number,
+    names_of,
+    plain_text,
+    type_name,
+)
+from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender, shortened
+from aksara_signals.dispatch.receivers.payload import ANYBODY, CLASSES, COMMANDS, LINKS, Payload
+from aksara_signals.dispatch.receivers.several import members_of
+from aksara_signals.exceptions import (
+    AmbiguousSenderError,
+    InvalidOptionError,
+    InvalidReceiverError,
+    InvalidSenderError,
+)
 from aksara_signals.types import Receiver, Sender, Senders
 
 __all__ = [
+    "classes_named",
     "flattened",
     "is_sent_by_classes",
     "may_send",
     "require_no_model",
     "require_possible",
-    "sender_explanations",
-    "sender_watchers",
+    "require_unambiguous",
     "senders_connected",
     "senders_of",
-    "sending_classes",
+    "string_senders",
 ]
 
-sender_explanations: list[Callable[[Sender, str, bool], str | None]] = []
-"""Functions that say why an object can't send a built-in signal, and what was meant.
-
-Each mapping layer adds one. It is given the object, which is neither a class nor a string, the
-signal's name, and whether links of relationships send the signal. None means: nothing against it.
-"""
-
-sending_classes: list[Callable[[type], bool]] = []
-"""Functions that tell whether a class is one that sends signals; each mapping layer adds one."""
-
-sender_watchers: list[Callable[[Sender], object]] = []
-"""Called with each class or name that a receiver of a built-in signal is connected to."""
+string_senders: set[str] = set()
+"""Strings that send a built-in signal themselves, such as the commands of a migration."""
 
 
 def flattened(given: Senders, operation: str) -> tuple[Sender, ...]:
@@ -94,10 +96,9 @@ def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
     if issubclass(type(sender), str):
         name: Any = sender
         return None if sent_by is COMMANDS else _problem_of_name(plain_text(name), signal_name)
-    for explain in sender_explanations:
-        problem = explain(sender, signal_name, sent_by is LINKS)
-        if problem is not None:
-            return problem
+    problem = get_adapter().problem_of_sender(sender, signal_name, sent_by is LINKS)
+    if problem is not None:
+        return problem
     if sent_by is LINKS and not is_number(sender):
         return None  # a table, perhaps: only who knows tables can tell
     if sent_by is COMMANDS:
@@ -123,6 +124,33 @@ def _problem_of_name(name: str, signal_name: str) -> str | None:
         return None
     way_out = f"write {shortened(bare)}" if bare else "give the class, or its name"
     return f"begins or ends with a space, as no class's name does: {way_out}"
+
+
+def classes_named(name: str) -> list[type]:
+    """The live mapped classes that answer to a string sender."""
+    found: list[type] = []
+    for cls in get_adapter().classes():
+        if name in names_of(cls) and cls not in found:
+            found.append(cls)
+    return found
+
+
+def require_unambiguous(name: str) -> None:
+    """Refuse a string that two live mapped classes answer to.
+
+    Raises:
+        AmbiguousSenderError: Names the classes.
+    """
+    if len(classes_named(name)) < 2:
+        return
+    gc.collect()  # classes are cyclic garbage: one that nobody can reach is not live
+    classes = classes_named(name)
+    if len(classes) > 1:
+        paths = ", ".join(sorted(names_of(cls)[1] for cls in classes))
+        raise AmbiguousSenderError(
+            f"sender={shortened(name)} is the name of {len(classes)} mapped classes: {paths}; "
+            f"give the full path, or the class itself"
+        )
 
 
 def may_send(sender: Sender, payload: Payload) -> bool:
@@ -156,8 +184,7 @@ def senders_connected(senders: Iterable[Sender], payload: Payload) -> None:
     if is_sent_by_classes(payload):
         for sender in senders:
             if is_class(sender) or issubclass(type(sender), str):
-                for watcher in sender_watchers:
-                    watcher(sender)
+                get_adapter().connected(sender)
 
 
 def require_no_model(receiver: Receiver, signal_name: str) -> None:
@@ -166,7 +193,7 @@ def require_no_model(receiver: Receiver, signal_name: str) -> None:
     Raises:
         InvalidReceiverError: Says how to name it as the sender.
     """
-    if is_class(receiver) and any(sends(receiver) for sends in sending_classes):
+    if is_class(receiver) and get_adapter().is_model(receiver):
         name, path = names_of(receiver)
         raise InvalidReceiverError(
             f"{path} can't be a receiver of {signal_name}: it is a mapped class, which sends "

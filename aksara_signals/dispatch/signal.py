@@ -5,24 +5,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
-from types import MethodType
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
+from aksara_signals.dispatch.adapter import defer
 from aksara_signals.dispatch.blocks import block
-from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.options import FILTERS
+from aksara_signals.dispatch.connections.routing import NOBODY, Plan, Snapshot
+from aksara_signals.dispatch.connections.table import ConnectionTable
 from aksara_signals.dispatch.context import get_active_contexts
-from aksara_signals.dispatch.delivery import deliver, deliver_sync
-from aksara_signals.dispatch.describing import describe_sender
-from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery
-from aksara_signals.dispatch.identity import is_class, plain_text, same_receiver, type_name
-from aksara_signals.dispatch.options import FILTERS
-from aksara_signals.dispatch.parameters import receiver_problems
-from aksara_signals.dispatch.payload import Payload
-from aksara_signals.dispatch.phases import keep_waiting
-from aksara_signals.dispatch.plan import NOBODY, Plan, Snapshot
-from aksara_signals.dispatch.registry import register_signal
+from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery
+from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
+from aksara_signals.dispatch.live import SignalBase, register_signal
+from aksara_signals.dispatch.receivers.identity import (
+    is_class,
+    plain_text,
+    type_name,
+)
+from aksara_signals.dispatch.receivers.naming import describe_sender
+from aksara_signals.dispatch.receivers.payload import Payload
 from aksara_signals.dispatch.senders import flattened, require_no_model, senders_of
-from aksara_signals.dispatch.table import ConnectionTable
 from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError
 from aksara_signals.types import (
     ConnectOptions,
@@ -33,10 +35,18 @@ from aksara_signals.types import (
     Senders,
 )
 
-__all__ = ["Signal", "connect_to_all", "is_any_connected", "snapshots_of"]
+__all__ = [
+    "Signal",
+    "forget_plans",
+    "is_any_connected",
+    "remove_connections",
+    "restore_connections",
+    "save_connections",
+    "snapshots_of",
+]
 
 
-class Signal:
+class Signal(SignalBase):
     """Something that happens, and the receivers that want to know.
 
     Args:
@@ -113,7 +123,7 @@ class Signal:
     if not TYPE_CHECKING:  # which would take any attribute for one that there is
 
         def __getattr__(self, name: str) -> Any:
-            from aksara_signals.dispatch.words import missing_word
+            from aksara_signals.dispatch.synonyms import missing_word
 
             raise missing_word("a signal", name, dir(type(self)), self)
 
@@ -402,7 +412,7 @@ class Signal:
         if not plan.is_simple:
             plan = plan.narrowed(arguments.get("created"))
             if plan.waiting:
-                keep_waiting(self, arguments, plan.waiting)
+                defer(self, arguments, plan.waiting)
             if not plan.connections:
                 return None
         # As delivery_of(), in place: the call would be a good part of what this costs.
@@ -462,71 +472,25 @@ class Signal:
         """Whether there is any connection at all, to whichever sender."""
         return self._table.snapshot.length > 0
 
-    def watch(self, watcher: Callable[[], object]) -> None:
-        """Have ``watcher`` called whenever receivers were connected or disconnected.
 
-        For what has to be installed only while somebody listens.
-
-        Raises:
-            InvalidOptionError: It can't be called.
-        """
-        if not callable(watcher):
-            raise InvalidOptionError(
-                f"{self.display_name}.watch() was given {describe_sender(watcher)}, which can't be "
-                f"called; give a function without parameters"
-            )
-        self._table.watchers.append(watcher)
-
-    def save_connections(self) -> list[Connection]:
-        """The connections as they are, for :meth:`restore_connections`."""
-        return self._table.snapshot.connections()
-
-    def restore_connections(self, connections: list[Connection]) -> None:
-        """Have the connections again that :meth:`save_connections` has given, and no others.
-
-        Raises:
-            InvalidOptionError: These are no connections.
-        """
-        if not issubclass(type(connections), list) or not all(
-            type(each) is Connection for each in connections
-        ):
-            raise InvalidOptionError(
-                f"{self.display_name}.restore_connections() takes what save_connections() has "
-                f"given, and nothing else"
-            )
-        self._table.restore(connections)
-
-    def forget_plans(self) -> None:
-        """Work out anew what string senders stand for: a class has come or gone."""
-        self._table.forget_names()
+def save_connections(signal: Signal) -> list[Connection]:
+    """The connections of a signal as they are, for :func:`restore_connections`."""
+    return signal._table.snapshot.connections()
 
 
-def connect_to_all(
-    signals: Iterable[Signal], receiver: Receiver, sender: Senders, options: dict[str, Any]
-) -> None:
-    """Connect a receiver to several signals, or to none of them if one refuses it."""
-    if receiver is None:  # a decorator below that has returned nothing; connect() would make one
-        raise InvalidReceiverError(
-            "@receiver was put above None, and not above a function; if there is a decorator "
-            "between them, let it return the function"
-        )
-    done: list[tuple[Signal, list[Connection]]] = []
-    try:
-        for signal in signals:
-            before = signal.save_connections()
-            done.append((signal, before))
-            signal.connect(receiver, sender, **options)
-    except BaseException:
-        for signal, before in done:
-            known = {id(each) for each in before}  # which are held, so that none is another's
-            signal._table.remove(
-                [
-                    each
-                    for each in signal.save_connections()
-                    if id(each) not in known and same_receiver(each.receiver, receiver)
-                ]
-            )
-        raise
+def restore_connections(signal: Signal, connections: list[Connection]) -> None:
+    """Have the connections again that :func:`save_connections` has given, and no others."""
+    signal._table.restore(connections)
+
+
+def remove_connections(signal: Signal, connections: list[Connection]) -> None:
+    """Take out these connections, as far as they are still there."""
+    signal._table.remove(connections)
+
+
+def forget_plans(signal: Signal) -> None:
+    """Work out anew what string senders stand for: a class has come or gone."""
+    signal._table.forget_names()
 
 
 def is_any_connected(signals: tuple[Signal, ...]) -> bool:
@@ -545,21 +509,3 @@ def snapshots_of(signals: tuple[Signal, ...]) -> list[Snapshot]:
 def _is_receiver(thing: Any) -> bool:
     """Whether ``@signal`` was written without parentheses: a class would be a sender."""
     return callable(thing) and not is_class(thing)
-
-
-def _problem_of_signal(thing: Any) -> str | None:
-    """Why a signal, or what it sends with, is no receiver."""
-    is_method = type(thing) is MethodType
-    owner: Any = thing.__self__ if is_method else thing
-    if not issubclass(type(owner), Signal):
-        return None
-    called: Any = thing.__func__ if is_method else type(thing).__call__
-    if called.__module__.partition(".")[0] != "aksara_signals":
-        return None  # a subclass may have receivers of its own
-    return (
-        f"is the signal {owner.display_name}, or a method of it; to pass a send on, connect a "
-        f"function that sends what it is given"
-    )
-
-
-receiver_problems.append(_problem_of_signal)

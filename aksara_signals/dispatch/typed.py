@@ -6,23 +6,98 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from aksara_signals.dispatch.describing import describe_receiver
-from aksara_signals.dispatch.parameters import Parameter, parameters_of
-from aksara_signals.dispatch.payload import Payload
+from aksara_signals.dispatch.receivers.naming import describe_receiver
+from aksara_signals.dispatch.receivers.payload import Payload
+from aksara_signals.dispatch.receivers.signature import Parameter, parameters_of
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import ConnectOptions, ReceiverT, Responses, Sender, Senders
-
-if TYPE_CHECKING:
-    from aksara_signals.dispatch.receivers import BulkConnector, ModelConnector
 
 __all__ = ["BulkSignal", "ModelSignal", "TypedSignal", "typed_signal"]
 
 M = TypeVar("M")
 N = TypeVar("N")
 P = ParamSpec("P")
+M_co = TypeVar("M_co", covariant=True)
+Given_contra = TypeVar("Given_contra", contravariant=True)
+Returned_co = TypeVar("Returned_co", covariant=True)
+Item = TypeVar("Item")
+R = TypeVar("R")
+
+
+# What a receiver looks like to a type checker: it names what it wants and takes the rest as
+# **kwargs, so each of these calls it with all there is. Only the instance has a type that is
+# checked; the rest is what readers call it. No program ever uses these classes.
+
+
+class OfInstance(Protocol[Given_contra, Returned_co]):
+    """``async def receiver(sender, instance, created, **kwargs)``."""
+
+    def __call__(
+        self,
+        *,
+        signal: Any,
+        sender: type[Given_contra],
+        instance: Given_contra,
+        created: Any,
+        update_fields: Any,
+        session: Any,
+        raw: Any,
+        changes: Any,
+        child: Any,
+        relation_name: Any,
+        passed_args: Any,
+        action: Any,
+        reverse: Any,
+        model: Any,
+        pk_set: Any,
+        objects: Any,
+        **kwargs: Any,
+    ) -> Returned_co: ...
+
+
+class OfInstanceByPosition(Protocol[Given_contra, Returned_co]):
+    """``lambda s, i, **kwargs: …``: leading parameters of other names."""
+
+    def __call__(
+        self, sender: type[Given_contra], instance: Given_contra, /, *args: Any, **kwargs: Any
+    ) -> Returned_co: ...
+
+
+class OfInstances(Protocol[Item, Returned_co]):
+    """``async def receiver(sender, instances, **kwargs)``."""
+
+    def __call__(
+        self,
+        *,
+        signal: Any,
+        sender: type[Item],
+        instances: list[Item],
+        fields: Any,
+        session: Any,
+        raw: Any,
+        **kwargs: Any,
+    ) -> Returned_co: ...
+
+
+class ModelConnector(Protocol[M_co]):
+    """What ``@post_save(Post)`` gives: a decorator that gives the receiver back."""
+
+    @overload
+    def __call__(self, receiver: OfInstance[M_co, R], /) -> Callable[..., R]: ...
+
+    @overload
+    def __call__(self, receiver: OfInstanceByPosition[M_co, R], /) -> Callable[..., R]: ...
+
+
+class BulkConnector(Protocol[Item]):
+    """What ``@post_bulk_create(Post)`` gives."""
+
+    def __call__(self, receiver: OfInstances[Item, R], /) -> Callable[..., R]:
+        """Connect the receiver."""
+        ...
 
 
 class ModelSignal(Signal):

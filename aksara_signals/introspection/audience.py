@@ -9,11 +9,11 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
 
 from aksara_signals import signals as built_in
-from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.identity import SenderGroup
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.receivers.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.orm import bridge
-from aksara_signals.orm.models import wired_classes
+from aksara_signals.orm.bridge.history import reverse_keys
+from aksara_signals.orm.mapping.registered import wired_classes
 from aksara_signals.types import Sender
 
 __all__ = ["MIGRATE", "RELATION", "Audiences"]
@@ -80,9 +80,7 @@ def _groups(cls: type) -> Iterator[SenderGroup]:
     for prop in _relationships(cls):
         if prop.secondary is None:
             continue
-        reverse = [
-            prop.mapper.relationships[key].class_attribute for key in bridge.reverse_keys(prop)
-        ]
+        reverse = [prop.mapper.relationships[key].class_attribute for key in reverse_keys(prop)]
         yield SenderGroup(
             prop.secondary,
             prop.class_attribute,

@@ -15,8 +15,8 @@ from aksara_signals.introspection.deletes import check_deletes
 from aksara_signals.introspection.duplicates import check_duplicates
 from aksara_signals.introspection.findings import Finding
 from aksara_signals.introspection.senders import check_senders
-from aksara_signals.orm import bridge
-from aksara_signals.orm.models import wired_classes
+from aksara_signals.orm.bridge.classes import mapped_classes
+from aksara_signals.orm.mapping.registered import wired_classes
 
 __all__ = ["Seen", "check", "look"]
 
@@ -56,7 +56,7 @@ def look() -> Seen:
     return Seen(
         receivers=sum(len(signal.connections) for signal in all_signals()),
         models=models,
-        other_classes=len(list(bridge.mapped_classes())) - models,
+        other_classes=len(list(mapped_classes())) - models,
     )
 
 

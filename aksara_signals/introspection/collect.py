@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aksara_signals import all_signals, lookup
-from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.identity import names_of
-from aksara_signals.dispatch.phases import IMMEDIATE
-from aksara_signals.dispatch.plan import Plan
-from aksara_signals.dispatch.registry import classes_named, nearest
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.routing import Plan
+from aksara_signals.dispatch.receivers.identity import names_of
+from aksara_signals.dispatch.receivers.naming import nearest
+from aksara_signals.dispatch.senders import classes_named
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidSenderError
 from aksara_signals.introspection.names import (
@@ -22,7 +22,7 @@ from aksara_signals.introspection.names import (
     plain,
     sender_name,
 )
-from aksara_signals.types import Sender
+from aksara_signals.types import IMMEDIATE, Sender
 
 __all__ = ["Entry", "collect"]
 

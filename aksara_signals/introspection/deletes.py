@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import ForeignKeyConstraint, Table, inspect
 from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
 
-from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.identity import names_of
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.receivers.identity import names_of
 from aksara_signals.introspection.findings import Code, Finding, Severity
 from aksara_signals.introspection.names import place_of_connection
-from aksara_signals.orm import bridge
-from aksara_signals.orm.models import wired_classes
+from aksara_signals.orm.bridge.classes import mapped_classes
+from aksara_signals.orm.mapping.registered import wired_classes
 from aksara_signals.signals import post_delete, pre_delete
 
 __all__ = ["check_deletes"]
@@ -24,7 +24,7 @@ Heard = tuple[type, list[Connection]]
 
 def check_deletes() -> Iterator[Finding]:
     """Find children with delete receivers that go with their parent, unseen by the session."""
-    mappers: list[Mapper[Any]] = [inspect(cls) for cls in bridge.mapped_classes()]
+    mappers: list[Mapper[Any]] = [inspect(cls) for cls in mapped_classes()]
     heard = [
         (cls, connections) for cls in wired_classes() if (connections := _delete_receivers(cls))
     ]

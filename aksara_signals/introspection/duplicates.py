@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterator
 from itertools import combinations
 from types import FunctionType
 
-from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.identity import receiver_address, same_receiver
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.receivers.identity import receiver_address, same_receiver
 from aksara_signals.dispatch.registry import all_signals
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.introspection.audience import Audiences

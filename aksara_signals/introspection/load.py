@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import StatementError
 
-from aksara_signals.dispatch.identity import type_name
+from aksara_signals.dispatch.receivers.identity import type_name
 
 __all__ = ["LoadError", "Walk", "load"]
 

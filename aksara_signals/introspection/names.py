@@ -12,14 +12,14 @@ from pathlib import Path
 from sqlalchemy import Table
 from sqlalchemy.orm import QueryableAttribute
 
-from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.describing import (
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.receivers.identity import names_of, type_name
+from aksara_signals.dispatch.receivers.naming import (
     describe_receiver,
     describe_sender,
     printable,
     receiver_place,
 )
-from aksara_signals.dispatch.identity import names_of, type_name
 from aksara_signals.types import Sender
 
 __all__ = [

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aksara_signals.dispatch.connection import Connection
-from aksara_signals.dispatch.identity import mro_of, names_of
-from aksara_signals.dispatch.registry import all_signals, classes_named, nearest
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.receivers.identity import mro_of, names_of
+from aksara_signals.dispatch.receivers.naming import nearest
+from aksara_signals.dispatch.registry import all_signals
+from aksara_signals.dispatch.senders import classes_named
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.introspection.audience import MIGRATE, RELATION, Audiences
 from aksara_signals.introspection.findings import Code, Finding, Severity
 from aksara_signals.introspection.names import place_of_connection, sender_name
-from aksara_signals.orm import bridge
-from aksara_signals.orm.models import is_wired
+from aksara_signals.orm.bridge.classes import mapped_classes
+from aksara_signals.orm.mapping.registered import is_wired
 from aksara_signals.signals import m2m_changed
 from aksara_signals.types import Sender
 
@@ -21,7 +23,7 @@ __all__ = ["check_senders"]
 
 def check_senders(audiences: Audiences) -> Iterator[Finding]:
     """Find senders that are misspelt, ambiguous, or never send the signal."""
-    mapped = list(bridge.mapped_classes())
+    mapped = list(mapped_classes())
     known = {name for cls in mapped for base in mro_of(cls) for name in names_of(base)}
     for signal in all_signals():
         for connection in signal.connections:
@@ -100,7 +102,7 @@ def _reason(signal: Signal, connection: Connection, sender: Sender) -> tuple[str
     if isinstance(sender, type) and not _sends(sender, connection.exact):
         if connection.exact and _sends(sender, exact=False):
             return "only its subclasses are mapped", "leave exact=True out"
-        if any(sender in mro_of(cls) for cls in bridge.mapped_classes()):
+        if any(sender in mro_of(cls) for cls in mapped_classes()):
             return (
                 "it is mapped, but without SignalMixin",
                 "inherit SignalMixin, or give the class to aksara_signals.orm.register()",
@@ -123,5 +125,5 @@ def _sends(cls: type, exact: bool) -> bool:
     """Whether a class, or a subclass of it, is mapped and sends signals."""
     return any(
         is_wired(each) and (each is cls or (not exact and cls in mro_of(each)))
-        for each in bridge.mapped_classes()
+        for each in mapped_classes()
     )

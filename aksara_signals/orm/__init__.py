@@ -4,15 +4,15 @@ Importing this package installs the session listeners, once; they cost next to n
 receiver is connected.
 """
 
-import aksara_signals.orm.session_events as _session_events
-from aksara_signals.dispatch.outcome import drain, on_delivery_error
-from aksara_signals.orm.callbacks import on_commit, on_rollback
-from aksara_signals.orm.fixtures import loading_fixtures
-from aksara_signals.orm.manager import Manager
-from aksara_signals.orm.mixin import SignalMixin
-from aksara_signals.orm.models import register, unregister
-from aksara_signals.orm.queryset import QuerySet
-from aksara_signals.orm.sessions import session_scope
+from aksara_signals.dispatch.after import drain, on_delivery_error
+from aksara_signals.orm.install import install_listeners as _install_listeners
+from aksara_signals.orm.objects.manager import Manager
+from aksara_signals.orm.objects.mixin import SignalMixin
+from aksara_signals.orm.objects.queryset import QuerySet
+from aksara_signals.orm.objects.register import register, unregister
+from aksara_signals.orm.outcome.callbacks import on_commit, on_rollback
+from aksara_signals.orm.session.current import session_scope
+from aksara_signals.orm.session.fixtures import loading_fixtures
 
 __all__ = [
     "Manager",
@@ -28,4 +28,4 @@ __all__ = [
     "unregister",
 ]
 
-_session_events.install()
+_install_listeners()

@@ -8,32 +8,25 @@ from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
-from aksara_signals.orm import bridge, models
+from aksara_signals.orm.bridge.classes import mapping_lock, wrap_init, wrap_inits
+from aksara_signals.orm.mapping.registered import Upkeep, is_wired, wired_classes
 from aksara_signals.orm.sending import send, steps_of
 from aksara_signals.signals import post_init, pre_init
 
-__all__ = ["class_mapped", "install"]
+__all__ = ["wrap_constructor", "wrap_constructors"]
 
 
-def install() -> None:
-    """Follow who is connected to the init signals, and which classes are wired."""
-    for signal in (pre_init, post_init):
-        signal.watch(refresh)
-    models.watchers.append(refresh)
-    refresh()
-
-
-@models.Upkeep
-def refresh() -> None:
+@Upkeep
+def wrap_constructors() -> None:
     """Wrap the construction of every wired class, or of none if nobody listens."""
-    bridge.wrap_inits(models.wired_classes() if _is_anybody_listening() else [], _sending)
+    wrap_inits(wired_classes() if _is_anybody_listening() else [], _sending)
 
 
-def class_mapped(cls: type) -> None:
+def wrap_constructor(cls: type) -> None:
     """Do the same for a class that has just been mapped."""
-    with bridge.mapping_lock:
-        if _is_anybody_listening() and models.is_wired(cls):
-            bridge.wrap_init(cls, _sending)
+    with mapping_lock:
+        if _is_anybody_listening() and is_wired(cls):
+            wrap_init(cls, _sending)
 
 
 def _is_anybody_listening() -> bool:

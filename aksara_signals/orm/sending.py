@@ -9,15 +9,24 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from aksara_signals.dispatch.envelope import Delivery, delivery_of
-from aksara_signals.dispatch.identity import SenderGroup
-from aksara_signals.dispatch.plan import Plan
+from aksara_signals.dispatch.connections.routing import Plan
+from aksara_signals.dispatch.delivery.delivery import Delivery, delivery_of
+from aksara_signals.dispatch.receivers.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SessionInUseError
-from aksara_signals.orm import bridge
-from aksara_signals.orm.sessions import AnySession, Work, another, is_at_work
-from aksara_signals.orm.told import Told
-from aksara_signals.orm.transactions import wait
+from aksara_signals.orm.bridge.aborted import require_working_transaction
+from aksara_signals.orm.bridge.handover import hand_over
+from aksara_signals.orm.bridge.sessions import (
+    CONNECT,
+    beneath,
+    is_connected,
+    permit,
+    refuse,
+    refusing_of,
+)
+from aksara_signals.orm.outcome.entries import Told
+from aksara_signals.orm.outcome.queue import wait
+from aksara_signals.orm.session.current import AnySession, Work, another, is_at_work
 from aksara_signals.types import Sender
 
 __all__ = [
@@ -54,10 +63,10 @@ class Rules:
         self.refusals: dict[str, Any] = {name: self._refusal(name) for name in refused}
 
     def _refusal(self, name: str) -> Callable[..., Any]:
-        def refuse(*_: object, **__: object) -> None:
+        def refused(*_: object, **__: object) -> None:
             raise self.error(name) if is_at_work() else _shared(f"{name}() was called", another())
 
-        return refuse
+        return refused
 
     def error(self, name: str) -> SessionInUseError:
         """The error for a receiver that calls a method."""
@@ -128,11 +137,11 @@ class Receiving:
         # Others may close the session: whoever has opened it may be cancelled, and leave its block
         # while the receivers of a second task run.
         self.methods: dict[str, Any] = {**self._rules.refusals, "close": self._close}
-        self.methods[bridge.CONNECT] = self._connect
-        bridge.refuse(self._session, self)
+        self.methods[CONNECT] = self._connect
+        refuse(self._session, self)
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
-        bridge.permit(self._session, self)
+        permit(self._session, self)
         self.methods = {}  # a circle that only the garbage collector would end
         self._work.end()
         is_ended = self._session.get_transaction() is not self._transaction
@@ -144,19 +153,19 @@ class Receiving:
                 "to roll back, and commit after the write"
             )
         if exc_type is None:
-            bridge.require_working_transaction(self._session)
+            require_working_transaction(self._session)
 
     def _close(self) -> None:
         if is_at_work(self._session):
             raise self._rules.error("close")
-        bridge.beneath(self._session, self, "close")()
+        beneath(self._session, self, "close")()
 
     def _connect(self, engine: Any, *positional: Any, **keywords: Any) -> Any:
         # While another task waits for a new connection, SQLAlchemy would fail the write, and the
         # session would be of no use to anybody when that task is through.
-        if not is_at_work(self._session) and not bridge.is_connected(self._session, engine):
+        if not is_at_work(self._session) and not is_connected(self._session, engine):
             raise _shared("a connection was asked for", another())
-        connect = bridge.beneath(self._session, self, bridge.CONNECT)
+        connect = beneath(self._session, self, CONNECT)
         return connect(engine, *positional, **keywords)
 
 
@@ -166,13 +175,13 @@ def require_own_flush(session: Session) -> None:
     Raises:
         SessionInUseError: This is another one.
     """
-    if bridge.refusing_of(session) and not is_at_work(session):
+    if refusing_of(session) and not is_at_work(session):
         raise _shared("a flush was asked for", another())
 
 
 def note_end(session: Session) -> None:
     """Note for whoever has receivers run that another task ends the transaction meanwhile."""
-    refusing = bridge.refusing_of(session)
+    refusing = refusing_of(session)
     if refusing and not is_at_work(session):
         for each in refusing:
             each.ended_by = another()
@@ -181,7 +190,7 @@ def note_end(session: Session) -> None:
 def send(steps: Iterable[tuple[bool, Iterable[Delivery]]]) -> None:
     """Deliver; neighbouring runs of async receivers are one hand-over."""
     for is_async, run in groupby(steps, itemgetter(0)):
-        bridge.hand_over(chain.from_iterable(deliveries for _, deliveries in run), is_async)
+        hand_over(chain.from_iterable(deliveries for _, deliveries in run), is_async)
 
 
 def needs_columns(plan: Plan) -> bool:

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Any, NoReturn, TypeAlias, overload
 
 from aksara_signals import all_signals, lookup
-from aksara_signals.dispatch.describing import describe_sender, shortened
-from aksara_signals.dispatch.identity import type_name
-from aksara_signals.dispatch.recursion import key_of
-from aksara_signals.dispatch.several import members_of
+from aksara_signals.dispatch.delivery.frame import key_of
+from aksara_signals.dispatch.receivers.identity import type_name
+from aksara_signals.dispatch.receivers.naming import describe_sender, shortened
+from aksara_signals.dispatch.receivers.several import members_of
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError, InvalidSenderError
 from aksara_signals.testing.circumstances import Circumstances

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aksara_signals.dispatch.connection import Connection
+from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.context import silence_observers
-from aksara_signals.dispatch.describing import describe_sender, receiver_place
+from aksara_signals.dispatch.receivers.naming import describe_sender, receiver_place
 from aksara_signals.types import Receiver, Sender
 
 __all__ = ["Circumstances"]
@@ -63,7 +63,7 @@ class Circumstances:
             self._silenced[describe_sender(sender)] = None
 
     def _queued(self) -> list[str]:
-        transactions: Any = sys.modules.get("aksara_signals.orm.transactions")
+        transactions: Any = sys.modules.get("aksara_signals.orm.outcome.queue")
         if transactions is None:  # nobody has written anything
             return []
         return [

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from unittest.mock import AsyncMock, Mock, NonCallableMock
 
 from aksara_signals import all_signals
-from aksara_signals.dispatch.connection import Connection, connection_observers
-from aksara_signals.dispatch.describing import describe_receiver
-from aksara_signals.dispatch.identity import same_receiver, type_name
-from aksara_signals.dispatch.parameters import is_async_receiver
-from aksara_signals.dispatch.patching import doubles
+from aksara_signals.dispatch.connections.connection import Connection, connection_observers
+from aksara_signals.dispatch.receivers.identity import same_receiver, type_name
+from aksara_signals.dispatch.receivers.naming import describe_receiver
+from aksara_signals.dispatch.receivers.patching import doubles
+from aksara_signals.dispatch.receivers.signature import is_async_receiver
 from aksara_signals.exceptions import (
     AksaraSignalsWarning,
     InvalidOptionError,

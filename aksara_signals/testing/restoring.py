@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from aksara_signals import all_signals
 from aksara_signals.dispatch.blocks import block
+from aksara_signals.dispatch.signal import restore_connections, save_connections
 
 __all__ = ["restored_signals"]
 
@@ -16,9 +17,9 @@ def restored_signals() -> Iterator[None]:
 
     That is, for every signal that there is at its beginning.
     """
-    before = [(signal, signal.save_connections()) for signal in all_signals()]
+    before = [(signal, save_connections(signal)) for signal in all_signals()]
     try:
         yield
     finally:
         for signal, connections in before:
-            signal.restore_connections(connections)
+            restore_connections(signal, connections)

@@ -22,11 +22,11 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from aksara_signals.dispatch.describing import describe_sender
-from aksara_signals.dispatch.identity import is_class, type_name
+from aksara_signals.dispatch.receivers.identity import is_class, type_name
+from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError
-from aksara_signals.orm.sessions import AnySession, sync_session_of
-from aksara_signals.orm.transactions import Mark, deliver_since, mark
+from aksara_signals.orm.outcome.queue import Mark, deliver_since, mark
+from aksara_signals.orm.session.current import AnySession, sync_session_of
 
 __all__ = ["as_if_committed", "rolled_back"]
 

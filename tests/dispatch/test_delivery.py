@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from aksara_signals import AsyncReceiverError, Signal
-from aksara_signals.dispatch.delivery import deliver, deliver_sync, drive_to_end
-from aksara_signals.dispatch.envelope import Delivery, Failure, delivery_of
-from aksara_signals.dispatch.recursion import get_current
+from aksara_signals.dispatch.delivery.delivery import Delivery, Failure, delivery_of
+from aksara_signals.dispatch.delivery.frame import get_current
+from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync, drive_to_end
 
 
 def delivery_to(*receivers: Callable[..., Any], concurrent: bool = False) -> Delivery:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from aksara_signals.dispatch.identity import sender_key
+from aksara_signals.dispatch.receivers.identity import sender_key
 
 
 class Thing: ...

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from aksara_signals import Signal, SignalRecursionError
-from aksara_signals.dispatch.envelope import Delivery, Failure, delivery_of
-from aksara_signals.dispatch.judging import (
+from aksara_signals.dispatch.delivery.delivery import Delivery, Failure, delivery_of
+from aksara_signals.dispatch.delivery.errors import (
     MAX_NOTES,
     add_note,
     is_collected,

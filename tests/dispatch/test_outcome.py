@@ -18,9 +18,9 @@ from aksara_signals import (
     on_delivery_error,
     remove_delivery_hook,
 )
-from aksara_signals.dispatch import recursion
-from aksara_signals.dispatch.envelope import NO_EXTRAS, Delivery, delivery_of
-from aksara_signals.dispatch.outcome import deliver_outcome, deliver_outcome_sync
+from aksara_signals.dispatch.after import deliver_outcome, deliver_outcome_sync
+from aksara_signals.dispatch.delivery import frame
+from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, delivery_of
 
 
 class Outcome:
@@ -213,8 +213,8 @@ def test_deliveries_without_end_are_given_up(
     outcome.connect(again)
     outcome.connect(lambda **kwargs: seen.append(2), created=None)
     deliver_outcome_sync([*outcome.deliveries[:1]])
-    assert len([each for each in seen if each == 1]) == recursion.MAX_DEPTH
-    assert len([each for each in seen if each == 2]) == recursion.MAX_DEPTH - 1
+    assert len([each for each in seen if each == 1]) == frame.MAX_DEPTH
+    assert len([each for each in seen if each == 2]) == frame.MAX_DEPTH - 1
     assert [type(report["error"]) for report in reports] == [SignalRecursionError]
     assert "receivers that waited are not called any more" in caplog.text
 

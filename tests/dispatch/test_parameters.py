@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aksara_signals import InvalidReceiverError, Signal
-from aksara_signals.dispatch.parameters import (
+from aksara_signals.dispatch.receivers.signature import (
     Parameter,
     is_async_receiver,
     parameters_of,

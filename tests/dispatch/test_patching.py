@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from aksara_signals import Signal
-from aksara_signals.dispatch import patching
+from aksara_signals.dispatch.receivers import patching
 
 SOURCE = """
 from aksara_signals import Signal

@@ -13,7 +13,7 @@ from unittest.mock import AsyncMock, patch
 import pytest
 
 from aksara_signals import Signal
-from aksara_signals.dispatch import members, patching
+from aksara_signals.dispatch.receivers import members, patching
 from aksara_signals.testing import mock_receiver
 
 MODULE = "aksara_patched_services"

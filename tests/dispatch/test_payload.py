@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aksara_signals import InvalidOptionError, InvalidReceiverError, SignalPayloadError
-from aksara_signals.dispatch.payload import Payload, call_shape
+from aksara_signals.dispatch.receivers.payload import Payload, call_shape
 
 SAVE = Payload(("instance",), ("created", "session"), ("changes",))
 BULK = Payload(("instances",), ("session",))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aksara_signals import Signal
-from aksara_signals.dispatch.plan import Plan
+from aksara_signals.dispatch.connections.routing import Plan
 
 
 def receive(**kwargs: Any) -> None:

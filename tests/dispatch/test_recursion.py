@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from aksara_signals import Signal, SignalRecursionError
-from aksara_signals.dispatch import recursion
-from aksara_signals.dispatch.envelope import Delivery, delivery_of
-from aksara_signals.dispatch.outcome import deliver_outcome, drain
+from aksara_signals.dispatch.after import deliver_outcome, drain
+from aksara_signals.dispatch.delivery import frame
+from aksara_signals.dispatch.delivery.delivery import Delivery, delivery_of
 
 
 def deliveries_of(signal: Signal, **arguments: Any) -> list[Delivery]:
@@ -34,9 +34,9 @@ def test_as_deep_as_allowed() -> None:
     """The last one that is allowed is delivered, the next one is refused."""
     signal = Signal("deep", providing_args=["left"])
     count_down(signal)
-    signal.send_sync(None, left=recursion.MAX_DEPTH)
-    with pytest.raises(SignalRecursionError, match=rf"{recursion.MAX_DEPTH} deliveries stand"):
-        signal.send_sync(None, left=recursion.MAX_DEPTH + 1)
+    signal.send_sync(None, left=frame.MAX_DEPTH)
+    with pytest.raises(SignalRecursionError, match=rf"{frame.MAX_DEPTH} deliveries stand"):
+        signal.send_sync(None, left=frame.MAX_DEPTH + 1)
 
 
 async def test_as_deep_as_allowed_where_receivers_are_awaited() -> None:
@@ -48,14 +48,14 @@ async def test_as_deep_as_allowed_where_receivers_are_awaited() -> None:
         if left > 1:
             await signal.send(None, left=left - 1)
 
-    await signal.send(None, left=recursion.MAX_DEPTH)
+    await signal.send(None, left=frame.MAX_DEPTH)
     with pytest.raises(SignalRecursionError):
-        await signal.send(None, left=recursion.MAX_DEPTH + 1)
+        await signal.send(None, left=frame.MAX_DEPTH + 1)
 
 
 async def test_as_many_generations_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deliveries in tasks of their own are counted by themselves, and end at their own number."""
-    monkeypatch.setattr(recursion, "MAX_GENERATIONS", 60)  # more than may stand on one stack
+    monkeypatch.setattr(frame, "MAX_GENERATIONS", 60)  # more than may stand on one stack
     signal = Signal("outcome", providing_args=["left"])
     seen: list[int] = []
 
@@ -76,7 +76,7 @@ async def test_sends_inside_long_chains_stand_on_their_own_stack(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A delivery of its own task may hold as many sends as any other one."""
-    monkeypatch.setattr(recursion, "MAX_DEPTH", 6)
+    monkeypatch.setattr(frame, "MAX_DEPTH", 6)
     outcome = Signal("outcome", providing_args=["left"])
     inner = Signal("inner", providing_args=["left", "then"])
     seen: list[int] = []
@@ -96,7 +96,7 @@ async def test_sends_inside_long_chains_stand_on_their_own_stack(
 
     await deliver_outcome(deliveries_of(outcome, left=20))
     assert seen == list(range(20, 0, -1))
-    monkeypatch.setattr(recursion, "MAX_DEPTH", 5)
+    monkeypatch.setattr(frame, "MAX_DEPTH", 5)
     seen.clear()
     await deliver_outcome(deliveries_of(outcome, left=20))
     assert seen == [20]
@@ -118,8 +118,8 @@ async def test_what_a_task_causes_later_is_no_recursion() -> None:
         if left:
             tasks.append(asyncio.create_task(send_later(left - 1)))
 
-    await signal.send(None, left=3 * recursion.MAX_DEPTH)
-    while len(seen) <= 3 * recursion.MAX_DEPTH:
+    await signal.send(None, left=3 * frame.MAX_DEPTH)
+    while len(seen) <= 3 * frame.MAX_DEPTH:
         await asyncio.sleep(0)
     assert seen[-1] == 0
     await asyncio.gather(*tasks)
@@ -131,13 +131,13 @@ def test_the_error_shows_the_innermost_steps() -> None:
     signal = Signal("deep", providing_args=["left"])
     count_down(signal)
     with pytest.raises(SignalRecursionError) as caught:
-        signal.send_sync(None, left=recursion.MAX_DEPTH + 1)
+        signal.send_sync(None, left=frame.MAX_DEPTH + 1)
     lines = str(caught.value).splitlines()
     steps = [line for line in lines if "deep sent by" in line]
     assert len(steps) == 8
     assert steps[0].strip().startswith("deep sent by")
     assert all(line.strip().startswith("caused by deep sent by") for line in steps[1:])
-    assert f"… and {recursion.MAX_DEPTH - 8} more" in str(caught.value)
-    short = str(recursion.recursion_error("counted", [f"step {n}" for n in range(8)]))
+    assert f"… and {frame.MAX_DEPTH - 8} more" in str(caught.value)
+    short = str(frame.recursion_error("counted", [f"step {n}" for n in range(8)]))
     assert "step 7" in short
     assert "more" not in short

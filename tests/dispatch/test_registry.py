@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support import answering
 
 from aksara_signals import (
     AmbiguousSenderError,
@@ -51,10 +52,8 @@ def test_an_unknown_name_is_an_error_with_a_hint() -> None:
 def mapped() -> Iterator[list[type]]:
     """Classes that a mapping layer says are mapped."""
     classes: list[type] = []
-    source = lambda: classes  # noqa: E731 - removed again by identity
-    registry.class_sources.append(source)
-    yield classes
-    registry.class_sources.remove(source)
+    with answering(classes=lambda: classes):
+        yield classes
 
 
 def make(name: str) -> type:
@@ -88,11 +87,9 @@ def test_dead_classes_are_not_ambiguous() -> None:
 
     alive, dead = make("Twice"), make("Twice")
     references = [weakref.ref(alive), weakref.ref(dead)]
-    source = lambda: [cls for each in references if (cls := each()) is not None]  # noqa: E731 - the same
-    registry.class_sources.append(source)
     del dead
-    Signal().connect(receiver, sender="Twice")
-    registry.class_sources.remove(source)
+    with answering(classes=lambda: [cls for each in references if (cls := each()) is not None]):
+        Signal().connect(receiver, sender="Twice")
 
 
 def test_names_that_nobody_has_are_listed(mapped: list[type]) -> None:

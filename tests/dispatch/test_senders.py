@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import Mock, NonCallableMagicMock
 
 import pytest
+from support import answering
 
 from aksara_signals import (
     InvalidOptionError,
@@ -21,7 +22,7 @@ from aksara_signals import (
     receiver,
     typed_signal,
 )
-from aksara_signals.dispatch import senders as senders_module
+from aksara_signals.dispatch.adapter import Adapter
 
 
 class A: ...
@@ -253,16 +254,16 @@ def test_what_was_meant() -> None:
         pre_migrate.connect(note, object())
 
 
-def test_a_mapping_layer_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_adapter_explains() -> None:
     """Without one, whatever is no number may send m2m_changed; with one, it decides."""
-    monkeypatch.setattr(senders_module, "sender_explanations", [])
     table = object()
-    with m2m_changed.connected_to(note, table):
-        assert m2m_changed.has_receivers(table)
-    with pytest.raises(InvalidSenderError, match="it is not a class"):
-        post_save.connect(note, table)
-    monkeypatch.setattr(
-        senders_module, "sender_explanations", [lambda sender, name, links: f"{name} {links}"]
-    )
-    with pytest.raises(InvalidSenderError, match="it m2m_changed True"):
+    with answering(problem_of_sender=Adapter().problem_of_sender):
+        with m2m_changed.connected_to(note, table):
+            assert m2m_changed.has_receivers(table)
+        with pytest.raises(InvalidSenderError, match="it is not a class"):
+            post_save.connect(note, table)
+    with (
+        answering(problem_of_sender=lambda sender, name, links: f"{name} {links}"),
+        pytest.raises(InvalidSenderError, match="it m2m_changed True"),
+    ):
         m2m_changed.connect(note, table)

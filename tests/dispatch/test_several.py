@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aksara_signals.dispatch.several import members_of
+from aksara_signals.dispatch.receivers.several import members_of
 
 
 class Colour(Enum):

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from support import answering
 
 from aksara_signals import (
     AsyncReceiverError,
@@ -27,8 +28,9 @@ from aksara_signals import (
     pre_init,
     receiver,
 )
-from aksara_signals.dispatch import describing, identity, plan, turns
-from aksara_signals.dispatch.payload import Payload
+from aksara_signals.dispatch.connections import lock, routing
+from aksara_signals.dispatch.receivers import identity, naming
+from aksara_signals.dispatch.receivers.payload import Payload
 
 KINDS = ["send", "send_robust", "send_sync", "send_robust_sync"]
 
@@ -644,15 +646,15 @@ def test_representations() -> None:
     assert Signal("paid", doc="Money came.").__doc__ == "Money came."
 
 
-def test_watchers_are_told_of_changes(signal: Signal) -> None:
-    """Whoever watches a signal is called when receivers come or go, and only then."""
-    told: list[bool] = []
-    signal.watch(lambda: told.append(signal.is_connected))
-    one = signal.connect(echo("x"))
-    signal.connect(one)
-    signal.disconnect(one)
-    signal.disconnect(one)
-    assert told == [True, False]
+def test_the_adapter_follows_changes(signal: Signal) -> None:
+    """It is called when receivers come or go, and only then."""
+    seen: list[tuple[Any, bool]] = []
+    with answering(connections_changed=lambda payload: seen.append((payload, signal.is_connected))):
+        one = signal.connect(echo("x"))
+        signal.connect(one)
+        signal.disconnect(one)
+        signal.disconnect(one)
+    assert seen == [(signal.payload, True), (signal.payload, False)]
 
 
 # -- life and death -------------------------------------------------------------------------------
@@ -713,7 +715,7 @@ def test_collection_takes_no_lock(signal: Signal) -> None:
     """A receiver may die while this very thread holds the lock of all signals."""
     held = [echo("x")]
     signal.connect(held[0], weak=True)
-    with turns._turn.lock:
+    with lock._turn.lock:
         held.clear()
         gc.collect()
     assert signal.connections == ()
@@ -799,7 +801,7 @@ async def test_addresses_that_collide_are_told_apart(
     signal: Signal, send: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Look-ups go by address and end with a comparison of the live objects."""
-    for module in (identity, plan):
+    for module in (identity, routing):
         monkeypatch.setattr(module, "id", lambda _: 7, raising=False)
     one, two = echo("one"), echo("two")
     for sender in (Model, Other):
@@ -822,8 +824,8 @@ def test_what_is_the_same(signal: Signal) -> None:
     assert not identity.same_receiver(first.append, echo("x"))
     assert identity.receiver_address(first.append) == identity.receiver_address(first.append)
     assert not identity.sender_key(Model).same(identity.sender_key("Model"))
-    assert describing.describe_sender(first) == "<list object>"
-    assert describing.describe_receiver(None) == "a receiver that is gone"
+    assert naming.describe_sender(first) == "<list object>"
+    assert naming.describe_receiver(None) == "a receiver that is gone"
 
 
 async def test_a_class_may_be_a_receiver(signal: Signal, send: Any) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import answering
 
 from aksara_signals import (
     InvalidOptionError,
@@ -20,8 +21,7 @@ from aksara_signals import (
     post_save,
     pre_migrate,
 )
-from aksara_signals.dispatch.registry import string_senders
-from aksara_signals.dispatch.senders import is_sent_by_classes
+from aksara_signals.dispatch.senders import is_sent_by_classes, string_senders
 
 
 class Model: ...
@@ -193,7 +193,7 @@ def test_anything_may_send_signals_of_ones_own(signal: Signal) -> None:
         assert is_silent(signal, receive)
 
 
-def test_layers_that_know_senders_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_adapter_is_asked() -> None:
     """Which built-in signals are to be silenced tells them what can be meant."""
     asked: list[Any] = []
 
@@ -201,12 +201,12 @@ def test_layers_that_know_senders_are_asked(monkeypatch: pytest.MonkeyPatch) -> 
         asked.append((sender, signals))
         return "is not to my liking"
 
-    monkeypatch.setattr("aksara_signals.dispatch.silence.sender_problems", [refuse_all])
-    for options in ({}, {"signals": [post_save]}):
-        with pytest.raises(InvalidSenderError, match="5, which is not to my liking"):
-            SignalContext(5, **options)
-    SignalContext(5, signals=[Signal()])
-    SignalContext(Model, "Model")
+    with answering(problem_of_silenced=refuse_all):
+        for options in ({}, {"signals": [post_save]}):
+            with pytest.raises(InvalidSenderError, match="5, which is not to my liking"):
+                SignalContext(5, **options)
+        SignalContext(5, signals=[Signal()])
+        SignalContext(Model, "Model")
     assert asked == [(5, None), (5, (post_save,))]
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from support import answering
 
 from aksara_signals import (
     DeliveryStep,
@@ -17,8 +18,8 @@ from aksara_signals import (
     add_delivery_hook,
     remove_delivery_hook,
 )
-from aksara_signals.dispatch import recursion, tracing
-from aksara_signals.dispatch.envelope import Failure, delivery_of
+from aksara_signals.dispatch.delivery import frame, tracing
+from aksara_signals.dispatch.delivery.delivery import Failure, delivery_of
 
 
 class Model:
@@ -189,12 +190,12 @@ async def test_a_hook_that_turns_an_error_into_another_one_is_heard(signal: Sign
     signal.connect(failing)
     add_delivery_hook(translate)
     try:
-        for _ in range(recursion.MAX_DEPTH + 1):  # nothing is left behind that looks like recursion
+        for _ in range(frame.MAX_DEPTH + 1):  # nothing is left behind that looks like recursion
             with pytest.raises(ZeroDivisionError):
                 await signal.send(Model)
             with pytest.raises(ZeroDivisionError):
                 signal.send_sync(Model)
-        assert recursion.get_current() is None
+        assert frame.get_current() is None
     finally:
         remove_delivery_hook(translate)
 
@@ -221,12 +222,8 @@ def test_a_step_says_what_it_is(signal: Signal, told: list[str]) -> None:
     assert "second" in repr(call)
 
 
-def test_a_step_knows_the_key_of_its_instance(
-    signal: Signal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first one who can tell says it; of nothing, there is none."""
-    describe = [lambda _: None, lambda instance: f"key of {instance}", lambda _: "another"]
-    monkeypatch.setattr(recursion, "describe_key", describe)
+def test_a_step_knows_the_key_of_its_instance(signal: Signal) -> None:
+    """The adapter says it; of nothing, there is none."""
     keys: list[str | None] = []
 
     @contextmanager
@@ -236,9 +233,10 @@ def test_a_step_knows_the_key_of_its_instance(
 
     signal.connect(second)
     add_delivery_hook(keep)
-    signal.send_sync(Model, instance="x")
-    signal.send_sync(Model, instance=None)
-    signal.send_sync(Model)
+    with answering(key_of=lambda instance: f"key of {instance}"):
+        signal.send_sync(Model, instance="x")
+        signal.send_sync(Model, instance=None)
+        signal.send_sync(Model)
     remove_delivery_hook(keep)
     assert keys == ["key of x"] * 2 + [None] * 4
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from aksara_signals.dispatch.turns import Change, Changing, take_turn
+from aksara_signals.dispatch.connections.lock import Change, Changing, take_turn
 
 
 class Thing:
     """Has connections, as far as turns are concerned."""
 
     def __init__(self, name: str, log: list[str]) -> None:
-        self.watchers: list[Callable[[], object]] = [lambda: log.append(f"watcher of {name}")]
+        self.name, self.log = name, log
 
     def make(self, change: Change, changed: list[Changing]) -> None:
         if change():
             changed.append(self)
+
+    def changed(self) -> None:
+        self.log.append(f"{self.name} has changed")
 
 
 def test_what_is_asked_for_meanwhile_is_made_at_the_end() -> None:
@@ -35,7 +36,7 @@ def test_what_is_asked_for_meanwhile_is_made_at_the_end() -> None:
         return True
 
     assert take_turn(first, change) is True
-    assert log == ["change", "late", "nothing", "watcher of first", "watcher of second"]
+    assert log == ["change", "late", "nothing", "first has changed", "second has changed"]
 
 
 def test_a_change_that_fails_takes_nothing_of_others_along() -> None:
@@ -49,6 +50,6 @@ def test_a_change_that_fails_takes_nothing_of_others_along() -> None:
 
     with pytest.raises(ZeroDivisionError):
         take_turn(first, fail)
-    assert log == ["late", "watcher of second"]
+    assert log == ["late", "second has changed"]
     assert take_turn(first, lambda: False) is True
-    assert log == ["late", "watcher of second"]
+    assert log == ["late", "second has changed"]

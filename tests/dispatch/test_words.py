@@ -9,7 +9,7 @@ import pytest
 
 import aksara_signals
 from aksara_signals import Signal, post_save, typed_signal
-from aksara_signals.dispatch import words
+from aksara_signals.dispatch import synonyms as words
 
 
 @typed_signal

@@ -13,7 +13,8 @@ from sqlalchemy import Column, ForeignKey, Integer, Table
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from aksara_signals.orm import SignalMixin, transactions
+from aksara_signals.orm import SignalMixin
+from aksara_signals.orm.outcome.queue import _QUEUE
 
 PATIENCE_SECONDS = 60.0
 """How long anybody waits for something that must happen."""
@@ -105,7 +106,7 @@ def switching_often() -> Iterator[None]:
 def queued(session: AsyncSession | Session) -> list[Any]:
     """Whatever a session still keeps for an outcome."""
     plain = session.sync_session if isinstance(session, AsyncSession) else session
-    queue = vars(plain).get(transactions._QUEUE)
+    queue = vars(plain).get(_QUEUE)
     if queue is None:
         return []
     return [

@@ -17,7 +17,8 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, configure_mappers, mapped_column
 
 from aksara_signals import Signal, m2m_changed, post_init, post_save, pre_save
-from aksara_signals.orm import SignalMixin, audience, register, unregister
+from aksara_signals.orm import SignalMixin, register, unregister
+from aksara_signals.orm.flush import recipients
 
 
 def test_a_custom_signal_is_made_once() -> None:
@@ -114,7 +115,7 @@ def test_what_is_registered_in_the_midst_of_a_flush_counts_from_the_next_one(
     is_heard = late is register
     if not is_heard:
         register(Late)
-    real = audience.is_wired
+    real = recipients.is_wired
 
     def overtaken(cls: type) -> bool:
         answer = real(cls)
@@ -123,9 +124,9 @@ def test_what_is_registered_in_the_midst_of_a_flush_counts_from_the_next_one(
 
     pre_save.connect(lambda **kwargs: None, sender=Late)
     with monkeypatch.context() as patched:
-        patched.setattr(audience, "is_wired", overtaken)
-        assert audience.Audience().is_heard(Late) is not is_heard
-    assert audience.Audience().is_heard(Late) is is_heard
+        patched.setattr(recipients, "is_wired", overtaken)
+        assert recipients.Audience().is_heard(Late) is not is_heard
+    assert recipients.Audience().is_heard(Late) is is_heard
     unregister(Late)
     Plain.registry.dispose()
 

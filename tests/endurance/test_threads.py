@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from crowd import at_once
 from effort import times
+from support import answering
 
 from aksara_signals import Signal, SignalContext
 
@@ -188,11 +189,10 @@ def test_finalisers_run_by_the_collector_do_no_harm() -> None:
     assert [each.receiver for each in signal.connections] == [stays]
 
 
-def test_watchers_hear_of_what_finalisers_change() -> None:
-    """What is connected in the midst of another change is told to who watches."""
+def test_the_adapter_follows_what_finalisers_change() -> None:
+    """Also what is connected in the midst of another change."""
     signal = Signal("watched")
     seen: list[int] = []
-    signal.watch(lambda: seen.append(len(signal.connections)))
 
     class Mortal:
         def __call__(self, **kwargs: Any) -> None: ...
@@ -201,9 +201,10 @@ def test_watchers_hear_of_what_finalisers_change() -> None:
             signal.connect(lambda **kwargs: None)
 
     sender = Sender()
-    signal.connect(Mortal(), sender=sender)
-    del sender
-    signal.disconnect(print)  # nothing of its own
+    with answering(connections_changed=lambda payload: seen.append(len(signal.connections))):
+        signal.connect(Mortal(), sender=sender)
+        del sender
+        signal.disconnect(print)  # nothing of its own
     assert seen[-1] == len(signal.connections) == 1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from crowd import at_once
 from effort import times
+from support import answering
 
 from aksara_signals import Signal
 
@@ -68,8 +69,8 @@ def test_two_changes_that_reach_for_each_other_end() -> None:
     assert not two.is_connected
 
 
-def test_watchers_hear_when_all_changes_have_ended() -> None:
-    """A watcher may take locks of its own: it is called while no signal is being changed."""
+def test_the_adapter_is_asked_when_all_changes_have_ended() -> None:
+    """It may take locks of its own: it is called while no signal is being changed."""
     one, two = Signal("one"), Signal("two")
     seen: list[tuple[str, int]] = []
 
@@ -82,9 +83,9 @@ def test_watchers_hear_when_all_changes_have_ended() -> None:
             assert start_together([other_thread]) == []
         seen.append((name, count))
 
-    for signal in (one, two):
-        signal.watch(lambda signal=signal: watch(signal))
-    one.connect(hear, dispatch_uid=Watched(lambda: two.connect(hear)))
+    by_payload = {signal.payload: signal for signal in (one, two)}
+    with answering(connections_changed=lambda payload: watch(by_payload[payload])):
+        one.connect(hear, dispatch_uid=Watched(lambda: two.connect(hear)))
     assert {name for name, _ in seen} == {"one", "two"}
     assert [len(signal.connections) for signal in (one, two)] == [2, 2]
 

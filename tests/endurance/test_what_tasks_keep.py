@@ -153,7 +153,7 @@ async def test_a_failure_is_told_with_what_was_sent(
 
 async def test_a_chain_still_says_what_is_under_way() -> None:
     """A send inside of a receiver knows by whom it was caused, with what was sent."""
-    from aksara_signals.dispatch.recursion import get_current
+    from aksara_signals.dispatch.delivery.frame import get_current
 
     outer, inner = Signal("outer"), Signal("inner")
     seen: list[Any] = []

@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from aksara_signals import AksaraSignalsError, post_delete, post_save
 from aksara_signals.orm import SignalMixin, on_commit, on_rollback
-from aksara_signals.orm.transactions import _QUEUE
+from aksara_signals.orm.outcome.queue import _QUEUE
 
 IMMEDIATE, COMMIT, ROLLBACK = "immediate", "after_commit", "after_rollback"
 PHASES = (IMMEDIATE, COMMIT, ROLLBACK)

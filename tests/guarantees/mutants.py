@@ -4,7 +4,7 @@ Makes mutants of the package, each with one small mistake, and runs the tests th
 mistake: first those of the module's mirror folder, then the others. A mutant is killed if one of
 them fails, or doesn't come to an end. Run by ``tox -e mutants``; no part of the ordinary tests.
 
-    python tests/guarantees/mutants.py dispatch/plan.py orm/bridge --seconds 600 --seed 7
+    python tests/guarantees/mutants.py dispatch/connections/routing.py orm/bridge --seconds 600 --seed 7
 
 Which test reaches which line is found out once and kept; only what has changed since is run again.
 A mutant lives in a forked process, as a module that is compiled from the changed syntax tree: no

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 
 from aksara_signals import SessionInUseError, Signal, m2m_changed, post_save, pre_save, signals
 from aksara_signals.dispatch.context import get_active_contexts
-from aksara_signals.dispatch.recursion import get_current
+from aksara_signals.dispatch.delivery.frame import get_current
 from aksara_signals.orm import SignalMixin, on_commit, on_rollback
 
 SECRET = "hunter2-swordfish"

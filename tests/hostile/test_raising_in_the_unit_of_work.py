@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from aksara_signals import SessionInUseError, post_save, signals
+from aksara_signals.dispatch.signal import restore_connections
 
 GROUPS = ["immediate", "after_commit", "after_rollback"]
 PLACES = IMMEDIATE | AFTER_COMMIT | AFTER_ROLLBACK
@@ -48,7 +49,7 @@ def quiet() -> Iterator[None]:
 
 def forget_all() -> None:
     for signal in BUILT_IN:
-        signal.restore_connections([])
+        restore_connections(signal, [])
 
 
 class Trial:

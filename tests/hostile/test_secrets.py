@@ -37,7 +37,7 @@ from aksara_signals.cli import main
 from aksara_signals.contrib.opentelemetry import instrument, uninstrument
 from aksara_signals.contrib.structured_logging import log_deliveries, stop_logging_deliveries
 from aksara_signals.orm import Manager, SignalMixin
-from aksara_signals.orm.bridge import describe
+from aksara_signals.orm.bridge.states import describe
 from aksara_signals.testing import capture_signals
 
 

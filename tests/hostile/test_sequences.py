@@ -27,7 +27,8 @@ from sqlalchemy.pool import StaticPool
 
 from aksara_signals import Signal, post_save, pre_save
 from aksara_signals.dispatch.context import get_active_contexts
-from aksara_signals.dispatch.recursion import get_current
+from aksara_signals.dispatch.delivery.frame import get_current
+from aksara_signals.dispatch.signal import restore_connections
 
 
 @types.coroutine
@@ -189,8 +190,8 @@ def test_writes(before: list[Any], after: list[Any]) -> None:
             ended = any(map(ends_deliveries, (*before, *after)))
             assert bool(good) is (not vetoed and not cut_off)
             assert escaped is (vetoed or ended)
-            pre_save.restore_connections([])
-            post_save.restore_connections([])
+            restore_connections(pre_save, [])
+            restore_connections(post_save, [])
             assert_nothing_is_left(session)
             session.rollback()
             session.add(Account(name="plain"))
@@ -198,5 +199,5 @@ def test_writes(before: list[Any], after: list[Any]) -> None:
             found = [*session.scalars(select(Account.name).order_by(Account.name))]
         assert found == (["plain"] if vetoed else ["plain", "tried"])
     finally:
-        pre_save.restore_connections([])
-        post_save.restore_connections([])
+        restore_connections(pre_save, [])
+        restore_connections(post_save, [])

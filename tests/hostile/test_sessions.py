@@ -21,6 +21,7 @@ from aksara_signals import (
     pre_save,
     pre_update,
 )
+from aksara_signals.dispatch.signal import restore_connections
 
 LIFE_CYCLE = (pre_save, post_save, pre_update, post_update, pre_delete, post_delete)
 
@@ -132,7 +133,7 @@ def check(trial: Trial, engine: Engine, what: str) -> None:
 
 def forget() -> None:
     for signal in LIFE_CYCLE:
-        signal.restore_connections([])
+        restore_connections(signal, [])
 
 
 @pytest.fixture(autouse=True)

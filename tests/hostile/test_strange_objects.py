@@ -19,7 +19,7 @@ from aksara_signals import (
     post_save,
 )
 from aksara_signals.contrib.structured_logging import log_deliveries, stop_logging_deliveries
-from aksara_signals.dispatch.identity import same_receiver
+from aksara_signals.dispatch.receivers.identity import same_receiver
 
 
 def fail(*args: Any, **kwargs: Any) -> Any:

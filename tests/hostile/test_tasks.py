@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from aksara_signals import Signal, SignalRecursionError, on_delivery_error, post_save
-from aksara_signals.dispatch.recursion import MAX_DEPTH, get_current
+from aksara_signals.dispatch.delivery.frame import MAX_DEPTH, get_current
 
 
 @pytest.fixture

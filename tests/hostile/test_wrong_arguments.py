@@ -31,7 +31,8 @@ from aksara_signals import (
     typed_signal,
 )
 from aksara_signals.contrib.structured_logging import log_deliveries, stop_logging_deliveries
-from aksara_signals.dispatch import tracing
+from aksara_signals.dispatch.delivery import tracing
+from aksara_signals.dispatch.signal import restore_connections
 from aksara_signals.orm import (
     SignalMixin,
     on_commit,
@@ -40,7 +41,7 @@ from aksara_signals.orm import (
     session_scope,
     unregister,
 )
-from aksara_signals.orm.models import is_wired
+from aksara_signals.orm.mapping.registered import is_wired
 from aksara_signals.testing import Calls, as_if_committed, capture_signals, mock_receiver
 
 
@@ -130,8 +131,6 @@ USES: dict[str, tuple[Callable[[Any], Any], set[str]]] = {
     "lookup": (lookup, set()),
     "receiver": (receiver, {"signal"}),
     "connect": (lambda x: signal.connect(x, sender=Plain), {"None", "function"}),
-    "watch": (signal.watch, CALLABLE),
-    "restore_connections": (signal.restore_connections, {"empty list"}),
     "connected_to": (lambda x: block(signal.connected_to(x)), {"function"}),
     "disable_for(signals)": (lambda x: SignalContext(Plain, signals=x), {"None", "signal"}),
     "disable_for(receivers)": (
@@ -206,7 +205,7 @@ def test_what_makes_sense_is_taken(use: str) -> None:
         # A block that begins, an assertion that looks and fails, the number of no call.
         with suppress(EnteredError, AssertionError, IndexError):
             call(WRONG[name]())
-        signal.restore_connections([])
+        restore_connections(signal, [])
         tracing.hooks.clear()
         stop_logging_deliveries()
 
@@ -258,7 +257,7 @@ def test_one_signal_that_refuses_keeps_the_receiver_from_all() -> None:
     assert (signal.connections, other.connections) == (before, ())
     receiver((each for each in (signal, other)), sender=iter([str]))(receive)
     assert [each.sender for each in (*signal.connections, *other.connections)] == [int, str, str]
-    signal.restore_connections([])
+    restore_connections(signal, [])
 
 
 def test_capturing_connects_everywhere_or_nowhere() -> None:

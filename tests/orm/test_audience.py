@@ -15,8 +15,8 @@ from aksara_signals import (
     pre_save,
     pre_update,
 )
-from aksara_signals.orm.audience import POST, PRE, Audience, _audience_of
-from aksara_signals.orm.changes import Kind
+from aksara_signals.orm.flush.recipients import POST, PRE, Audience, _audience_of
+from aksara_signals.orm.kind import Kind
 
 
 def receive(**kwargs: Any) -> None:

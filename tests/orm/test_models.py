@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table
 from sqlalchemy.orm import (
@@ -16,7 +14,8 @@ from sqlalchemy.orm import (
 )
 
 from aksara_signals import UnmappedClassError
-from aksara_signals.orm import models, register, unregister
+from aksara_signals.orm import register, unregister
+from aksara_signals.orm.mapping.registered import Upkeep, is_wired, wired_classes, wiring
 
 
 class Plain:
@@ -55,9 +54,9 @@ class HasRegistry:
 def test_every_kind_of_base_is_registered_before_its_models(base: type) -> None:
     """Its registry tells that it is one, whichever name it has."""
     register(base)
-    assert models.is_wired(base)
+    assert is_wired(base)
     unregister(base)
-    assert not models.is_wired(base)
+    assert not is_wired(base)
 
 
 def test_an_imperatively_mapped_class_is_registered() -> None:
@@ -72,7 +71,7 @@ def test_an_imperatively_mapped_class_is_registered() -> None:
     mapping = registry()
     mapping.map_imperatively(Mapped, table)
     register(Mapped)
-    assert models.wired_classes().count(Mapped) == 1
+    assert wired_classes().count(Mapped) == 1
     unregister(Mapped)
     mapping.dispose()
 
@@ -80,45 +79,39 @@ def test_an_imperatively_mapped_class_is_registered() -> None:
 def test_a_class_is_wired_with_its_subclasses() -> None:
     """And with no others."""
     register(Thing)
-    assert [models.is_wired(cls) for cls in (Thing, Special, Other, Base)] == [
+    assert [is_wired(cls) for cls in (Thing, Special, Other, Base)] == [
         True,
         True,
         False,
         False,
     ]
-    wired = models.wired_classes()
+    wired = wired_classes()
     assert Thing in wired
     assert Special in wired
     assert Other not in wired
     unregister(Thing)
-    assert not models.is_wired(Special)
+    assert not is_wired(Special)
 
 
 def test_nothing_is_registered_if_one_is_refused() -> None:
-    """Nor is anybody who watches called."""
-    called: list[Any] = []
-    before = models.wiring()
-    models.watchers.append(lambda: called.append(models.wiring()))
-    try:
-        with pytest.raises(UnmappedClassError, match="int, which SQLAlchemy doesn't map"):
-            register(Thing, int)
-        assert models.wiring() is before
-        assert called == []
-        register(Thing)
-        assert models.wiring() is not before
-        assert called == [models.wiring()]
-        unregister(Thing)
-        assert len({id(each) for each in called}) == len(called) == 2
-    finally:
-        models.watchers.pop()
-    assert not models.is_wired(Thing)
+    """Which who has worked out something from the classes that send can see."""
+    before = wiring()
+    with pytest.raises(UnmappedClassError, match="int, which SQLAlchemy doesn't map"):
+        register(Thing, int)
+    assert wiring() is before
+    register(Thing)
+    registered = wiring()
+    assert registered is not before
+    unregister(Thing)
+    assert wiring() not in (before, registered)
+    assert not is_wired(Thing)
 
 
 def test_upkeep_goes_on_after_an_error() -> None:
     """What was wanted then is done the next time."""
     done: list[int] = []
 
-    @models.Upkeep
+    @Upkeep
     def upkeep() -> None:
         done.append(len(done))
         if len(done) == 1:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapped, Session, SessionTransaction, mapped_column
 
 from aksara_signals import Signal, SignalContext, post_delete, post_save, post_update
+from aksara_signals.dispatch.signal import restore_connections
 from aksara_signals.orm import loading_fixtures
 from aksara_signals.testing import as_if_committed
 
@@ -594,7 +595,7 @@ def test_nothing_is_read_where_nobody_coalesces(session: Session, sync_engine: E
     )
     counts = []
     for options in ({"coalesce": True}, {"created": True, "coalesce": True}, {}):
-        post_save.restore_connections([])
+        restore_connections(post_save, [])
         post_save.connect(lambda **kwargs: None, sender=Post, phase=COMMIT, **options)
         post = session.get(Post, 1)
         session.expire(post, ["title"])

@@ -31,7 +31,7 @@ from aksara_signals import (
     on_delivery_error,
     post_save,
 )
-from aksara_signals.dispatch import recursion
+from aksara_signals.dispatch.delivery import frame
 from aksara_signals.orm import on_commit, on_rollback, session_scope
 
 COMMIT, ROLLBACK = "after_commit", "after_rollback"
@@ -205,7 +205,7 @@ async def test_endless_chains_are_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error is logged with the chain, observed, and reaches no commit."""
-    monkeypatch.setattr(recursion, "MAX_GENERATIONS", 20)
+    monkeypatch.setattr(frame, "MAX_GENERATIONS", 20)
 
     @post_save(Post, phase=COMMIT, **options)
     async def endless(instance: Post, **kwargs: Any) -> None:
@@ -213,13 +213,13 @@ async def test_endless_chains_are_stopped(
 
     await commit(sessions)
     assert "SignalRecursionError" in caplog.text
-    problem = f"{recursion.MAX_GENERATIONS} deliveries after the outcome of a transaction caused"
+    problem = f"{frame.MAX_GENERATIONS} deliveries after the outcome of a transaction caused"
     assert problem in caplog.text
     assert [type(report["error"]) for report in reported] == [SignalRecursionError]
     async with sessions() as session:
         assert (
             await session.execute(text("select count(*) from post"))
-        ).scalar_one() == recursion.MAX_GENERATIONS + 1
+        ).scalar_one() == frame.MAX_GENERATIONS + 1
 
 
 def test_endless_chains_of_a_synchronous_session_are_stopped(
@@ -243,7 +243,7 @@ def test_endless_chains_of_a_synchronous_session_are_stopped(
     assert "SignalRecursionError" in caplog.text
     assert [type(error) for error in errors] == [SignalRecursionError]
     with Session(sync_engine) as session:
-        assert session.query(Post).count() == recursion.MAX_DEPTH + 1
+        assert session.query(Post).count() == frame.MAX_DEPTH + 1
 
 
 # -- errors, time and cancellation ----------------------------------------------------------------

@@ -19,7 +19,7 @@ from support import Recorder
 
 from aksara_signals import post_delete, post_save, pre_delete, pre_save
 from aksara_signals.orm import SignalMixin
-from aksara_signals.orm.prediction import Prediction
+from aksara_signals.orm.flush.prediction import Prediction
 
 
 class Base(SignalMixin, DeclarativeBase):

@@ -10,7 +10,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, declarative_base, mapped_column
 
 from aksara_signals import UnmappedClassError, post_save
-from aksara_signals.orm import models, register, session_events, unregister
+from aksara_signals.orm import register, unregister
+from aksara_signals.orm.install import install_listeners
+from aksara_signals.orm.mapping.registered import Upkeep
 
 
 class Shared:
@@ -74,7 +76,7 @@ def test_what_is_not_mapped_is_refused(session: Session, wrong: Any) -> None:
 
 def test_listeners_are_installed_once(session: Session) -> None:
     """Installing again changes nothing: one write is one delivery."""
-    session_events.install()
+    install_listeners()
     register(Thing)
     heard: list[Any] = []
     post_save.connect(lambda instance, **k: heard.append(instance))
@@ -95,7 +97,7 @@ def test_upkeep_that_asks_for_itself_is_done_once_more() -> None:
     """As where a finaliser connects in the midst of it: not inside itself, but afterwards."""
     done: list[str] = []
 
-    @models.Upkeep
+    @Upkeep
     def upkeep() -> None:
         done.append("begun")
         if len(done) == 1:

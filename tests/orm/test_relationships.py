@@ -34,7 +34,7 @@ from aksara_signals import (
     pre_save,
 )
 from aksara_signals.orm import SignalMixin
-from aksara_signals.orm.touches import known_touches
+from aksara_signals.orm.relations.origins import known_touches
 
 RELATIONS = (pre_relation_add, post_relation_add, pre_relation_remove, post_relation_remove)
 

@@ -38,9 +38,9 @@ from aksara_signals import (
     pre_delete,
     pre_save,
 )
-from aksara_signals.dispatch.identity import SenderGroup
+from aksara_signals.dispatch.receivers.identity import SenderGroup
 from aksara_signals.orm import SignalMixin, register, unregister
-from aksara_signals.orm import senders as senders_module
+from aksara_signals.orm.adapter import senders as senders_module
 from aksara_signals.testing import capture_signals, restored_signals
 
 BUILT_IN = [post_save, pre_delete, post_init, post_bulk_create, post_relation_add, m2m_changed]

@@ -14,7 +14,7 @@ from aksara_signals import (
     post_save,
 )
 from aksara_signals.orm import SignalMixin
-from aksara_signals.orm.session_events import install
+from aksara_signals.orm.install import install_listeners
 
 
 class Base(SignalMixin, DeclarativeBase):
@@ -57,7 +57,7 @@ def test_a_name_of_two_mapped_classes_is_ambiguous() -> None:
 
 def test_everything_is_listened_to_once(sync_engine: Engine) -> None:
     """However often it is asked for."""
-    install()
+    install_listeners()
     sent: list[object] = []
     post_save.connect(lambda instance, **kwargs: sent.append(instance), sender=Twofold)
     Base.metadata.create_all(sync_engine)

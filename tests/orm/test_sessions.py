@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aksara_signals import InvalidOptionError, NoSessionError
 from aksara_signals.orm import on_commit, session_scope
-from aksara_signals.orm.sessions import (
+from aksara_signals.orm.session.current import (
     Work,
     is_at_work,
     outside_of_sessions,

@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from aksara_signals import SessionInUseError, post_save, pre_save
-from aksara_signals.orm import bridge, on_commit, on_rollback
+from aksara_signals.orm import on_commit, on_rollback
+from aksara_signals.orm.bridge.sessions import beneath, permit, refuse, refusing_of
 
 COMMIT = "after_commit"
 
@@ -282,24 +283,24 @@ def test_refusals_are_undone_in_any_order() -> None:
         before, active = dict(vars(session)), list[Refusing]()
         for _ in range(20):
             if active and chance.random() < 0.5:
-                bridge.permit(session, active.pop(chance.randrange(len(active))))
+                permit(session, active.pop(chance.randrange(len(active))))
             else:
                 refused = chance.sample(names, chance.randint(1, 4))
                 active.append(Refusing({name: object() for name in refused}))
-                bridge.refuse(session, active[-1])
+                refuse(session, active[-1])
             for name in names:
                 latest = [each.methods[name] for each in active if name in each.methods]
                 expected = [*([own[name]] if name in own else [None]), *latest][-1]
                 assert vars(session).get(name) is expected
-                beneath = own[name] if name in own else getattr(Session, name).__get__(session)
+                found = own[name] if name in own else getattr(Session, name).__get__(session)
                 for each in active:
                     if name in each.methods:
-                        assert bridge.beneath(session, each, name) == beneath
-                        beneath = each.methods[name]
-            assert bridge.refusing_of(session) == active
+                        assert beneath(session, each, name) == found
+                        found = each.methods[name]
+            assert refusing_of(session) == active
         for each in active:
-            bridge.permit(session, each)
-            assert bridge.beneath(session, each, "close") == session.close
+            permit(session, each)
+            assert beneath(session, each, "close") == session.close
         assert dict(vars(session)) == before
 
 

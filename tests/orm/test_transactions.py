@@ -31,7 +31,7 @@ from aksara_signals import (
     post_save,
 )
 from aksara_signals.orm import SignalMixin, on_commit, on_rollback
-from aksara_signals.orm.transactions import Queue, queued_for_commit
+from aksara_signals.orm.outcome.queue import Queue, queued_for_commit
 
 COMMIT, ROLLBACK = "after_commit", "after_rollback"
 Sessions = async_sessionmaker[AsyncSession]

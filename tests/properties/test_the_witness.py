@@ -15,14 +15,14 @@ from stories import Reaction, Step
 from trials import Trial, sqlite_session
 
 from aksara_signals import AksaraSignalsWarning
-from aksara_signals.orm import flush_values, unit_of_work
-from aksara_signals.orm.audience import POST
-from aksara_signals.orm.changes import changes_of
-from aksara_signals.orm.prediction import Prediction
-from aksara_signals.orm.relationships import RelationshipRun
-from aksara_signals.orm.telling import steps_of_changes
-from aksara_signals.orm.told import Waiting
-from aksara_signals.orm.unit_of_work import FlushRun
+from aksara_signals.orm.flush import run, values
+from aksara_signals.orm.flush.changes import changes_of
+from aksara_signals.orm.flush.payloads import steps_of_changes
+from aksara_signals.orm.flush.prediction import Prediction
+from aksara_signals.orm.flush.recipients import POST
+from aksara_signals.orm.flush.run import FlushRun
+from aksara_signals.orm.outcome.entries import Waiting
+from aksara_signals.orm.relations.signals import RelationshipRun
 
 PLAIN = Model(parent=None, is_joined=True, has_given_key=False, extras=frozenset())
 KINDS = ("one_to_many", "two_way", "many_to_many")
@@ -79,8 +79,8 @@ def nobody_foresees_abandoned_children(patch: Patch) -> None:
 
 def everything_is_foreseen(patch: Patch) -> None:
     """Also what isn't written: an object whose relationships have been looked at."""
-    patch.setattr("aksara_signals.orm.prediction._differs", lambda *_: True)
-    patch.setattr("aksara_signals.orm.prediction._has_change", lambda *_: True)
+    patch.setattr("aksara_signals.orm.flush.prediction._differs", lambda *_: True)
+    patch.setattr("aksara_signals.orm.flush.prediction._has_change", lambda *_: True)
 
 
 def changes_forget_a_column(patch: Patch) -> None:
@@ -88,14 +88,14 @@ def changes_forget_a_column(patch: Patch) -> None:
         found = changes_of(*arguments)
         return MappingProxyType({key: pair for key, pair in found.items() if key != "name"})
 
-    patch.setattr(flush_values, "changes_of", forgetful)
+    patch.setattr(values, "changes_of", forgetful)
 
 
 def changes_have_wrong_old_values(patch: Patch) -> None:
     def wrong(*arguments: Any) -> Any:
         return {key: (new, new) for key, (_, new) in changes_of(*arguments).items()}
 
-    patch.setattr(flush_values, "changes_of", wrong)
+    patch.setattr(values, "changes_of", wrong)
 
 
 def post_signals_come_twice(patch: Patch) -> None:
@@ -104,7 +104,7 @@ def post_signals_come_twice(patch: Patch) -> None:
         if POST in arguments:
             yield from steps_of_changes(*arguments)
 
-    patch.setattr(unit_of_work, "steps_of_changes", twice)
+    patch.setattr(run, "steps_of_changes", twice)
 
 
 def post_signals_stay_away(patch: Patch) -> None:
@@ -112,7 +112,7 @@ def post_signals_stay_away(patch: Patch) -> None:
         if POST not in arguments:
             yield from steps_of_changes(*arguments)
 
-    patch.setattr(unit_of_work, "steps_of_changes", silent)
+    patch.setattr(run, "steps_of_changes", silent)
 
 
 def deliveries_are_lost(patch: Patch) -> None:

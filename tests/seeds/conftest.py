@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from aksara_signals import Signal, signals
-from aksara_signals.dispatch.plan import NOBODY
-from aksara_signals.orm import audience
+from aksara_signals.dispatch.connections.routing import NOBODY
+from aksara_signals.orm.flush import recipients
 
 CUSTOM = "custom"
 """Stands, among a test's signals, for all that are not built in."""
@@ -49,7 +49,7 @@ def muted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         return NOBODY if is_meant else plan_for(self, sender)
 
     monkeypatch.setattr(Signal, "plan_for", nobody)
-    monkeypatch.setattr(audience, "_known", {})  # worked out from plans before
+    monkeypatch.setattr(recipients, "_known", {})  # worked out from plans before
 
 
 @pytest.fixture

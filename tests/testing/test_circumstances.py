@@ -180,7 +180,7 @@ async def test_receivers_alone_may_be_silenced(session: AsyncSession) -> None:
 
 def test_nothing_is_said_where_nothing_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor by the children of a mock, which stand for no receiver."""
-    monkeypatch.delitem(sys.modules, "aksara_signals.orm.transactions")
+    monkeypatch.delitem(sys.modules, "aksara_signals.orm.outcome.queue")
     assert failure(Calls().assert_called) == "a signal was not sent; nothing was sent"
     mailed.connect(plain := lambda **kwargs: None)
     with mock_receiver(plain) as double, capture_signals(mailed) as calls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support import answering
 
 from aksara_signals import Signal
 from aksara_signals.testing import restored_signals
@@ -36,13 +37,12 @@ def test_connections_are_as_they_were() -> None:
     assert signal.disconnect(second, sender=int)
 
 
-def test_watchers_hear_of_it_and_the_dead_stay_dead() -> None:
+def test_the_adapter_follows_it_and_the_dead_stay_dead() -> None:
     """A weak receiver that died inside isn't brought back; new signals are left alone."""
     signal = Signal("happened")
     held = [echo("weak")]
     signal.connect(held[0], weak=True)
-    told: list[bool] = []
-    signal.watch(lambda: told.append(signal.is_connected))
+    seen: list[bool] = []
 
     @restored_signals()
     def inside() -> Signal:
@@ -51,7 +51,8 @@ def test_watchers_hear_of_it_and_the_dead_stay_dead() -> None:
         new.connect(echo("new"))
         return new
 
-    new = inside()
+    with answering(connections_changed=lambda payload: seen.append(signal.is_connected)):
+        new = inside()
     assert signal.connections == ()
-    assert told == [False]
+    assert seen[-1] is False
     assert len(new.connections) == 1

@@ -22,12 +22,8 @@ _in_doubt: weakref.WeakSet[Connection] = weakref.WeakSet()
 _watched: weakref.WeakSet[Dialect] = weakref.WeakSet()
 
 
-def notice_errors() -> None:
-    """Note which connections of sessions to PostgreSQL have seen an error."""
-    event.listen(Session, "after_begin", _watch)
-
-
-def _watch(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+def notice_errors(_: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    """Note from now on when a statement fails on a connection to PostgreSQL."""
     # Not on all engines at once: every statement of theirs would be looked at.
     dialect = connection.dialect
     if dialect.name == "postgresql" and dialect not in _watched:

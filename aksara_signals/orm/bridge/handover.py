@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 from greenlet import GreenletExit, getcurrent
 from sqlalchemy.util import await_only
 
-from aksara_signals.dispatch.delivery import deliver, deliver_sync
-from aksara_signals.dispatch.envelope import Delivery
-from aksara_signals.dispatch.outcome import deliver_outcome, deliver_outcome_sync
+from aksara_signals.dispatch.after import deliver_outcome, deliver_outcome_sync
+from aksara_signals.dispatch.delivery.delivery import Delivery
+from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
 from aksara_signals.exceptions import SessionInUseError
 
 __all__ = ["hand_over", "hand_over_outcome", "in_greenlet"]

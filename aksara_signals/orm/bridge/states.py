@@ -16,8 +16,8 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.dispatch.describing import worded
-from aksara_signals.dispatch.identity import type_name
+from aksara_signals.dispatch.receivers.identity import type_name
+from aksara_signals.dispatch.receivers.naming import worded
 
 __all__ = [
     "State",

@@ -1,0 +1,259 @@
+"""Delivery to receivers that have waited for the outcome of a transaction.
+
+The outcome stands: nothing that happens here reaches whoever committed, and each receiver runs
+whatever becomes of the others. What a delivery hook raises around a delivery counts as a failure of
+its receiver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from aksara_signals.dispatch.connections.options import is_seconds
+from aksara_signals.dispatch.delivery.delivery import Delivery, FailedDelivery, Failure
+from aksara_signals.dispatch.delivery.errors import log_error, raise_together
+from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
+from aksara_signals.dispatch.receivers.naming import counted, describe_sender
+from aksara_signals.dispatch.receivers.payload import Payload
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.exceptions import InvalidOptionError, SignalRecursionError
+from aksara_signals.failures import observers
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["deliver_outcome", "deliver_outcome_sync", "drain", "on_delivery_error"]
+
+on_delivery_error: Signal = Signal(
+    "on_delivery_error",
+    providing_args=Payload(("error", "connection"), ("failed_signal", "payload"), can_wait=False),
+    doc="A receiver that waited for the outcome of a transaction has failed.",
+)
+"""Payload: ``error`` (the exception), ``connection`` (whose receiver failed), ``failed_signal``
+(None for a callback of ``on_commit`` or ``on_rollback``) and ``payload`` (a dict of what the
+receiver was sent). The sender is that of the failed signal. Sent once the error has been logged;
+what its own receivers raise is logged too."""
+
+_under_way: set[asyncio.Task[None]] = set()
+
+
+async def deliver_outcome(deliveries: Iterable[Delivery]) -> None:
+    """Deliver in a task of its own, to its end.
+
+    Sequential receivers run one after another; the concurrent ones of all deliveries then run in
+    one task group.
+
+    Args:
+        deliveries: Each with one sequential connection, in the order to be delivered.
+
+    Raises:
+        asyncio.CancelledError: The caller was cancelled meanwhile, once all receivers have run.
+    """
+    import asyncio
+
+    task = asyncio.create_task(_deliver_all(deliveries))
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()  # raises where the event loop, in closing, has cancelled the task itself
+    if cancelled is not None:
+        raise cancelled
+
+
+def deliver_outcome_sync(deliveries: Iterable[Delivery]) -> None:
+    """As :func:`deliver_outcome`, where nobody can wait: one by one, and without time limits."""
+    rest = iter(deliveries)
+    is_over = False
+    while not is_over:
+        run = _Run(rest)
+        try:
+            deliver_sync(run, robust=True, failures=run.failures)
+        except SignalRecursionError as error:
+            run.give_up(error)
+        for failure in run.failures:
+            with _logged(failure):
+                on_delivery_error.send_robust_sync(failure[1].sender, **_report_of(failure))
+            failure[1].let_go()
+        is_over = run.is_last
+
+
+async def drain(timeout_seconds: float | None = 10.0) -> int:
+    """Wait for the deliveries after commits and rollbacks that are under way in this event loop.
+
+    For the shutdown of a server, before its engines are disposed of. Deliveries that these cause
+    are waited for as well.
+
+    Args:
+        timeout_seconds: The longest to wait; None means as long as it takes.
+
+    Returns:
+        How many were still under way at the end, and go on; 0 means that all is done.
+
+    Raises:
+        InvalidOptionError: ``timeout_seconds`` is neither a number nor None.
+    """
+    import asyncio
+
+    if timeout_seconds is not None and not is_seconds(timeout_seconds):
+        raise InvalidOptionError(
+            f"drain() was given {describe_sender(timeout_seconds)}; give a number of seconds, or "
+            f"None to wait as long as it takes"
+        )
+
+    loop, own = asyncio.get_running_loop(), asyncio.current_task()
+    end = None if timeout_seconds is None else loop.time() + timeout_seconds
+    while True:
+        tasks = [each for each in tuple(_under_way) if each.get_loop() is loop and each is not own]
+        left = None if end is None else end - loop.time()
+        if not tasks or (left is not None and left <= 0):
+            return len(tasks)
+        await asyncio.wait(tasks, timeout=left)
+
+
+class _Run:
+    """Deliveries that go through the loop together: as many as need no attention.
+
+    A run ends behind a failure, which is reported before others go on, and before a delivery that
+    has a time limit.
+
+    Args:
+        rest: What is left to deliver; taken from.
+        together: Takes the deliveries to concurrent receivers. Without it nothing is treated
+            apart: there is nobody to run them together or to watch the time.
+    """
+
+    def __init__(self, rest: Iterator[Delivery], together: list[Delivery] | None = None) -> None:
+        self._rest = rest
+        self._together = together
+        self.failures: list[Failure] = []
+        self.limited: Delivery | None = None
+        """What ended the run by its time limit."""
+        self.is_last = False
+        """Whether nothing is left."""
+
+    def __iter__(self) -> Iterator[Delivery]:
+        for delivery in self._rest:
+            if isinstance(delivery, FailedDelivery):
+                what = "a receiver was not called, because its arguments could not be prepared"
+                _note(delivery.error, delivery, self.failures, what)
+                return
+            if self._together is not None:
+                [connection] = delivery.sequential
+                if connection.concurrent:
+                    self._together.append(delivery)
+                    continue
+                if connection.timeout_seconds is not None:
+                    self.limited = delivery
+                    return
+            yield delivery
+            if self.failures:  # they are told of, with what was sent
+                return
+            delivery.let_go()
+        self.is_last = True
+
+    def give_up(self, error: SignalRecursionError) -> None:
+        """Deliver nothing more: receivers cause one another without end."""
+        first = next(self._rest)
+        _note(error, first, self.failures, "receivers that waited are not called any more")
+        self.is_last = True
+
+
+async def _deliver_all(deliveries: Iterable[Delivery]) -> None:
+    rest = iter(deliveries)
+    together: list[Delivery] = []
+    is_over = False
+    while not is_over:
+        run = _Run(rest, together)
+        try:
+            await deliver(run, robust=True, failures=run.failures, is_aside=True)
+        except SignalRecursionError as error:
+            run.give_up(error)
+        await _report(run.failures)
+        if run.limited is not None:
+            await _deliver_one(run.limited)
+        is_over = run.is_last
+    if together:
+        await _deliver_together(together)
+
+
+async def _deliver_together(deliveries: list[Delivery]) -> None:
+    """Deliver in one task group, each to its end: none is cancelled for what another raises."""
+    import asyncio
+
+    escaped: list[BaseException] = []
+
+    async def deliver_own(delivery: Delivery) -> None:
+        try:
+            await _deliver_one(delivery)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            escaped.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for delivery in deliveries:
+            group.create_task(deliver_own(delivery))
+    raise_together(escaped, "that waited")
+
+
+async def _deliver_one(delivery: Delivery) -> None:
+    """Deliver to one receiver, within its time limit."""
+    import asyncio
+
+    [connection] = delivery.sequential
+    seconds: Any = connection.timeout_seconds  # a number, wherever the time is up
+    failures: list[Failure] = []
+    try:
+        async with asyncio.timeout(seconds):
+            await deliver((delivery,), robust=True, failures=failures, is_aside=True)
+    except TimeoutError as error:
+        limit = counted(seconds, "second")
+        _note(error, delivery, failures, f"a receiver was cancelled after {limit}")
+    await _report(failures)
+    delivery.let_go()
+
+
+async def _report(failures: list[Failure]) -> None:
+    for failure in failures:
+        with _logged(failure):
+            await on_delivery_error.send_robust(failure[1].sender, **_report_of(failure))
+        failure[1].let_go()
+
+
+@contextmanager
+def _logged(failure: Failure) -> Iterator[None]:
+    """Log what a delivery hook raises around the report of a failure; it reaches nobody else."""
+    for observe in observers:
+        observe(failure[0])
+    try:
+        yield
+    except SignalRecursionError:
+        raise  # whoever stands further out, and has caused this, has room to report it
+    except Exception as error:
+        _, delivery, connection = failure
+        log_error("a failure could not be reported", error, delivery, connection)
+
+
+def _report_of(failure: Failure) -> dict[str, Any]:
+    error, delivery, connection = failure
+    payload = dict(delivery.arguments)
+    payload.pop("sender", None)
+    return {
+        "error": error,
+        "connection": connection,
+        "failed_signal": payload.pop("signal", None),
+        "payload": payload,
+    }
+
+
+def _note(error: BaseException, delivery: Delivery, failures: list[Failure], what: str) -> None:
+    [connection] = delivery.sequential
+    log_error(what, error, delivery, connection)
+    failures.append((error, delivery, connection))

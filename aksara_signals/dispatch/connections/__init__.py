@@ -1,0 +1,1 @@
+"""Connections: which receivers a signal has, and which of them a sender's send calls."""

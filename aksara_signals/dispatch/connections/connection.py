@@ -1,0 +1,185 @@
+"""One receiver connected to one sender."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NoReturn
+
+from aksara_signals.dispatch.connections.redefinition import Origin
+from aksara_signals.dispatch.receivers.identity import SenderKey
+from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender
+from aksara_signals.dispatch.receivers.patching import PatchPlace
+from aksara_signals.dispatch.receivers.payload import CallShape
+from aksara_signals.exceptions import SignalPayloadError
+from aksara_signals.types import IMMEDIATE, Receiver, Sender
+
+__all__ = ["Connection", "connection_observers"]
+
+connection_observers: list[Callable[[Connection], object]] = []
+"""Called with each new connection, so that a mock can say that its receiver was never connected."""
+
+
+class Connection:
+    """A receiver, the sender it listens to, the options it was connected with, how to call it.
+
+    Made by :meth:`Signal.connect <aksara_signals.Signal.connect>`; never changes.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "address",
+        "coalesce",
+        "concurrent",
+        "created",
+        "dispatch_uid",
+        "exact",
+        "is_async",
+        "is_plain",
+        "module_name",
+        "narrows_session",
+        "origin",
+        "phase",
+        "priority",
+        "reference",
+        "sender_key",
+        "shape",
+        "strong",
+        "timeout_seconds",
+        "weak",
+    )
+
+    address: Hashable
+    """Where the signal's index keeps it."""
+    reference: Callable[[], Receiver | None]
+    """Gives the receiver, or None when a weakly referenced one is gone."""
+    strong: Receiver | None
+    """The receiver itself, which takes no call to get at; None of a weakly referenced one."""
+    sender_key: SenderKey
+    """The sender as a key, which doesn't keep it alive."""
+    shape: CallShape
+    """How the receiver's parameters are filled."""
+    dispatch_uid: Hashable
+    """The explicit name of the connection, or None."""
+    priority: float
+    """Higher is called first; equal ones in the order of connection."""
+    exact: bool
+    """Whether subclasses of the sender are left out."""
+    weak: bool
+    """Whether the connection leaves the receiver to the garbage collector."""
+    concurrent: bool
+    """Whether the receiver runs in a task group after the sequential ones."""
+    created: bool | None
+    """True narrows a save signal to INSERTs, False to UPDATEs, None doesn't narrow."""
+    phase: str
+    """When the receiver is called (``immediate``, ``after_commit`` or ``after_rollback``)."""
+    coalesce: bool
+    """Whether a receiver that waits is sent the net of what the transaction has done to a row."""
+    timeout_seconds: float | None
+    """How long a receiver that waited may run; None means as long as it likes."""
+    is_async: bool
+    """Whether the receiver is known to be async. An unknown one may still return an awaitable."""
+    module_name: PatchPlace | None
+    """Where a mock may replace the receiver."""
+    origin: Origin | None
+    """Where the receiver was defined, if a definition of the same name may replace it."""
+    narrows_session: bool
+    """Whether ``session`` is withheld: a session is not for two tasks."""
+    is_plain: bool
+    """Whether the receiver takes the arguments just as they are sent, all by keyword."""
+
+    def __init__(
+        self,
+        *,
+        address: Hashable,
+        reference: Callable[[], Receiver | None],
+        strong: Receiver | None = None,
+        sender_key: SenderKey,
+        shape: CallShape,
+        dispatch_uid: Hashable = None,
+        priority: float = 0,
+        exact: bool = False,
+        weak: bool = False,
+        concurrent: bool = False,
+        created: bool | None = None,
+        phase: str = IMMEDIATE,
+        coalesce: bool = False,
+        timeout_seconds: float | None = None,
+        is_async: bool = False,
+        module_name: PatchPlace | None = None,
+        origin: Origin | None = None,
+        narrows_session: bool = False,
+    ) -> None:
+        fill = object.__setattr__
+        fill(self, "address", address)
+        fill(self, "reference", reference)
+        fill(self, "strong", strong)
+        fill(self, "sender_key", sender_key)
+        fill(self, "shape", shape)
+        fill(self, "dispatch_uid", dispatch_uid)
+        fill(self, "priority", priority)
+        fill(self, "exact", exact)
+        fill(self, "weak", weak)
+        fill(self, "concurrent", concurrent)
+        fill(self, "created", created)
+        fill(self, "phase", phase)
+        fill(self, "coalesce", coalesce)
+        fill(self, "timeout_seconds", timeout_seconds)
+        fill(self, "is_async", is_async)
+        fill(self, "module_name", module_name)
+        fill(self, "origin", origin)
+        fill(self, "narrows_session", narrows_session)
+        fill(self, "is_plain", not (shape.positional or shape.on_demand or narrows_session))
+        for observe in connection_observers:
+            observe(self)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a connection never changes: disconnect, and connect with {name}=")
+
+    @property
+    def receiver(self) -> Receiver | None:
+        """The receiver; None once a weakly referenced one is gone."""
+        return self.reference()
+
+    @property
+    def sender(self) -> Sender:
+        """The sender; None for every sender."""
+        return self.sender_key.get()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether receiver and sender both still exist."""
+        return self.reference() is not None and (
+            self.sender_key.address is None or self.sender_key.get() is not None
+        )
+
+    def fit(
+        self, arguments: Mapping[str, Any], extras: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Arrange the arguments for a receiver that isn't plain.
+
+        Args:
+            arguments: All that is sent, ``signal`` and ``sender`` included.
+            extras: The on-demand arguments.
+
+        Returns:
+            Positional and keyword arguments, in containers of the receiver's own.
+
+        Raises:
+            SignalPayloadError: The receiver takes something by position that wasn't sent.
+        """
+        keywords = dict(arguments)
+        for name in self.shape.on_demand:
+            keywords.setdefault(name, extras.get(name))
+        if self.narrows_session:
+            keywords["session"] = None
+        try:
+            return [keywords.pop(name) for name in self.shape.positional], keywords
+        except KeyError as error:
+            raise SignalPayloadError(
+                f"receiver {describe_receiver(self.receiver)} takes {error.args[0]} by position, "
+                f"and it was not sent; send it, or name the parameter after what is sent"
+            ) from None
+
+    def __repr__(self) -> str:
+        receiver, sender = describe_receiver(self.receiver), describe_sender(self.sender)
+        return f"<Connection of {receiver} to {sender}>"

@@ -1,0 +1,235 @@
+"""Snapshots of a signal's connections, and what a sender's send will call.
+
+A snapshot never changes, so a send reads it without a lock. Plans are born with their snapshot and
+go with it: a racing connect can't leave a stale one behind.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
+
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.options import covers
+from aksara_signals.dispatch.context import SignalContext, silence_observers
+from aksara_signals.dispatch.receivers.identity import receiver_address, same_receiver
+from aksara_signals.dispatch.senders import require_unambiguous
+from aksara_signals.types import IMMEDIATE, Sender
+
+__all__ = ["NOBODY", "Plan", "Segment", "Snapshot"]
+
+
+class Plan:
+    """The connections that one sender's sends reach, in call order."""
+
+    __slots__ = (
+        "_by_created",
+        "coalesces",
+        "concurrent",
+        "connections",
+        "is_narrowed",
+        "is_simple",
+        "on_demand",
+        "segments",
+        "sequential",
+        "waiting",
+    )
+
+    def __init__(self, connections: tuple[Connection, ...]) -> None:
+        immediate = [each for each in connections if each.phase == IMMEDIATE]
+        self.sequential: tuple[Connection, ...] = tuple(
+            each for each in immediate if not each.concurrent
+        )
+        """Those called at once, by priority and order of connection."""
+        self.concurrent: tuple[Connection, ...] = tuple(
+            each for each in immediate if each.concurrent
+        )
+        """Those called together when the sequential ones are through."""
+        self.waiting: tuple[Connection, ...] = tuple(
+            each for each in connections if each.phase != IMMEDIATE
+        )
+        """Those that wait for the outcome of the transaction."""
+        self.connections: tuple[Connection, ...] = self.sequential + self.concurrent
+        """The sequential ones, then the concurrent ones."""
+        self.on_demand: frozenset[str] = frozenset().union(
+            *(each.shape.on_demand for each in connections)
+        )
+        """The on-demand arguments that anybody here names."""
+        self.is_narrowed: bool = any(each.created is not None for each in connections)
+        """Whether the payload's ``created`` decides who is called."""
+        self.coalesces: bool = any(each.coalesce for each in self.waiting)
+        """Whether anybody is sent the net of a transaction."""
+        self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
+        """Runs of receivers that are called alike."""
+        self.is_simple: bool = not (self.is_narrowed or self.waiting)
+        """Whether everybody is called at once, whatever is sent."""
+        self._by_created: dict[bool | None, Plan] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.connections or self.waiting)
+
+    @property
+    def everybody(self) -> tuple[Connection, ...]:
+        """Those called at once, then those that wait."""
+        return self.connections + self.waiting
+
+    @property
+    def once(self) -> tuple[Connection, ...]:
+        """The same, each receiver once per phase, whatever the filters."""
+        return _once(self.everybody, are_filtered=True) if self.is_narrowed else self.everybody
+
+    def narrowed(self, created: Any) -> Plan:
+        """The plan for a payload with this ``created``; None matches no narrowed connection."""
+        if not self.is_narrowed:
+            return self
+        wanted = None if created is None else bool(created)
+        plan = self._by_created.get(wanted)
+        if plan is None:
+            passed = [each for each in self.everybody if each.created in (None, wanted)]
+            plan = self._by_created[wanted] = Plan(_once(passed, are_filtered=True))
+        return plan
+
+    def of_rows(self, created: bool) -> Plan:
+        """The plan for a row that is written, which keeps whoever judges the net by ``created``."""
+        if not self.coalesces:
+            return self.narrowed(created)
+        return Plan(
+            tuple(
+                each for each in self.everybody if each.coalesce or each.created in (None, created)
+            )
+        )
+
+    @property
+    def asks_what_changed(self) -> bool:
+        """Whether anybody is sent the net of changes, which may be nothing."""
+        return any(each.coalesce and each.created is not True for each in self.waiting)
+
+    def silenced(self, signal: Any, sender: Sender, contexts: tuple[SignalContext, ...]) -> Plan:
+        """The plan less what the contexts silence."""
+        plan = self
+        for context in contexts:
+            if plan and context.silences(signal, sender):
+                kept = tuple(
+                    each
+                    for each in plan.everybody
+                    if (receiver := each.receiver) is not None and context.spares(receiver)
+                )
+                if len(kept) != len(plan.everybody):
+                    for observe in silence_observers:
+                        observe(sender, [each for each in plan.everybody if each not in kept])
+                    plan = Plan(kept) if kept else NOBODY
+        return plan
+
+
+class Segment:
+    """Consecutive receivers of a plan that are called in the same way."""
+
+    __slots__ = ("concurrent", "is_async", "sequential")
+
+    def __init__(
+        self,
+        is_async: bool,
+        sequential: tuple[Connection, ...],
+        concurrent: tuple[Connection, ...] = (),
+    ) -> None:
+        self.is_async: bool = is_async
+        self.sequential: tuple[Connection, ...] = sequential
+        self.concurrent: tuple[Connection, ...] = concurrent
+
+
+def _segments(
+    sequential: tuple[Connection, ...], concurrent: tuple[Connection, ...]
+) -> Iterator[Segment]:
+    run: list[Connection] = []
+    for connection in sequential:
+        if run and run[0].is_async is not connection.is_async:
+            yield Segment(run[0].is_async, tuple(run))
+            run = []
+        run.append(connection)
+    if concurrent:
+        if run and not run[0].is_async:
+            yield Segment(False, tuple(run))
+            run = []
+        yield Segment(True, tuple(run), concurrent)
+    elif run:
+        yield Segment(run[0].is_async, tuple(run))
+
+
+def _once(connections: Iterable[Connection], are_filtered: bool) -> tuple[Connection, ...]:
+    """Each receiver once per phase, at its first place.
+
+    Args:
+        connections: In call order; those whose receiver is gone are left out.
+        are_filtered: Whether filters have been judged. Before that, a second connection of a
+            receiver is left out only if the first one lets everything through that it does.
+    """
+    chosen: list[Connection] = []
+    seen: dict[Hashable, list[tuple[Any, Connection]]] = {}
+    for connection in connections:
+        receiver = connection.receiver
+        if receiver is None:
+            continue
+        address = receiver_address(receiver), connection.phase
+        if any(
+            same_receiver(receiver, known) and (are_filtered or covers(one, connection))
+            for known, one in seen.get(address, ())
+        ):
+            continue
+        seen.setdefault(address, []).append((receiver, connection))
+        chosen.append(connection)
+    return tuple(chosen)
+
+
+NOBODY = Plan(())
+"""The plan of a send that nobody hears."""
+
+
+class Snapshot:
+    """The connections of a signal at one moment, and the plans worked out from them.
+
+    Args:
+        connections: A list that may only ever grow at its end while a snapshot refers to it, so
+            that connecting is one append and not a copy.
+        length: How many of them this snapshot sees.
+    """
+
+    __slots__ = ("_connections", "length", "plans")
+
+    def __init__(self, connections: list[Connection], length: int) -> None:
+        self._connections = connections
+        self.length: int = length
+        self.plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
+        """By the address of a sender: what gives the live sender, and its plan."""
+
+    def connections(self) -> list[Connection]:
+        """The connections in the order they were made, dead ones included."""
+        return self._connections[: self.length]
+
+    def make_plan(self, sender: Sender) -> Plan:
+        """Work out what a send by ``sender`` calls, and keep it as long as the sender lives."""
+        plan = self._worked_out(sender)
+        plans = self.plans
+        if sender is None:
+            plans[id(sender)] = (lambda: None, plan)
+            return plan
+        address = id(sender)
+        try:
+            # The finaliser takes no lock: removing from a dict is one step.
+            reference = weakref.ref(sender, lambda _: plans.pop(address, None))
+        except TypeError:
+            return plan  # numbers, strings, tuples: not worth keeping alive
+        plans[address] = (reference, plan)
+        return plan
+
+    def _worked_out(self, sender: Sender) -> Plan:
+        matching = [
+            each for each in self.connections() if each.sender_key.matches(sender, each.exact)
+        ]
+        if not issubclass(type(sender), str):
+            for connection in matching:
+                if connection.sender_key.is_name:
+                    require_unambiguous(connection.sender_key.get())
+        matching.sort(key=lambda each: -each.priority)  # stable: equal ones keep their order
+        chosen = _once(matching, are_filtered=False)
+        return Plan(chosen) if chosen else NOBODY

@@ -1,0 +1,186 @@
+"""What classes and their objects have under a name, without running any code of theirs."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple
+
+from aksara_signals.dispatch.receivers.identity import is_class, mro_of, names_of
+
+__all__ = ["ClassMember", "Member", "class_called", "live_classes", "member_named"]
+
+
+class Member(NamedTuple):
+    """What stands under a name."""
+
+    raw: Any
+    """As the class or object has it: a function, a ``staticmethod``, a mock …"""
+    given: tuple[Any, Any] | None
+    """The arguments by which Python makes a method of it; None for what it leaves as it is."""
+
+    @property
+    def function(self) -> Any:
+        """The function behind a method of any kind."""
+        return _function_of(self.raw)
+
+    def get(self) -> Any:
+        """What reading the attribute gives."""
+        if self.given is None or type(self.raw) not in _KINDS:
+            return self.raw
+        return self.raw.__get__(*self.given)
+
+
+_KINDS = (FunctionType, staticmethod, classmethod)
+
+
+def _function_of(raw: Any) -> Any:
+    return raw.__func__ if type(raw) in (staticmethod, classmethod, MethodType) else raw
+
+
+def member_named(name: str, owner: Any) -> Member | None:
+    """What an object, or a class, has under a name; None if there is nothing."""
+    kind = type(owner)
+    if is_class(owner):
+        for each in mro_of(owner):
+            if name in _vars(each):
+                return Member(_vars(each)[name], (None, owner))
+    else:
+        try:
+            own = object.__getattribute__(owner, "__dict__")
+        except Exception:  # it has none, or a property of the user's stands there
+            own = None
+        if type(own) is dict and name in own:
+            return Member(own[name], None)
+    for each in mro_of(kind):
+        if name in _vars(each):
+            return Member(_vars(each)[name], (owner, kind))
+    return None
+
+
+# As Python knows it: a metaclass may say otherwise, or raise.
+_vars: Callable[[type], Any] = type.__dict__["__dict__"].__get__
+
+_holders: dict[tuple[int, str], tuple[weakref.ref[type], weakref.ref[Any]]] = {}
+"""By address of a class and name: which function has been seen there. An address is reused when its
+class dies, so the class is compared as well."""
+
+
+class ClassMember:
+    """A name of a class, and the function that was seen under it last.
+
+    Args:
+        holder: The class that has it in its own body.
+        name: Where.
+    """
+
+    __slots__ = ("holder", "name")
+
+    def __init__(self, holder: type, name: str) -> None:
+        self.holder: weakref.ref[type] = weakref.ref(holder)
+        self.name: str = name
+
+    @classmethod
+    def of(cls, function: FunctionType, owner: Any) -> ClassMember | None:
+        """The name by which an object or class has a method, and the class that it is from."""
+        bases = (*mro_of(owner), *mro_of(type(owner)))
+        name = function.__name__
+        for each in bases:
+            for known in (name, _mangled(each, name)):
+                if _function_of(_vars(each).get(known)) is function:
+                    return cls._claimed(each, known, function)
+        for each in bases:  # a method of another name, as a decorator may make one
+            for known, raw in tuple(_vars(each).items()):
+                if _function_of(raw) is function:
+                    return cls._claimed(each, known, function)
+        return None
+
+    @classmethod
+    def _claimed(cls, holder: type, name: str, function: Any) -> ClassMember:
+        member = cls(holder, name)
+        member.claim(function)
+        return member
+
+    def claim(self, function: Any) -> None:
+        """Note that this function has been seen there."""
+        holder = self.holder()
+        if holder is not None and not self.belongs_to(function):
+            key = id(holder), self.name
+            gone = _holders.pop  # bound here: modules lose their names when the interpreter ends
+            _holders[key] = (
+                weakref.ref(holder, lambda _: gone(key, None)),
+                weakref.ref(function),
+            )
+
+    def belongs_to(self, function: Any) -> bool:
+        """Whether this function was the last one that was seen there."""
+        holder = self.holder()
+        found = _holders.get((id(holder), self.name))
+        return found is not None and found[0]() is holder and found[1]() is function
+
+
+def _mangled(cls: type, name: str) -> str:
+    """The name that a method whose name begins with two underscores has in its class."""
+    own = names_of(cls)[0].lstrip("_")
+    return f"_{own}{name}" if own and name[:2] == "__" and name[-2:] != "__" else name
+
+
+def class_called(
+    module: str,
+    path: str,
+    name: str,
+    function: Any,
+    is_mock: Callable[[Any], bool] | None = None,
+) -> ClassMember | None:
+    """The class in whose body a function was defined, by the function's names.
+
+    Args:
+        module: Of the function.
+        path: The qualified name of the class.
+        name: Of the function, in the class.
+        function: The one that the class must have.
+        is_mock: Whether something is a mock. If it is given, a class that has a mock there already
+            is taken, if it is the only one.
+    """
+    masked: list[ClassMember] = []
+    for cls in _classes_at(module, path):
+        for known in dict.fromkeys((name, _mangled(cls, name))):
+            raw = _vars(cls).get(known)
+            member = ClassMember(cls, known)
+            if _function_of(raw) is function:
+                member.claim(function)
+                return member
+            if is_mock is not None and is_mock(raw):
+                masked.append(member)
+    if len(masked) != 1:
+        return None
+    masked[0].claim(function)
+    return masked[0]
+
+
+def _classes_at(module: str, path: str) -> Iterator[type]:
+    if "<locals>" in path:
+        wanted = f"{module}.{path}"
+        yield from (cls for cls in live_classes() if names_of(cls)[1] == wanted)
+        return
+    first, *rest = path.split(".")
+    found: Any = getattr(sys.modules.get(module), "__dict__", {}).get(first)
+    for part in rest:
+        found = _vars(found).get(part) if is_class(found) else None
+    if is_class(found):
+        yield found
+
+
+def live_classes() -> Iterator[type]:
+    """Every class there is. Takes milliseconds."""
+    waiting: list[type] = [object]
+    seen: set[int] = set()
+    while waiting:
+        subclasses: list[type] = type.__subclasses__(waiting.pop())
+        for cls in subclasses:
+            if id(cls) not in seen:
+                seen.add(id(cls))
+                waiting.append(cls)
+                yield cls

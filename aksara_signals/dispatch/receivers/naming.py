@@ -1,0 +1,146 @@
+"""Receivers, senders and values in words, for logs and the texts of errors.
+
+These must not fail over what they tell of, nor show what is nobody's business: no ``repr`` of the
+user's is called, and attributes that can't be had are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import CodeType, MethodType
+from typing import Any
+
+from aksara_signals.dispatch.receivers.identity import (
+    is_class,
+    is_number,
+    names_of,
+    plain_text,
+    type_name,
+    without_partials,
+)
+from aksara_signals.types import Receiver, Sender
+
+__all__ = [
+    "MAX_SHOWN",
+    "counted",
+    "describe_receiver",
+    "describe_sender",
+    "nearest",
+    "printable",
+    "receiver_place",
+    "shortened",
+    "unwrapped",
+    "worded",
+]
+
+MAX_SHOWN = 80
+"""How many characters of an argument a message shows."""
+
+
+def printable(text: str) -> str:
+    r"""Text without line breaks, escapes of terminals or marks that reverse its direction.
+
+    >>> printable("Post\nTag")
+    'Post\\nTag'
+    """
+    text = plain_text(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+def shortened(value: object) -> str:
+    """A string, number or other plain value for a message: on one line, 80 characters at most.
+
+    >>> shortened("post_sav")
+    "'post_sav'"
+    >>> len(shortened("x" * 1000))
+    80
+    """
+    if issubclass(type(value), str):  # its repr may be long: only as much as is shown
+        value = plain_text(value)[: MAX_SHOWN + 1]  # type: ignore[arg-type]
+    text = worded(value, repr)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def counted(count: float, noun: str, plural: str | None = None) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "receiver"), counted(2, "receiver"), counted(2, "delivery", "deliveries")
+    ('1 receiver', '2 receivers', '2 deliveries')
+    """
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def worded(value: object, words: Callable[[Any], str] = str) -> str:
+    """A value in words, on one line; its type, if its own words can't be had.
+
+    For logs and the texts of errors, which must not fail over what they tell of.
+    """
+    try:
+        return printable(words(value))
+    except Exception:
+        return f"<{type_name(value)} object>"
+
+
+def describe_sender(sender: Sender) -> str:
+    """A sender in words: never calls the ``repr`` of anything but a string or a number."""
+    if is_class(sender):
+        return printable(names_of(sender)[1])
+    if sender is None or issubclass(type(sender), str) or is_number(sender):
+        return shortened(sender)
+    return f"<{type_name(sender)} object>"
+
+
+def _attribute(thing: Any, name: str) -> Any:
+    """An attribute; None if there is none, or none to be had."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:  # a __getattr__ of the user's, asked on the way to tell of another error
+        return None
+
+
+def receiver_place(receiver: Receiver) -> tuple[str, CodeType | None]:
+    """The dotted name of a receiver, and its code where that is known: never calls its ``repr``."""
+    target: Any = without_partials(receiver)
+    name = _attribute(target, "__qualname__")
+    if not issubclass(type(name), str):
+        name = f"{type_name(target)} object"
+        target = type(target)
+    module = _attribute(target, "__module__")
+    module = plain_text(module) if issubclass(type(module), str) else "?"
+    where = printable(f"{module}.{plain_text(name)}")
+    function = target.__func__ if type(target) is MethodType else target
+    code = _attribute(unwrapped(function), "__code__")
+    return where, code if type(code) is CodeType else None
+
+
+def unwrapped(function: Any) -> Any:
+    """The function that wrappers made by ``functools.wraps`` stand for."""
+    from inspect import unwrap
+
+    try:
+        return unwrap(function)
+    except Exception:  # it wraps itself, or everything is an attribute of it
+        return function
+
+
+def describe_receiver(receiver: Receiver | None) -> str:
+    """A receiver in words, with file and line where they are known: never calls its ``repr``."""
+    if receiver is None:
+        return "a receiver that is gone"
+    where, code = receiver_place(receiver)
+    if code is None:
+        return where
+    return f"{where} ({printable(code.co_filename)}:{code.co_firstlineno})"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A clause that offers the name which was probably meant."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(names), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

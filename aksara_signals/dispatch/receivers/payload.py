@@ -1,0 +1,256 @@
+"""What a signal promises to send, and how a receiver's parameters are filled from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NoReturn
+
+from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender, shortened
+from aksara_signals.dispatch.receivers.several import members_of
+from aksara_signals.dispatch.receivers.signature import (
+    Parameter,
+    parameters_of,
+    problem_of_generators,
+    problem_of_kind,
+)
+from aksara_signals.exceptions import (
+    InvalidOptionError,
+    InvalidReceiverError,
+    SignalPayloadError,
+)
+from aksara_signals.types import Receiver
+
+__all__ = ["ANYBODY", "CLASSES", "COMMANDS", "LINKS", "CallShape", "Payload", "call_shape"]
+
+RESERVED = ("signal", "sender")
+
+ANYBODY: Final = "anybody"
+CLASSES: Final = "mapped classes"
+LINKS: Final = "links of relationships"
+COMMANDS: Final = "commands"
+"""What sends a signal; of a custom signal nobody knows."""
+
+
+class Payload:
+    """The declared arguments of a signal, besides ``signal`` and ``sender``.
+
+    A payload without any name is undeclared: whatever is sent passes.
+
+    Args:
+        required: Sending without one of these is an error.
+        optional: None unless sent.
+        on_demand: Given only to receivers that name them as a parameter, because they cost
+            something.
+        can_wait: Whether receivers may wait for the outcome of the transaction that the signal
+            tells of.
+        is_of_one_row: Whether two sends about one row can be told as one.
+        sent_by: What sends the signal. Other senders are refused when a receiver is connected.
+    """
+
+    __slots__ = (
+        "can_wait",
+        "defaults",
+        "is_of_one_row",
+        "on_demand",
+        "optional",
+        "required",
+        "sent_by",
+    )
+
+    def __init__(
+        self,
+        required: tuple[str, ...] = (),
+        optional: tuple[str, ...] = (),
+        on_demand: tuple[str, ...] = (),
+        *,
+        can_wait: bool = True,
+        is_of_one_row: bool = True,
+        sent_by: str = ANYBODY,
+    ) -> None:
+        self.required: tuple[str, ...] = required
+        self.optional: tuple[str, ...] = optional
+        self.on_demand: tuple[str, ...] = on_demand
+        self.can_wait: bool = can_wait
+        self.is_of_one_row: bool = is_of_one_row
+        self.sent_by: str = sent_by
+        self.defaults: Mapping[str, Any] = dict.fromkeys(optional)
+        """The optional names, each with what receivers get unless it is sent."""
+
+    def before_the_fact(self) -> Payload:
+        """The same for a signal that is sent when there is no outcome to wait for yet."""
+        return Payload(
+            self.required,
+            self.optional,
+            self.on_demand,
+            can_wait=False,
+            is_of_one_row=self.is_of_one_row,
+            sent_by=self.sent_by,
+        )
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Payload:
+        """The same with further optional names, each with what it is unless sent."""
+        payload = Payload(self.required, (*self.optional, *defaults), self.on_demand)
+        payload.defaults = {**self.defaults, **defaults}
+        return payload
+
+    @classmethod
+    def of(cls, providing_args: Iterable[str] | Payload | None) -> Payload:
+        """The payload of a custom signal.
+
+        Raises:
+            InvalidOptionError: ``providing_args`` is one string, no list at all, or holds something
+                else than parameter names.
+        """
+        if isinstance(providing_args, Payload):
+            return providing_args
+        if issubclass(type(providing_args), str):
+            raise InvalidOptionError(
+                f"providing_args={shortened(providing_args)} is one string; give a list of names"
+            )
+        names = _names_of(providing_args)
+        for name in names:
+            if not issubclass(type(name), str) or not name.isidentifier() or name in RESERVED:
+                raise InvalidOptionError(
+                    f"providing_args holds {describe_sender(name)}; each must be the name of an "
+                    f"argument, and signal and sender are passed to every receiver anyway: leave "
+                    f"them out"
+                )
+        return cls(required=tuple(dict.fromkeys(names)))
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether anything is declared at all."""
+        return bool(self.required or self.optional)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every declared argument."""
+        return self.required + self.optional + self.on_demand
+
+    def refuse(self, signal_name: str, payload: Mapping[str, Any]) -> NoReturn:
+        """Say what is wrong with a payload: it lacks a required argument or holds a reserved one.
+
+        Raises:
+            SignalPayloadError: Says which arguments are missing.
+        """
+        if "signal" in payload:
+            raise SignalPayloadError(
+                f"{signal_name} was sent with an argument named signal, which is what receivers "
+                f"get the signal itself as; rename yours"
+            )
+        missing = [name for name in self.required if name not in payload]
+        raise SignalPayloadError(
+            f"{signal_name} was sent without {', '.join(missing)}; it declares "
+            f"{', '.join(self.required)}: pass them all as keyword arguments"
+        )
+
+
+def _names_of(providing_args: Any) -> tuple[Any, ...]:
+    if providing_args is None:
+        return ()
+    if issubclass(type(providing_args), dict):
+        return tuple(providing_args)
+    names = members_of(providing_args)
+    if names is None:
+        raise InvalidOptionError(
+            f"providing_args was given {describe_sender(providing_args)}; give a list of the names "
+            f"of the arguments that every send passes, as in providing_args=['amount']"
+        )
+    return names
+
+
+class CallShape:
+    """How one receiver is called, worked out once when it is connected.
+
+    Args:
+        positional: The arguments to pass by position, in order; all others go by keyword.
+        on_demand: The on-demand arguments that the receiver names.
+    """
+
+    __slots__ = ("on_demand", "positional")
+
+    def __init__(
+        self, positional: tuple[str, ...] = (), on_demand: frozenset[str] = frozenset()
+    ) -> None:
+        self.positional: tuple[str, ...] = positional
+        self.on_demand: frozenset[str] = on_demand
+
+
+BY_KEYWORD = CallShape()
+"""The shape of a receiver that takes everything by keyword."""
+
+
+def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallShape:
+    """Work out how to call a receiver.
+
+    Raises:
+        InvalidReceiverError: It is not callable, is a generator function or something else that
+            can't hear, doesn't accept ``**kwargs``, or has a parameter that the payload can't fill.
+    """
+
+    def refuse(problem: str) -> InvalidReceiverError:
+        given: Any = receiver
+        what = "None" if given is None else describe_receiver(receiver)
+        return InvalidReceiverError(f"receiver {what} of signal {signal_name} {problem}")
+
+    unfit = problem_of_kind(receiver)
+    if unfit is not None:
+        raise refuse(unfit)
+    if not callable(receiver):
+        raise refuse("is not callable; connect a function, a method or an object with __call__")
+    parameters, accepts_any = _read(receiver, refuse)
+    if not accepts_any:
+        raise refuse(
+            "must accept **kwargs, because a signal's payload may grow; "
+            "add **kwargs to its signature"
+        )
+    is_declared = payload.is_declared
+    if not is_declared and not any(each.is_by_position for each in parameters):
+        return BY_KEYWORD
+    names = payload.names
+    instance = "instances" if "instances" in names else "instance"
+    known = {*names, *RESERVED}
+    if not payload.optional:
+        known.add(instance)  # a custom signal may be sent with an instance that it doesn't declare
+    named = {parameter.name for parameter in parameters}
+    waiting = [name for name in ("sender", instance) if name in known and name not in named]
+    leading = is_declared
+    positional: list[str] = []
+    by_position = 0
+    for parameter in parameters:
+        name = parameter.name
+        if name in known:
+            leading = leading and name in RESERVED
+            if not parameter.is_by_keyword:
+                positional.append(name)
+                if parameter.is_by_position:
+                    by_position = len(positional)
+        elif parameter.has_default:
+            # The default is what it was written for (``lambda s, i, model=model, **k``), and
+            # Python allows only defaults behind it: from here on all go by keyword.
+            leading = False
+        elif not parameter.is_by_keyword and leading and waiting:
+            positional.append(waiting.pop(0))
+            by_position = len(positional)
+        elif is_declared or parameter.is_by_position:
+            raise refuse(f"has a parameter {name} that nothing fills; {_offer(payload)}")
+    return CallShape(tuple(positional[:by_position]), frozenset(payload.on_demand) & named)
+
+
+def _read(
+    receiver: Receiver, refuse: Callable[[str], InvalidReceiverError]
+) -> tuple[list[Parameter], bool]:
+    try:
+        problem = problem_of_generators(receiver)
+        if problem is None:
+            return parameters_of(receiver)
+    except Exception as error:  # inspect asks for attributes, and the receiver's own code answers
+        raise refuse(
+            "has no signature that can be read; wrap it in a function that accepts **kwargs"
+        ) from error
+    raise refuse(problem)
+
+
+def _offer(payload: Payload) -> str:
+    offered = ", ".join((*RESERVED, *payload.names))
+    return f"the signal sends {offered}: use these names, or give it a default"

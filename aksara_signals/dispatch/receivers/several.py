@@ -1,0 +1,44 @@
+"""What counts as several things where one is expected: lists, sets, views and iterators."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import MappingView
+from typing import Any
+
+from aksara_signals.dispatch.receivers.identity import mro_of
+
+__all__ = ["members_of"]
+
+_MAPPINGS: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
+_COLLECTIONS: tuple[type, ...] = (
+    list,
+    tuple,
+    set,
+    frozenset,
+    MappingView,
+    *(type(view) for each in _MAPPINGS for view in (each.keys(), each.values(), each.items())),
+)
+
+
+def members_of(thing: Any) -> tuple[Any, ...] | None:
+    """The members of a list, tuple, set, view of a dict or iterator; None of anything else.
+
+    A class, also one with members such as an Enum, a mapped attribute and any other object is one
+    thing, whatever ``iter()`` would make of it: only the type is asked.
+    """
+    kind = type(thing)
+    if issubclass(kind, str):
+        return None
+    mro = mro_of(kind)  # compared by identity: a metaclass has its own idea of equality
+    if any(each is base for each in _COLLECTIONS for base in mro) or _is_iterator(mro):
+        return tuple(thing)
+    return None
+
+
+def _is_iterator(mro: tuple[type, ...]) -> bool:
+    mock = sys.modules.get("unittest.mock")  # a mock has every method, and is one thing
+    if mock is not None and any(cls is mock.NonCallableMock for cls in mro):
+        return False
+    return all(any(name in vars(cls) for cls in mro) for name in ("__next__", "__iter__"))

@@ -1,0 +1,1 @@
+"""What the dispatcher asks of the layer that knows SQLAlchemy."""

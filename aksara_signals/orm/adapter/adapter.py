@@ -1,0 +1,53 @@
+"""The answers to the dispatcher's questions, by what SQLAlchemy knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aksara_signals.dispatch.adapter import Adapter
+from aksara_signals.dispatch.receivers.payload import Payload
+from aksara_signals.orm.adapter.advice import advise
+from aksara_signals.orm.adapter.senders import (
+    explain,
+    note_connected,
+    problem_of_receiver,
+    sends_signals,
+)
+from aksara_signals.orm.adapter.silence import problem_of
+from aksara_signals.orm.bridge.classes import mapped_classes
+from aksara_signals.orm.bridge.states import identity_of
+from aksara_signals.orm.construction import wrap_constructors
+from aksara_signals.orm.flush.recipients import LIFE_CYCLE, forget_recipients
+from aksara_signals.orm.outcome.queue import keep_sent
+from aksara_signals.orm.relations.origins import RELATIONS, attach_listeners
+from aksara_signals.signals import post_init, pre_init
+
+__all__ = ["sqlalchemy_adapter"]
+
+_UPKEEP: dict[Payload, Callable[[], object]] = {
+    **{each.payload: wrap_constructors for each in (pre_init, post_init)},
+    **{each.payload: attach_listeners for each in RELATIONS},
+    **{each.payload: forget_recipients for each in LIFE_CYCLE},
+}
+"""What has to follow the connections of a signal; by payload, which no other signal has."""
+
+
+def _follow(payload: Payload) -> None:
+    follow = _UPKEEP.get(payload)
+    if follow is not None:
+        follow()
+
+
+sqlalchemy_adapter: Adapter = Adapter(
+    classes=mapped_classes,
+    is_model=sends_signals,
+    key_of=identity_of,
+    defer=keep_sent,
+    connected=note_connected,
+    connections_changed=_follow,
+    problem_of_sender=explain,
+    problem_of_silenced=problem_of,
+    problem_of_receiver=problem_of_receiver,
+    advice=advise,
+)
+"""Mapped classes, their keys, and the transactions of sessions."""

@@ -1,0 +1,39 @@
+"""The way out of SQLAlchemy's errors that receivers meet most often."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import MissingGreenlet, StatementError
+from sqlalchemy.orm.exc import DetachedInstanceError
+
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.types import IMMEDIATE
+
+__all__ = ["advise"]
+
+_LAZY_LOAD = (
+    "an async receiver can't load an attribute lazily: load it before, by "
+    '`await session.refresh(instance, ["attribute"])` (name it, or changes not yet flushed are '
+    "lost), by a query with selectinload(), or through AsyncAttrs; inside a flush, a receiver that "
+    "is a plain function can"
+)
+_DETACHED = (
+    "a receiver with phase= is given a detached copy of the instance, with its columns: load the "
+    "rest by its key in a new session, or read it in a receiver without phase="
+)
+
+
+def advise(error: BaseException, connection: Connection) -> str | None:
+    """What to do about an error that a receiver raised, if it is one of these.
+
+    Args:
+        error: What the receiver raised.
+        connection: Of the receiver.
+    """
+    kind: type = type(error)
+    if isinstance(error, StatementError):
+        kind = type(error.orig)  # SQLAlchemy 2.1 wraps what happens while a statement runs
+    if issubclass(kind, MissingGreenlet):
+        return _LAZY_LOAD
+    if issubclass(kind, DetachedInstanceError) and connection.phase != IMMEDIATE:
+        return _DETACHED
+    return None

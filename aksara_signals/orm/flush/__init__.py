@@ -1,0 +1,1 @@
+"""From one flush to its signals."""

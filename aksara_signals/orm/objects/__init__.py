@@ -1,0 +1,1 @@
+"""What users write with: the mixin, managers, query sets, bulk operations, model signals."""

@@ -1,0 +1,117 @@
+"""What bulk creation and bulk update have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
+
+from aksara_signals.dispatch.receivers.naming import describe_sender
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.exceptions import InvalidOptionError
+from aksara_signals.orm.bridge.loading import load_columns
+from aksara_signals.orm.bridge.states import state_of
+from aksara_signals.orm.flush.recipients import Audience
+from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.outcome.entries import Written
+from aksara_signals.orm.outcome.queue import waiting_in
+from aksara_signals.orm.outcome.snapshots import values_of
+from aksara_signals.orm.sending import AFTER_WRITING, Receiving, keep, needs_columns, send, steps_of
+from aksara_signals.orm.session.current import is_session, user_session
+from aksara_signals.orm.session.fixtures import is_loading_fixtures
+
+__all__ = ["Row", "batches", "check_batch_size", "members_of", "note_written", "send_bulk"]
+
+Row = dict[str, Any]
+"""Column values by attribute name."""
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Refuse what is no number of rows.
+
+    Raises:
+        InvalidOptionError: It is neither None nor a positive integer.
+    """
+    if batch_size is not None and (
+        not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
+    ):
+        raise InvalidOptionError(
+            f"batch_size={describe_sender(batch_size)} is no number of rows; give a "
+            f"positive integer, or None for as few statements as the database takes"
+        )
+
+
+def members_of(instances: Any, operation: str) -> list[Any]:
+    """The instances given to a bulk operation, each of them mapped.
+
+    Raises:
+        InvalidOptionError: They come in no list, or one of them is no mapped instance.
+    """
+    if state_of(instances) is not None or not isinstance(instances, Iterable):
+        raise _refusal_of(instances, operation)
+    members = [*instances]
+    for each in members:
+        if state_of(each) is None:
+            raise InvalidOptionError(
+                f"{operation} was given {describe_sender(type(each))} among its instances; it "
+                f"takes mapped instances only"
+            )
+    if isinstance(instances, (str, bytes, Mapping)) or is_session(instances):
+        raise _refusal_of(instances, operation)  # empty, or a dict of instances
+    return members
+
+
+def _refusal_of(instances: object, operation: str) -> InvalidOptionError:
+    return InvalidOptionError(
+        f"{operation} was given {describe_sender(instances)}; it takes a list of instances"
+    )
+
+
+def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> bool:
+    """Send a bulk signal, if anybody hears the model, and return whether anybody does."""
+    plan = signal.plan_for(model)
+    if plan:
+        payload = {**payload, "raw": is_loading_fixtures()}
+        if needs_columns(plan):
+            load_columns(session, map(instance_state, payload["instances"]))
+        keep(session, signal, model, payload)
+        with Receiving(session, user_session(session), AFTER_WRITING):
+            send(steps_of(signal, model, payload))
+    return bool(plan)
+
+
+def note_written(
+    session: Session, kind: Kind, instances: Iterable[object], names: Collection[str] = ()
+) -> None:
+    """Note what was done to rows, for receivers that are sent the net of a transaction.
+
+    Args:
+        session: Has written them.
+        kind: They were all created, or all updated.
+        instances: Of the rows, as they are now.
+        names: Of the columns that were updated.
+    """
+    audience, flush = Audience(), object()
+    written = [
+        Written(
+            kind,
+            None if kind is Kind.CREATE else state.key,
+            state.key,
+            flush,
+            is_silent=True,
+            values=values_of(state, names),
+        )
+        for state in map(instance_state, instances)
+        if audience.coalesces(state.class_)
+    ]
+    if written:
+        waiting_in(session).extend(written)
+
+
+def batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:
+    """The members, at most ``batch_size`` at a time."""
+    size = batch_size or len(members)
+    for start in range(0, len(members), size):
+        yield members[start : start + size]

@@ -1,0 +1,223 @@
+"""Many new rows in few statements, told by two signals."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Column, insert, inspect
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.attributes import instance_state
+
+from aksara_signals.dispatch.receivers.naming import describe_sender
+from aksara_signals.exceptions import InstanceStateError
+from aksara_signals.orm.bridge.history import expressions_of_new, has_members, is_expression
+from aksara_signals.orm.bridge.rows import counts_keys_up, register_inserted
+from aksara_signals.orm.bridge.states import describe
+from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.mapping.columns import columns_of, key_names
+from aksara_signals.orm.objects.bulk import Row, batches, note_written, send_bulk
+from aksara_signals.orm.session.current import user_session
+from aksara_signals.signals import post_bulk_create, pre_bulk_create
+
+__all__ = ["bulk_create"]
+
+
+def bulk_create(
+    session: Session, model: type, instances: list[Any], batch_size: int | None
+) -> None:
+    """Insert the rows of new instances, between ``pre_bulk_create`` and ``post_bulk_create``.
+
+    Args:
+        session: Takes the instances, as a flush does.
+        model: The sender.
+        instances: New ones; pre receivers may change the list and what is in it.
+        batch_size: The most rows of one statement; None leaves it to SQLAlchemy.
+
+    Raises:
+        InstanceStateError: An instance has a row already, has relationships set, or holds SQL.
+    """
+    payload = {"instances": instances, "session": user_session(session)}
+    _require_new(instances, model)
+    if pre_bulk_create.plan_for(model):  # they are not to be called for what is refused
+        for instance in instances:
+            for key in expressions_of_new(instance_state(instance)):
+                raise _refusal_of_sql(instance, key)
+    if send_bulk(session, pre_bulk_create, model, payload):
+        _require_new(instances, model)
+    groups: dict[tuple[type, tuple[str, ...]], list[tuple[Any, Row]]] = {}
+    for cls, members in groupby(instances, type):
+        mapper: Mapper[Any] = inspect(cls)
+        gaps = _gaps_of(mapper)
+        for instance in members:
+            row = _insert_row(instance, mapper, gaps)
+            groups.setdefault((cls, tuple(row)), []).append((instance, row))
+    for instance in instances:
+        owner = instance_state(instance).session  # it is pending there
+        if owner is not None:
+            owner.expunge(instance)
+    for (cls, given), pairs in groups.items():
+        for part in batches(pairs, batch_size):
+            _insert(session, cls, given, part, batch_size)
+    register_inserted(session, instances)
+    note_written(session, Kind.CREATE, instances)
+    # A list of the receivers' own: the other one is what bulk_create() returns.
+    send_bulk(session, post_bulk_create, model, {**payload, "instances": list(instances)})
+
+
+def _require_new(instances: list[Any], model: type) -> None:
+    seen: set[int] = set()  # alive: in the list
+    for instance in instances:
+        if id(instance) in seen:
+            raise InstanceStateError(
+                f"bulk_create() was given one {describe_sender(type(instance))} twice, which would "
+                f"be two rows; give each instance once"
+            )
+        seen.add(id(instance))
+    for cls, alike in groupby(instances, type):
+        if not issubclass(cls, model):
+            raise InstanceStateError(
+                f"bulk_create() of {describe_sender(model)} was given {describe_sender(cls)}; "
+                f"give instances of one model at a time"
+            )
+        mapper: Mapper[Any] = inspect(cls)
+        relationships = [prop.key for prop in mapper.relationships]
+        for instance in alike:
+            state = instance_state(instance)
+            if state.key is not None:
+                raise InstanceStateError(
+                    f"bulk_create() was given {describe(instance)}, which has a row "
+                    f"already; use bulk_update() for it"
+                )
+            for key in relationships:
+                if has_members(state, key):
+                    raise InstanceStateError(
+                        f"bulk_create() was given {describe(instance)} with its "
+                        f"relationship {key!r} set, which an INSERT of many rows can't write; set "
+                        f"the foreign key, or add() the instances to the session"
+                    )
+
+
+def _refusal_of_sql(instance: object, key: str) -> InstanceStateError:
+    return InstanceStateError(
+        f"bulk_create() was given {describe(instance)} with SQL for {key!r}, which "
+        f"an INSERT of many rows can't hold; give a value, or add() it to the session"
+    )
+
+
+class Gap(Enum):
+    """What is inserted where an instance has None, or nothing at all."""
+
+    NULL = "null"
+    NULL_IF_SET = "null if it was set"
+    NOTHING = "nothing: the database or a default provides"
+    VERSION = "the first version"
+
+
+_gaps: weakref.WeakKeyDictionary[Mapper[Any], list[tuple[str, Gap]]] = weakref.WeakKeyDictionary()
+
+
+def _gaps_of(mapper: Mapper[Any]) -> list[tuple[str, Gap]]:
+    """The columns that can be written, each with what its gaps mean; worked out once."""
+    found = _gaps.get(mapper)
+    if found is None:
+        found = _gaps[mapper] = [
+            (key, _gap(mapper, key, column))
+            for key, column in columns_of(mapper).items()
+            if column.computed is None
+        ]
+    return found
+
+
+def _gap(mapper: Mapper[Any], key: str, column: Column[Any]) -> Gap:
+    if column is mapper.version_id_col and mapper.version_id_generator:
+        return Gap.VERSION
+    if column.type.should_evaluate_none:
+        return Gap.NULL_IF_SET  # JSON's null is a value
+    if key in key_names(mapper) or _is_provided(column, mapper):
+        return Gap.NOTHING
+    return Gap.NULL
+
+
+def _insert_row(instance: object, mapper: Mapper[Any], gaps: list[tuple[str, Gap]]) -> Row:
+    """What is inserted for an instance; what isn't in it, the database or a default provides."""
+    values = instance_state(instance).dict
+    first_version: Any = mapper.version_id_generator
+    row: Row = {}
+    for key, gap in gaps:
+        value = values.get(key)
+        if value is None:
+            if gap is Gap.NOTHING or (gap is Gap.NULL_IF_SET and key not in values):
+                continue
+            if gap is Gap.VERSION:
+                value = first_version(None)
+        elif is_expression(value):
+            raise _refusal_of_sql(instance, key)
+        row[key] = value
+    return row
+
+
+def _is_provided(column: Column[Any], mapper: Mapper[Any]) -> bool:
+    """Whether something is inserted although no value is given."""
+    return (
+        column.default is not None
+        or column.server_default is not None
+        or column.identity is not None
+        or column is mapper.polymorphic_on
+    )
+
+
+def _insert(
+    session: Session,
+    cls: type,
+    given: tuple[str, ...],
+    part: Sequence[tuple[Any, Row]],
+    batch_size: int | None,
+) -> None:
+    mapper: Mapper[Any] = inspect(cls)
+    keys = key_names(mapper)
+    wanted = [key for key in columns_of(mapper) if key not in given]
+    rows = [row for _, row in part]
+    # Every row of this call has the same keys: None is a value here, no gap.
+    options: dict[str, Any] = {"render_nulls": True}
+    if batch_size is not None:
+        options["insertmanyvalues_page_size"] = batch_size
+    if not wanted:
+        session.execute(insert(cls), rows, execution_options=options)
+        fetched: Iterable[Sequence[Any]] = [()] * len(part)
+    elif not set(keys).difference(given):
+        # Keys that are known tell the rows apart, in whichever order they come back.
+        by_key = {
+            tuple(found[: len(keys)]): found[len(keys) :]
+            for found in _returned(session, cls, [*keys, *wanted], rows, options)
+        }
+        fetched = [by_key[tuple(row[key] for key in keys)] for row in rows]
+    elif counts_keys_up(session, mapper):
+        place = wanted.index(keys[0])
+        found = _returned(session, cls, wanted, rows, options)
+        fetched = sorted(found, key=itemgetter(place))
+    else:
+        fetched = _returned(session, cls, wanted, rows, options, is_ordered=True)
+    for (instance, row), found in zip(part, fetched, strict=True):
+        values = instance_state(instance).dict
+        values.update(row)
+        values.update(zip(wanted, found))  # noqa: B905 - as many as were asked for
+
+
+def _returned(
+    session: Session,
+    cls: type,
+    keys: Sequence[str],
+    rows: list[Row],
+    options: dict[str, Any],
+    *,
+    is_ordered: bool = False,
+) -> Sequence[Sequence[Any]]:
+    statement = insert(cls).returning(
+        *(getattr(cls, key) for key in keys), sort_by_parameter_order=is_ordered
+    )
+    return session.execute(statement, rows, execution_options=options).all()

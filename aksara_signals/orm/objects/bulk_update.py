@@ -1,0 +1,248 @@
+"""Columns of many rows in few statements, told by two signals."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import inspect, update
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
+
+from aksara_signals.dispatch.receivers.naming import describe_sender, nearest
+from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
+from aksara_signals.orm.bridge.history import changed_columns, has_net_change, is_expression
+from aksara_signals.orm.bridge.rows import read_rows, register_updated
+from aksara_signals.orm.bridge.states import State, describe
+from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.mapping.attributes import names_of
+from aksara_signals.orm.mapping.columns import columns_of, key_names
+from aksara_signals.orm.mapping.traits import traits_of
+from aksara_signals.orm.objects.bulk import Row, batches, note_written, send_bulk
+from aksara_signals.orm.session.current import user_session
+from aksara_signals.signals import post_bulk_update, pre_bulk_update
+
+__all__ = ["bulk_update", "changed_fields", "column_fields"]
+
+
+def column_fields(model: type, fields: Any) -> frozenset[str]:
+    """The names given to ``bulk_update``, checked.
+
+    Raises:
+        UnknownFieldError: There are none, they come as one string, or one is no column of the
+            model, part of its primary key, or computed by the database.
+        InvalidOptionError: These are no names.
+    """
+    mapper: Mapper[Any] = inspect(model)
+    names = frozenset(names_of(model, fields, "fields"))
+    if not names:
+        raise UnknownFieldError("bulk_update() was given no fields; name at least one column")
+    columns = columns_of(mapper)
+    keys = key_names(mapper)
+    for name in sorted(names):
+        if name in keys:
+            raise UnknownFieldError(
+                f"bulk_update() can't change {name!r}, which is in the primary key of "
+                f"{describe_sender(model)} and says which row is meant; change it and save()"
+            )
+        if name not in columns:
+            raise UnknownFieldError(
+                f"bulk_update() names {describe_sender(name)}, which is no column of "
+                f"{describe_sender(model)} (for a relationship, name its foreign key)"
+                f"{nearest(name, columns)}"
+            )
+        if columns[name].computed is not None:
+            raise UnknownFieldError(
+                f"bulk_update() names {name!r}, which is computed by the database; name the "
+                f"columns that it is computed from"
+            )
+    return names
+
+
+def changed_fields(model: type, instances: list[Any]) -> frozenset[str]:
+    """The columns that were changed of any of the instances: what is written without ``fields``.
+
+    Raises:
+        InstanceStateError: An instance has no row or is of another model, or something was changed
+            that no bulk update can write.
+    """
+    changed: set[str] = set()
+    for instance in instances:
+        _require_row(instance, model)
+        state = instance_state(instance)
+        own = _changed_columns(state)
+        reason = _why_unwritable(state, own)
+        if reason is not None:
+            raise InstanceStateError(
+                f"bulk_update() was given {describe(instance)}, of which {reason}; save() "
+                f"it, or name the fields that are to be written"
+            )
+        changed |= own
+    return frozenset(changed)
+
+
+def _changed_columns(state: State) -> frozenset[str]:
+    columns = columns_of(state.mapper)
+    return frozenset(key for key, _ in changed_columns(state) if key in columns)
+
+
+def _why_unwritable(state: State, changed: frozenset[str]) -> str | None:
+    """What was changed that one UPDATE by primary key can't write."""
+    mapper = state.mapper
+    for key in sorted(changed):
+        if key in key_names(mapper):
+            return f"the primary key {key!r} was changed, which says what row is meant"
+        if columns_of(mapper)[key].computed is not None:
+            return f"{key!r} was changed, which is computed by the database"
+    for prop in traits_of(mapper).many_to_one:
+        if has_net_change(state, prop.key):
+            return f"the relationship {prop.key!r} was changed, whose key a flush sets"
+    return None
+
+
+def bulk_update(
+    session: Session,
+    model: type,
+    instances: list[Any],
+    fields: frozenset[str],
+    batch_size: int | None,
+    *,
+    only_changed: bool = False,
+) -> int:
+    """Update columns of existing rows, between ``pre_bulk_update`` and ``post_bulk_update``.
+
+    Nothing is flushed. What pre receivers set besides is written too; other pending values stay
+    pending.
+
+    Args:
+        session: Executes the statements; the instances may be of another one or of none.
+        model: The sender.
+        instances: With rows; pre receivers may change the list and what is in it.
+        fields: What :func:`column_fields` let through.
+        batch_size: The most rows of one statement; None means all.
+        only_changed: Whether of each instance only those of the fields are written that were
+            changed.
+
+    Returns:
+        How many instances were written.
+
+    Raises:
+        InstanceStateError: An instance has no row yet or holds SQL.
+    """
+    payload = {"instances": instances, "fields": fields, "session": user_session(session)}
+    for instance in instances:
+        _require_row(instance, model)
+        _require_values(instance, fields)
+    pending = {id(each): _pending(each) for each in instances}  # alive: the caller holds them
+    with session.no_autoflush:
+        send_bulk(session, pre_bulk_update, model, payload)
+        groups: dict[tuple[type, frozenset[str]], list[tuple[Any, Row]]] = {}
+        for instance in instances:
+            _require_row(instance, model)
+            asked = fields & _changed_columns(instance_state(instance)) if only_changed else fields
+            written = _to_write(instance, asked, pending.get(id(instance), {}))
+            _require_values(instance, written)
+            if written:
+                row = _update_row(instance, written)
+                groups.setdefault((type(instance), frozenset(written)), []).append((instance, row))
+        for (cls, written), members in groups.items():
+            for part in batches(members, batch_size):
+                session.execute(update(cls), [row for _, row in part])
+                names = _register_updated(session, cls, written, part)
+                note_written(session, Kind.UPDATE, [instance for instance, _ in part], names)
+        send_bulk(session, post_bulk_update, model, payload)
+    return sum(len(members) for members in groups.values())
+
+
+def _require_row(instance: object, model: type) -> None:
+    if not isinstance(instance, model):
+        raise InstanceStateError(
+            f"bulk_update() of {describe_sender(model)} was given {describe(instance)}; "
+            f"give instances of one model at a time"
+        )
+    if not instance_state(instance).has_identity:
+        raise InstanceStateError(
+            f"bulk_update() was given a {describe_sender(type(instance))} that has no row yet; "
+            f"use bulk_create() for it"
+        )
+
+
+def _require_values(instance: object, fields: Iterable[str]) -> None:
+    values = instance_state(instance).dict
+    for key in fields:
+        if is_expression(values.get(key)):
+            raise InstanceStateError(
+                f"bulk_update() was given {describe(instance)} with SQL for {key!r}, which "
+                f"an UPDATE of many rows can't hold; use filter(…).update({key}=…) or save()"
+            )
+
+
+def _pending(instance: object) -> Row:
+    state = instance_state(instance)
+    return {key: state.dict[key] for key in state.committed_state if key in state.dict}
+
+
+def _to_write(instance: object, fields: frozenset[str], pending: Row) -> frozenset[str]:
+    """The fields, and what pre receivers have set; but nothing that isn't loaded."""
+    state = instance_state(instance)
+    values = state.dict
+    columns = columns_of(state.mapper)
+    set_since = {
+        key
+        for key in state.committed_state
+        if key in columns
+        and key in values
+        and (key not in pending or pending[key] is not values[key])
+    }
+    return frozenset(key for key in fields | set_since if key in values)
+
+
+def _update_row(instance: object, written: Collection[str]) -> Row:
+    state = instance_state(instance)
+    mapper = state.mapper
+    row: Row = dict(zip(key_names(mapper), state.identity or (), strict=True))
+    for key in written:
+        row[key] = state.dict[key]
+    version = mapper.version_id_col
+    if version is not None:
+        key = mapper.get_property_by_column(version).key
+        row[key] = state.committed_state.get(key, state.dict.get(key))
+    return row
+
+
+def _register_updated(
+    session: Session, cls: type, written: frozenset[str], part: Sequence[tuple[Any, Row]]
+) -> frozenset[str]:
+    """Take what was written for committed, and read what the database has set besides.
+
+    Returns:
+        The names of both.
+    """
+    mapper: Mapper[Any] = inspect(cls)
+    for instance, row in part:
+        loaded = instance_state(instance).dict
+        for key in written:
+            if key not in loaded:  # SQLAlchemy has expired what was changed before an UPDATE
+                set_committed_value(instance, key, row[key])
+        register_updated(session, instance_state(instance), written)
+    columns = columns_of(mapper)
+    besides = [
+        key
+        for key, column in columns.items()
+        if key not in written
+        and (
+            column.onupdate is not None
+            or column.server_onupdate is not None
+            or column.computed is not None
+            or column is mapper.version_id_col
+        )
+    ]
+    if not besides:
+        return written
+    by_identity = {instance_state(each).identity or (): each for each, _ in part}
+    for identity, values in read_rows(session, mapper, besides, by_identity).items():
+        instance = by_identity[identity]
+        for key, value in zip(besides, values, strict=True):
+            if key not in instance_state(instance).committed_state:
+                set_committed_value(instance, key, value)
+    return written.union(besides)

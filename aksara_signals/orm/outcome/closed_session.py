@@ -1,0 +1,87 @@
+"""The session of a transaction that has ended, while receivers are told of its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from aksara_signals.exceptions import SessionInUseError
+from aksara_signals.orm.bridge.sessions import beneath, permit, refuse
+from aksara_signals.orm.session.current import another
+
+__all__ = ["closed_to_receivers", "refusal"]
+
+_REFUSED = ("commit", "rollback", "close", "reset", "invalidate", "expunge_all")
+"""What would end a session or empty it, and begin no transaction, which is refused anyway."""
+
+
+class _Telling:
+    """The time in which receivers are told of one outcome."""
+
+    __slots__ = ("ended_by", "methods", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session: Session | None = session
+        """None once the time is over."""
+        self.methods: dict[str, Any] = {name: _guarded(name, session, self) for name in _REFUSED}
+        self.ended_by: str | None = None
+
+
+_around: ContextVar[tuple[_Telling, ...]] = ContextVar("aksara_signals_telling", default=())
+"""Whose receivers run here: a receiver may commit, which has receivers in turn."""
+
+
+def refusal(what: str, session: Session | None = None) -> SessionInUseError:
+    """The error for whoever doesn't leave the ended session alone.
+
+    Args:
+        what: Was done; goes on with the session of the transaction that has ended.
+        session: That session, if it may be another task that has done it.
+    """
+    if session is not None and not any(each.session is session for each in _around.get()):
+        return SessionInUseError(
+            f"{another()} {what} a session while receivers ran that had waited for the outcome of "
+            f"its transaction; a session is not for two tasks or threads at once: open one for each"
+        )
+    if session is not None:
+        what = f"{_RECEIVER} {what}"
+    return SessionInUseError(
+        f"{what} the session of that transaction, which has ended; open a session of its own "
+        f"(async with sessionmaker.begin() as session), or write through Model.objects with "
+        f"bind_sessions()"
+    )
+
+
+_RECEIVER = "a receiver that waited for the outcome of a transaction"
+
+
+@contextmanager
+def closed_to_receivers(session: Session) -> Iterator[None]:
+    """Refuse to receivers what would end or empty the session of whoever has committed.
+
+    Others may do it: whoever has committed may be cancelled, and close the session while the
+    receivers are called in a task of their own.
+    """
+    own = _Telling(session)
+    # A task that a receiver has started sees those around it as well, long after their end.
+    token = _around.set((*(each for each in _around.get() if each.session is not None), own))
+    refuse(session, own)
+    try:
+        yield
+    finally:
+        permit(session, own)
+        own.session, own.methods = None, {}
+        _around.reset(token)
+
+
+def _guarded(name: str, session: Session, telling: _Telling) -> Callable[..., Any]:
+    def guarded(*positional: Any, **keywords: Any) -> Any:
+        if telling in _around.get():
+            raise refusal(f"{name}() was called by {_RECEIVER}, on")
+        return beneath(session, telling, name)(*positional, **keywords)
+
+    return guarded

@@ -1,0 +1,154 @@
+"""What receivers get who wait for the outcome: copies of instances, as they were when it happened.
+
+The instance itself may be expired, changed again, or in use by whoever committed.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy.orm import Mapper
+
+from aksara_signals.orm.bridge.hidden_history import hidden_history_of
+from aksara_signals.orm.bridge.history import is_same
+from aksara_signals.orm.bridge.loading import is_unloaded
+from aksara_signals.orm.bridge.states import State, detached_copy, key_values, state_of
+
+__all__ = ["Passed", "Snapshot", "freeze", "is_frozen", "kept_extras", "thaw", "values_of"]
+
+_CONTAINERS = (list, tuple, set, frozenset)
+_MUTABLE = (dict, list, set, bytearray)
+"""Column values that can be changed in place, those of ``sqlalchemy.ext.mutable`` among them."""
+
+
+class Snapshot:
+    """The columns of one instance at one moment.
+
+    Args:
+        state: Of the instance.
+    """
+
+    __slots__ = ("_manager", "_missing", "_values", "key")
+
+    def __init__(self, state: State) -> None:
+        values = state.dict
+        hidden = hidden_history_of(state)
+        if hidden is not None:  # what stays pending isn't in the row
+            values = hidden.as_written(values)
+        keys = _column_keys(state.mapper)
+        self._manager = state.manager
+        self._values = {key: _kept(values[key]) for key in keys if key in values}
+        self._missing = []
+        for key in keys:
+            if key not in values:
+                if key in state.dict or is_unloaded(state, key):
+                    self._missing.append(key)
+                else:
+                    self._values[key] = None  # what an INSERT has left out
+        self.key: Any = state.key
+        """The identity key; None of an instance that has no row."""
+
+    def thaw(self) -> object:
+        """A new detached instance of the class, with the identity and the column values."""
+        values = {key: _kept(value) for key, value in self._values.items()}
+        return detached_copy(self._manager, self.key, values, self._missing)
+
+    def take_values(self, values: Mapping[str, Any]) -> None:
+        """Have other values of some columns. For a copy of this, which shares its values."""
+        self._values = {**self._values, **values}
+        self._missing = [each for each in self._missing if each not in values]
+
+    def take_key(self, key: Any) -> None:
+        """Have another identity key of the class. For a copy of this, which shares its values."""
+        self.take_values(key_values(self._manager.mapper, key))
+        self.key = key
+
+    def get(self, name: str, default: Any) -> Any:
+        """The value of a column, or the default where the row has it and this hasn't."""
+        return self._values.get(name, default)
+
+    def is_same(self, name: str, old: Any, new: Any) -> bool:
+        """Whether two values of a column are equal, as SQLAlchemy compares them."""
+        return is_same(self._manager, name, old, new)
+
+
+class _Members:
+    """A list, tuple or set that holds snapshots where it held instances."""
+
+    __slots__ = ("_members", "_type")
+
+    def __init__(self, members: Any) -> None:
+        self._type = type(members)
+        self._members = [freeze(each) for each in members]
+
+    def thaw(self) -> Any:
+        return self._type(thaw(each) for each in self._members)
+
+
+class Passed:
+    """The keyword arguments that a change of a relationship was given, as they were."""
+
+    __slots__ = ("_passed",)
+
+    def __init__(self, passed: Mapping[str, Any]) -> None:
+        self._passed = {name: freeze(value) for name, value in passed.items()}
+
+    def thaw(self) -> dict[str, Any]:
+        """A dict of the receiver's own, with new copies in the place of instances."""
+        return {name: thaw(value) for name, value in self._passed.items()}
+
+
+def freeze(value: Any) -> Any:
+    """The value with a snapshot for an instance, also for each one in a list, tuple or set."""
+    state = state_of(value)
+    if state is not None:
+        return Snapshot(state)
+    if type(value) in _CONTAINERS and any(state_of(each) is not None for each in value):
+        return _Members(value)
+    return value
+
+
+def is_frozen(value: Any) -> bool:
+    """Whether there are snapshots in the place of instances."""
+    return isinstance(value, (Snapshot, _Members, Passed))
+
+
+def thaw(value: Any) -> Any:
+    """What :func:`freeze` was given, with new copies in the place of instances."""
+    return value.thaw() if is_frozen(value) else value
+
+
+def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:
+    """On-demand arguments as they are at this moment: values may be changed in place later."""
+    changes = extras.get("changes")
+    if not changes or not any(
+        isinstance(old, _MUTABLE) or isinstance(new, _MUTABLE) for old, new in changes.values()
+    ):
+        return extras
+    kept = {name: (_kept(old), _kept(new)) for name, (old, new) in changes.items()}
+    return {**extras, "changes": MappingProxyType(kept)}
+
+
+def values_of(state: State, names: Iterable[str]) -> dict[str, Any]:
+    """The values of columns as they are at this moment, but for those that stay pending."""
+    values, pending = state.dict, state.committed_state
+    return {key: _kept(values[key]) for key in names if key in values and key not in pending}
+
+
+def _kept(value: Any) -> Any:
+    """The value, protected from changes in place."""
+    return copy.deepcopy(value) if isinstance(value, _MUTABLE) else value
+
+
+_keys: weakref.WeakKeyDictionary[Mapper[Any], tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def _column_keys(mapper: Mapper[Any]) -> tuple[str, ...]:
+    keys = _keys.get(mapper)
+    if keys is None:
+        keys = _keys[mapper] = tuple(mapper.column_attrs.keys())
+    return keys

@@ -1,0 +1,129 @@
+"""Links between instances: what one is, which side tells of it, and whether a flush has made it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.orm import RelationshipDirection, RelationshipProperty
+from sqlalchemy.orm.attributes import instance_state
+
+from aksara_signals.orm.bridge.history import old_value_is, reverse_keys, was_declared_before
+from aksara_signals.orm.bridge.loading import attribute_name, column_value, is_known
+from aksara_signals.orm.bridge.states import State
+from aksara_signals.orm.relations.origins import known_touches
+
+__all__ = [
+    "Link",
+    "LinkKey",
+    "Relationship",
+    "grouped",
+    "is_forward",
+    "key_of",
+    "reverses",
+    "told_from",
+]
+
+Relationship = RelationshipProperty[Any]
+LinkKey = tuple[Relationship, bool, State, State]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """One instance added to, or taken out of, a relationship of another one."""
+
+    key: LinkKey
+    """The same for both sides of one link."""
+    is_added: bool
+    prop: Relationship
+    """Of the owner."""
+    owner: object
+    child: object
+
+    def is_written(self, deleted: Collection[State]) -> bool:
+        """Whether a flush that has been made really made it, or cut it.
+
+        A child in two collections that set the same foreign key is linked to the last of them only.
+
+        Args:
+            deleted: What the flush has deleted.
+        """
+        if self.prop.direction is not RelationshipDirection.ONETOMANY:
+            return True
+        owner, child = instance_state(self.owner), instance_state(self.child)
+        pairs = [
+            (
+                owner.dict.get(attribute_name(owner.mapper, owner_column)),
+                attribute_name(child.mapper, child_column),
+            )
+            for owner_column, child_column in self.prop.synchronize_pairs
+        ]
+        is_linked = child not in deleted and all(
+            child.dict.get(name, value) == value for value, name in pairs
+        )
+        if self.is_added:
+            return is_linked
+        was_linked = all(old_value_is(child, name, value) for value, name in pairs)
+        return was_linked and not is_linked
+
+    @property
+    def is_many_to_many(self) -> bool:
+        """Whether the link is a row of its own."""
+        return isinstance(self.prop.secondary, Table)
+
+
+def is_forward(prop: Relationship) -> bool:
+    """Whether a relationship is the first declared of the two sides."""
+    return all(was_declared_before(prop, other) for other in reverses(prop))
+
+
+def reverses(prop: Relationship) -> list[Relationship]:
+    """The other sides of a relationship."""
+    return [prop.mapper.relationships[key] for key in reverse_keys(prop)]
+
+
+def told_from(sides: list[Link]) -> Link:
+    """From which of its sides a link is told: from the one that was changed."""
+    if len(sides) == 1 and not sides[0].is_many_to_many:
+        return sides[0]
+    return max(sides, key=_claim)
+
+
+def _claim(link: Link) -> tuple[int, int, bool]:
+    """How much speaks for telling a link from this side.
+
+    The member was touched here; else (what a new value has pushed out of a scalar) the
+    relationship was; else the side that was declared first.
+    """
+    touches = known_touches(instance_state(link.owner))
+    forward = is_forward(link.prop)
+    if touches is None:
+        return 0, 0, forward
+    key = link.prop.key
+    return touches.touched_at(key, link.child), touches.last_touched_at(key), forward
+
+
+def key_of(instance: object) -> Any:
+    """The primary key as receivers see it: one value, or a tuple; None while it isn't known."""
+    state = instance_state(instance)
+    key = tuple(
+        column_value(state, column) if is_known(state, column) else None
+        for column in state.mapper.primary_key
+    )
+    if any(value is None for value in key):
+        return None
+    return key[0] if len(key) == 1 else key
+
+
+def grouped(links: Iterable[Link]) -> Iterator[tuple[Link, list[Link]]]:
+    """Links by owner and relationship: those that are cut before those that are made."""
+    groups: dict[tuple[int, Relationship], list[Link]] = {}
+    for link in links:
+        groups.setdefault((id(link.owner), link.prop), []).append(link)
+    for members in groups.values():
+        for is_added in (False, True):
+            found = [link for link in members if link.is_added is is_added]
+            if found:
+                yield found[0], found

@@ -1,0 +1,1 @@
+"""Sessions: which one a write goes through, and whether it loads fixtures."""

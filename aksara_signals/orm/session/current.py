@@ -1,0 +1,286 @@
+"""Which session a write goes through."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar, Token
+from types import CoroutineType
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_session
+from sqlalchemy.orm import Session, object_session, scoped_session
+
+from aksara_signals.dispatch.blocks import block
+from aksara_signals.dispatch.receivers.naming import describe_sender
+from aksara_signals.exceptions import InvalidOptionError, NoSessionError
+from aksara_signals.orm.bridge.sessions import is_flushing
+
+__all__ = [
+    "AnySession",
+    "another",
+    "bind_sessions",
+    "flush",
+    "is_at_work",
+    "is_session",
+    "outside_of_sessions",
+    "session_at_work",
+    "session_for",
+    "session_scope",
+    "sync_session_of",
+    "user_session",
+    "within",
+]
+
+AnySession = AsyncSession | Session
+"""What the user works with."""
+
+ResultT = TypeVar("ResultT")
+
+
+class Work:
+    """A session whose flush is delivering, in one task, for as long as it does.
+
+    The receivers that are called until its end find this session as the one at work.
+    """
+
+    __slots__ = ("_token", "is_over", "outer", "session", "task", "thread")
+
+    def __init__(self, session: AnySession | None) -> None:
+        self.session: AnySession | None = session
+        self.task: asyncio.Task[Any] | None = _current_task()
+        self.thread: int = threading.get_ident()
+        self.is_over: bool = False
+        self.outer: Work | None = _work.get()
+        """The one whose receiver this code runs in."""
+        self._token: Token[Work | None] = _work.set(self)
+
+    def end(self) -> None:
+        """Receivers are through. To be called once."""
+        self.is_over = True  # a task that a receiver has started sees this one as well
+        token = self._token
+        # That task may live on for long, and what its context refers to lives on with it.
+        self.session = self.task = self.outer = None
+        del self._token
+        _work.reset(token)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this code runs in the receiver itself: a session is not for two tasks."""
+        return (
+            not self.is_over
+            and self.thread == threading.get_ident()
+            and self.task is _current_task()
+        )
+
+
+_work: ContextVar[Work | None] = ContextVar("aksara_signals_work", default=None)
+_scope: ContextVar[AnySession | None] = ContextVar("aksara_signals_scope", default=None)
+_factories: weakref.WeakKeyDictionary[type, Callable[..., AnySession]] = weakref.WeakKeyDictionary()
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop in this thread
+        return None
+
+
+def user_session(session: Session) -> AnySession:
+    """The AsyncSession that a session belongs to, else the session itself."""
+    return async_session(session) or session
+
+
+def is_session(given: Any) -> bool:
+    """Whether it is a session of any kind."""
+    return isinstance(given, (AsyncSession, Session, async_scoped_session, scoped_session))
+
+
+def sync_session_of(session: Any) -> Session:
+    """The plain session that does the work of any kind of session.
+
+    Raises:
+        InvalidOptionError: What was given is no session.
+    """
+    if isinstance(session, (async_scoped_session, scoped_session)):
+        session = session()
+    if isinstance(session, AsyncSession):
+        return session.sync_session
+    if isinstance(session, Session):
+        return session
+    raise InvalidOptionError(
+        f"session= was given {describe_sender(session)}; it takes a Session or an AsyncSession"
+    )
+
+
+@contextmanager
+def outside_of_sessions() -> Iterator[None]:
+    """Let the code inside find no session that isn't its own."""
+    work, scope = Work(None), _scope.set(None)
+    try:
+        yield
+    finally:
+        _scope.reset(scope)
+        work.end()
+
+
+def is_at_work(session: Session | None = None) -> bool:
+    """Whether the code that asks runs in a receiver of a session's flush, or in a task of its own.
+
+    Args:
+        session: The one that is asked about; None means any.
+    """
+    work = _work.get()
+    while work is not None:
+        if work.session is not None and session in (None, sync_session_of(work.session)):
+            return True
+        work = work.outer
+    return False
+
+
+def another() -> str:
+    """What the code that asks is to the receivers of another one."""
+    return "another thread" if _current_task() is None else "another task"
+
+
+@block
+def session_scope(session: AnySession) -> Iterator[AnySession]:
+    """Make a session the one that writes go through unless another one is given.
+
+    For a ``with`` or an ``async with`` block; it decorates functions, sync and async, too.
+
+    Args:
+        session: Stays the caller's: it is neither committed nor closed.
+    """
+    sync_session_of(session)
+    token = _scope.set(session)
+    try:
+        yield session
+    finally:
+        _scope.reset(token)
+
+
+def bind_sessions(cls: type, factory: Callable[..., AnySession] | None) -> None:
+    """Give a class and its subclasses a factory of sessions, or take it back with None."""
+    if factory is None:
+        _factories.pop(cls, None)
+        return
+    problem = _problem_of_factory(factory)
+    if problem:
+        raise InvalidOptionError(
+            f"{cls.__name__}.bind_sessions() was given {describe_sender(factory)}, which "
+            f"{problem}; give it an async_sessionmaker or a sessionmaker"
+        )
+    _factories[cls] = factory
+
+
+def _problem_of_factory(factory: object) -> str | None:
+    """Why something makes no sessions, in words that go on after "which"."""
+    if not callable(factory):
+        return "makes no sessions"
+    try:
+        inspect.signature(factory).bind(expire_on_commit=False)
+    except TypeError:
+        return "can't be called with expire_on_commit=False, as it will be"
+    except ValueError:  # written in C: nothing is known of its parameters
+        return None
+    return None
+
+
+@asynccontextmanager
+async def session_for(
+    model: type, given: Any = None, *, instance: object = None
+) -> AsyncIterator[Session]:
+    """The session for an operation on a model.
+
+    In this order: the one given, the instance's own, the one at work in the receiver under way,
+    the one of :func:`session_scope`, one from the factory bound to the class. Only the last is
+    the library's own: it is committed and closed at the end.
+
+    Args:
+        model: The class whose rows are read or written.
+        given: What the caller was given as ``session=``.
+        instance: The one that the operation is about, if it is about one.
+
+    Raises:
+        NoSessionError: There is none.
+        InvalidOptionError: What was given is no session, or the factory makes none.
+    """
+    found = _existing_session(given, instance)
+    if found is not None:
+        yield found
+        return
+    factory = next((f for cls in model.__mro__ if (f := _factories.get(cls))), None)
+    if factory is None:
+        raise NoSessionError(
+            f"no session for {describe_sender(model)}: pass session=, add the instance to a "
+            f"session, write from a receiver that is under way, enter 'async with "
+            f"session_scope(session)', or give the models a factory once with "
+            f"{model.__name__}.bind_sessions(async_sessionmaker(engine))"
+        )
+    session: Any = factory(expire_on_commit=False)
+    if not isinstance(session, (AsyncSession, Session)):
+        if isinstance(session, CoroutineType):
+            session.close()
+        raise InvalidOptionError(
+            f"the factory given to bind_sessions() for {describe_sender(model)} has made "
+            f"{describe_sender(session)}; it must make a Session or an AsyncSession, as an "
+            f"async_sessionmaker does"
+        )
+    if isinstance(session, AsyncSession):
+        async with session, session.begin():
+            yield session.sync_session
+    else:
+        with session, session.begin():
+            yield session
+
+
+def _existing_session(given: Any, instance: object) -> Session | None:
+    if given is not None:
+        return sync_session_of(given)
+    own = None if instance is None else object_session(instance)
+    if own is not None:
+        return own
+    work = _work.get()
+    if work is not None and work.session is not None and work.is_here:
+        return sync_session_of(work.session)
+    scope = _scope.get()
+    return None if scope is None else sync_session_of(scope)
+
+
+def session_at_work(operation: str) -> Session:
+    """The session of the receiver that is under way, else that of :func:`session_scope`.
+
+    Args:
+        operation: What needs it, in words.
+
+    Raises:
+        NoSessionError: There is none.
+    """
+    found = _existing_session(None, None)
+    if found is None:
+        raise NoSessionError(
+            f"{operation} was given no session, and there is none at work: pass the session first, "
+            f"or call it in a receiver that runs inside the transaction (neither after its end nor "
+            f"concurrently, and in no task of its own), or within 'async with "
+            f"session_scope(session)'"
+        )
+    return found
+
+
+async def within(session: Session, work: Callable[[Session], ResultT]) -> ResultT:
+    """Do synchronous work with a session: in a greenlet if it belongs to an AsyncSession."""
+    owner = user_session(session)
+    if isinstance(owner, AsyncSession):
+        return await owner.run_sync(work)
+    return work(session)
+
+
+def flush(session: Session) -> None:
+    """Flush a session, or leave it to the flush that is under way."""
+    if not is_flushing(session):  # else a pre receiver writes: that joins its flush
+        session.flush()
