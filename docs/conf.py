@@ -83,8 +83,11 @@ def keep_colon(app, what, name, obj, options, lines):  # noqa: PLR0917 - autodoc
 
 
 _SHOWN = {
-    "reference/coming-from.rst": ("seeds/test_*.py", "peers/test_django_differs_*.py"),
-    "howto/from-blinker.rst": ("peers/test_blinker_differs_*.py",),
+    "reference/coming-from.rst": (
+        "compatibility/seeds/test_*.py",
+        "compatibility/peers/test_django_differs_*.py",
+    ),
+    "howto/from-blinker.rst": ("compatibility/peers/test_blinker_differs_*.py",),
 }
 """Which tests a page has to list, and no others, each once."""
 
@@ -94,7 +97,7 @@ def check_promises(app):
     for page, patterns in _SHOWN.items():
         text = (Path(app.srcdir) / page).read_text(encoding="utf-8")
         listed = re.findall(r"``(test_\w+\.test_\w+)``", text)
-        tests = Path(app.srcdir).parent / "tests"
+        tests = Path(app.srcdir).parent / "tests" / "compatibility"
         shown = {
             f"{path.stem}.{node.name}"
             for pattern in patterns

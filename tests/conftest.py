@@ -9,11 +9,11 @@ import textwrap
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import databases
 import pytest
+from kit import databases
+from kit.support import Recorder
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
-from support import Recorder
 
 from aksara_signals import signals
 from aksara_signals.cli import main

@@ -35,13 +35,20 @@ from types import CodeType
 from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(HERE.parent))
 
 import databases  # noqa: E402 - of the tests
-from mutating import Mutant, mutants_of  # noqa: E402
-from reaching import PACKAGE, QUIETLY, ROOT, Reach  # noqa: E402
+from kit.mutating import Mutant, mutants_of  # noqa: E402
+from kit.reaching import PACKAGE, QUIETLY, ROOT, Reach  # noqa: E402
 
-FOLDERS = ("dispatch", "orm", "hostile", "seeds", "peers", "faults", "properties", "testing")
+FOLDERS = (
+    "unit",
+    "compatibility",
+    "guarantees/hostile",
+    "guarantees/faults",
+    "guarantees/properties",
+    "tools/testing",
+)
 """Of the tests that run in one process, and come to an end while coverage looks on."""
 MODULES = ("dispatch", "orm")
 """Of the package: what is mutated unless something else is asked for."""
@@ -245,7 +252,7 @@ def _stages(
     own_file = f"test_{Path(mutant.file).stem}.py::"
     # Stable: of those that are alike, the quick ones stay in front.
     tests.sort(key=lambda test: (-killers.get(test, 0), own_file not in test))
-    mirror = f"tests/{mutant.file.partition('/')[0]}/"
+    mirror = f"tests/unit/{mutant.file.partition('/')[0]}/"
     own = [test for test in tests if test.startswith(mirror)]
     others = [test for test in tests if not test.startswith(mirror)]
     first, own = own[:15], own[15:]

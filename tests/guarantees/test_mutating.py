@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutating import mutants_of
+from kit.mutating import mutants_of
 
 MODULE = """
 def clamp(value: int, limit: int = 3, *, strict=False) -> int:

@@ -1,0 +1,177 @@
+"""The witness of the random stories objects to a library that is wrong; its stories run by themselves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from kit.properties.blueprints import Blueprint, Link, Model
+from kit.properties.stories import Reaction, Step
+from kit.properties.trials import Trial, sqlite_session
+
+from aksara_signals import AksaraSignalsWarning
+from aksara_signals.orm.flush import run, values
+from aksara_signals.orm.flush.changes import changes_of
+from aksara_signals.orm.flush.payloads import steps_of_changes
+from aksara_signals.orm.flush.prediction import Prediction
+from aksara_signals.orm.flush.recipients import POST
+from aksara_signals.orm.flush.run import FlushRun
+from aksara_signals.orm.outcome.entries import Waiting
+from aksara_signals.orm.relations.signals import RelationshipRun
+
+PLAIN = Model(parent=None, is_joined=True, has_given_key=False, extras=frozenset())
+KINDS = ("one_to_many", "two_way", "many_to_many")
+BLUEPRINT = Blueprint(
+    models=(PLAIN, PLAIN),
+    links=tuple(
+        Link(kind, 0, 1, cascade="", is_required=False, passive_deletes="False") for kind in KINDS
+    ),
+)
+STEPS = [
+    Step("new", 0, 0, 0),
+    Step("new", 1, 0, 0),
+    Step("commit", 0, 0, 0),
+    Step("relate", 0, 0, 0),
+    Step("commit", 0, 0, 0),
+    Step("relate", 0, 1, 0),
+    Step("commit", 0, 0, 0),
+    Step("relate", 0, 2, 0),
+    Step("commit", 0, 0, 0),
+    Step("savepoint", 0, 0, 0),
+    Step("name", 0, 0, 0),
+    Step("flush", 0, 0, 0),
+    Step("roll_back_to", 0, 0, 0),
+    Step("name", 0, 0, 0),
+    Step("commit", 0, 0, 0),
+    Step("unrelate", 0, 2, 0),
+    Step("commit", 0, 0, 0),
+    Step("delete", 0, 0, 0),
+    Step("commit", 0, 0, 0),
+]
+REACTIONS = [
+    Reaction("post_save", 1, Step("new", 0, 0, 0)),
+    Reaction("pre_update", 1, Step("name", 0, 0, 0)),
+]
+
+
+def play(reactions: list[Reaction]) -> Trial:
+    trial = Trial(BLUEPRINT)
+    with sqlite_session() as session:
+        trial.play(session, STEPS, reactions)
+    return trial
+
+
+Patch = pytest.MonkeyPatch
+
+
+def nobody_foresees_children(patch: Patch) -> None:
+    patch.setattr(Prediction, "_find_linked", lambda *_: None)
+
+
+def nobody_foresees_abandoned_children(patch: Patch) -> None:
+    patch.setattr(Prediction, "_find_abandoned", lambda *_: None)
+
+
+def everything_is_foreseen(patch: Patch) -> None:
+    """Also what isn't written: an object whose relationships have been looked at."""
+    patch.setattr("aksara_signals.orm.flush.prediction._differs", lambda *_: True)
+    patch.setattr("aksara_signals.orm.flush.prediction._has_change", lambda *_: True)
+
+
+def changes_forget_a_column(patch: Patch) -> None:
+    def forgetful(*arguments: Any) -> Any:
+        found = changes_of(*arguments)
+        return MappingProxyType({key: pair for key, pair in found.items() if key != "name"})
+
+    patch.setattr(values, "changes_of", forgetful)
+
+
+def changes_have_wrong_old_values(patch: Patch) -> None:
+    def wrong(*arguments: Any) -> Any:
+        return {key: (new, new) for key, (_, new) in changes_of(*arguments).items()}
+
+    patch.setattr(values, "changes_of", wrong)
+
+
+def post_signals_come_twice(patch: Patch) -> None:
+    def twice(*arguments: Any) -> Iterator[Any]:
+        yield from steps_of_changes(*arguments)
+        if POST in arguments:
+            yield from steps_of_changes(*arguments)
+
+    patch.setattr(run, "steps_of_changes", twice)
+
+
+def post_signals_stay_away(patch: Patch) -> None:
+    def silent(*arguments: Any) -> Iterator[Any]:
+        if POST not in arguments:
+            yield from steps_of_changes(*arguments)
+
+    patch.setattr(run, "steps_of_changes", silent)
+
+
+def deliveries_are_lost(patch: Patch) -> None:
+    patch.setattr(FlushRun, "_keep", lambda *_: None)
+
+
+def savepoints_are_not_honoured(patch: Patch) -> None:
+    patch.setattr(Waiting, "is_due", lambda *_: True)
+
+
+def links_come_twice(patch: Patch) -> None:
+    steps = RelationshipRun.post_steps
+
+    def twice(run: RelationshipRun) -> Iterator[Any]:
+        yield from steps(run)
+        yield from steps(run)
+
+    patch.setattr(RelationshipRun, "post_steps", twice)
+
+
+def links_stay_away(patch: Patch) -> None:
+    patch.setattr(RelationshipRun, "post_steps", lambda _: iter(()))
+
+
+SABOTAGE = [
+    nobody_foresees_children,
+    nobody_foresees_abandoned_children,
+    everything_is_foreseen,
+    changes_forget_a_column,
+    changes_have_wrong_old_values,
+    post_signals_come_twice,
+    post_signals_stay_away,
+    deliveries_are_lost,
+    savepoints_are_not_honoured,
+    links_come_twice,
+    links_stay_away,
+]
+
+
+@pytest.mark.parametrize("reactions", [[], REACTIONS], ids=["alone", "with receivers that write"])
+@pytest.mark.parametrize("sabotage", SABOTAGE, ids=lambda each: each.__name__)
+def test_a_witness_objects(monkeypatch: Patch, sabotage: Any, reactions: list[Reaction]) -> None:
+    """Whatever is told wrongly, doubly or not at all, and with the story as a script."""
+    sabotage(monkeypatch)
+    with pytest.raises((AssertionError, AksaraSignalsWarning)) as objection:
+        play(reactions)
+    assert any("session = Session(engine)" in each for each in objection.value.__notes__)
+
+
+@pytest.mark.parametrize("reactions", [[], REACTIONS], ids=["alone", "with receivers that write"])
+def test_a_story_runs_as_a_script(tmp_path: Path, reactions: list[Reaction]) -> None:
+    """The same lines with the same reactions, in an interpreter of its own."""
+    story = play(reactions).story
+    assert len(story.reactions) == len(reactions)
+    script = tmp_path / "story.py"
+    script.write_text(story.script(), encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert run.returncode == 0, run.stderr
+    told = [line.split()[0] for line in run.stdout.splitlines() if line.startswith("    ")]
+    assert {"pre_save", "post_update", "post_delete"} <= {*told}

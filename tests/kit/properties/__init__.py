@@ -1,0 +1,1 @@
+"""Random mappings and transactions, and who witnesses what becomes of them."""

@@ -1,0 +1,77 @@
+"""What receivers were told, call by call, as the witness keeps it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kit.properties.row_log import WrittenRow
+
+__all__ = ["ORDER", "Frame", "Key", "LinkTold", "RelationTold", "Told", "assert_alike"]
+
+ORDER = {
+    "created": (["pre_save"], ["post_save"]),
+    "updated": (["pre_save", "pre_update"], ["post_update", "post_save"]),
+    "deleted": (["pre_delete"], ["post_delete"]),
+}
+"""The signals of a row before and after it is written."""
+
+Key = tuple[str, int]
+
+
+@dataclass
+class Told:
+    """One call of a receiver."""
+
+    signal: str
+    kind: str
+    instance: Any
+    changes: dict[str, Any] | None
+
+
+@dataclass
+class LinkTold:
+    """One call of a receiver of m2m_changed."""
+
+    action: str
+    links: list[tuple[str, int | None, int | None]]
+
+
+@dataclass
+class RelationTold:
+    """One call of a receiver of the relation signals: a foreign key that was set."""
+
+    is_added: bool
+    relation: tuple[str, Key, Key]
+    """The column, the owner and the child."""
+
+
+@dataclass
+class Frame:
+    """One row of one flush, from its first pre signal to its last post signal."""
+
+    kind: str
+    pre: list[str] = field(default_factory=list)
+    written: list[WrittenRow] = field(default_factory=list)
+    post: list[str] = field(default_factory=list)
+
+
+def assert_alike(
+    what: str, told: Counter[Any], written: Counter[Any], is_excused: Callable[[Any], bool]
+) -> None:
+    """Hold links that were told against those that were written, each as often.
+
+    What was cut because an end of it was deleted may be told or not, and so may what was made with
+    an owner that the same flush deletes; anything else must be.
+    """
+    for each in [*told, *written]:
+        is_added, *_ = each
+        if is_excused(each):
+            if not is_added:
+                del told[each]
+                del written[each]
+            elif not told[each]:
+                del written[each]
+    assert told == written, f"{what}: told {told}, written {written}"

@@ -1,0 +1,332 @@
+"""Holds what receivers were told against what the database saw."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.orm.exc import UnmappedColumnError
+
+from aksara_signals import (
+    m2m_changed,
+    post_delete,
+    post_relation_add,
+    post_relation_remove,
+    post_save,
+    post_update,
+    pre_delete,
+    pre_save,
+    pre_update,
+)
+from kit.properties.blueprints import BY_UPDATES
+from kit.properties.row_log import WrittenRow
+from kit.properties.stories import Story
+from kit.properties.testimony import ORDER, Frame, Key, LinkTold, RelationTold, Told, assert_alike
+
+__all__ = ["Witness"]
+
+
+class Witness:
+    """Receivers of everything, and what they saw.
+
+    Args:
+        story: Whose classes are heard, and which is told when its receivers may act.
+        waits: Whether async receivers really wait; a plain session can't.
+    """
+
+    def __init__(self, story: Story, *, waits: bool) -> None:
+        self.story = story
+        self.timeline: list[Told | LinkTold | RelationTold | WrittenRow] = []
+        self.delivered: list[tuple[str, Key, str]] = []
+        self.expected: list[list[tuple[str, Key, str]]] = [[]]
+        """What is to be delivered after the commit: of the transaction, and of each savepoint."""
+        self._waits = waits
+        self._tables = {
+            story.blueprint.table(number): story.blueprint.table(story.blueprint.root(number))
+            for number in range(len(story.blueprint.models))
+        }
+        self._has_own_deletes = any(
+            link.passive_deletes == "True" for link in story.blueprint.links
+        )
+
+    # -- receivers -----------------------------------------------------------------------------
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Connect the receivers for as long as the block runs."""
+        connected = [
+            (signal, signal.connect(receiver, sender=self.story.base, **options))
+            for signal, receiver, options in self._receivers()
+        ]
+        try:
+            yield
+        finally:
+            for signal, receiver in connected:
+                assert signal.disconnect(receiver, sender=self.story.base)
+
+    def _receivers(self) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
+        for signal in (pre_save, pre_update, post_update, pre_delete, post_delete):
+            yield signal, self._hear, {}
+        yield post_save, self._hear_changes, {}
+        yield m2m_changed, self._hear_links, {}
+        yield post_relation_add, self._hear_relation, {}
+        yield post_relation_remove, self._hear_relation, {}
+        for signal in (post_save, post_delete):
+            yield signal, self._hear_committed, {"phase": "after_commit"}
+        for signal in (pre_save, post_save, pre_delete, post_delete):
+            yield signal, self._read, {}
+        for signal in (pre_save, pre_update, post_update, post_save, pre_delete, post_delete):
+            yield signal, self._react, {"priority": -1}
+
+    def _hear(self, signal: Any, instance: Any, created: bool | None = None, **_: Any) -> None:
+        kind = "deleted" if "delete" in signal.name else "created" if created else "updated"
+        self.timeline.append(Told(signal.name, kind, instance, None))
+
+    def _hear_changes(
+        self, signal: Any, instance: Any, created: bool, changes: Any, **_: Any
+    ) -> None:
+        kind = "created" if created else "updated"
+        self.timeline.append(Told(signal.name, kind, instance, dict(changes)))
+
+    def _hear_links(
+        self, sender: Any, instance: Any, action: str, pk_set: Any, reverse: bool, **_: Any
+    ) -> None:
+        own = instance.id
+        link = self.story.blueprint.links[int(sender.name.removeprefix("link"))]
+        is_source = link.is_forward is not reverse
+        links = [(sender.name, *((own, pk) if is_source else (pk, own))) for pk in pk_set or ()]
+        self.timeline.append(LinkTold(action, links))
+
+    def _hear_relation(
+        self, signal: Any, instance: Any, child: Any, relation_name: str, **_: Any
+    ) -> None:
+        number = relation_name.removeprefix("r")
+        if number.isdigit() and not self.story.blueprint.links[int(number)].is_many_to_many:
+            relation = (f"key{number}", self.key_of(instance), self.key_of(child))
+            self.timeline.append(RelationTold(signal is post_relation_add, relation))
+
+    def _hear_committed(self, signal: Any, instance: Any, **_: Any) -> None:
+        self.delivered.append((signal.name, self.key_of(instance), instance.name))
+
+    async def _read(self, instance: Any, session: Any, **_: Any) -> None:
+        """Whatever is a column, and not deferred, can be read by an async receiver."""
+        if self._waits:
+            await asyncio.sleep(0)
+        for attribute in inspect(instance).mapper.column_attrs:
+            if not attribute.deferred:
+                getattr(instance, attribute.key)
+
+    def _react(self, signal: Any, **_: Any) -> None:
+        self.story.react(signal.name)
+
+    # -- judgement -----------------------------------------------------------------------------
+
+    def key_of(self, instance: Any) -> Key:
+        """The row of an instance: its class's first table, and its key."""
+        table = self._tables[type(instance).__mapper__.local_table.name]
+        state = inspect(instance)
+        return table, state.identity[0] if state.identity else state.dict["id"]
+
+    def judge(self, lines: list[str], *, has_failed: bool) -> None:
+        """Look at what the last line of the story has done, and forget it.
+
+        Args:
+            lines: Of the story, so far.
+            has_failed: Whether the last was refused and rolled back; what it told before counts
+                for nothing.
+        """
+        if not has_failed:
+            self._judge_rows([*self.timeline])
+        self.timeline.clear()
+        self._judge_outcome(lines[-1], has_failed=has_failed)
+
+    def _judge_rows(self, timeline: list[Told | LinkTold | RelationTold | WrittenRow]) -> None:
+        keys = {
+            id(told.instance): self.key_of(told.instance)
+            for told in timeline
+            if isinstance(told, Told) and told.signal.startswith("post")
+        }
+        frames: dict[Key, list[Frame]] = {}
+        for each in timeline:
+            if isinstance(each, WrittenRow):
+                if each.table in self._tables:
+                    self._write(frames, each)
+            elif isinstance(each, Told):
+                key = keys.get(id(each.instance)) or self._key_if_any(each.instance)
+                self._tell(frames.setdefault(key, []), each, key)
+        open_frames = {key: stack for key, stack in frames.items() if stack}
+        if self.story.has_reacted:  # a receiver may undo or overtake what others were told of
+            open_frames = {
+                key: stack
+                for key, stack in open_frames.items()
+                if any(frame.written for frame in stack)
+            }
+        assert not open_frames, f"told before, but not after: {open_frames}"
+        gone = {
+            self._key_of_row(row)
+            for row in timeline
+            if isinstance(row, WrittenRow)
+            and row.operation == "DELETE"
+            and row.table in self._tables
+        }
+        self._judge_links(timeline, gone)
+        self._judge_relations(timeline, gone)
+
+    def _key_if_any(self, instance: Any) -> Key:
+        state = inspect(instance)
+        return self.key_of(instance) if state.identity else ("unwritten", id(instance))
+
+    def _key_of_row(self, row: WrittenRow) -> Key:
+        return self._tables[row.table], (row.new or row.old)["id"]
+
+    def _write(self, frames: dict[Key, list[Frame]], row: WrittenRow) -> None:
+        key = self._key_of_row(row)
+        stack = frames.get(key)
+        if not stack:
+            is_own = self._has_own_deletes and row.operation == "DELETE"
+            assert is_own, f"not told before: {row}"
+            return  # the database's own ON DELETE CASCADE
+        stack[-1].written.append(row)
+
+    def _tell(self, stack: list[Frame], told: Told, key: Key) -> None:
+        before, after = ORDER[told.kind]
+        if told.signal.startswith("pre"):
+            if told.signal == before[0]:
+                stack.append(Frame(told.kind))
+            assert stack, f"{told} of {key} comes alone"
+            frame = stack[-1]
+            assert frame.kind == told.kind, f"{told} of {key} comes within {frame}"
+            assert not frame.written, f"{told} of {key} comes after {frame.written}"
+            frame.pre.append(told.signal)
+            assert frame.pre == before[: len(frame.pre)], f"{told} of {key} comes twice"
+            return
+        assert stack, f"{told} of {key} comes without what comes before it"
+        if self.story.has_reacted:
+            while len(stack) > 1 and not stack[-1].written and stack[-1].kind != told.kind:
+                stack.pop()
+        frame = stack[-1]
+        assert (frame.kind, frame.pre) == (told.kind, before), f"{told} of {key} after {frame}"
+        assert frame.written, f"{told} of {key}: nothing was written"
+        frame.post.append(told.signal)
+        assert frame.post == after[: len(frame.post)], f"{told} of {key} comes twice"
+        if told.changes is not None:
+            self._judge_changes(told, frame)
+        if frame.post == after:
+            stack.pop()
+            while self.story.has_reacted and stack and not stack[-1].written:
+                stack.pop()  # overtaken: told as updated, then deleted by another receiver
+        if told.signal in ("post_save", "post_delete"):
+            self.expected[-1].append((told.signal, key, self._name_in(frame)))
+
+    def _name_in(self, frame: Frame) -> str | None:
+        """The name as it was written; None where it wasn't, as when the row was deleted."""
+        names = [name for row in frame.written if (name := row.new.get("name"))]
+        return names[-1] if names else None
+
+    def _judge_outcome(self, line: str, *, has_failed: bool) -> None:
+        """Follow the transaction: what is delivered after a commit is what it committed."""
+        if has_failed or line == "session.rollback()":
+            self.expected = [[]]
+        elif "begin_nested" in line:
+            self.expected.append([])
+        elif line.startswith("savepoint"):
+            last = self.expected.pop()
+            if line.endswith("commit()"):
+                self.expected[-1] += last
+        elif line == "session.commit()":
+            expected = [told for level in self.expected for told in level]
+            told = [each[:2] for each in expected]
+            delivered = [each[:2] for each in self.delivered]
+            if self.story.reactions:  # what a flush in a receiver tells is told in between
+                assert Counter(delivered) == Counter(told), f"delivered {delivered}, told {told}"
+            else:
+                assert delivered == told, f"delivered {delivered}, told {told}"
+                for each, known in zip(self.delivered, expected, strict=True):
+                    assert known[2] in (None, each[2]), f"delivered {each}, written {known}"
+            self.expected = [[]]
+            self.delivered.clear()
+        assert not self.delivered, f"delivered although nothing was committed: {self.delivered}"
+
+    def _judge_changes(self, told: Told, frame: Frame) -> None:
+        mapper = inspect(told.instance).mapper
+        real: dict[str, tuple[Any, Any]] = {}
+        for row in frame.written:
+            for name, value in row.new.items():
+                column = mapper.local_table.metadata.tables[row.table].columns[name]
+                try:
+                    attribute = mapper.get_property_by_column(column).key
+                except UnmappedColumnError:
+                    continue  # another class's column in the same table
+                first = real.get(attribute, (row.old.get(name),))[0]
+                real[attribute] = (first, value)
+        assert told.changes is not None
+        # What the write adds by itself is on the instance, and no change that anybody made.
+        expected = {
+            key: pair
+            for key, pair in real.items()
+            if pair[0] != pair[1]
+            and (key in told.changes or not key.startswith((*BY_UPDATES, "served_")))
+        }
+        known = {key: pair for key, pair in told.changes.items() if pair[0] != pair[1]}
+        assert known == expected, f"changes {known} of {told.instance}, written {expected}"
+
+    def _judge_links(self, timeline: list[Any], gone: set[Key]) -> None:
+        """Each link that came or went was told once, but for those of what was deleted."""
+        told: Counter[Any] = Counter()
+        written: Counter[Any] = Counter()
+        for each in timeline:
+            if isinstance(each, LinkTold) and each.action.startswith("post"):
+                told.update((each.action == "post_add", *link) for link in each.links)
+            elif isinstance(each, WrittenRow) and each.table not in self._tables:
+                row = each.new or each.old
+                written[
+                    each.operation == "INSERT", each.table, row["left_id"], row["right_id"]
+                ] += 1
+        assert_alike("links", told, written, lambda link: self._is_end_gone(link, gone))
+
+    def _judge_relations(self, timeline: list[Any], gone: set[Key]) -> None:
+        """Each foreign key that a collection or its other side has set was told of its owners."""
+        told: Counter[Any] = Counter()
+        written: Counter[Any] = Counter()
+        for each in timeline:
+            if isinstance(each, RelationTold):
+                if self._is_judged(int(each.relation[0].removeprefix("key")), each.is_added):
+                    told[each.is_added, *each.relation] += 1
+            elif isinstance(each, WrittenRow) and each.table in self._tables:
+                written.update(self._set_keys(each))
+        assert_alike("relations", told, written, lambda relation: not gone.isdisjoint(relation[2:]))
+
+    def _is_judged(self, place: int, is_added: bool) -> bool:
+        """Whether each foreign key of a relationship has to be told of.
+
+        A collection that leaves its former children their key doesn't know when they lose it.
+        """
+        link = self.story.blueprint.links[place]
+        if link.kind == "many_to_one" or place in self.story.set_by_column:
+            return False
+        return is_added or link.kind != "one_to_many" or link.passive_deletes != '"all"'
+
+    def _set_keys(self, row: WrittenRow) -> Iterator[tuple[bool, str, Key, Key]]:
+        blueprint = self.story.blueprint
+        for place, link in enumerate(blueprint.links):
+            column = f"key{place}"
+            owner = blueprint.table(blueprint.root(link.source))
+            child = self._key_of_row(row)
+            old, new = row.old.get(column), row.new.get(column)
+            for is_added, value in ((False, old), (True, new)):
+                if old != new and value is not None and self._is_judged(place, is_added):
+                    yield is_added, column, (owner, value), child
+
+    def _is_end_gone(self, link: tuple[bool, str, Any, Any], gone: set[Key]) -> bool:
+        _, table, left, right = link
+        blueprint = self.story.blueprint
+        declared = blueprint.links[int(table.removeprefix("link"))]
+        ends = [
+            (blueprint.table(blueprint.root(number)), key)
+            for number, key in ((declared.source, left), (declared.target, right))
+        ]
+        return not gone.isdisjoint(ends)

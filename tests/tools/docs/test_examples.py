@@ -1,0 +1,210 @@
+"""Whatever the documentation shows as Python runs, and prints what the page says."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import doctest
+import gc
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import runpy
+import subprocess
+import sys
+import textwrap
+import types
+import typing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import aksara_signals
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("**/*.rst")])
+SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(aksara_signals.__path__, "aksara_signals.")
+    if not module.name.endswith("__main__")
+)
+
+
+class Block(NamedTuple):
+    """One code block of a page."""
+
+    start: int
+    """The index of the line on which the code begins."""
+    code: str
+    caption: str | None
+    """The file that it is a part of, if it is one of several on its page."""
+
+
+def blocks(text: str, language: str) -> list[Block]:
+    """The code blocks of ``text`` in ``language``."""
+    found = []
+    lines = text.splitlines()
+    for start, line in enumerate(lines, 1):
+        if line.strip() != f".. code-block:: {language}":
+            continue
+        margin = len(line) - len(line.lstrip())
+        body: list[str] = []
+        for following in lines[start:]:
+            if following.strip() and len(following) - len(following.lstrip()) <= margin:
+                break
+            body.append(following)
+        options = 0
+        caption = None
+        if body and body[0].strip():
+            options = 1
+            option, colon, caption = body.pop(0).strip().partition(": ")
+            if option + colon != ":caption: " or (body and body[0].strip()):
+                pytest.fail(f"line {start}: this test knows no option of code blocks but :caption:")
+        found.append(Block(start + options, textwrap.dedent("\n".join(body)).rstrip(), caption))
+    return found
+
+
+def program(text: str) -> str:
+    """The Python blocks of a page that name no file as one program, each line at its own line."""
+    lines = [""] * len(text.splitlines())
+    for start, code, caption in blocks(text, "python"):
+        if caption is not None:
+            continue
+        for offset, line in enumerate(code.splitlines()):
+            lines[start + offset] = line
+    return "\n".join(lines)
+
+
+def execute(code: str, page: Path) -> None:
+    """Run a page's program as a module of its own; ``await`` is allowed at its top level."""
+    compiled = compile(code, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    module = types.ModuleType("page_" + page.stem.replace("-", "_"))
+    sys.modules[module.__name__] = module  # annotations of mapped classes are looked up there
+    try:
+        if compiled.co_flags & inspect.CO_COROUTINE:
+            asyncio.run(types.FunctionType(compiled, module.__dict__)())
+        else:
+            exec(compiled, module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_runs_and_prints_what_it_says(page, capsys):
+    """A page's Python blocks run in order, and print its ``output`` blocks."""
+    text = page.read_text(encoding="utf-8")
+    code = program(text)
+    if not code.strip():
+        return  # a page of prose
+    execute(code, page)
+    expected = "\n".join(block.code for block in blocks(text, "output"))
+    assert expected.split() == capsys.readouterr().out.split()
+
+
+def files(text: str) -> dict[str, str]:
+    """What a page shows of each file that it names; several blocks of one file follow each other."""
+    found: dict[str, list[str]] = {}
+    for block in blocks(text, "python"):
+        if block.caption is not None:
+            found.setdefault(block.caption, []).append(block.code.strip("\n"))
+    return {name: "\n\n\n".join(codes) + "\n" for name, codes in found.items()}
+
+
+def commands(text: str) -> list[tuple[list[str], str]]:
+    """The commands of a page that run its files, with what the page says they print."""
+    programs = {"python": [sys.executable], "pytest": [sys.executable, "-m", "pytest"]}
+    found = []
+    for block in blocks(text, "console"):
+        command, _, output = block.code.strip().partition("\n")
+        prompt, program, *arguments = command.split()
+        if prompt == "$" and program in programs:
+            found.append(([*programs[program], *arguments], output))
+    return found
+
+
+def words(printed: str) -> list[str]:
+    """What was printed, apart from the blanks between and the seconds that it took."""
+    return re.sub(r"\bin [\d.]+s\b", "in some s", printed).split()
+
+
+PAGES_WITH_FILES = [page for page in PAGES if files(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_FILES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_a_page_work_as_it_shows(page, tmp_path):
+    """The files of a page, in a folder of their own, do by its commands what it says they do.
+
+    Nothing but these files and what is installed can be imported there: under tox, the wheel.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, code in files(text).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_", "COV")) and name not in {"PYTHONPATH", "PYTHONSAFEPATH"}
+    }
+    assert commands(text)
+    for command, expected in commands(text):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
+        )
+        assert words(expected) == words(done.stdout), done.stdout + done.stderr
+        assert done.returncode == 0
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_script_runs(script, capsys):
+    """A script in ``docs/examples`` runs to its end and shows something."""
+    runpy.run_path(str(script), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests_of_module_hold(name):
+    """The examples in the docstrings of a module give what they say."""
+    module = importlib.import_module(name)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    # A mapped class takes its lines out of linecache when it is collected; doctest looks through
+    # linecache, and stumbles if that happens meanwhile.
+    gc.collect()
+    gc.disable()
+    try:
+        failed, _attempted = doctest.testmod(module, optionflags=flags)
+    finally:
+        gc.enable()
+    assert failed == 0
+
+
+def test_commands_print_what_the_page_shows(project):
+    """Each command on the command line's page prints what stands below it."""
+    text = (ROOT / "docs" / "reference" / "cli.rst").read_text(encoding="utf-8")
+    project.write("journal", "\n\n\n".join(block.code for block in blocks(text, "python")))
+    commands = [
+        (command.split()[2:], output.split())
+        for block in blocks(text, "console")
+        for command, _, output in [block.code.strip().partition("\n")]
+        if command.startswith("$ aksara-signals ")
+    ]
+    assert {arguments[0] for arguments, _ in commands} == {"receivers", "graph", "check"}
+    for arguments, output in commands:
+        assert project.run(*arguments)[1].split() == output
+
+
+def test_names_of_inventories_exist():
+    """Each name that our pages link into the pages of others is one that Python finds."""
+    inventories = sorted((ROOT / "docs" / "inventories").glob("*.inv"))
+    assert inventories
+    for inventory in inventories:
+        for line in inventory.read_text(encoding="utf-8").splitlines()[3:]:
+            name = line.split()[0]
+            if "." in name:
+                pkgutil.resolve_name(name)  # raises if there is none
+            else:
+                assert hasattr(builtins, name) or hasattr(typing, name), name

@@ -1,0 +1,177 @@
+"""The demonstration tells a true story on every database, and says what is wrong with a URL."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import io
+import re
+import sqlite3
+import struct
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from kit import databases
+from sqlalchemy import inspect
+
+from aksara_signals import demo, signals
+
+
+class Terminal(io.StringIO):
+    """A text stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_the_story_is_told(database: databases.Database) -> None:
+    """The timeline shows each chapter's deliveries in order, and the database agrees."""
+    out = io.StringIO()
+    url = database.async_url.render_as_string(hide_password=False)
+    deliveries = await demo.run(url, out)
+    lines = [line for line in out.getvalue().splitlines() if " ms  " in line]
+    told = [(line.split()[2], line.split()[5]) for line in lines]
+    assert deliveries == len(lines) == 20
+    assert told[:7] == [
+        ("post_init", "greet"),
+        ("pre_save", "refuse_clickbait"),
+        ("pre_save", "generate_slug"),
+        ("post_save", "warm_cache"),
+        ("post_save", "write_audit_entry"),
+        ("post_save", "entry_written"),
+        ("post_save", "announce"),
+    ]
+    assert "raises ClickbaitError: not in this blog" in out.getvalue()
+    assert "in the database: authors: 1, posts: 2, audit entries: 2" in out.getvalue()
+    assert out.getvalue().rstrip().endswith("authors: 0, posts: 0, audit entries: 2")
+
+
+async def test_nothing_is_left_behind(database: databases.Database) -> None:
+    """After the demonstration there are no tables and no receivers of it."""
+    await demo.run(database.async_url.render_as_string(hide_password=False), io.StringIO())
+    engine = database.create_sync_engine()
+    tables = inspect(engine).get_table_names()
+    engine.dispose()
+    assert tables == []
+    assert not any(getattr(signals, name).connections for name in signals.__all__)
+
+
+async def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours are used on a terminal that can show them, unless NO_COLOR forbids it."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    coloured, plain = Terminal(), Terminal()
+    await demo.run(out=coloured)
+    monkeypatch.setenv("NO_COLOR", "1")
+    await demo.run(out=plain)
+    assert "\x1b[" in coloured.getvalue()
+    assert "\x1b[" not in plain.getvalue()
+
+
+async def test_standard_output_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a stream the timeline goes to standard output."""
+    await demo.run()
+    assert "A post is written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "nosuchdatabase://", "sqlite://", "postgresql+asyncpg://ada:secret"],
+)
+async def test_a_bad_url_is_explained(url: str) -> None:
+    """A URL that no async engine can be made from ends with a hint, not a traceback."""
+    hint = r"not a URL of an async database.*try sqlite\+aiosqlite"
+    with pytest.raises(SystemExit, match=hint) as caught:
+        await demo.run(url, io.StringIO())
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [
+        ("sqlite+aiosqlite://", "aiosqlite", "sqlite"),
+        ("postgresql+asyncpg://u@h/d", "asyncpg", "postgres"),
+        ("mysql+aiomysql://u@h/d", "aiomysql", None),
+    ],
+)
+async def test_a_missing_driver_is_named_with_its_remedy(
+    url: str, module: str, extra: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the driver, the message gives the command that installs it."""
+    original = builtins.__import__
+
+    def without_driver(name: str, *args: object, **kwargs: object) -> object:
+        if name == module:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(builtins, "__import__", without_driver)
+    package = f"aksara-signals[{extra}]" if extra else module
+    wanted = re.escape(f"{module} is not installed; run: pip install '{package}'")
+    with pytest.raises(SystemExit, match=wanted):
+        await demo.run(url, io.StringIO())
+
+
+async def test_a_driver_that_cant_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is installed, but something that it needs isn't."""
+
+    def broken(url: object) -> NoReturn:
+        raise ImportError("no libpq\n  found")
+
+    monkeypatch.setattr(demo, "create_async_engine", broken)
+    with pytest.raises(
+        SystemExit, match=r"^postgresql\+psycopg can't be loaded: ImportError: no li"
+    ):
+        await demo.run("postgresql+psycopg://h/d", io.StringIO())
+
+
+async def test_a_file_that_cant_be_opened_is_named(tmp_path: Path) -> None:
+    """In the driver's words, without SQLAlchemy's around them."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/nowhere/x.db?uri=false"
+    with pytest.raises(SystemExit) as caught:
+        await demo.run(url, io.StringIO())
+    assert str(caught.value) == (
+        f"could not connect to sqlite+aiosqlite:///{tmp_path}/nowhere/x.db: "
+        f"OperationalError: unable to open database file"
+    )
+
+
+async def test_tables_that_cant_be_created_are_named(tmp_path: Path) -> None:
+    """A database may be read, and not written."""
+    file = tmp_path / "readable.db"
+    sqlite3.connect(file).close()
+    url = f"sqlite+aiosqlite:///file:{file}?mode=ro&uri=true"
+    with pytest.raises(SystemExit, match=r"^could not create tables in sqlite\+aiosqlite:///file"):
+        await demo.run(url, io.StringIO())
+
+
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer like a PostgreSQL server to which a password is wrong, and which repeats it."""
+    await reader.readexactly(8)  # asks for TLS
+    writer.write(b"N")
+    (length,) = struct.unpack("!i", await reader.readexactly(4))
+    await reader.readexactly(length - 4)
+    writer.write(b"R" + struct.pack("!ii", 8, 3))  # a password in plain text, please
+    await reader.readexactly(1)
+    (length,) = struct.unpack("!i", await reader.readexactly(4))
+    password = (await reader.readexactly(length - 4)).rstrip(b"\0")
+    fields = b'SFATAL\0VFATAL\0C28P01\0Mpassword "' + password + b'" is wrong\0\0'
+    writer.write(b"E" + struct.pack("!i", len(fields) + 4) + fields)
+    await writer.drain()
+    writer.close()
+
+
+async def test_a_wrong_password_is_a_line_without_it() -> None:
+    """Whatever the server says, and wherever the URL has it."""
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(SystemExit) as caught:
+            await demo.run(f"postgresql+asyncpg://ada:secret@127.0.0.1:{port}/blog", io.StringIO())
+    assert str(caught.value) == (
+        f"could not connect to postgresql+asyncpg://ada:***@127.0.0.1:{port}/blog: "
+        f'InvalidPasswordError: password "***" is wrong'
+    )

@@ -1,0 +1,358 @@
+"""Which operation sends what: the table of ``docs/reference/operations.rst`` is made here.
+
+``AKSARA_UPDATE_DOCS=1`` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ForeignKey, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from aksara_signals import SignalContext, signals
+from aksara_signals.orm import SignalMixin, loading_fixtures, session_scope
+
+TABLE = Path(__file__).parents[4] / "docs" / "reference" / "operations.csv"
+
+COLUMNS = {
+    "init": ("pre_init", "post_init"),
+    "save": ("pre_save", "post_save"),
+    "update": ("pre_update", "post_update"),
+    "delete": ("pre_delete", "post_delete"),
+    "bulk_create": ("pre_bulk_create", "post_bulk_create"),
+    "bulk_update": ("pre_bulk_update", "post_bulk_update"),
+    "relation_add": ("pre_relation_add", "post_relation_add"),
+    "relation_remove": ("pre_relation_remove", "post_relation_remove"),
+    "m2m_changed": (),
+}
+"""The columns of the table; each is a pair of signals, but for the last."""
+
+
+class Base(SignalMixin, DeclarativeBase):
+    pass
+
+
+class PostTag(Base):
+    __tablename__ = "post_tag"
+
+    post_id: Mapped[int] = mapped_column(ForeignKey("post.id"), primary_key=True)
+    tag_id: Mapped[int] = mapped_column(ForeignKey("tag.id"), primary_key=True)
+
+
+class Tag(Base):
+    __tablename__ = "tag"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Post(Base):
+    __tablename__ = "post"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(default="")
+    tags: Mapped[list[Tag]] = relationship(secondary=PostTag.__table__)
+    comments: Mapped[list[Comment]] = relationship(
+        back_populates="post", cascade="all, delete-orphan"
+    )
+
+
+class Comment(Base):
+    __tablename__ = "comment"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    post_id: Mapped[int | None] = mapped_column(ForeignKey("post.id"))
+    post: Mapped[Post | None] = relationship(back_populates="comments")
+
+
+@dataclass
+class World:
+    """What an operation finds: a post with a comment and a tag, and another tag."""
+
+    session: AsyncSession
+    heard: list[Any] = field(default_factory=list)
+
+    async def set_up(self) -> None:
+        async with SignalContext.disable_all():
+            self.post = Post(comments=[Comment()], tags=[Tag()])
+            self.tag = Tag()
+            self.session.add_all([self.post, self.tag])
+            await self.session.commit()
+            await self.session.refresh(self.post, ["title", "tags", "comments"])
+            await self.session.refresh(self.tag)
+
+
+Operation = Callable[[World], Awaitable[Any]]
+OPERATIONS: dict[str, Operation] = {}
+
+
+def operation(text: str) -> Callable[[Operation], Operation]:
+    def note(function: Operation) -> Operation:
+        OPERATIONS[text] = function
+        return function
+
+    return note
+
+
+def _silently(make: Callable[[], Any]) -> Any:
+    with SignalContext.disable_all():
+        return make()
+
+
+@operation("``Post()``")
+async def construct(world: World) -> None:
+    Post()
+
+
+@operation("``session.get()``, ``select()``, ``refresh()``")
+async def load(world: World) -> None:
+    world.session.expunge_all()
+    post = (await world.session.scalars(select(Post))).one()
+    await world.session.refresh(post)
+
+
+@operation("``session.add(post)`` of a new instance")
+async def add(world: World) -> None:
+    world.session.add(_silently(Post))
+
+
+@operation("``post.title = …``")
+async def change(world: World) -> None:
+    world.post.title = "new"
+
+
+@operation("``post.title = …``, the value it has")
+async def change_nothing(world: World) -> None:
+    world.post.title = world.post.title + ""
+
+
+@operation("``session.delete(tag)``")
+async def delete_one(world: World) -> None:
+    await world.session.delete(world.tag)
+
+
+@operation("``session.delete(post)``, its comments cascading")
+async def delete_cascading(world: World) -> None:
+    await world.session.delete(world.post)
+
+
+@operation("``session.merge(post)`` of an unknown row")
+async def merge_new(world: World) -> None:
+    await world.session.merge(_silently(lambda: Post(id=77)))
+
+
+@operation("``session.merge(post)`` of a known row, changed")
+async def merge_changed(world: World) -> None:
+    await world.session.merge(_silently(lambda: Post(id=world.post.id, title="new")))
+
+
+@operation("``post.comments.append(…)`` of a new comment")
+async def append_child(world: World) -> None:
+    world.post.comments.append(_silently(Comment))
+
+
+@operation("``comment.post_id = …``")
+async def set_key(world: World) -> None:
+    world.post.comments[0].post_id = None
+
+
+@operation("``post.comments.remove(…)``, an orphan to be deleted")
+async def remove_orphan(world: World) -> None:
+    world.post.comments.pop()
+
+
+@operation("``post.tags.append(…)``")
+async def append_tag(world: World) -> None:
+    world.post.tags.append(world.tag)
+
+
+@operation("``post.tags.remove(…)``, ``post.tags = []``")
+async def remove_tag(world: World) -> None:
+    world.post.tags = []
+
+
+@operation("``await post.related('tags').add(…)``")
+async def related_add(world: World) -> None:
+    await world.post.related("tags").add(world.tag)
+
+
+@operation("``await post.related('tags').remove(…)``")
+async def related_remove(world: World) -> None:
+    await world.post.related("tags").remove(world.post.tags[0])
+
+
+@operation("``await post.related('tags').set(…)``")
+async def related_set(world: World) -> None:
+    await world.post.related("tags").set([world.tag])
+
+
+@operation("``await post.related('tags').clear()``")
+async def related_clear(world: World) -> None:
+    await world.post.related("tags").clear()
+
+
+@operation("``await post.save()`` of a new instance")
+async def save_new(world: World) -> None:
+    await _silently(Post).save(session=world.session)
+
+
+@operation("``await post.save()`` of a changed instance")
+async def save_changed(world: World) -> None:
+    world.post.title = "new"
+    await world.post.save()
+
+
+@operation("``await post.save()``, ``update()`` of an unchanged instance")
+async def save_unchanged(world: World) -> None:
+    await world.post.save()
+    await world.post.update()
+
+
+@operation("``await post.save(update_fields=…)``")
+async def save_fields(world: World) -> None:
+    world.post.title = "new"
+    await world.post.save(update_fields=["title"])
+
+
+@operation("``await post.update(title=…)``")
+async def update_one(world: World) -> None:
+    await world.post.update(title="new")
+
+
+@operation("``await tag.delete()``")
+async def delete_itself(world: World) -> None:
+    await world.tag.delete()
+
+
+@operation("``await Post.objects.create()``, ``get_or_create()`` of an unknown row")
+async def create(world: World) -> None:
+    await Post.objects.create()
+
+
+@operation("``await Post.objects.get_or_create()`` of a known row; ``get()``, ``filter()``, …")
+async def read(world: World) -> None:
+    await Post.objects.get_or_create(id=world.post.id)
+    await Post.objects.get(pk=world.post.id)
+    await Post.objects.filter(Post.id > 0).all()
+    await Post.objects.count()
+
+
+@operation("``await Post.objects.bulk_create(posts)``")
+async def bulk_create(world: World) -> None:
+    await Post.objects.bulk_create(_silently(lambda: [Post(), Post()]))
+
+
+@operation("``await Post.objects.bulk_update(posts, fields)``")
+async def bulk_update(world: World) -> None:
+    world.post.title = "new"
+    await Post.objects.bulk_update([world.post], ["title"])
+
+
+@operation("``await Post.objects.filter(…).update(…)``")
+async def query_update(world: World) -> None:
+    await Post.objects.filter(id=world.post.id).update(title="new")
+
+
+@operation("``await Post.objects.filter(…).with_signals().update(…)``")
+async def query_update_with_signals(world: World) -> None:
+    await Post.objects.filter(id=world.post.id).with_signals().update(title="new")
+
+
+@operation("``await Tag.objects.filter(…).delete()``")
+async def query_delete(world: World) -> None:
+    await Tag.objects.filter(id=world.tag.id).delete()
+
+
+@operation("``await Tag.objects.filter(…).with_signals().delete()``")
+async def query_delete_with_signals(world: World) -> None:
+    await Tag.objects.filter(id=world.tag.id).with_signals().delete()
+
+
+@operation("``insert()``, ``update()``, ``delete()`` statements")
+async def statements(world: World) -> None:
+    await world.session.execute(insert(Post).values(title="new"))
+    await world.session.execute(update(Post).values(title="newer"))
+    await world.session.execute(delete(PostTag))
+
+
+@operation("``bulk_save_objects()``, ``bulk_insert_mappings()``, ``bulk_update_mappings()``")
+async def legacy(world: World) -> None:
+    def write(session: Any) -> None:
+        session.bulk_save_objects([_silently(Post)])
+        session.bulk_insert_mappings(Post, [{"title": "new"}])
+        session.bulk_update_mappings(Post, [{"id": key, "title": "newer"}])
+
+    key = world.post.id
+    await world.session.run_sync(write)
+
+
+@operation("any of these with ``SignalContext.disable_all()``")
+async def silent(world: World) -> None:
+    async with SignalContext.disable_all():
+        await Post.objects.create()
+        await world.tag.delete()
+        world.post.title = "new"
+        await world.session.flush()
+
+
+@operation("any of these with ``loading_fixtures()``: the same, with ``raw=True``")
+async def fixtures(world: World) -> None:
+    world.session.add(_silently(Post))
+    with loading_fixtures():
+        await world.session.flush()
+    assert {call["raw"] for call in world.heard} == {True}
+
+
+async def sent_by(text: str, engine: AsyncEngine) -> list[str]:
+    """One row of the table."""
+    async with AsyncSession(engine) as session, session_scope(session):
+        world = World(session)
+        await world.set_up()
+
+        async def listen(**payload: Any) -> None:
+            world.heard.append(payload)
+
+        connected = [getattr(signals, name) for name in signals.__all__]
+        for signal in connected:
+            signal.connect(listen)
+        try:
+            await OPERATIONS[text](world)
+            await session.flush()
+        finally:
+            for signal in connected:
+                signal.disconnect(listen)
+    names = {call["signal"].name for call in world.heard}
+    row = [text]
+    for column, pair in COLUMNS.items():
+        if pair:
+            is_sent = names.issuperset(pair)
+            assert is_sent or names.isdisjoint(pair), f"{text} sends only one of {pair}"
+            row.append("•" if is_sent else "")
+        else:
+            actions = [call["action"] for call in world.heard if call["signal"].name == column]
+            row.append(", ".join(dict.fromkeys(each.partition("_")[2] for each in actions)))
+    return row
+
+
+async def test_operations_send_what_the_table_says(async_engine: AsyncEngine) -> None:
+    """Every operation is performed, on each database, and sends what the documentation lists."""
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    rows = [["operation", *COLUMNS]]
+    for text in OPERATIONS:
+        rows.append(await sent_by(text, async_engine))
+        async with async_engine.begin() as connection:
+            for table in reversed(Base.metadata.sorted_tables):
+                await connection.execute(table.delete())
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    if os.environ.get("AKSARA_UPDATE_DOCS"):
+        TABLE.write_text(written.getvalue(), encoding="utf-8")
+    assert TABLE.read_text(encoding="utf-8") == written.getvalue()

@@ -1,0 +1,418 @@
+"""Every way in which a transaction ends: the table of ``docs/explanation/outcome.rst`` is made here.
+
+``AKSARA_UPDATE_DOCS=1`` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gc
+import io
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit.databases import Database, server_for_two_phases
+from kit.models import Base, Post, Promise
+from sqlalchemy import URL
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+)
+from sqlalchemy.orm import Session
+
+from aksara_signals import drain, post_save
+from aksara_signals.orm import on_commit
+
+TABLE = Path(__file__).parents[4] / "docs" / "explanation" / "commit-paths.csv"
+HEADER = ["path", "receivers that wait for", "and run"]
+RETURNED = "before it returns"
+
+
+@pytest.fixture(scope="module")
+def postgresql_server(postgresql_server: URL) -> Iterator[URL]:
+    """A server that prepares transactions."""
+    with server_for_two_phases(postgresql_server) as url:
+        yield url
+
+
+class World:
+    """A database, and what was told so far."""
+
+    def __init__(self, database: Database, engine: AsyncEngine) -> None:
+        self.database = database
+        self.engine = engine
+        self.sessions = async_sessionmaker(engine)
+        self.told: list[str] = []
+        self.done: list[str] = []
+
+    def returned(self) -> None:
+        """The call that ends the transaction has returned, or raised."""
+        self.told += ["|"]
+
+
+Way = Callable[[World], Awaitable[None]]
+WAYS: dict[str, Way] = {}
+NEEDS_POSTGRESQL: set[str] = set()
+
+
+def way(text: str, *, postgresql: bool = False) -> Callable[[Way], Way]:
+    def note(function: Way) -> Way:
+        WAYS[text] = function
+        if postgresql:
+            NEEDS_POSTGRESQL.add(text)
+        return function
+
+    return note
+
+
+@asynccontextmanager
+async def flushed(world: World, **options: Any) -> AsyncIterator[AsyncSession]:
+    """A session that has flushed a row."""
+    async with world.sessions(**options) as session:
+        session.add(Post(title="x"))
+        await session.flush()
+        yield session
+
+
+# -- commits --------------------------------------------------------------------------------------
+
+
+@way("``await session.commit()``")
+async def commit(world: World) -> None:
+    async with world.sessions() as session:
+        session.add(Post(title="x"))
+        await session.commit()
+        world.returned()
+
+
+@way("``async with session.begin()``")
+async def begin_block(world: World) -> None:
+    async with world.sessions() as session:
+        async with session.begin():
+            session.add(Post(title="x"))
+        world.returned()
+
+
+@way("``async with sessionmaker.begin()``")
+async def maker_block(world: World) -> None:
+    async with world.sessions.begin() as session:
+        session.add(Post(title="x"))
+    world.returned()
+
+
+@way("``flush()`` or autoflush, later ``commit()``")
+async def flush_first(world: World) -> None:
+    async with flushed(world) as session:
+        await session.commit()
+        world.returned()
+
+
+@way("``await session.run_sync(…)`` of a function that commits")
+async def run_sync(world: World) -> None:
+    def work(session: Session) -> None:
+        session.add(Post(title="x"))
+        session.commit()
+        world.returned()
+
+    async with world.sessions() as session:
+        await session.run_sync(work)
+
+
+@way("``await async_scoped_session.commit()``")
+async def scoped(world: World) -> None:
+    registry = async_scoped_session(world.sessions, scopefunc=asyncio.current_task)
+    registry.add(Post(title="x"))
+    await registry.commit()
+    world.returned()
+    await registry.remove()
+
+
+@way("``await instance.save()`` and ``Model.objects.create()`` with ``bind_sessions()``")
+async def bound(world: World) -> None:
+    Base.bind_sessions(world.sessions)
+    try:
+        await Post(title="x").save()
+        world.returned()
+    finally:
+        Base.bind_sessions(None)
+
+
+@way("``Session.commit()``, ``with Session.begin()``, without async")
+async def synchronous(world: World) -> None:
+    engine = world.database.create_sync_engine()
+    with Session(engine) as session:
+        session.add(Post(title="x"))
+        session.commit()
+        world.returned()
+    engine.dispose()
+
+
+@way("two-phase: ``prepare()``, ``commit()``", postgresql=True)
+async def two_phase(world: World) -> None:
+    engine = world.database.create_sync_engine()
+    with Session(engine, twophase=True) as session:
+        session.add(Post(title="x"))
+        session.prepare()
+        assert world.told == []
+        session.commit()
+        world.returned()
+    engine.dispose()
+
+
+@way("a released savepoint, then ``commit()``")
+async def released(world: World) -> None:
+    async with world.sessions() as session:
+        async with session.begin_nested():
+            session.add(Post(title="x"))
+        assert world.told == []
+        await session.commit()
+        world.returned()
+
+
+def _joined(mode: str) -> None:
+    @way(f"``commit()`` of a session joined into a connection's transaction, ``{mode}``")
+    async def joined(world: World) -> None:
+        async with world.engine.connect() as connection:
+            transaction = await connection.begin()
+            async with AsyncSession(connection, join_transaction_mode=mode) as session:
+                session.add(Post(title="x"))
+                await session.commit()
+                world.returned()
+            if transaction.is_active:
+                await transaction.rollback()
+
+
+for each_mode in ("conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"):
+    _joined(each_mode)
+
+
+async def cancelled(world: World, when: str) -> None:
+    """Run a task that commits, and is cancelled in the middle."""
+    flushed_, go_on = asyncio.Event(), asyncio.Event()
+
+    @post_save(Post)
+    async def meet(session: AsyncSession, **kwargs: Any) -> None:
+        if when == "COMMIT":
+            asyncio.get_running_loop().call_soon(task.cancel)
+        else:
+            flushed_.set()
+            await go_on.wait()
+
+    @post_save(Post, phase="after_commit")
+    async def linger(**kwargs: Any) -> None:
+        if when == "delivery":
+            flushed_.set()
+            await asyncio.sleep(0.01)
+            world.done.append("lingered")
+
+    async def work() -> None:
+        try:
+            async with world.sessions() as session:
+                session.add(Post(title="x"))
+                await session.commit()
+        finally:
+            world.returned()
+
+    if when == "delivery":
+        go_on.set()
+    task = asyncio.create_task(work())
+    if when != "COMMIT":
+        await flushed_.wait()
+        if when == "delivery":
+            while not world.told:
+                await asyncio.sleep(0)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.done == (["lingered"] if when == "delivery" else [])
+
+
+@way("``commit()`` of a task that is cancelled within COMMIT, and then raises ``CancelledError``")
+async def cancelled_in_commit(world: World) -> None:
+    await cancelled(world, "COMMIT")
+
+
+@way(
+    "``commit()`` of a task that is cancelled while receivers run, and then raises ``CancelledError``"
+)
+async def cancelled_in_delivery(world: World) -> None:
+    await cancelled(world, "delivery")
+
+
+# -- everything else ------------------------------------------------------------------------------
+
+
+@way("``rollback()``")
+async def rollback(world: World) -> None:
+    async with flushed(world) as session:
+        await session.rollback()
+        world.returned()
+
+
+@way("a ``begin()`` block left by an exception")
+async def failed_block(world: World) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with world.sessions.begin() as session:
+            session.add(Post(title="x"))
+            await session.flush()
+            raise ZeroDivisionError
+    world.returned()
+
+
+@way("``close()`` without ``commit()``, ``async with session`` left without it")
+async def close(world: World) -> None:
+    async with flushed(world) as session:
+        await session.close()
+        world.returned()
+
+
+@way("``reset()``")
+async def reset(world: World) -> None:
+    async with flushed(world) as session:
+        await session.reset()
+        world.returned()
+
+
+@way("``invalidate()``")
+async def invalidate(world: World) -> None:
+    async with flushed(world) as session:
+        await session.invalidate()
+        world.returned()
+
+
+@way("a savepoint that is rolled back, then ``commit()``")
+async def savepoint_rolled_back(world: World) -> None:
+    async with world.sessions() as session:
+        savepoint = await session.begin_nested()
+        session.add(Post(title="x"))
+        await session.flush()
+        await savepoint.rollback()
+        assert world.told == []
+        await session.commit()
+        world.returned()
+
+
+@way("``commit()`` that fails at COMMIT, then ``rollback()`` or ``close()``")
+async def failed_commit(world: World) -> None:
+    async with world.sessions() as session:
+        session.add_all([Post(title="x"), Promise(author_id=77)])
+        await session.flush()
+        with pytest.raises(IntegrityError):
+            await session.commit()
+        await session.rollback()
+        world.returned()
+
+
+@way("a receiver inside the transaction that raises, then ``rollback()`` or ``close()``")
+async def veto(world: World) -> None:
+    @post_save(Post)
+    async def refuse(**kwargs: Any) -> None:
+        raise ZeroDivisionError
+
+    async with world.sessions() as session:
+        session.add(Post(title="x"))
+        with pytest.raises(ZeroDivisionError):
+            await session.commit()
+        await session.rollback()
+        world.returned()
+
+
+@way("two-phase: ``prepare()``, ``rollback()``", postgresql=True)
+async def two_phase_rollback(world: World) -> None:
+    engine = world.database.create_sync_engine()
+    with Session(engine, twophase=True) as session:
+        session.add(Post(title="x"))
+        session.prepare()
+        session.rollback()
+        world.returned()
+    engine.dispose()
+
+
+@way("a task that is cancelled before COMMIT, its session being closed")
+async def cancelled_before(world: World) -> None:
+    await cancelled(world, "flush")
+
+
+@way("a session that is forgotten: neither committed nor closed")
+async def forgotten(world: World) -> None:
+    engine = world.database.create_sync_engine()
+    session = Session(engine)
+    session.add(Post(title="x"))
+    session.flush()
+    del session
+    gc.collect()
+    engine.dispose()
+    world.returned()
+
+
+async def row_of(text: str, database: Database, engine: AsyncEngine) -> list[str]:
+    """One row of the table."""
+    world = World(database, engine)
+    called: list[str] = []
+
+    def register(instance: Post, session: Any, **kwargs: Any) -> None:
+        on_commit(session, lambda: called.append("after_commit"))
+
+    connected = [register]
+    post_save.connect(register, Post)
+    for phase in ("after_commit", "after_rollback"):
+
+        async def tell(phase: str = phase, **kwargs: Any) -> None:
+            await asyncio.sleep(0)
+            world.told.append(phase)
+
+        def tell_sync(phase: str = phase, **kwargs: Any) -> None:
+            world.told.append(phase)
+
+        is_sync = WAYS[text] in (synchronous, two_phase, two_phase_rollback, forgotten)
+        receiver = tell_sync if is_sync else tell
+        connected.append(post_save.connect(receiver, Post, phase=phase))
+    before = post_save.connections
+    try:
+        await WAYS[text](world)
+        await drain()
+    finally:
+        for connection in post_save.connections:
+            if connection not in before or connection.receiver in connected:
+                post_save.disconnect(connection.receiver, sender=Post)
+    gc.collect()
+    told, _, later = "".join(f"{each} " for each in world.told).partition("|")
+    phases = (told + later).split()
+    assert called == [phase for phase in phases if phase == "after_commit"]
+    return [
+        text,
+        " ".join(f"``{each}``" for each in phases) or "(nobody)",
+        RETURNED if told else "",
+    ]
+
+
+# The driver warns of the connection that a forgotten session leaves open: that is the point.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_every_way_to_end_tells_what_the_table_says(
+    async_engine: AsyncEngine, database: Database
+) -> None:
+    """Every way is gone, on each database; who is told once, and when, is what the page lists."""
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    is_postgresql = database.dialect == "postgresql"
+    rows = [
+        await row_of(text, database, async_engine)
+        for text in WAYS
+        if is_postgresql or text not in NEEDS_POSTGRESQL
+    ]
+    if is_postgresql and os.environ.get("AKSARA_UPDATE_DOCS"):
+        written = io.StringIO()
+        csv.writer(written, lineterminator="\n").writerows([HEADER, *rows])
+        TABLE.write_text(written.getvalue(), encoding="utf-8")
+    with TABLE.open(encoding="utf-8", newline="") as table:
+        header, *expected = csv.reader(table)
+    assert header == HEADER
+    assert rows == [row for row in expected if is_postgresql or row[0] not in NEEDS_POSTGRESQL]
