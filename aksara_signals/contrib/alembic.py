@@ -8,7 +8,7 @@ from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.context import SignalContext
 from aksara_signals.dispatch.senders import string_senders
 from aksara_signals.exceptions import MigrationError
-from aksara_signals.orm.sending import send, steps_of
+from aksara_signals.orm.sending import runs_of_signal, send
 from aksara_signals.signals import post_migrate, pre_migrate
 
 try:
@@ -48,11 +48,11 @@ def migration_signals() -> Iterator[None]:
     sender = _command(migration)
     payload = {"connection": None if migration.as_sql else migration.connection}
     if sender is not None:
-        send(steps_of(pre_migrate, sender, payload))
+        send(runs_of_signal(pre_migrate, sender, payload))
     with SignalContext.disable_all():
         yield
     if sender is not None:
-        send(steps_of(post_migrate, sender, payload))
+        send(runs_of_signal(post_migrate, sender, payload))
 
 
 def _configured() -> MigrationContext:

@@ -7,8 +7,7 @@ them it asks the adapter, which such a layer installs once. Until then nothing i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aksara_signals.exceptions import NoSessionError
 from aksara_signals.types import Sender
@@ -20,8 +19,7 @@ def _nothing(*_: object) -> None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
+class Adapter(NamedTuple):
     """The functions with which a layer that knows a database answers the dispatcher's questions.
 
     Those that are left out answer that nothing is known.

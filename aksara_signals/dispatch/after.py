@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aksara_signals.dispatch.connections.options import is_seconds
 from aksara_signals.dispatch.delivery.delivery import Delivery, FailedDelivery, Failure
-from aksara_signals.dispatch.delivery.errors import log_error, raise_together
+from aksara_signals.dispatch.delivery.errors import log_error, raise_errors
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
 from aksara_signals.dispatch.receivers.naming import counted, describe_sender
 from aksara_signals.dispatch.receivers.payload import Payload
@@ -39,7 +39,7 @@ what its own receivers raise is logged too."""
 _under_way: set[asyncio.Task[None]] = set()
 
 
-async def deliver_outcome(deliveries: Iterable[Delivery]) -> None:
+async def deliver_outcome(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
     """Deliver in a task of its own, to its end.
 
     Sequential receivers run one after another; the concurrent ones of all deliveries then run in
@@ -67,7 +67,7 @@ async def deliver_outcome(deliveries: Iterable[Delivery]) -> None:
         raise cancelled
 
 
-def deliver_outcome_sync(deliveries: Iterable[Delivery]) -> None:
+def deliver_outcome_sync(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
     """As :func:`deliver_outcome`, where nobody can wait: one by one, and without time limits."""
     rest = iter(deliveries)
     is_over = False
@@ -79,8 +79,7 @@ def deliver_outcome_sync(deliveries: Iterable[Delivery]) -> None:
             run.give_up(error)
         for failure in run.failures:
             with _logged(failure):
-                on_delivery_error.send_robust_sync(failure[1].sender, **_report_of(failure))
-            failure[1].let_go()
+                on_delivery_error.send_robust_sync(failure.delivery.sender, **_report_of(failure))
         is_over = run.is_last
 
 
@@ -118,72 +117,74 @@ async def drain(timeout_seconds: float | None = 10.0) -> int:
 
 
 class _Run:
-    """Deliveries that go through the loop together: as many as need no attention.
+    """Deliveries that go through one call of the loop: as many as need no attention.
 
-    A run ends behind a failure, which is reported before others go on, and before a delivery that
-    has a time limit.
+    A run ends after a failure, which is reported before the next delivery, and before a delivery
+    that has a time limit.
 
     Args:
         rest: What is left to deliver; taken from.
-        together: Takes the deliveries to concurrent receivers. Without it nothing is treated
-            apart: there is nobody to run them together or to watch the time.
+        concurrent: Takes the deliveries to concurrent receivers. Without it all are delivered one
+            by one, without time limits: there is no event loop.
     """
 
-    def __init__(self, rest: Iterator[Delivery], together: list[Delivery] | None = None) -> None:
+    def __init__(
+        self, rest: Iterator[Delivery | FailedDelivery], concurrent: list[Delivery] | None = None
+    ) -> None:
         self._rest = rest
-        self._together = together
+        self._concurrent = concurrent
         self.failures: list[Failure] = []
         self.limited: Delivery | None = None
-        """What ended the run by its time limit."""
+        """The delivery with a time limit that ended the run."""
         self.is_last = False
-        """Whether nothing is left."""
+        """Whether no delivery is left."""
 
     def __iter__(self) -> Iterator[Delivery]:
-        for delivery in self._rest:
-            if isinstance(delivery, FailedDelivery):
+        for each in self._rest:
+            if isinstance(each, FailedDelivery):
                 what = "a receiver was not called, because its arguments could not be prepared"
-                _note(delivery.error, delivery, self.failures, what)
+                _note(each.error, each.delivery, self.failures, what)
                 return
-            if self._together is not None:
-                [connection] = delivery.sequential
+            if self._concurrent is not None:
+                [connection] = each.sequential
                 if connection.concurrent:
-                    self._together.append(delivery)
+                    self._concurrent.append(each)
                     continue
                 if connection.timeout_seconds is not None:
-                    self.limited = delivery
+                    self.limited = each
                     return
-            yield delivery
-            if self.failures:  # they are told of, with what was sent
+            yield each
+            if self.failures:
                 return
-            delivery.let_go()
         self.is_last = True
 
     def give_up(self, error: SignalRecursionError) -> None:
         """Deliver nothing more: receivers cause one another without end."""
         first = next(self._rest)
-        _note(error, first, self.failures, "receivers that waited are not called any more")
+        delivery = first.delivery if isinstance(first, FailedDelivery) else first
+        _note(error, delivery, self.failures, "deferred receivers are not called any more")
         self.is_last = True
 
 
-async def _deliver_all(deliveries: Iterable[Delivery]) -> None:
+async def _deliver_all(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
     rest = iter(deliveries)
-    together: list[Delivery] = []
+    concurrent: list[Delivery] = []
     is_over = False
     while not is_over:
-        run = _Run(rest, together)
+        run = _Run(rest, concurrent)
         try:
-            await deliver(run, robust=True, failures=run.failures, is_aside=True)
+            await deliver(run, robust=True, failures=run.failures, in_own_task=True)
         except SignalRecursionError as error:
             run.give_up(error)
         await _report(run.failures)
         if run.limited is not None:
             await _deliver_one(run.limited)
         is_over = run.is_last
-    if together:
-        await _deliver_together(together)
+    if concurrent:
+        await _deliver_concurrent(concurrent)
 
 
-async def _deliver_together(deliveries: list[Delivery]) -> None:
+async def _deliver_concurrent(deliveries: list[Delivery]) -> None:
     """Deliver in one task group, each to its end: none is cancelled for what another raises."""
     import asyncio
 
@@ -200,7 +201,7 @@ async def _deliver_together(deliveries: list[Delivery]) -> None:
     async with asyncio.TaskGroup() as group:
         for delivery in deliveries:
             group.create_task(deliver_own(delivery))
-    raise_together(escaped, "that waited")
+    raise_errors(escaped, "deferred until the outcome")
 
 
 async def _deliver_one(delivery: Delivery) -> None:
@@ -212,33 +213,30 @@ async def _deliver_one(delivery: Delivery) -> None:
     failures: list[Failure] = []
     try:
         async with asyncio.timeout(seconds):
-            await deliver((delivery,), robust=True, failures=failures, is_aside=True)
+            await deliver((delivery,), robust=True, failures=failures, in_own_task=True)
     except TimeoutError as error:
         limit = counted(seconds, "second")
         _note(error, delivery, failures, f"a receiver was cancelled after {limit}")
     await _report(failures)
-    delivery.let_go()
 
 
 async def _report(failures: list[Failure]) -> None:
     for failure in failures:
         with _logged(failure):
-            await on_delivery_error.send_robust(failure[1].sender, **_report_of(failure))
-        failure[1].let_go()
+            await on_delivery_error.send_robust(failure.delivery.sender, **_report_of(failure))
 
 
 @contextmanager
 def _logged(failure: Failure) -> Iterator[None]:
     """Log what a delivery hook raises around the report of a failure; it reaches nobody else."""
     for observe in observers:
-        observe(failure[0])
+        observe(failure.error)
     try:
         yield
     except SignalRecursionError:
         raise  # whoever stands further out, and has caused this, has room to report it
     except Exception as error:
-        _, delivery, connection = failure
-        log_error("a failure could not be reported", error, delivery, connection)
+        log_error("a failure could not be reported", error, failure.delivery, failure.connection)
 
 
 def _report_of(failure: Failure) -> dict[str, Any]:
@@ -256,4 +254,4 @@ def _report_of(failure: Failure) -> dict[str, Any]:
 def _note(error: BaseException, delivery: Delivery, failures: list[Failure], what: str) -> None:
     [connection] = delivery.sequential
     log_error(what, error, delivery, connection)
-    failures.append((error, delivery, connection))
+    failures.append(Failure(error, delivery, connection))

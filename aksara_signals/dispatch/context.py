@@ -131,7 +131,7 @@ class SignalContext:
             return False
         return not self._keys or any(key.matches(sender, exact=False) for key in self._keys)
 
-    def spares(self, receiver: Receiver) -> bool:
+    def exempts(self, receiver: Receiver) -> bool:
         """Whether a receiver is called although its signal is silenced."""
         return self._receivers is not None and not any(
             same_receiver(receiver, one) for one in self._receivers

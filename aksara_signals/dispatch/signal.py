@@ -11,10 +11,10 @@ from aksara_signals.dispatch.adapter import defer
 from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.connections.options import FILTERS
-from aksara_signals.dispatch.connections.routing import NOBODY, Plan, Snapshot
+from aksara_signals.dispatch.connections.routing import NO_RECEIVERS, Plan
 from aksara_signals.dispatch.connections.table import ConnectionTable
 from aksara_signals.dispatch.context import get_active_contexts
-from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery
+from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, new_tuple
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
 from aksara_signals.dispatch.live import SignalBase, register_signal
 from aksara_signals.dispatch.receivers.identity import (
@@ -37,12 +37,11 @@ from aksara_signals.types import (
 
 __all__ = [
     "Signal",
+    "SignalGroup",
     "forget_plans",
-    "is_any_connected",
     "remove_connections",
     "restore_connections",
     "save_connections",
-    "snapshots_of",
 ]
 
 
@@ -404,26 +403,19 @@ class Signal(SignalBase):
         if "signal" in payload or (self._required and not self._required <= payload.keys()):
             self.payload.refuse(self.display_name, payload)
         plan = self.plan_for(sender)
-        if plan is NOBODY:
+        if plan is NO_RECEIVERS:
             return None
         arguments = {**self._defaults, **payload} if self._defaults else payload
         arguments["signal"] = self
         arguments["sender"] = sender
         if not plan.is_simple:
             plan = plan.narrowed(arguments.get("created"))
-            if plan.waiting:
-                defer(self, arguments, plan.waiting)
+            if plan.deferred:
+                defer(self, arguments, plan.deferred)
             if not plan.connections:
                 return None
-        # As delivery_of(), in place: the call would be a good part of what this costs.
-        delivery = Delivery()
-        delivery.signal = self
-        delivery.sender = sender
-        delivery.sequential = plan.sequential
-        delivery.concurrent = plan.concurrent
-        delivery.arguments = arguments
-        delivery.extras = NO_EXTRAS
-        return delivery
+        concurrent, sequential = plan.concurrent, plan.sequential
+        return new_tuple(Delivery, (self, sender, sequential, arguments, concurrent, NO_EXTRAS))
 
     def plan_for(self, sender: Sender) -> Plan:
         """Who hears ``sender`` here and now, less what the active contexts silence."""
@@ -435,7 +427,7 @@ class Signal(SignalBase):
         elif snapshot.length:
             plan = snapshot.make_plan(sender)
         else:
-            return NOBODY
+            return NO_RECEIVERS
         contexts = get_active_contexts()
         return plan.silenced(self, sender, contexts) if contexts else plan
 
@@ -449,7 +441,7 @@ class Signal(SignalBase):
     def connections_for(self, sender: Sender) -> tuple[Connection, ...]:
         """The connections that a send by ``sender`` reaches, in call order, contexts aside."""
         plan = self._table.snapshot.make_plan(sender)
-        return tuple(each for each in plan.everybody if each.is_alive)
+        return tuple(each for each in plan.all_connections if each.is_alive)
 
     def receivers_for(self, sender: Sender) -> list[Receiver]:
         """The receivers that hear ``sender``, in call order, contexts aside."""
@@ -493,17 +485,18 @@ def forget_plans(signal: Signal) -> None:
     signal._table.forget_names()
 
 
-def is_any_connected(signals: tuple[Signal, ...]) -> bool:
-    """Whether anything is connected to any of some signals, by whomever they may be sent."""
-    for signal in signals:  # noqa: SIM110 - any() would take a generator, at each flush
-        if signal._table.snapshot.length:
-            return True
-    return False
+class SignalGroup(tuple[Signal, ...]):
+    """Several signals, and whether any of them is connected: read where asking each would be felt.
 
+    Whoever has a group refreshes it when connections of its signals come or go.
+    """
 
-def snapshots_of(signals: tuple[Signal, ...]) -> list[Snapshot]:
-    """What is connected to each of some signals: other objects as soon as anything changes."""
-    return [signal._table.snapshot for signal in signals]
+    is_connected: bool = False
+    """Whether any of the signals has a connection, by whichever sender it is sent."""
+
+    def refresh(self) -> None:
+        """Look anew."""
+        self.is_connected = any(signal.is_connected for signal in self)
 
 
 def _is_receiver(thing: Any) -> bool:

@@ -99,7 +99,7 @@ def collect(signal: str | None = None, sender: str | None = None) -> list[Entry]
 
 
 def _in_call_order(connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
-    return Plan(tuple(sorted(connections, key=lambda each: -each.priority))).everybody
+    return Plan(tuple(sorted(connections, key=lambda each: -each.priority))).all_connections
 
 
 def _entry(signal: Signal, connection: Connection) -> Entry:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aksara_signals.orm.bridge.classes import mapping_lock, wrap_init, wrap_inits
 from aksara_signals.orm.mapping.registered import Upkeep, is_wired, wired_classes
-from aksara_signals.orm.sending import send, steps_of
+from aksara_signals.orm.sending import runs_of_signal, send
 from aksara_signals.signals import post_init, pre_init
 
 __all__ = ["wrap_constructor", "wrap_constructors"]
@@ -41,12 +41,12 @@ def _sending(construct: Callable[..., None]) -> Callable[..., None]:
         cls = type(self)
         if pre_init.plan_for(cls):
             positional, keywords = _by_name(signature, self, args, kwargs)
-            send(steps_of(pre_init, cls, {"args": positional, "kwargs": keywords}))
+            send(runs_of_signal(pre_init, cls, {"args": positional, "kwargs": keywords}))
             construct(self, *positional, **keywords)
         else:
             construct(self, *args, **kwargs)
         if post_init.plan_for(cls):
-            send(steps_of(post_init, cls, {"instance": self}))
+            send(runs_of_signal(post_init, cls, {"instance": self}))
 
     return init
 

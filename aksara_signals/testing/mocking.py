@@ -14,7 +14,7 @@ from aksara_signals import all_signals
 from aksara_signals.dispatch.connections.connection import Connection, connection_observers
 from aksara_signals.dispatch.receivers.identity import same_receiver, type_name
 from aksara_signals.dispatch.receivers.naming import describe_receiver
-from aksara_signals.dispatch.receivers.patching import doubles
+from aksara_signals.dispatch.receivers.patching import mocks
 from aksara_signals.dispatch.receivers.signature import is_async_receiver
 from aksara_signals.exceptions import (
     AksaraSignalsWarning,
@@ -85,7 +85,7 @@ class _Place:
 
     def take(self) -> None:
         """The block begins."""
-        doubles.append(self._entry)
+        mocks.append(self._entry)
         self._was_connected = any(
             self._is_it(receiver)
             for signal in all_signals()
@@ -99,7 +99,7 @@ class _Place:
         """The block ends."""
         self._circumstances.end()
         connection_observers.remove(self._note_connection)
-        doubles[:] = [each for each in doubles if each is not self._entry]
+        mocks[:] = [each for each in mocks if each is not self._entry]
 
     def problem(self) -> str | None:
         """Why the mock could never be called, if that is so."""

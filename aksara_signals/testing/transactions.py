@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from aksara_signals.dispatch.receivers.identity import is_class, type_name
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError
-from aksara_signals.orm.outcome.queue import Mark, deliver_since, mark
+from aksara_signals.orm.outcome.queue import Checkpoint, checkpoint, deliver_since
 from aksara_signals.orm.session.current import AnySession, sync_session_of
 
 __all__ = ["as_if_committed", "rolled_back"]
@@ -244,7 +244,7 @@ class as_if_committed:  # noqa: N801 - used like a function, as contextlib's are
 
     def __init__(self, session: AnySession) -> None:
         self._session = session
-        self._mark: Mark = {}
+        self._mark: Checkpoint = {}
 
     def __call__(self, _: object) -> NoReturn:
         """Never decorates.
@@ -258,7 +258,7 @@ class as_if_committed:  # noqa: N801 - used like a function, as contextlib's are
         )
 
     def __enter__(self) -> None:
-        self._mark = mark(sync_session_of(self._session))
+        self._mark = checkpoint(sync_session_of(self._session))
 
     def __exit__(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from aksara_signals.dispatch.adapter import get_adapter, install_adapter
@@ -60,7 +59,7 @@ class Recorder:
 def answering(**answers: Callable[..., Any]) -> Iterator[None]:
     """An adapter that gives these answers to the dispatcher, and otherwise those of before."""
     before = get_adapter()
-    install_adapter(replace(before, **answers))
+    install_adapter(before._replace(**answers))
     try:
         yield
     finally:

@@ -19,34 +19,29 @@ connection_observers: list[Callable[[Connection], object]] = []
 """Called with each new connection, so that a mock can say that its receiver was never connected."""
 
 
+_DEFAULTS: dict[str, Any] = {
+    "strong": None,
+    "dispatch_uid": None,
+    "priority": 0,
+    "exact": False,
+    "weak": False,
+    "concurrent": False,
+    "created": None,
+    "phase": IMMEDIATE,
+    "coalesce": False,
+    "timeout_seconds": None,
+    "is_async": False,
+    "module_name": None,
+    "origin": None,
+    "narrows_session": False,
+}
+
+
 class Connection:
     """A receiver, the sender it listens to, the options it was connected with, how to call it.
 
     Made by :meth:`Signal.connect <aksara_signals.Signal.connect>`; never changes.
     """
-
-    __slots__ = (
-        "__weakref__",
-        "address",
-        "coalesce",
-        "concurrent",
-        "created",
-        "dispatch_uid",
-        "exact",
-        "is_async",
-        "is_plain",
-        "module_name",
-        "narrows_session",
-        "origin",
-        "phase",
-        "priority",
-        "reference",
-        "sender_key",
-        "shape",
-        "strong",
-        "timeout_seconds",
-        "weak",
-    )
 
     address: Hashable
     """Where the signal's index keeps it."""
@@ -73,9 +68,9 @@ class Connection:
     phase: str
     """When the receiver is called (``immediate``, ``after_commit`` or ``after_rollback``)."""
     coalesce: bool
-    """Whether a receiver that waits is sent the net of what the transaction has done to a row."""
+    """Whether a deferred receiver is sent the net of what the transaction has done to a row."""
     timeout_seconds: float | None
-    """How long a receiver that waited may run; None means as long as it likes."""
+    """How long a deferred receiver may run; None means as long as it likes."""
     is_async: bool
     """Whether the receiver is known to be async. An unknown one may still return an awaitable."""
     module_name: PatchPlace | None
@@ -87,48 +82,13 @@ class Connection:
     is_plain: bool
     """Whether the receiver takes the arguments just as they are sent, all by keyword."""
 
-    def __init__(
-        self,
-        *,
-        address: Hashable,
-        reference: Callable[[], Receiver | None],
-        strong: Receiver | None = None,
-        sender_key: SenderKey,
-        shape: CallShape,
-        dispatch_uid: Hashable = None,
-        priority: float = 0,
-        exact: bool = False,
-        weak: bool = False,
-        concurrent: bool = False,
-        created: bool | None = None,
-        phase: str = IMMEDIATE,
-        coalesce: bool = False,
-        timeout_seconds: float | None = None,
-        is_async: bool = False,
-        module_name: PatchPlace | None = None,
-        origin: Origin | None = None,
-        narrows_session: bool = False,
-    ) -> None:
-        fill = object.__setattr__
-        fill(self, "address", address)
-        fill(self, "reference", reference)
-        fill(self, "strong", strong)
-        fill(self, "sender_key", sender_key)
-        fill(self, "shape", shape)
-        fill(self, "dispatch_uid", dispatch_uid)
-        fill(self, "priority", priority)
-        fill(self, "exact", exact)
-        fill(self, "weak", weak)
-        fill(self, "concurrent", concurrent)
-        fill(self, "created", created)
-        fill(self, "phase", phase)
-        fill(self, "coalesce", coalesce)
-        fill(self, "timeout_seconds", timeout_seconds)
-        fill(self, "is_async", is_async)
-        fill(self, "module_name", module_name)
-        fill(self, "origin", origin)
-        fill(self, "narrows_session", narrows_session)
-        fill(self, "is_plain", not (shape.positional or shape.on_demand or narrows_session))
+    __slots__ = (*__annotations__, "__weakref__")
+
+    def __init__(self, **fields: Any) -> None:
+        for name, value in (_DEFAULTS | fields).items():
+            object.__setattr__(self, name, value)
+        is_plain = not (self.shape.positional or self.shape.on_demand or self.narrows_session)
+        object.__setattr__(self, "is_plain", is_plain)
         for observe in connection_observers:
             observe(self)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.connections.options import covers
@@ -17,7 +17,7 @@ from aksara_signals.dispatch.receivers.identity import receiver_address, same_re
 from aksara_signals.dispatch.senders import require_unambiguous
 from aksara_signals.types import IMMEDIATE, Sender
 
-__all__ = ["NOBODY", "Plan", "Segment", "Snapshot"]
+__all__ = ["NO_RECEIVERS", "Plan", "Segment", "Snapshot"]
 
 
 class Plan:
@@ -28,12 +28,12 @@ class Plan:
         "coalesces",
         "concurrent",
         "connections",
+        "deferred",
         "is_narrowed",
         "is_simple",
         "on_demand",
         "segments",
         "sequential",
-        "waiting",
     )
 
     def __init__(self, connections: tuple[Connection, ...]) -> None:
@@ -46,7 +46,7 @@ class Plan:
             each for each in immediate if each.concurrent
         )
         """Those called together when the sequential ones are through."""
-        self.waiting: tuple[Connection, ...] = tuple(
+        self.deferred: tuple[Connection, ...] = tuple(
             each for each in connections if each.phase != IMMEDIATE
         )
         """Those that wait for the outcome of the transaction."""
@@ -58,26 +58,30 @@ class Plan:
         """The on-demand arguments that anybody here names."""
         self.is_narrowed: bool = any(each.created is not None for each in connections)
         """Whether the payload's ``created`` decides who is called."""
-        self.coalesces: bool = any(each.coalesce for each in self.waiting)
+        self.coalesces: bool = any(each.coalesce for each in self.deferred)
         """Whether anybody is sent the net of a transaction."""
         self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
         """Runs of receivers that are called alike."""
-        self.is_simple: bool = not (self.is_narrowed or self.waiting)
-        """Whether everybody is called at once, whatever is sent."""
+        self.is_simple: bool = not (self.is_narrowed or self.deferred)
+        """Whether all_connections is called at once, whatever is sent."""
         self._by_created: dict[bool | None, Plan] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.connections or self.waiting)
+        return bool(self.connections or self.deferred)
 
     @property
-    def everybody(self) -> tuple[Connection, ...]:
+    def all_connections(self) -> tuple[Connection, ...]:
         """Those called at once, then those that wait."""
-        return self.connections + self.waiting
+        return self.connections + self.deferred
 
     @property
     def once(self) -> tuple[Connection, ...]:
         """The same, each receiver once per phase, whatever the filters."""
-        return _once(self.everybody, are_filtered=True) if self.is_narrowed else self.everybody
+        return (
+            _once(self.all_connections, are_filtered=True)
+            if self.is_narrowed
+            else self.all_connections
+        )
 
     def narrowed(self, created: Any) -> Plan:
         """The plan for a payload with this ``created``; None matches no narrowed connection."""
@@ -86,7 +90,7 @@ class Plan:
         wanted = None if created is None else bool(created)
         plan = self._by_created.get(wanted)
         if plan is None:
-            passed = [each for each in self.everybody if each.created in (None, wanted)]
+            passed = [each for each in self.all_connections if each.created in (None, wanted)]
             plan = self._by_created[wanted] = Plan(_once(passed, are_filtered=True))
         return plan
 
@@ -96,14 +100,16 @@ class Plan:
             return self.narrowed(created)
         return Plan(
             tuple(
-                each for each in self.everybody if each.coalesce or each.created in (None, created)
+                each
+                for each in self.all_connections
+                if each.coalesce or each.created in (None, created)
             )
         )
 
     @property
     def asks_what_changed(self) -> bool:
         """Whether anybody is sent the net of changes, which may be nothing."""
-        return any(each.coalesce and each.created is not True for each in self.waiting)
+        return any(each.coalesce and each.created is not True for each in self.deferred)
 
     def silenced(self, signal: Any, sender: Sender, contexts: tuple[SignalContext, ...]) -> Plan:
         """The plan less what the contexts silence."""
@@ -112,30 +118,22 @@ class Plan:
             if plan and context.silences(signal, sender):
                 kept = tuple(
                     each
-                    for each in plan.everybody
-                    if (receiver := each.receiver) is not None and context.spares(receiver)
+                    for each in plan.all_connections
+                    if (receiver := each.receiver) is not None and context.exempts(receiver)
                 )
-                if len(kept) != len(plan.everybody):
+                if len(kept) != len(plan.all_connections):
                     for observe in silence_observers:
-                        observe(sender, [each for each in plan.everybody if each not in kept])
-                    plan = Plan(kept) if kept else NOBODY
+                        observe(sender, [each for each in plan.all_connections if each not in kept])
+                    plan = Plan(kept) if kept else NO_RECEIVERS
         return plan
 
 
-class Segment:
+class Segment(NamedTuple):
     """Consecutive receivers of a plan that are called in the same way."""
 
-    __slots__ = ("concurrent", "is_async", "sequential")
-
-    def __init__(
-        self,
-        is_async: bool,
-        sequential: tuple[Connection, ...],
-        concurrent: tuple[Connection, ...] = (),
-    ) -> None:
-        self.is_async: bool = is_async
-        self.sequential: tuple[Connection, ...] = sequential
-        self.concurrent: tuple[Connection, ...] = concurrent
+    is_async: bool
+    sequential: tuple[Connection, ...]
+    concurrent: tuple[Connection, ...] = ()
 
 
 def _segments(
@@ -181,7 +179,7 @@ def _once(connections: Iterable[Connection], are_filtered: bool) -> tuple[Connec
     return tuple(chosen)
 
 
-NOBODY = Plan(())
+NO_RECEIVERS = Plan(())
 """The plan of a send that nobody hears."""
 
 
@@ -232,4 +230,4 @@ class Snapshot:
                     require_unambiguous(connection.sender_key.get())
         matching.sort(key=lambda each: -each.priority)  # stable: equal ones keep their order
         chosen = _once(matching, are_filtered=False)
-        return Plan(chosen) if chosen else NOBODY
+        return Plan(chosen) if chosen else NO_RECEIVERS

@@ -7,16 +7,18 @@ from typing import Any
 
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import Delivery, is_awaitable
-from aksara_signals.dispatch.delivery.errors import is_collected, raise_together
-from aksara_signals.dispatch.delivery.frame import set_current
+from aksara_signals.dispatch.delivery.errors import handle_error, raise_errors
+from aksara_signals.dispatch.delivery.frame import Frame, set_current
 from aksara_signals.dispatch.delivery.tracing import around, hooks
-from aksara_signals.dispatch.receivers.patching import doubles, stand_in
+from aksara_signals.dispatch.receivers.patching import mock_for, mocks
 from aksara_signals.types import Receiver, Responses
 
-__all__ = ["deliver_together"]
+__all__ = ["deliver_concurrently"]
 
 
-async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Responses:
+async def deliver_concurrently(
+    delivery: Delivery, frame: Frame, mocked: bool, robust: bool
+) -> Responses:
     """Run the concurrent receivers of a delivery in one task group, each to its end."""
     responses: Responses = []
     errors: list[BaseException] = []
@@ -24,9 +26,8 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
 
     async def run(place: int, connection: Connection, receiver: Receiver) -> None:
         # In a task of its own there is a context of its own, which must name this receiver.
-        own = delivery.to_one(connection)
-        own.cause, own.is_aside = delivery.cause, delivery.is_aside
-        own.connection = connection
+        own = Frame(frame.cause, frame.in_own_task)
+        own.delivery, own.connection = delivery, connection
         set_current(own)
         response: Any = None
         try:
@@ -42,11 +43,10 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
             raise
         except BaseException as error:
             response = error
-            if not is_collected(error, delivery, connection, robust):
+            if not handle_error(error, delivery, connection, robust):
                 errors.append(error)
         finally:
-            own.connection = None
-            own.let_go()
+            own.delivery = own.connection = None
         responses[place] = (receiver, response)
 
     async with asyncio.TaskGroup() as group:
@@ -54,11 +54,11 @@ async def deliver_together(delivery: Delivery, mocked: bool, robust: bool) -> Re
             receiver = connection.reference()
             if receiver is None:
                 continue
-            if mocked and (doubles or connection.module_name is not None):
-                receiver = stand_in(receiver, connection.module_name)
+            if mocked and (mocks or connection.module_name is not None):
+                receiver = mock_for(receiver, connection.module_name)
             responses.append((receiver, None))
             group.create_task(run(len(responses) - 1, connection, receiver))
     if cancelled:  # by the receiver itself: a task group keeps quiet about that
         raise cancelled[0]
-    raise_together(errors, f"of {delivery.signal.display_name}")
+    raise_errors(errors, f"of {delivery.signal.display_name}")
     return responses

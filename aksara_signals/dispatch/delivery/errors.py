@@ -14,7 +14,7 @@ from aksara_signals.exceptions import SignalRecursionError
 if TYPE_CHECKING:
     from logging import Logger
 
-__all__ = ["is_collected", "log_error", "raise_together", "write_log"]
+__all__ = ["handle_error", "log_error", "raise_errors", "write_log"]
 
 
 def log_error(what: str, error: BaseException, delivery: Delivery, connection: Connection) -> None:
@@ -45,9 +45,9 @@ def write_log(logger: Logger, level: int, text: str, *values: object, **options:
 
 
 MAX_NOTES = 64
-"""How many notes an exception may have. More than deliveries may stand inside one another, so that
-an exception that passes through them keeps all of theirs; one object that is raised again and again
-keeps the latest."""
+"""How many notes an exception may have. More than deliveries may be nested, so that an exception
+that passes through them keeps all their notes; one object that is raised again and again keeps the
+latest."""
 
 _BEGINNING = "while "
 
@@ -67,7 +67,7 @@ def add_note(error: BaseException, note: str) -> None:
         return
 
 
-def is_collected(
+def handle_error(
     error: BaseException,
     delivery: Delivery,
     connection: Connection,
@@ -76,10 +76,12 @@ def is_collected(
     *,
     what: str = "a receiver failed",
 ) -> bool:
-    """Whether an error is to be collected. If not, it gets a note that says where it comes from.
+    """Log the error of a receiver, or give it a note that says where it comes from.
 
-    The caller is the one to raise it then: a traceback that led here would, by the argument, hold
-    the error that holds it, and all that the receiver had until the next garbage collection.
+    Returns:
+        Whether it was logged. If not, the caller raises it: a traceback that leads here would keep
+        alive, through the argument, the error that holds the traceback, and all that the receiver
+        had, until the next garbage collection.
     """
     from asyncio import CancelledError
 
@@ -90,7 +92,7 @@ def is_collected(
     if robust and (isinstance(error, Exception) or is_own):
         log_error(what, error, delivery, connection)
         if failures is not None:
-            failures.append((error, delivery, connection))
+            failures.append(Failure(error, delivery, connection))
         return True
     if not isinstance(error, (CancelledError, GeneratorExit, SignalRecursionError)):
         add_note(error, _BEGINNING + describe_step(delivery, connection))
@@ -110,8 +112,8 @@ def _is_own_cancellation(error: BaseException) -> bool:
     return task is None or not task.cancelling()
 
 
-def raise_together(errors: list[BaseException], whose: str) -> None:
-    """Raise what concurrent receivers have raised: one as itself, several as a group.
+def raise_errors(errors: list[BaseException], whose: str) -> None:
+    """Raise the errors of concurrent receivers: one as itself, several as a group.
 
     Args:
         errors: May be empty.

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeAlias
 
 from aksara_signals.dispatch.connections.connection import Connection
-from aksara_signals.dispatch.delivery.delivery import Delivery, Failure, Origin, is_awaitable
-from aksara_signals.dispatch.delivery.errors import is_collected
+from aksara_signals.dispatch.delivery.delivery import Delivery, Failure, Source, is_awaitable
+from aksara_signals.dispatch.delivery.errors import handle_error
 from aksara_signals.dispatch.delivery.frame import key_of
 from aksara_signals.dispatch.receivers.identity import same_receiver
 from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender
@@ -38,7 +38,7 @@ class DeliveryStep:
     __slots__ = ("_arguments", "connection", "sender", "signal")
 
     def __init__(self, delivery: Delivery, connection: Connection | None) -> None:
-        self.signal: Origin = delivery.signal
+        self.signal: Source = delivery.signal
         """The signal, or what is delivered like one, such as a callback of ``on_commit``."""
         self.sender: Sender = delivery.sender
         self.connection: Connection | None = connection
@@ -67,7 +67,7 @@ class DeliveryStep:
 
     @property
     def instance_key(self) -> str | None:
-        """The primary key of the instance that is told of, if there is one and it has one."""
+        """The primary key of the instance in the payload, if there is one and it has a key."""
         return key_of(self._arguments.get("instance"))
 
     def __repr__(self) -> str:
@@ -86,8 +86,8 @@ def add_delivery_hook(hook: DeliveryHook) -> None:
     """Have a hook called around every send that reaches a receiver, and around every receiver.
 
     It counts for the whole process, from the next send on. What the hook itself raises reaches the
-    sender; after a commit or rollback it is logged, and told by ``on_delivery_error``, as what the
-    receiver raises is.
+    code that sends; after a commit or rollback it is logged and passed to ``on_delivery_error``, as
+    what a receiver raises is.
 
     Args:
         hook: Takes a :class:`DeliveryStep`, gives a context manager. Adding it twice does nothing.
@@ -113,8 +113,7 @@ def add_delivery_hook(hook: DeliveryHook) -> None:
 def remove_delivery_hook(hook: DeliveryHook) -> bool:
     """Take a hook out, and return whether it was there.
 
-    It is told by what it is, as receivers are, and not by what it equals: another one that says
-    that it is equal stays.
+    It is compared by identity, as receivers are: another one that says that it is equal stays.
     """
     left = [each for each in hooks if not same_receiver(hook, each)]
     is_there = len(left) < len(hooks)
@@ -160,7 +159,7 @@ def each_send(
                 raise
             [connection] = delivery.sequential
             what = "a delivery hook failed"
-            if not is_collected(error, delivery, connection, True, failures, what=what):
+            if not handle_error(error, delivery, connection, True, failures, what=what):
                 raise
 
 

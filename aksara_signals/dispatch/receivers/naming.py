@@ -30,7 +30,7 @@ __all__ = [
     "receiver_place",
     "shortened",
     "unwrapped",
-    "worded",
+    "safe_str",
 ]
 
 MAX_SHOWN = 80
@@ -62,7 +62,7 @@ def shortened(value: object) -> str:
     """
     if issubclass(type(value), str):  # its repr may be long: only as much as is shown
         value = plain_text(value)[: MAX_SHOWN + 1]  # type: ignore[arg-type]
-    text = worded(value, repr)
+    text = safe_str(value, repr)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
@@ -75,7 +75,7 @@ def counted(count: float, noun: str, plural: str | None = None) -> str:
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
-def worded(value: object, words: Callable[[Any], str] = str) -> str:
+def safe_str(value: object, words: Callable[[Any], str] = str) -> str:
     """A value in words, on one line; its type, if its own words can't be had.
 
     For logs and the texts of errors, which must not fail over what they tell of.

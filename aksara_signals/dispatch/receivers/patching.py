@@ -22,9 +22,9 @@ from aksara_signals.dispatch.receivers.members import (
 )
 from aksara_signals.types import Receiver
 
-__all__ = ["ModuleName", "PatchPlace", "doubles", "module_name_of", "patch_place_of", "stand_in"]
+__all__ = ["ModuleName", "PatchPlace", "mocks", "module_name_of", "patch_place_of", "mock_for"]
 
-doubles: list[tuple[Receiver, Any]] = []
+mocks: list[tuple[Receiver, Any]] = []
 """Receivers and what is called in their place, the latest last."""
 
 _owners: dict[tuple[str, str], weakref.ref[Any]] = {}
@@ -117,11 +117,11 @@ def _stands_for(found: Member, member: ClassMember, receiver: Any) -> Any:
     return receiver
 
 
-def stand_in(receiver: Receiver, place: PatchPlace | None) -> Any:
+def mock_for(receiver: Receiver, place: PatchPlace | None) -> Any:
     """What is called instead of a receiver, in a process that has imported ``unittest.mock``."""
-    for original, double in reversed(doubles):
+    for original, mock in reversed(mocks):
         if same_receiver(original, receiver):
-            return double
+            return mock
     return receiver if place is None else place.current(receiver)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender, shortened
 from aksara_signals.dispatch.receivers.several import members_of
@@ -159,21 +159,13 @@ def _names_of(providing_args: Any) -> tuple[Any, ...]:
     return names
 
 
-class CallShape:
-    """How one receiver is called, worked out once when it is connected.
+class CallShape(NamedTuple):
+    """How one receiver is called, worked out once when it is connected."""
 
-    Args:
-        positional: The arguments to pass by position, in order; all others go by keyword.
-        on_demand: The on-demand arguments that the receiver names.
-    """
-
-    __slots__ = ("on_demand", "positional")
-
-    def __init__(
-        self, positional: tuple[str, ...] = (), on_demand: frozenset[str] = frozenset()
-    ) -> None:
-        self.positional: tuple[str, ...] = positional
-        self.on_demand: frozenset[str] = on_demand
+    positional: tuple[str, ...] = ()
+    """The arguments to pass by position, in order; all others go by keyword."""
+    on_demand: frozenset[str] = frozenset()
+    """The on-demand arguments that the receiver names."""
 
 
 BY_KEYWORD = CallShape()
@@ -213,7 +205,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
     if not payload.optional:
         known.add(instance)  # a custom signal may be sent with an instance that it doesn't declare
     named = {parameter.name for parameter in parameters}
-    waiting = [name for name in ("sender", instance) if name in known and name not in named]
+    unfilled = [name for name in ("sender", instance) if name in known and name not in named]
     leading = is_declared
     positional: list[str] = []
     by_position = 0
@@ -229,8 +221,8 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
             # The default is what it was written for (``lambda s, i, model=model, **k``), and
             # Python allows only defaults behind it: from here on all go by keyword.
             leading = False
-        elif not parameter.is_by_keyword and leading and waiting:
-            positional.append(waiting.pop(0))
+        elif not parameter.is_by_keyword and leading and unfilled:
+            positional.append(unfilled.pop(0))
             by_position = len(positional)
         elif is_declared or parameter.is_by_position:
             raise refuse(f"has a parameter {name} that nothing fills; {_offer(payload)}")

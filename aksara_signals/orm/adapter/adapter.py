@@ -7,18 +7,14 @@ from collections.abc import Callable
 from aksara_signals.dispatch.adapter import Adapter
 from aksara_signals.dispatch.receivers.payload import Payload
 from aksara_signals.orm.adapter.advice import advise
-from aksara_signals.orm.adapter.senders import (
-    explain,
-    note_connected,
-    problem_of_receiver,
-    sends_signals,
-)
+from aksara_signals.orm.adapter.senders import explain, problem_of_receiver, sends_signals
 from aksara_signals.orm.adapter.silence import problem_of
 from aksara_signals.orm.bridge.classes import mapped_classes
 from aksara_signals.orm.bridge.states import identity_of
 from aksara_signals.orm.construction import wrap_constructors
 from aksara_signals.orm.flush.recipients import LIFE_CYCLE, forget_recipients
-from aksara_signals.orm.outcome.queue import keep_sent
+from aksara_signals.orm.mapping.unwired import note_connected
+from aksara_signals.orm.outcome.queue import defer_sent
 from aksara_signals.orm.relations.origins import RELATIONS, attach_listeners
 from aksara_signals.signals import post_init, pre_init
 
@@ -42,7 +38,7 @@ sqlalchemy_adapter: Adapter = Adapter(
     classes=mapped_classes,
     is_model=sends_signals,
     key_of=identity_of,
-    defer=keep_sent,
+    defer=defer_sent,
     connected=note_connected,
     connections_changed=_follow,
     problem_of_sender=explain,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-import weakref
-from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Column, Table, inspect
@@ -19,14 +16,7 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 
-from aksara_signals.dispatch.receivers.identity import is_class, names_of
-from aksara_signals.dispatch.receivers.naming import describe_receiver
-from aksara_signals.dispatch.registry import all_signals
-from aksara_signals.dispatch.senders import (
-    classes_named,
-    is_sent_by_classes,
-)
-from aksara_signals.exceptions import AksaraSignalsWarning
+from aksara_signals.dispatch.receivers.identity import names_of
 from aksara_signals.orm.bridge.classes import (
     has_secondary,
     is_own_attribute,
@@ -35,15 +25,12 @@ from aksara_signals.orm.bridge.classes import (
     property_of,
 )
 from aksara_signals.orm.bridge.states import state_of
-from aksara_signals.orm.mapping.registered import is_model, is_wired
+from aksara_signals.orm.mapping.registered import is_model
 from aksara_signals.orm.objects.meta import Meta
 from aksara_signals.orm.objects.model_signals import BoundSignal
 
 __all__ = [
-    "check_unwired",
     "explain",
-    "is_check_due",
-    "note_connected",
     "problem_of_receiver",
     "sends_signals",
 ]
@@ -143,77 +130,3 @@ def _of_column(signal_name: str, owner: type | None, key: str | None) -> str:
         f"is an attribute: give the class, as in @{signal_name}({name}), and look for {what} in "
         f"the changes that save signals pass (there is no fields= to narrow a connection yet)"
     )
-
-
-# -- classes that don't send yet -----------------------------------------------------------------
-
-_classes: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
-_names: dict[str, None] = {}
-"""What receivers were connected to since the last check, and classes that weren't mapped then."""
-
-_warned: weakref.WeakSet[type] = weakref.WeakSet()
-
-_is_due = False
-
-
-def is_check_due() -> bool:
-    """Whether receivers were connected since the last check."""
-    return _is_due
-
-
-def note_connected(sender: Any) -> None:
-    """Note a class, or the name of one, to be looked at by :func:`check_unwired`."""
-    global _is_due  # noqa: PLW0603 - one flag, read at every flush
-    if is_class(sender):
-        _classes[id(sender)] = sender
-    else:
-        _names[sender] = None
-    _is_due = True
-
-
-def check_unwired() -> None:
-    """Warn of receivers that are connected to mapped classes which send no signals.
-
-    That is known no sooner than the classes are used: ``register()`` may come after the receivers.
-    """
-    global _is_due  # noqa: PLW0603 - the same flag
-    _is_due = False
-    for cls in _candidates():
-        if cls not in _warned and (receivers := list(_receivers_of(cls))):
-            _warned.add(cls)
-            name, path = names_of(cls)
-            warnings.warn(
-                f"{path} is mapped and sends no signals, but {' and '.join(receivers)}; "
-                f"inherit SignalMixin, or call aksara_signals.orm.register({name})",
-                AksaraSignalsWarning,
-                stacklevel=2,
-            )
-
-
-def _candidates() -> Iterator[type]:
-    """Mapped classes that a receiver may be connected to, and of which no mapper sends signals."""
-    mapped: list[type] = []
-    for reference in _classes.valuerefs():
-        cls = reference()
-        if cls is not None and inspect(cls, raiseerr=False) is not None:
-            _classes.pop(id(cls), None)
-            mapped.append(cls)
-    for name in list(_names):
-        classes = classes_named(name)
-        if classes:
-            _names.pop(name, None)
-            mapped.extend(classes)
-    for cls in mapped:
-        mapper: Any = inspect(cls)
-        if not any(is_wired(each.class_) for each in mapper.self_and_descendants):
-            yield cls
-
-
-def _receivers_of(cls: type) -> Iterator[str]:
-    for signal in all_signals():
-        for connection in signal.connections:
-            sender = connection.sender
-            is_name = connection.sender_key.is_name and sender in names_of(cls)
-            if (sender is cls or is_name) and is_sent_by_classes(signal.payload):
-                receiver = describe_receiver(connection.receiver)
-                yield f"{receiver} is connected to its {signal.display_name}"

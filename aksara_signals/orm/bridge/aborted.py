@@ -15,9 +15,9 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.orm import Session, SessionTransaction
 
-__all__ = ["notice_errors", "require_working_transaction"]
+__all__ = ["connections_in_doubt", "notice_errors", "require_working_transaction"]
 
-_in_doubt: weakref.WeakSet[Connection] = weakref.WeakSet()
+connections_in_doubt: weakref.WeakSet[Connection] = weakref.WeakSet()
 """Connections on which a statement has failed; not known is whether a savepoint was around it."""
 _watched: weakref.WeakSet[Dialect] = weakref.WeakSet()
 
@@ -34,7 +34,7 @@ def notice_errors(_: Session, _transaction: SessionTransaction, connection: Conn
 def _notice(context: ExceptionContext) -> None:
     connection = context.connection
     if connection is not None and not context.is_disconnect:
-        _in_doubt.add(connection)
+        connections_in_doubt.add(connection)
 
 
 def require_working_transaction(session: Session) -> None:
@@ -43,10 +43,10 @@ def require_working_transaction(session: Session) -> None:
     Raises:
         sqlalchemy.exc.DBAPIError: It can't: the database's own error.
     """
-    transaction = session.get_transaction() if _in_doubt else None
+    transaction = session.get_transaction() if connections_in_doubt else None
     if transaction is None:
         return
     for connection, *_ in set(transaction._connections.values()):
-        if connection in _in_doubt:
+        if connection in connections_in_doubt:
             connection.exec_driver_sql("SELECT 1")
-            _in_doubt.discard(connection)
+            connections_in_doubt.discard(connection)

@@ -11,7 +11,7 @@ from greenlet import GreenletExit, getcurrent
 from sqlalchemy.util import await_only
 
 from aksara_signals.dispatch.after import deliver_outcome, deliver_outcome_sync
-from aksara_signals.dispatch.delivery.delivery import Delivery
+from aksara_signals.dispatch.delivery.delivery import Delivery, FailedDelivery
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
 from aksara_signals.exceptions import SessionInUseError
 
@@ -48,7 +48,7 @@ def hand_over(deliveries: Iterable[Delivery], is_async: bool) -> None:
         _refuse_exit(error)
 
 
-def hand_over_outcome(deliveries: Iterable[Delivery]) -> None:
+def hand_over_outcome(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
     """Deliver to receivers that have waited, when a transaction has ended."""
     if not in_greenlet():
         deliver_outcome_sync(deliveries)

@@ -22,7 +22,7 @@ from aksara_signals.orm.bridge.history import (
 from aksara_signals.orm.bridge.rows import read_rows
 from aksara_signals.orm.bridge.states import State, key_values
 
-__all__ = ["HiddenHistory", "hidden_history_of", "reveal_touched"]
+__all__ = ["HiddenHistory", "hidden_history_of", "reveal_edited"]
 
 
 class HiddenHistory:
@@ -97,7 +97,7 @@ class HiddenHistory:
         original.extend([instance] if is_added else [])
         self._undo.append(lambda: _refill(original, before))
 
-    def reveal_touched(self) -> None:
+    def reveal_edited(self) -> None:
         """Let through what receivers have set since: it is written, whatever was asked for."""
         for key in list(self._old):
             if key in self._state.committed_state:
@@ -155,13 +155,13 @@ def hidden_history_of(state: State) -> HiddenHistory | None:
     return _hidden.get(state) if _hidden else None
 
 
-def reveal_touched(session: Session) -> None:
+def reveal_edited(session: Session) -> None:
     """What receivers have set is written too: to be called when the last of them is through."""
     if not _hidden:
         return
     for state, hidden in list(_hidden.items()):
         if state.session is session:
-            hidden.reveal_touched()
+            hidden.reveal_edited()
 
 
 def _is_in(instance: object, members: Iterable[object]) -> bool:

@@ -26,6 +26,7 @@ __all__ = [
     "read_rows",
     "register_inserted",
     "register_updated",
+    "row_count",
 ]
 
 
@@ -145,3 +146,9 @@ def register_updated(session: Session, state: State, keys: Iterable[str]) -> Non
             state._commit_all(state.dict, owner.identity_map)
         if owner is session:
             owner._register_altered((state,))
+
+
+def row_count(session: Session, statement: Any) -> int:
+    """Execute one UPDATE or DELETE, and count the rows that it matched."""
+    result: Any = session.execute(statement)
+    return int(result.rowcount)

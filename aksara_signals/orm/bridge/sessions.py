@@ -1,4 +1,4 @@
-"""Sessions: what they are at, and what receivers may not do with them."""
+"""Sessions: what they have to write, what they are doing, and when they end."""
 
 # pyright: reportPrivateUsage=false
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy.orm import (
     Session,
@@ -22,32 +22,19 @@ from sqlalchemy.orm.session import (
 from aksara_signals.orm.bridge.states import State
 
 __all__ = [
-    "CONNECT",
-    "beneath",
-    "deleted_states",
-    "dirty_states",
     "ensure_end",
     "fail_flush",
     "flushable",
     "has_nothing_but",
     "is_committing",
-    "is_connected",
     "is_flushing",
     "is_marked_deleted",
     "live_sessions",
-    "new_states",
-    "permit",
-    "refuse",
-    "refusing_of",
-    "row_count",
-    "taken_over_rows",
+    "pending_states",
     "unwatch_close",
     "watch_close",
     "written_states",
 ]
-
-
-Namespace = dict[str, Any]
 
 
 def live_sessions() -> list[Session]:
@@ -155,100 +142,6 @@ class _LiftedFlag:
         return not self._is_receiver()
 
 
-class Refusing(Protocol):
-    """Whoever has methods of a session refused for a time."""
-
-    @property
-    def methods(self) -> Namespace:
-        """What stands in the place of the session's methods."""
-        ...
-
-    ended_by: str | None
-    """Who has ended the session's transaction meanwhile, if that was another task."""
-
-
-_REFUSING = "_aksara_signals_refusing"
-"""Under which name a session keeps who refuses methods of it at the moment, in order."""
-_HIDDEN = "_aksara_signals_hidden"
-"""Where it keeps attributes of the user's own that refused methods hide, a mock for example."""
-
-
-def refuse(session: Session, refusing: Refusing) -> None:
-    """Refuse methods of a session while its receivers run, before they can do any harm.
-
-    The methods are shadowed on the session itself: an event would come too late for ``rollback()``
-    and ``close()``. AsyncSession and scoped sessions call the same ones.
-
-    Two tasks that share a session, which they shouldn't, may refuse its methods at the same time,
-    and permit them in any order.
-    """
-    namespace = vars(session)
-    methods = refusing.methods
-    active = namespace.get(_REFUSING)
-    if not namespace.keys().isdisjoint(methods):
-        own = {
-            name: namespace[name]
-            for name in methods
-            if name in namespace and not any(name in each.methods for each in active or ())
-        }
-        if own:
-            namespace.setdefault(_HIDDEN, {}).update(own)
-    if active is None:
-        namespace[_REFUSING] = [refusing]
-    else:
-        active.append(refusing)
-    namespace.update(methods)
-
-
-def permit(session: Session, refusing: Refusing) -> None:
-    """Undo :func:`refuse`."""
-    namespace = vars(session)
-    active = namespace[_REFUSING]
-    active.remove(refusing)
-    methods = refusing.methods
-    for name in methods:
-        namespace.pop(name, None)
-    if _HIDDEN in namespace:
-        namespace.update({name: own for name, own in namespace[_HIDDEN].items() if name in methods})
-    for each in active:
-        namespace.update({name: method for name, method in each.methods.items() if name in methods})
-    if not active:
-        del namespace[_REFUSING]
-        namespace.pop(_HIDDEN, None)
-
-
-def refusing_of(session: Session) -> list[Refusing]:
-    """Who refuses methods of a session at the moment."""
-    found: list[Refusing] = vars(session).get(_REFUSING, [])
-    return found
-
-
-def beneath(session: Session, refusing: Refusing, name: str) -> Callable[..., Any]:
-    """The method of a session that would be there if one of those who refuse it didn't."""
-    found: Callable[..., Any]
-    active = refusing_of(session)
-    if refusing not in active:  # it was, when another thread looked the method up
-        found = getattr(session, name)
-        return found
-    for each in reversed(active[: active.index(refusing)]):
-        if name in each.methods:
-            found = each.methods[name]
-            return found
-    own = vars(session).get(_HIDDEN, {})
-    found = own[name] if name in own else getattr(type(session), name).__get__(session)
-    return found
-
-
-CONNECT = "_connection_for_bind"
-"""The method of a session by which statements get their connection."""
-
-
-def is_connected(session: Session, engine: Any) -> bool:
-    """Whether the session's transaction has its connection to an engine already."""
-    transaction = session._transaction
-    return transaction is not None and engine in transaction._connections
-
-
 _CLOSE = "_close_impl"
 """What ``close()``, ``reset()`` and ``invalidate()`` of a session come to."""
 
@@ -275,26 +168,19 @@ def unwatch_close(session: Session) -> None:
     vars(session).pop(_CLOSE, None)
 
 
-def row_count(session: Session, statement: Any) -> int:
-    """Execute one UPDATE or DELETE, and count the rows that it matched."""
-    result: Any = session.execute(statement)
-    return int(result.rowcount)
+def pending_states(
+    session: Session,
+) -> tuple[list[tuple[State, object]], list[State], dict[State, object]]:
+    """What a session has to write.
 
-
-def new_states(session: Session) -> list[tuple[State, object]]:
-    """The states that will be inserted with their instances, in the order they were added."""
-    return list(session._new.items())
-
-
-def dirty_states(session: Session) -> list[State]:
-    """The persistent states that were modified, without those that will be deleted."""
+    Returns:
+        The new states with their instances, in the order they were added; the persistent states
+        that were modified, without those that will be deleted; and the states that were marked as
+        deleted, with their instances.
+    """
     deleted = session._deleted
-    return [state for state in session._dirty_states if state not in deleted]
-
-
-def deleted_states(session: Session) -> dict[State, object]:
-    """The states that were marked as deleted, with their instances."""
-    return dict(session._deleted)
+    modified = [state for state in session._dirty_states if state not in deleted]
+    return list(session._new.items()), modified, dict(deleted)
 
 
 def has_nothing_but(session: Session, states: dict[State, Any]) -> bool:
@@ -307,20 +193,19 @@ def has_nothing_but(session: Session, states: dict[State, Any]) -> bool:
     )
 
 
-def taken_over_rows(flush_context: UOWTransaction) -> set[Any]:
-    """The identity keys of deleted objects whose rows a flush has kept for new objects."""
-    return {
-        state.key
-        for state, (is_delete, list_only) in flush_context.states.items()
-        if is_delete and list_only
-    }
+def written_states(flush_context: UOWTransaction) -> tuple[dict[State, bool], set[Any]]:
+    """What a flush has written.
 
-
-def written_states(flush_context: UOWTransaction) -> Iterator[tuple[State, bool]]:
-    """The states that a flush has written, and whether each was a DELETE."""
-    # A row switch turns the deleted half into list-only: its row is gone all the same.
-    return (
-        (state, is_delete)
-        for state, (is_delete, list_only) in flush_context.states.items()
-        if is_delete or not list_only
-    )
+    Returns:
+        The states, each with whether it was a DELETE; and the identity keys of deleted objects
+        whose rows the flush has kept for new objects.
+    """
+    written: dict[State, bool] = {}
+    taken_over: set[Any] = set()
+    for state, (is_delete, list_only) in flush_context.states.items():
+        # A row switch turns the deleted half into list-only: its row is gone all the same.
+        if is_delete or not list_only:
+            written[state] = is_delete
+            if list_only:
+                taken_over.add(state.key)
+    return written, taken_over

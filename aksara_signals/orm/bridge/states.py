@@ -17,7 +17,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.dispatch.receivers.identity import type_name
-from aksara_signals.dispatch.receivers.naming import worded
+from aksara_signals.dispatch.receivers.naming import safe_str
 
 __all__ = [
     "State",
@@ -153,7 +153,7 @@ def identity_of(instance: object) -> str | None:
     state = state_of(instance)
     if state is None or state.identity is None:
         return None
-    return ", ".join(worded(value) for value in state.identity)
+    return ", ".join(safe_str(value) for value in state.identity)
 
 
 def describe(instance: object) -> str:

@@ -1,80 +1,104 @@
-"""What receivers are given of the rows that a flush writes."""
+"""What is sent for the rows that a flush writes: batches of changes, and their deliveries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from aksara_signals.dispatch.connections.routing import Segment
-from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, delivery_of
+from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, new_tuple
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
 from aksara_signals.orm.bridge.states import State
-from aksara_signals.orm.flush.changes import Batch, Change
-from aksara_signals.orm.flush.recipients import Audience, Moment
+from aksara_signals.orm.flush.changes import Change
+from aksara_signals.orm.flush.recipients import FlushRecipients, Recipients
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.sending import Steps
+from aksara_signals.orm.sending import Runs
 from aksara_signals.orm.session.current import AnySession
 from aksara_signals.orm.session.fixtures import is_loading_fixtures
 
-__all__ = ["arguments_of", "common_of", "steps_of_changes"]
+__all__ = ["Batch", "arguments_of", "batches_of", "runs_of"]
 
 
-def steps_of_changes(
-    audience: Audience,
-    owner: AnySession,
-    changes: Iterable[Batch],
-    moment: Moment,
-    extras: dict[State, Any],
-) -> Steps:
-    """Neighbours of one class and kind go through each run of receivers together.
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Successive changes of one kind and class, and what sending them needs.
+
+    Made once before the flush and once after it, and carried through.
+    """
+
+    kind: Kind
+    sender: type
+    changes: list[Change]
+    recipients: Recipients
+    shared_arguments: dict[str, Any]
+    """The payload but for ``signal``, ``instance`` and ``changes``."""
+
+
+_kind_and_sender = attrgetter("kind", "sender")
+
+
+def batches_of(
+    changes: Iterable[Change], recipients: FlushRecipients, owner: AnySession, *, is_post: bool
+) -> list[Batch]:
+    """Successive changes of one kind and class as batches, in the same order.
 
     Args:
-        audience: Who hears what.
+        changes: In the order to be sent.
+        recipients: The receivers of this flush.
         owner: The session that receivers are given.
-        changes: In batches, in the order to be told.
-        moment: Before or after the flush.
-        extras: The on-demand arguments, where somebody asks for them.
+        is_post: Whether post signals are sent for them, or pre signals.
     """
-    for kind, sender, batch in changes:
-        common = common_of(kind, sender, owner)
-        for is_async, segments in audience.hearers(sender, kind, moment).runs:
-            yield is_async, _one_by_one(sender, segments, common, batch, extras)
+    batches: list[Batch] = []
+    for (kind, sender), group in groupby(changes, _kind_and_sender):
+        of_class = recipients.of(sender)
+        of_kind = (of_class.post if is_post else of_class.pre)[kind]
+        shared: dict[str, Any] = {"sender": sender}
+        if kind is not Kind.DELETE:
+            shared |= {"created": kind is Kind.CREATE, "update_fields": None}
+        shared |= {"session": owner, "raw": is_loading_fixtures()}
+        batches.append(Batch(kind, sender, list(group), of_kind, shared))
+    return batches
 
 
-def common_of(kind: Kind, sender: type, owner: AnySession) -> dict[str, Any]:
-    """What all changes of one kind and class are told with."""
-    common: dict[str, Any] = {"sender": sender}
-    if kind is not Kind.DELETE:
-        common |= {"created": kind is Kind.CREATE, "update_fields": None}
-    return {**common, "session": owner, "raw": is_loading_fixtures()}
+def runs_of(batches: Iterable[Batch], extras: dict[State, Any]) -> Runs:
+    """The deliveries of batches: each batch goes through one run of receivers after another.
+
+    Args:
+        batches: In the order to be sent.
+        extras: The on-demand arguments, where a receiver asks for them.
+    """
+    for batch in batches:
+        for is_async, segments in batch.recipients.runs:
+            yield is_async, _deliveries(batch, segments, extras)
 
 
-def _one_by_one(
-    sender: type,
-    segments: list[tuple[Signal, Segment]],
-    common: dict[str, Any],
-    changes: list[Change],
-    extras: dict[State, Any],
+def _deliveries(
+    batch: Batch, segments: list[tuple[Signal, Segment]], extras: dict[State, Any]
 ) -> Iterator[Delivery]:
-    """One delivery for each signal and segment, which takes the changes one after another."""
-    deliveries: list[tuple[Delivery, dict[str, Any]]] = []
-    for signal, each in segments:
-        delivery = delivery_of(signal, sender, each.sequential, {}, concurrent=each.concurrent)
-        deliveries.append((delivery, {"signal": signal, **common}))
-    for change in changes:
+    """One change after another, each for every signal and segment."""
+    sender, is_update = batch.sender, batch.kind is Kind.UPDATE
+    sends = [
+        (signal, each.sequential, each.concurrent, {"signal": signal, **batch.shared_arguments})
+        for signal, each in segments
+    ]
+    for change in batch.changes:
         extra = extras.get(change.state, NO_EXTRAS) if extras else NO_EXTRAS
-        for delivery, same in deliveries:
-            delivery.arguments = arguments_of(same, change)
-            delivery.extras = extra
-            yield delivery
-    for delivery, _ in deliveries:
-        delivery.let_go()
+        for signal, sequential, concurrent, shared in sends:
+            arguments = (
+                arguments_of(change, shared)
+                if is_update
+                else {"instance": change.instance, **shared}
+            )
+            yield new_tuple(Delivery, (signal, sender, sequential, arguments, concurrent, extra))
 
 
-def arguments_of(common: dict[str, Any], change: Change) -> dict[str, Any]:
-    """What one change is told with."""
-    arguments = {"instance": change.instance, **common}
+def arguments_of(change: Change, shared: dict[str, Any]) -> dict[str, Any]:
+    """The payload of one change, from what its batch shares."""
+    arguments = {"instance": change.instance, **shared}
     if change.kind is Kind.UPDATE:
         hidden = hidden_history_of(change.state)
         if hidden is not None:

@@ -6,10 +6,9 @@ here are the same ones, applied to the same history, at ``before_flush``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
-from typing import Any
+from collections.abc import Container, Iterable, Iterator
 
-from sqlalchemy.orm import RelationshipDirection, RelationshipProperty, Session
+from sqlalchemy.orm import RelationshipDirection, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm.bridge.history import (
@@ -20,16 +19,15 @@ from aksara_signals.orm.bridge.history import (
     referring_states,
 )
 from aksara_signals.orm.bridge.loading import attribute_name, column_value, is_known
-from aksara_signals.orm.bridge.sessions import deleted_states, dirty_states, new_states
+from aksara_signals.orm.bridge.sessions import pending_states
 from aksara_signals.orm.bridge.states import State, has_parent, is_dropped, is_orphan, sort_key
 from aksara_signals.orm.flush.changes import Change, deleted_before_created
-from aksara_signals.orm.flush.requested import requested_in
+from aksara_signals.orm.flush.recipients import FlushRecipients
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.mapping.traits import flushed_with, traits_of
+from aksara_signals.orm.mapping.cascades import flushed_with
+from aksara_signals.orm.mapping.info import Relationship, info_of
 
 __all__ = ["Prediction"]
-
-Relationship = RelationshipProperty[Any]
 
 
 class Prediction:
@@ -37,28 +35,27 @@ class Prediction:
 
     Args:
         session: About to flush.
-        is_heard: Whether anybody listens to a class; others are left out.
+        recipients: The receivers of this flush; rows of classes without receivers are left out.
         objects: What ``flush(objects)`` was restricted to, else None.
-        told: States whose changes are told of already. Looked at again is only what may have become
-            of them since then.
+        foreseen: States whose changes have been sent already. Looked at again is only what may have
+            become of them since then.
+        requested: Instances that are sent although they have no change, by their states.
     """
 
     def __init__(
         self,
         session: Session,
-        is_heard: Callable[[type], bool],
+        recipients: FlushRecipients,
         objects: Iterable[object] | None,
-        told: Container[State],
+        foreseen: Container[State],
+        requested: Container[State],
     ) -> None:
         self._session = session
-        self._is_heard = is_heard
+        self._recipients = recipients
+        self._requested = requested
         # States with their instances: history may load what it lost sight of, and a state alone
         # would let its instance go again.
-        new = new_states(session)
-        self._dirty = dirty_states(session)
-        self._requested = requested_in(session)
-        self.deleted: dict[State, object] = deleted_states(session)
-        """What would be deleted, cascades and orphans included."""
+        new, self._dirty, self.deleted = pending_states(session)
         if objects is not None:
             only = flushed_with(objects)
             new = [pair for pair in new if id(pair[1]) in only]
@@ -69,51 +66,53 @@ class Prediction:
             }
         self._created: list[tuple[State, object]] = []
         self._linked: list[State] = []
-        self._sort_out_new(new, told)
-        self._linked += [each for each in self._dirty if traits_of(each.mapper).is_linked]
+        self._sort_out_new(new, foreseen)
+        self._linked += [each for each in self._dirty if info_of(each.mapper).is_linked]
         self._updated: dict[State, object] = {}
         self._added: dict[Relationship, set[State]] = {}
-        self._find_orphans()
-        self._cancel_deletes()
-
-    @property
-    def is_linked(self) -> bool:
+        self.is_linked: bool = bool(self._linked)
         """Whether what is written may depend on relationships."""
-        return bool(self._linked)
+        if self._linked or self.deleted:
+            self._find_orphans()
+            self._cancel_deletes()
 
     def changes(self) -> list[Change]:
-        """What receivers are told of.
+        """The changes that are sent.
 
         Returns:
             Inserted rows in the order they were added, then updated and deleted ones by class and
             key; but deleted ones first where their hierarchy of classes has new ones, too.
         """
-        self._find_updates()
+        deleted = self.deleted
         created = [
-            Change(Kind.CREATE, state, instance)
+            Change(Kind.CREATE, state, instance, type(instance))
             for state, instance in self._created
-            if state not in self.deleted
+            if state not in deleted
         ]
-        gone = [state for state in self.deleted if state.has_identity]
-        updated = [state for state in self._updated if state not in self.deleted]
+        if not (self._dirty or self._linked or deleted):
+            return created
+        self._find_updates()
+        updated = [state for state in self._updated if state not in deleted]
+        gone = [state for state in deleted if state.has_identity]
         return deleted_before_created(
             [
                 *created,
-                *self._told(Kind.UPDATE, sorted(updated, key=sort_key)),
-                *self._told(Kind.DELETE, sorted(gone, key=sort_key)),
+                *self._with_receivers(Kind.UPDATE, sorted(updated, key=sort_key)),
+                *self._with_receivers(Kind.DELETE, sorted(gone, key=sort_key)),
             ]
         )
 
-    def _told(self, kind: Kind, states: Iterable[State]) -> Iterator[Change]:
+    def _with_receivers(self, kind: Kind, states: Iterable[State]) -> Iterator[Change]:
         for state in states:
             instance = state.obj()
-            if instance is not None and self._is_heard(state.class_):
-                yield Change(kind, state, instance)
+            if instance is not None and self._has_receivers(state.class_):
+                yield Change(kind, state, instance, type(instance))
+
+    def _has_receivers(self, cls: type) -> bool:
+        return self._recipients.of(cls).has_receivers
 
     def _sort_out_new(
-        self,
-        new: Iterable[tuple[State, object]],
-        told: Container[State],
+        self, new: Iterable[tuple[State, object]], foreseen: Container[State]
     ) -> None:
         """Nearly all there is to do about a new row of a class without relationships."""
         classes: dict[type, tuple[bool, bool, bool]] = {}
@@ -121,13 +120,13 @@ class Prediction:
             cls = type(instance)
             known = classes.get(cls)
             if known is None:
-                traits = traits_of(state.mapper)
-                known = self._is_heard(cls), traits.is_linked, traits.has_orphans
-                classes[cls] = known
-            is_heard, is_linked, has_orphans = known
+                info = info_of(state.mapper)
+                has_receivers = self._recipients.of(cls).has_receivers
+                classes[cls] = known = has_receivers, info.is_linked, info.has_orphans
+            has_receivers, is_linked, has_orphans = known
             if is_linked:
                 self._linked.append(state)
-            if is_heard and state not in told and not (has_orphans and is_dropped(state)):
+            if has_receivers and state not in foreseen and not (has_orphans and is_dropped(state)):
                 self._created.append((state, instance))
 
     # -- deletes -------------------------------------------------------------------------------
@@ -139,15 +138,15 @@ class Prediction:
         """
         gone = dict(self.deleted)
         for state in (*self._linked, *self.deleted):
-            if traits_of(state.mapper).has_orphans and state.has_identity and is_orphan(state):
+            if info_of(state.mapper).has_orphans and state.has_identity and is_orphan(state):
                 gone[state] = state.obj()
         for state in self._linked:
             if state not in gone:
-                for child in _let_go(state):
+                for child in _released_by(state):
                     self._delete(child)
         for state, instance in gone.items():
             self.deleted.setdefault(state, instance)
-            for child in _let_go(state):
+            for child in _released_by(state):
                 self.deleted.setdefault(child, child.obj())
 
     def _cancel_deletes(self) -> None:
@@ -157,7 +156,7 @@ class Prediction:
         for state in self._linked:
             if state in self.deleted:
                 continue
-            for prop in traits_of(state.mapper).to_children:
+            for prop in info_of(state.mapper).to_children:
                 if prop.direction is RelationshipDirection.ONETOMANY and is_touched(
                     state, prop.key
                 ):
@@ -176,24 +175,24 @@ class Prediction:
         for state in self._dirty:
             if (
                 state not in self.deleted
-                and self._is_heard(state.class_)
+                and self._has_receivers(state.class_)
                 and (state in self._requested or _has_change(state))
             ):
                 self._updated[state] = state.obj()
         for state in self._dirty:
             self._find_followers(state)
         for state in self._linked:
-            for prop in traits_of(state.mapper).to_children:
+            for prop in info_of(state.mapper).to_children:
                 if self._concerns_us(prop) and state not in self.deleted:
                     self._find_linked(state, prop)
         for state in self.deleted:
-            for prop in traits_of(state.mapper).to_children:
+            for prop in info_of(state.mapper).to_children:
                 if self._concerns_us(prop):
                     self._find_abandoned(state, prop)
 
     def _concerns_us(self, prop: Relationship) -> bool:
         return prop.direction is RelationshipDirection.ONETOMANY and any(
-            self._is_heard(mapper.class_) for mapper in prop.mapper.self_and_descendants
+            self._has_receivers(mapper.class_) for mapper in prop.mapper.self_and_descendants
         )
 
     def _find_followers(self, parent: State) -> None:
@@ -202,7 +201,7 @@ class Prediction:
         SQLAlchemy searches the session for them, where the database doesn't pass keys on.
         """
         for prop in following_references(parent.mapper):
-            if self._is_heard(prop.parent.class_) and _key_has_changed(parent, prop):
+            if self._has_receivers(prop.parent.class_) and _key_has_changed(parent, prop):
                 for child in referring_states(self._session, prop, parent):
                     self._update(child)
 
@@ -250,12 +249,12 @@ def _members(instances: Iterable[object] | None) -> Iterator[State]:
             yield instance_state(instance)
 
 
-def _let_go(state: State) -> Iterator[State]:
+def _released_by(state: State) -> Iterator[State]:
     """The children that a parent has taken out, and nobody else has taken in.
 
     One may have no row: what it owns goes all the same.
     """
-    for prop in traits_of(state.mapper).to_children:
+    for prop in info_of(state.mapper).to_children:
         if prop.cascade.delete_orphan and is_touched(state, prop.key):
             for child in _members(net_history(state, prop.key).deleted):
                 if not has_parent(prop, child):
@@ -265,7 +264,7 @@ def _let_go(state: State) -> Iterator[State]:
 def _has_change(state: State) -> bool:
     return has_column_changes(state) or any(
         is_touched(state, prop.key) and _points_elsewhere(state, prop)
-        for prop in traits_of(state.mapper).many_to_one
+        for prop in info_of(state.mapper).many_to_one
     )
 
 

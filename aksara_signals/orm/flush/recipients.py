@@ -1,15 +1,17 @@
-"""Which signals a change is told by, and who hears them."""
+"""Which signals a change is sent as, and which receivers get them."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from aksara_signals.dispatch.connections.connection import Connection
-from aksara_signals.dispatch.connections.routing import NOBODY, Plan, Segment
+from aksara_signals.dispatch.connections.routing import NO_RECEIVERS, Plan, Segment
 from aksara_signals.dispatch.context import get_active_contexts
-from aksara_signals.dispatch.signal import Signal, snapshots_of
+from aksara_signals.dispatch.signal import Signal, SignalGroup
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.mapping.registered import is_wired, wiring
+from aksara_signals.orm.mapping.registered import is_wired
 from aksara_signals.orm.sending import needs_columns
 from aksara_signals.signals import (
     post_delete,
@@ -20,10 +22,20 @@ from aksara_signals.signals import (
     pre_update,
 )
 
-__all__ = ["LIFE_CYCLE", "POST", "PRE", "Audience", "Hearers", "Moment", "forget_recipients"]
+__all__ = [
+    "LIFE_CYCLE",
+    "POST",
+    "PRE",
+    "ClassRecipients",
+    "FlushRecipients",
+    "Moment",
+    "Recipients",
+    "forget_recipients",
+    "recipients_of",
+]
 
 Moment = dict[Kind, tuple[Signal, ...]]
-"""What each kind of change is told by."""
+"""The signals that are sent for each kind of change, in order."""
 
 PRE: Moment = {
     Kind.CREATE: (pre_save,),
@@ -35,64 +47,46 @@ POST: Moment = {
     Kind.UPDATE: (post_update, post_save),
     Kind.DELETE: (post_delete,),
 }
-LIFE_CYCLE: tuple[Signal, ...] = (
-    pre_save,
-    post_save,
-    pre_update,
-    post_update,
-    pre_delete,
-    post_delete,
-)
-"""The signals that a flush sends."""
+LIFE_CYCLE = SignalGroup((pre_save, post_save, pre_update, post_update, pre_delete, post_delete))
+"""The signals that a flush sends for rows."""
 
 
-class Hearers:
-    """Who hears one kind of change of one class, before or after it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipients:
+    """The receivers of one kind of change of one class, before or after the flush."""
 
-    __slots__ = ("asks_for_changes", "needs_columns", "plans", "runs", "waiting")
+    plans: list[tuple[Signal, Plan]]
+    """The signals that have receivers, each with these."""
+    runs: list[tuple[bool, list[tuple[Signal, Segment]]]]
+    """The receivers that are called at once, as runs of async and of synchronous ones."""
+    deferred: list[tuple[Signal, tuple[Connection, ...]]]
+    """The connections that wait for the outcome of the transaction."""
+    asks_for_changes: bool
+    """Whether any of them names ``changes`` or is sent the net of them, and there are any."""
+    needs_columns: bool
+    """Whether any of them is given columns that it can't load by reading them."""
+    coalesces: bool
+    """Whether any receiver of the class is sent the net of a row, contexts aside.
 
-    def __init__(self, kind: Kind, plans: list[tuple[Signal, Plan]]) -> None:
-        self.plans: list[tuple[Signal, Plan]] = plans
-        """The signals that anybody hears, each with who does."""
-        self.asks_for_changes: bool = kind is not Kind.DELETE and any(
-            plan.on_demand or (kind is Kind.UPDATE and plan.asks_what_changed) for _, plan in plans
-        )
-        """Whether any of them names ``changes`` or is sent the net of them, and there are any."""
-        self.runs: list[tuple[bool, list[tuple[Signal, Segment]]]] = []
-        """Those who are called at once, as runs of async and of synchronous ones."""
-        for signal, plan in plans:
-            for segment in plan.segments:
-                if self.runs and self.runs[-1][0] is segment.is_async:
-                    self.runs[-1][1].append((signal, segment))
-                else:
-                    self.runs.append((segment.is_async, [(signal, segment)]))
-        self.waiting: list[tuple[Signal, tuple[Connection, ...]]] = [
-            (signal, plan.waiting) for signal, plan in plans if plan.waiting
-        ]
-        """Those who wait for the outcome of the transaction."""
-        self.needs_columns: bool = any(needs_columns(plan) for _, plan in plans)
-        """Whether any of them is given columns that it can't load by reading them."""
+    A row that was deleted in silence is gone all the same: that it was created isn't sent."""
 
 
-class ClassAudience:
-    """Who hears the life cycle of one class."""
+class ClassRecipients:
+    """The receivers of the life cycle of one class."""
 
-    __slots__ = ("_after", "_before", "coalesces", "is_heard", "state")
+    __slots__ = ("coalesces", "generation", "has_receivers", "post", "pre")
 
-    def __init__(self, plans: list[Plan], state: list[object], *, coalesces: bool) -> None:
-        self.is_heard: bool = any(plans)
-        self.coalesces: bool = coalesces
-        """Whether anybody is sent the net of what is done to its rows, contexts aside."""
-        self.state: list[object] = state
-        """What was connected, and which classes were wired, when this was worked out."""
-        self._before = self._hearers(plans, PRE)
-        self._after = self._hearers(plans, POST)
-
-    @staticmethod
-    def _hearers(plans: list[Plan], moment: Moment) -> dict[Kind, Hearers]:
+    def __init__(self, plans: Iterable[Plan], generation: object, *, coalesces: bool) -> None:
         by_signal = dict(zip(LIFE_CYCLE, plans, strict=True))
+        self.has_receivers: bool = any(by_signal.values())
+        self.coalesces: bool = coalesces
+        self.generation: object = generation
+        self.pre: dict[Kind, Recipients] = self._recipients(PRE, by_signal)
+        self.post: dict[Kind, Recipients] = self._recipients(POST, by_signal)
+
+    def _recipients(self, moment: Moment, by_signal: dict[Signal, Plan]) -> dict[Kind, Recipients]:
         return {
-            kind: Hearers(
+            kind: self._of_kind(
                 kind,
                 [
                     (signal, plan)
@@ -103,71 +97,82 @@ class ClassAudience:
             for kind, signals in moment.items()
         }
 
-    def hearers(self, kind: Kind, moment: Moment) -> Hearers:
-        """Of one kind of change."""
-        return (self._before if moment is PRE else self._after)[kind]
+    def _of_kind(self, kind: Kind, plans: list[tuple[Signal, Plan]]) -> Recipients:
+        runs: list[tuple[bool, list[tuple[Signal, Segment]]]] = []
+        for signal, plan in plans:
+            for segment in plan.segments:
+                if runs and runs[-1][0] is segment.is_async:
+                    runs[-1][1].append((signal, segment))
+                else:
+                    runs.append((segment.is_async, [(signal, segment)]))
+        return Recipients(
+            plans=plans,
+            runs=runs,
+            deferred=[(signal, plan.deferred) for signal, plan in plans if plan.deferred],
+            asks_for_changes=kind is not Kind.DELETE
+            and any(
+                plan.on_demand or (kind is Kind.UPDATE and plan.asks_what_changed)
+                for _, plan in plans
+            ),
+            needs_columns=any(needs_columns(plan) for _, plan in plans),
+            coalesces=self.coalesces,
+        )
 
 
-_known: weakref.WeakKeyDictionary[type, ClassAudience] = weakref.WeakKeyDictionary()
+_generation = object()
+"""Another object after each change of connections or of the classes that send signals."""
+_known: weakref.WeakKeyDictionary[type, ClassRecipients] = weakref.WeakKeyDictionary()
 
 
-class Audience:
-    """Who hears the classes of one flush, asked once per class.
+def recipients_of(cls: type) -> ClassRecipients:
+    """The receivers of a class, less what the active contexts silence.
 
-    Who was connected and what was silenced when a class was asked for first counts to the end.
+    Worked out once, for as long as the same receivers are connected and nothing is silenced.
+    """
+    is_usual = not get_active_contexts()
+    if is_usual:
+        known = _known.get(cls)
+        if known is not None and known.generation is _generation:
+            return known
+    # Read first: what another thread connects meanwhile makes another generation.
+    generation = _generation
+    sends = is_wired(cls)
+    plans = [signal.plan_for(cls) if sends else NO_RECEIVERS for signal in LIFE_CYCLE]
+    coalesces = (
+        any(plan.coalesces for plan in plans)
+        if is_usual
+        else sends
+        and any(each.coalesce for signal in LIFE_CYCLE for each in signal.connections_for(cls))
+    )
+    recipients = ClassRecipients(plans, generation, coalesces=coalesces)
+    if is_usual:
+        _known[cls] = recipients
+    return recipients
+
+
+def forget_recipients() -> None:
+    """Work everything out anew: connections, or the classes that send signals, have changed."""
+    global _generation  # noqa: PLW0603 - one name for one value that is replaced in one step
+    _generation = object()
+    LIFE_CYCLE.refresh()
+    if _known:  # clearing what is empty takes several times as long as to look
+        _known.clear()
+
+
+class FlushRecipients:
+    """The receivers of the classes of one flush, asked for once per class.
+
+    What was connected and what was silenced when a class was asked for first counts to the end.
     """
 
     __slots__ = ("_classes",)
 
     def __init__(self) -> None:
-        self._classes: dict[type, ClassAudience] = {}
+        self._classes: dict[type, ClassRecipients] = {}
 
-    def is_heard(self, cls: type) -> bool:
-        """Whether anybody hears any life-cycle signal of a class."""
-        return self._of(cls).is_heard
-
-    def coalesces(self, cls: type) -> bool:
-        """Whether anybody is sent the net of what is done to the rows of a class, contexts aside.
-
-        A row that was deleted in silence is gone all the same: that it was created isn't sent.
-        """
-        return self._of(cls).coalesces
-
-    def hearers(self, cls: type, kind: Kind, moment: Moment) -> Hearers:
-        """Who hears one kind of change of a class."""
-        return self._of(cls).hearers(kind, moment)
-
-    def _of(self, cls: type) -> ClassAudience:
+    def of(self, cls: type) -> ClassRecipients:
+        """The receivers of a class."""
         found = self._classes.get(cls)
         if found is None:
-            found = self._classes[cls] = _audience_of(cls)
+            found = self._classes[cls] = recipients_of(cls)
         return found
-
-
-def _audience_of(cls: type) -> ClassAudience:
-    """Worked out once, for as long as the same receivers are connected and nothing is silenced."""
-    is_usual = not get_active_contexts()
-    # Read before anything is worked out from it: what another thread changes meanwhile shows.
-    state: list[object] = [*snapshots_of(LIFE_CYCLE), wiring()]
-    if is_usual:
-        known = _known.get(cls)
-        if known is not None and known.state == state:
-            return known
-    is_ours = is_wired(cls)
-    plans = [signal.plan_for(cls) if is_ours else NOBODY for signal in LIFE_CYCLE]
-    coalesces = (
-        any(plan.coalesces for plan in plans)
-        if is_usual
-        else is_ours
-        and any(each.coalesce for signal in LIFE_CYCLE for each in signal.connections_for(cls))
-    )
-    audience = ClassAudience(plans, state, coalesces=coalesces)
-    if is_usual:
-        _known[cls] = audience
-    return audience
-
-
-def forget_recipients() -> None:
-    """Start anew, for memory's sake: what is kept here keeps receivers alive."""
-    if _known:  # clearing what is empty takes several times as long as to look
-        _known.clear()

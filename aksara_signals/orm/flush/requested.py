@@ -7,7 +7,6 @@ sets something.
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -16,12 +15,12 @@ from sqlalchemy.orm.attributes import flag_dirty, instance_state
 from aksara_signals.dispatch.delivery.frame import get_current
 from aksara_signals.orm.bridge.sessions import is_flushing, is_marked_deleted
 from aksara_signals.orm.bridge.states import State, state_of
-from aksara_signals.orm.flush.recipients import LIFE_CYCLE, Audience
+from aksara_signals.orm.flush.recipients import LIFE_CYCLE, recipients_of
 
-__all__ = ["forget_requests", "keep_marked", "requested_in", "save"]
+__all__ = ["keep_marked", "requested_in", "save"]
 
 _REQUESTED = "_aksara_signals_requested"
-"""Under which name a session keeps the requests, until the next flush has seen them."""
+"""Where a session keeps the requests, until the next flush has seen them."""
 
 
 def save(session: Session, instance: object, values: dict[str, Any] | None = None) -> None:
@@ -48,40 +47,35 @@ def save(session: Session, instance: object, values: dict[str, Any] | None = Non
     try:
         session.flush()
     finally:
-        forget_requests(session)
+        requested_in(session).clear()
 
 
 def _request(session: Session, state: State, instance: object) -> None:
-    if Audience().is_heard(type(instance)) and not _is_in_its_own_receiver(state):
-        vars(session).setdefault(_REQUESTED, {})[state] = instance
+    if recipients_of(type(instance)).has_receivers and not _is_in_its_own_receiver(state):
+        requested_in(session)[state] = instance
         flag_dirty(instance)
 
 
-def requested_in(session: Session) -> Container[State]:
-    """The instances whose save was requested since the last flush."""
-    requested: dict[State, object] = vars(session).get(_REQUESTED, {})
+def requested_in(session: Session) -> dict[State, object]:
+    """The instances whose save was requested since the last flush; to be added to and cleared."""
+    requested: dict[State, object] = vars(session).setdefault(_REQUESTED, {})
     return requested
 
 
-def keep_marked(session: Session) -> None:
+def keep_marked(session: Session, requested: dict[State, object]) -> None:
     """Mark them once more: a receiver may have refreshed or expired one, which takes it away."""
-    for instance in vars(session).get(_REQUESTED, {}).values():
+    for instance in requested.values():
         if instance in session:
             flag_dirty(instance)
-
-
-def forget_requests(session: Session) -> None:
-    """The flush has seen them, or there was none."""
-    vars(session).pop(_REQUESTED, None)
 
 
 def _is_in_its_own_receiver(state: State) -> bool:
     """Whether a receiver of this very row is under way: to send to it again would never end."""
     current = get_current()
     return current is not None and any(
-        each.connection is not None
-        and each.signal in LIFE_CYCLE
-        and _is_of_row(each.arguments.get("instance"), state)
+        (delivery := each.delivery) is not None
+        and delivery.signal in LIFE_CYCLE
+        and _is_of_row(delivery.arguments.get("instance"), state)
         for each in current.chain()
     )
 

@@ -1,48 +1,101 @@
-"""From one flush to its signals: pre signals before it, post signals after it."""
+"""One flush and its signals: pre signals before it, a record of what it wrote, post signals after.
+
+The unit of work decides what it writes in the middle of a flush, when nothing can be added any
+more. So before the flush its writes are predicted and pre signals sent for them, again and again
+until receivers add nothing new. After the flush its record says what was really written, and post
+signals are sent for that.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
 
 from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS
-from aksara_signals.dispatch.delivery.frame import recursion_error
+from aksara_signals.dispatch.delivery.frame import MAX_ROUNDS, recursion_error
 from aksara_signals.dispatch.receivers.naming import describe_receiver
-from aksara_signals.exceptions import AksaraSignalsWarning
+from aksara_signals.exceptions import AksaraSignalsError, AksaraSignalsWarning
 from aksara_signals.orm.bridge.deletions import DeletedRows
-from aksara_signals.orm.bridge.hidden_history import hidden_history_of
+from aksara_signals.orm.bridge.hidden_history import hidden_history_of, reveal_edited
 from aksara_signals.orm.bridge.history import has_column_changes
 from aksara_signals.orm.bridge.loading import expire_unset, load_before_deletion, load_columns
 from aksara_signals.orm.bridge.sessions import (
+    fail_flush,
     flushable,
     has_nothing_but,
-    taken_over_rows,
     written_states,
 )
 from aksara_signals.orm.bridge.states import State, describe, has_pending_key
-from aksara_signals.orm.flush.changes import Batch, Change, batches, deleted_before_created
-from aksara_signals.orm.flush.payloads import arguments_of, common_of, steps_of_changes
+from aksara_signals.orm.flush.changes import Change, deleted_before_created
+from aksara_signals.orm.flush.payloads import Batch, arguments_of, batches_of, runs_of
 from aksara_signals.orm.flush.prediction import Prediction
-from aksara_signals.orm.flush.recipients import POST, PRE, Audience, Moment
-from aksara_signals.orm.flush.requested import requested_in
+from aksara_signals.orm.flush.recipients import LIFE_CYCLE, FlushRecipients
+from aksara_signals.orm.flush.requested import keep_marked, requested_in
 from aksara_signals.orm.flush.values import FlushValues
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.outcome.entries import Told, Waiting, Written
-from aksara_signals.orm.outcome.queue import waiting_in
+from aksara_signals.orm.mapping import unwired
+from aksara_signals.orm.outcome.entries import Queued, SentSignal, Written
+from aksara_signals.orm.outcome.queue import entries_in
 from aksara_signals.orm.outcome.snapshots import Snapshot, kept_extras
-from aksara_signals.orm.relations.origins import is_anybody_listening
+from aksara_signals.orm.relations.origins import RELATIONS
 from aksara_signals.orm.relations.signals import RelationshipRun
-from aksara_signals.orm.sending import AFTER_WRITING, BEFORE_A_FLUSH, Receiving, send
-from aksara_signals.orm.session.current import is_at_work, user_session
+from aksara_signals.orm.sending import (
+    AFTER_WRITING,
+    BEFORE_A_FLUSH,
+    require_own_flush,
+    send_within,
+)
+from aksara_signals.orm.session.current import in_receiver_of, user_session
 
-__all__ = ["MAX_ROUNDS", "FlushRun"]
+__all__ = ["after_flush", "after_flush_postexec", "before_flush"]
 
-MAX_ROUNDS = 100
-"""How often pre receivers may add something new to the flush under way."""
+_RUN = "aksara_signals.run"
+"""Where a flush context keeps what is known about its flush."""
+
+
+def before_flush(
+    session: Session, flush_context: UOWTransaction, objects: list[object] | None
+) -> None:
+    """Send the pre signals of a flush."""
+    require_own_flush(session)
+    if unwired.is_check_due:
+        unwired.check_unwired()
+    if LIFE_CYCLE.is_connected or RELATIONS.is_connected:
+        requested = requested_in(session)
+        run = FlushRun(session, objects, requested)
+        try:
+            run.before()
+            if requested:
+                keep_marked(session, requested)
+        except AksaraSignalsError:
+            raise
+        except BaseException:
+            if not run.is_sending:  # SQLAlchemy's own error, which its flush would have met
+                fail_flush(session)
+            raise
+        finally:
+            requested.clear()
+        flush_context.attributes[_RUN] = run
+    reveal_edited(session)
+
+
+def after_flush(_: Session, flush_context: UOWTransaction) -> None:
+    """Record what a flush has written, while history still shows it."""
+    run: FlushRun | None = flush_context.attributes.get(_RUN)
+    if run is not None:
+        run.record(flush_context)
+
+
+def after_flush_postexec(_: Session, flush_context: UOWTransaction) -> None:
+    """Send the post signals of a flush."""
+    run: FlushRun | None = flush_context.attributes.pop(_RUN, None)
+    if run is not None:
+        run.after()
 
 
 class FlushRun:
@@ -51,39 +104,35 @@ class FlushRun:
     Args:
         session: Flushing.
         objects: What ``flush(objects)`` was restricted to, else None.
+        requested: The instances whose save was asked for; pre receivers may add some.
     """
 
-    def __init__(self, session: Session, objects: Iterable[object] | None) -> None:
+    def __init__(
+        self, session: Session, objects: Iterable[object] | None, requested: dict[State, object]
+    ) -> None:
         self._session = session
         self._objects = None if objects is None else list(objects)
         self._owner = user_session(session)
         self.is_sending: bool = False
         """Whether receivers are called just now: an error is theirs."""
-        self._told: dict[State, Change] = {}
-        self._batches: list[Batch] = []
+        self._recipients = FlushRecipients()
+        self._foreseen: dict[State, Change] = {}
+        """What pre signals were sent for."""
+        self._requested: dict[State, object] = requested
+        self._values: FlushValues | None = None
+        """Where a receiver asks for ``changes``, or rows are updated."""
         self._deletes: DeletedRows | None = None
+        self._links = RelationshipRun(session, self._objects) if RELATIONS.is_connected else None
+        self._batches: list[Batch] = []
+        """What post signals are sent for."""
         self._taken_over: set[Any] = set()
         """The identity keys of deleted objects whose rows have gone over to new ones."""
-        self._values = FlushValues(session)
-        self._requested: Container[State] = ()
         self._unwritten: set[State] = set()
-        self._audience = Audience()
-        self._flush = object()
+        """Requested saves that wrote nothing."""
         self._keys_before: dict[State, Any] = {}
-        """Where somebody is sent the net of what is done to a row: its key may be changed."""
+        """Where a receiver is sent the net of a row: its key may be changed."""
         self._silenced: list[tuple[State, Kind]] = []
-        self._relationships = (
-            RelationshipRun(session, self._objects) if is_anybody_listening() else None
-        )
-
-    def _steps_of(self, changes: list[Change], moment: Moment) -> list[str]:
-        return [
-            f"{signal.display_name} sent by {describe(each.instance)} to "
-            f"{describe_receiver(connection.receiver)}"
-            for each in changes
-            for signal, plan in self._audience.hearers(each.sender, each.kind, moment).plans
-            for connection in plan.connections
-        ]
+        """What a context has silenced of classes of which a receiver is sent the net."""
 
     # -- before --------------------------------------------------------------------------------
 
@@ -94,189 +143,172 @@ class FlushRun:
             SignalRecursionError: They never stop.
             SessionInUseError: A receiver ended the transaction of the flush.
         """
-        fresh: list[Change] = []
+        sent: list[Batch] = []
+        batches: list[Batch] = []
         for _ in range(MAX_ROUNDS):
             prediction = Prediction(
-                self._session, self._audience.is_heard, self._objects, self._told
+                self._session, self._recipients, self._objects, self._foreseen, self._requested
             )
             fresh = [change for change in prediction.changes() if self._is_news(change)]
             if not fresh:
-                # Links are told when all rows have been, so that pre_save comes before pre_add.
-                if self._send_pre_links(prediction):
+                # Links come when all rows have, so that pre_save is sent before pre_relation_add.
+                if self._links is not None and self._send_pre_links(self._links, prediction):
                     continue
                 break
             for change in fresh:
-                self._told[change.state] = change
-            self._send_pre(fresh)
+                self._foreseen[change.state] = change
+            batches = batches_of(fresh, self._recipients, self._owner, is_post=False)
+            self._send_pre(batches)
+            sent += batches
             if self._is_settled(prediction):
                 break
         else:
             raise recursion_error(
                 f"pre receivers changed further objects in {MAX_ROUNDS} successive rounds "
                 f"of one flush",
-                self._steps_of(fresh, PRE),
+                _runs_of_signal(batches),
             )
-        self._requested = requested_in(self._session)
-        wanted: list[Change] = []
-        for kind, sender, batch in batches(self._told.values()):
-            asks_for_changes = self._audience.hearers(sender, kind, POST).asks_for_changes
-            if asks_for_changes or kind is Kind.UPDATE:
-                for change in batch:
-                    self._values.expect(change)
-            if asks_for_changes:
-                wanted += batch
-        self._values.read_old(wanted)
-        self._watch_deletes()
-
-    def _watch_deletes(self) -> None:
-        deleted = [
-            change.state
-            for kind, sender, batch in batches(self._told.values())
-            if kind is Kind.DELETE and self._audience.hearers(sender, kind, POST).plans
-            for change in batch
-        ]
-        if deleted:
-            self._deletes = DeletedRows(self._session, deleted)
+        self._requested = dict(self._requested)  # the other one is about to be cleared
+        self._expect(sent)
 
     def _is_settled(self, prediction: Prediction) -> bool:
         """Whether receivers surely added nothing, so that there is no need to look again."""
         return (
-            self._relationships is None
+            self._links is None
             and not prediction.is_linked
-            and has_nothing_but(self._session, self._told)
+            and has_nothing_but(self._session, self._foreseen)
         )
 
     def _is_news(self, change: Change) -> bool:
-        told = self._told.get(change.state)
-        return told is None or (change.kind is Kind.DELETE and told.kind is not Kind.DELETE)
+        known = self._foreseen.get(change.state)
+        return known is None or (change.kind is Kind.DELETE and known.kind is not Kind.DELETE)
 
-    def _send_pre(self, fresh: list[Change]) -> None:
-        alike = list(batches(fresh))
+    def _send_pre(self, batches: list[Batch]) -> None:
         needed: list[State] = []
         wanted: list[Change] = []
-        for kind, sender, batch in alike:
-            hearers = self._audience.hearers(sender, kind, PRE)
-            if hearers.asks_for_changes:
-                wanted += batch
-            states = [change.state for change in batch]
-            if kind is Kind.DELETE:
-                after = self._audience.hearers(sender, kind, POST)
-                if hearers.needs_columns or after.needs_columns:
+        for batch in batches:
+            recipients = batch.recipients
+            states = [change.state for change in batch.changes]
+            if recipients.asks_for_changes:
+                wanted += batch.changes
+            if batch.kind is Kind.DELETE:
+                after = self._recipients.of(batch.sender).post[batch.kind]
+                if recipients.needs_columns or after.needs_columns:
                     needed += states
-                elif after.plans:  # they may read it when it is gone
+                elif after.plans:  # receivers may read it when it is gone
                     load_before_deletion(self._session, states)
-            elif kind is Kind.UPDATE and hearers.needs_columns:
+            elif batch.kind is Kind.UPDATE and recipients.needs_columns:
                 needed += states
-        load_columns(self._session, needed)
-        extras: dict[State, Any] = {**self._values.live(wanted)} if wanted else {}
+        if needed:
+            load_columns(self._session, needed)
+        extras: dict[State, Any] = {**self._flush_values().live(wanted)} if wanted else {}
         self.is_sending = True
-        with Receiving(self._session, self._owner, BEFORE_A_FLUSH):
-            send(steps_of_changes(self._audience, self._owner, alike, PRE, extras))
+        send_within(self._session, self._owner, BEFORE_A_FLUSH, runs_of(batches, extras))
         self.is_sending = False
 
-    def _send_pre_links(self, prediction: Prediction) -> bool:
-        """Tell of the links that haven't been told yet, and whether there were any."""
-        run = self._relationships
-        told = [] if run is None else run.fresh(prediction.deleted)
-        if run is not None and told:
-            run.load_for(told)
+    def _send_pre_links(self, links: RelationshipRun, prediction: Prediction) -> bool:
+        """Send for the links that are new, and return whether there were any."""
+        fresh = links.fresh(prediction.deleted)
+        if fresh:
+            links.load_for(fresh)
             self.is_sending = True
-            with Receiving(self._session, self._owner, BEFORE_A_FLUSH):
-                send(run.pre_steps(told))
+            send_within(self._session, self._owner, BEFORE_A_FLUSH, links.pre_runs(fresh))
             self.is_sending = False
-        return bool(told)
+        return bool(fresh)
 
-    # -- after ---------------------------------------------------------------------------------
+    def _expect(self, sent: list[Batch]) -> None:
+        """Note what only shows before the flush, for post signals that need it."""
+        wanted: list[Change] = []
+        deleted: list[State] = []
+        for batch in sent:
+            after = self._recipients.of(batch.sender).post[batch.kind]
+            # What was to be updated may be deleted by now.
+            changes = [each for each in batch.changes if self._foreseen[each.state] is each]
+            if batch.kind is Kind.DELETE:
+                if after.plans:
+                    deleted += [change.state for change in changes]
+            elif after.asks_for_changes or batch.kind is Kind.UPDATE:
+                values = self._flush_values()
+                for change in changes:
+                    values.expect(change)
+                if after.asks_for_changes:
+                    wanted += changes
+        if wanted:
+            self._flush_values().read_old(wanted)
+        if deleted:
+            self._deletes = DeletedRows(self._session, deleted)
+
+    def _flush_values(self) -> FlushValues:
+        if self._values is None:
+            self._values = FlushValues(self._session)
+        return self._values
+
+    # -- recording -----------------------------------------------------------------------------
 
     def record(self, flush_context: UOWTransaction) -> None:
         """Note what was really written, while history still shows it."""
-        written = dict(written_states(flush_context))
+        written, self._taken_over = written_states(flush_context)
+        deleted = {state for state, is_delete in written.items() if is_delete}
+        # Anew: receivers that a pre receiver has connected are called as well.
+        self._recipients = FlushRecipients()
+        happened = self._happened(written)
+        unforeseen = self._unforeseen(written) if written else []
+        links = 0 if self._links is None else self._links.record(deleted)
+        if unforeseen or links:
+            _warn_of_unforeseen(unforeseen, links)
+        self._batches = batches_of(
+            deleted_before_created([*happened, *unforeseen]),
+            self._recipients,
+            self._owner,
+            is_post=True,
+        )
+        for batch in self._batches:
+            if batch.recipients.asks_for_changes:
+                for change in batch.changes:
+                    self._flush_values().record(change)
+            if batch.kind is Kind.UPDATE and batch.recipients.coalesces:
+                self._keys_before.update((each.state, each.state.key) for each in batch.changes)
+
+    def _happened(self, written: dict[State, bool]) -> list[Change]:
+        """What was foreseen and has happened; taken out of what was written."""
         happened: list[Change] = []
-        missed = self._missed_deletes()
-        for state, change in self._told.items():
-            if written.get(state) is not (change.kind is Kind.DELETE):
+        missed = () if self._deletes is None else _missed(self._deletes)
+        for state, change in self._foreseen.items():
+            kind = change.kind
+            if written.get(state) is not (kind is Kind.DELETE):
                 continue
-            if (
-                change.kind is not Kind.DELETE
-                and (change.kind is Kind.CREATE) is state.has_identity
-            ):
+            if kind is not Kind.DELETE and (kind is Kind.CREATE) is state.has_identity:
                 continue  # a later listener has made a new row of an old one, or an old one of it
             del written[state]
             if state in missed:
                 continue
-            if (
-                change.kind is not Kind.UPDATE
-                or has_column_changes(state)
-                or self._values.has_expressions(state)  # expired: no history shows them any more
-            ):
+            if kind is not Kind.UPDATE or has_column_changes(state) or self._has_expired(state):
                 happened.append(change)
             elif state in self._requested:
                 self._unwritten.add(state)
                 happened.append(change)
-        unforeseen = [
-            found
-            for state, is_delete in written.items()
-            if (found := self._classify(state, is_delete)) is not None
-        ]
-        self._silenced = [
-            (
-                state,
-                Kind.DELETE if is_delete else Kind.UPDATE if state.has_identity else Kind.CREATE,
-            )
-            for state, is_delete in written.items()
-            if not self._audience.is_heard(state.class_) and self._audience.coalesces(state.class_)
-        ]
-        self._keys_before.update((state, state.key) for state, _ in self._silenced)
-        links = 0
-        if self._relationships is not None:
-            deleted = {state for state, is_delete in written_states(flush_context) if is_delete}
-            links = self._relationships.record(deleted)
-        if unforeseen or links:
-            names = sorted({each.sender.__qualname__ for each in unforeseen})
-            warnings.warn(
-                f"a flush wrote {len(unforeseen)} rows{' of ' if names else ''}{', '.join(names)} "
-                f"and {links} links of relationships that were not there "
-                f"when pre signals were sent, so only post signals tell of them; add them before "
-                f"the flush, or in a pre_save receiver instead of a before_flush listener",
-                AksaraSignalsWarning,
-                stacklevel=2,
-            )
-        self._batches = list(batches(deleted_before_created([*happened, *unforeseen])))
-        self._taken_over = taken_over_rows(flush_context)
-        for kind, sender, batch in self._batches:
-            if self._audience.hearers(sender, kind, POST).asks_for_changes:
-                for change in batch:
-                    self._values.record(change)
-            if kind is Kind.UPDATE and self._audience.coalesces(sender):
-                self._keys_before.update((change.state, change.state.key) for change in batch)
+        return happened
 
-    def _missed_deletes(self) -> set[State]:
-        """The deleted objects whose rows were gone already."""
-        if self._deletes is None:
-            return set()
-        missed, unsure = self._deletes.missed()
-        if unsure:
-            expected, matched = (sum(each) for each in zip(*unsure, strict=True))
-            warnings.warn(
-                f"a flush was to delete {expected} rows and has deleted {matched}; the others were "
-                f"gone already. The database doesn't say which they are, so post_delete is sent "
-                f"for all of them",
-                AksaraSignalsWarning,
-                stacklevel=2,
-            )
-        return missed
+    def _has_expired(self, state: State) -> bool:
+        """Whether the database has worked out values, so that no history shows them any more."""
+        return self._values is not None and self._values.has_expressions(state)
 
-    def _classify(self, state: State, is_delete: bool) -> Change | None:
-        instance = state.obj()
-        if instance is None or not self._audience.is_heard(state.class_):
-            return None
-        if is_delete:
-            return Change(Kind.DELETE, state, instance)
-        if not state.has_identity:
-            return Change(Kind.CREATE, state, instance)
-        if has_column_changes(state):
-            return Change(Kind.UPDATE, state, instance)
-        return None
+    def _unforeseen(self, written: dict[State, bool]) -> list[Change]:
+        """What was written and not foreseen; what was silenced of it is noted."""
+        unforeseen: list[Change] = []
+        for state, is_delete in written.items():
+            kind = Kind.DELETE if is_delete else Kind.UPDATE if state.has_identity else Kind.CREATE
+            recipients = self._recipients.of(state.class_)
+            if recipients.has_receivers:
+                instance = state.obj()
+                if instance is not None and (kind is not Kind.UPDATE or has_column_changes(state)):
+                    unforeseen.append(Change(kind, state, instance, type(instance)))
+            elif recipients.coalesces:
+                self._silenced.append((state, kind))
+                self._keys_before[state] = state.key
+        return unforeseen
+
+    # -- after ---------------------------------------------------------------------------------
 
     def after(self) -> None:
         """Send post signals; receivers may use the session for anything but ending it.
@@ -284,79 +316,118 @@ class FlushRun:
         Raises:
             SessionInUseError: A receiver ended the transaction of the flush.
         """
-        links = self._relationships
-        self._note_silenced()
+        if self._silenced:
+            entries_in(self._session).extend(
+                self._written(kind, state, is_silent=True) for state, kind in self._silenced
+            )
+        links = self._links
         if not self._batches and not (links is not None and links.has_happened):
             return
-        self._audience = Audience()  # whoever was connected by a pre receiver hears this
-        with flushable(self._session, partial(is_at_work, self._session)):
+        with flushable(self._session, partial(in_receiver_of, self._session)):
             self._load_columns()
-            extras = self._values.extras()
-            self._keep(extras)
-            with Receiving(self._session, self._owner, AFTER_WRITING):
-                send(steps_of_changes(self._audience, self._owner, self._batches, POST, extras))
-                if links is not None:
-                    send(links.post_steps())
+            extras = {} if self._values is None else self._values.extras()
+            self._enqueue(extras)
+            runs = runs_of(self._batches, extras)
+            if links is not None:
+                links.enqueue()
+                runs = chain(runs, links.post_runs())
+            send_within(self._session, self._owner, AFTER_WRITING, runs)
 
     def _load_columns(self) -> None:
-        """Load what async receivers couldn't, and what copies for others are to hold."""
-        needed = self._values.worked_out()
-        for kind, sender, batch in self._batches:
-            if kind is Kind.DELETE:
+        """Load what async receivers couldn't, and what copies for deferred ones are to hold."""
+        needed = [] if self._values is None else self._values.worked_out()
+        for batch in self._batches:
+            if batch.kind is Kind.DELETE:
                 continue
-            states = [change.state for change in batch]
+            states = [change.state for change in batch.changes]
             for state in states if self._taken_over else ():
                 if state.key in self._taken_over:
                     expire_unset(state)
-            if self._audience.hearers(sender, kind, POST).needs_columns:
+            if batch.recipients.needs_columns:
                 needed += states
-                for state in states:
+                for state in states if batch.kind is Kind.UPDATE else ():
                     hidden = hidden_history_of(state)
                     if hidden is not None:
                         hidden.read_unknown(self._session)
-        if self._relationships is not None:
-            needed += self._relationships.needed_states()
-        load_columns(self._session, needed)
+        if self._links is not None:
+            needed += self._links.needed_states()
+        if needed:
+            load_columns(self._session, needed)
 
-    def _keep(self, extras: dict[State, Any]) -> None:
-        """Keep what has happened, as it is now, for receivers that wait for the outcome."""
-        for kind, sender, batch in self._batches:
-            kept = self._audience.hearers(sender, kind, POST).waiting
-            coalesces = self._audience.coalesces(sender)
-            if not kept and not coalesces:
+    def _enqueue(self, extras: dict[State, Any]) -> None:
+        """Queue what has happened, as it is now, for deferred receivers."""
+        for batch in self._batches:
+            deferred, coalesces = batch.recipients.deferred, batch.recipients.coalesces
+            if not deferred and not coalesces:
                 continue
-            waiting = waiting_in(self._session)
-            common = common_of(kind, sender, self._owner)
-            for change in batch:
-                written = None
-                if coalesces:
-                    written = self._written(kind, change.state)
-                    waiting.append(written)
-                    if not kept:
-                        continue
-                arguments = arguments_of(common, change)
-                arguments["instance"] = snapshot = Snapshot(change.state)
-                if kind is Kind.DELETE and has_pending_key(change.state):
-                    snapshot.take_key(change.state.key)
-                extra = kept_extras(extras.get(change.state, NO_EXTRAS))
-                for signal, connections in kept:
-                    told = Told(signal, sender, {**arguments, "signal": signal}, extra, written)
-                    waiting += [
-                        Waiting(told, connection)
+            entries = entries_in(self._session)
+            for change in batch.changes:
+                state = change.state
+                written = self._written(batch.kind, state) if coalesces else None
+                if written is not None:
+                    entries.append(written)
+                if not deferred:
+                    continue
+                snapshot = Snapshot(state)
+                if batch.kind is Kind.DELETE and has_pending_key(state):
+                    snapshot.take_key(state.key)
+                arguments = arguments_of(change, batch.shared_arguments)
+                del arguments["instance"]
+                extra = extras.get(state)
+                for signal, connections in deferred:
+                    sent = SentSignal(
+                        signal,
+                        batch.sender,
+                        {**arguments, "signal": signal},
+                        {"instance": snapshot},
+                        NO_EXTRAS if extra is None else kept_extras(extra),
+                        written,
+                    )
+                    entries += [
+                        Queued(sent, connection)
                         for connection in connections
                         # The net of a save that was asked for and wrote nothing is nothing.
-                        if not (connection.coalesce and change.state in self._unwritten)
+                        if not (connection.coalesce and state in self._unwritten)
                     ]
-        if self._relationships is not None:
-            self._relationships.keep()
-
-    def _note_silenced(self) -> None:
-        """Note what a context has silenced, for those who are sent the net of it and more."""
-        if self._silenced:
-            waiting_in(self._session).extend(
-                self._written(kind, state, is_silent=True) for state, kind in self._silenced
-            )
 
     def _written(self, kind: Kind, state: State, *, is_silent: bool = False) -> Written:
         before = None if kind is Kind.CREATE else self._keys_before.get(state, state.key)
-        return Written(kind, before, state.key, self._flush, is_silent=is_silent)
+        return Written(kind, before, state.key, self, is_silent=is_silent)
+
+
+def _runs_of_signal(batches: list[Batch]) -> list[str]:
+    return [
+        f"{signal.display_name} sent by {describe(change.instance)} to "
+        f"{describe_receiver(connection.receiver)}"
+        for batch in batches
+        for change in batch.changes
+        for signal, plan in batch.recipients.plans
+        for connection in plan.connections
+    ]
+
+
+def _missed(deletes: DeletedRows) -> set[State]:
+    """The deleted objects whose rows were gone already."""
+    missed, unsure = deletes.missed()
+    if unsure:
+        expected, matched = (sum(each) for each in zip(*unsure, strict=True))
+        warnings.warn(
+            f"a flush was to delete {expected} rows and has deleted {matched}; the others were "
+            f"gone already. The database doesn't say which they are, so post_delete is sent "
+            f"for all of them",
+            AksaraSignalsWarning,
+            stacklevel=2,
+        )
+    return missed
+
+
+def _warn_of_unforeseen(unforeseen: list[Change], links: int) -> None:
+    names = sorted({each.sender.__qualname__ for each in unforeseen})
+    warnings.warn(
+        f"a flush wrote {len(unforeseen)} rows{' of ' if names else ''}{', '.join(names)} "
+        f"and {links} links of relationships that were not there "
+        f"when pre signals were sent, so only post signals are sent for them; add them before "
+        f"the flush, or in a pre_save receiver instead of a before_flush listener",
+        AksaraSignalsWarning,
+        stacklevel=2,
+    )

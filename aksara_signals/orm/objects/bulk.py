@@ -13,12 +13,18 @@ from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.bridge.loading import load_columns
 from aksara_signals.orm.bridge.states import state_of
-from aksara_signals.orm.flush.recipients import Audience
+from aksara_signals.orm.flush.recipients import recipients_of
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.outcome.entries import Written
-from aksara_signals.orm.outcome.queue import waiting_in
+from aksara_signals.orm.outcome.queue import entries_in
 from aksara_signals.orm.outcome.snapshots import values_of
-from aksara_signals.orm.sending import AFTER_WRITING, Receiving, keep, needs_columns, send, steps_of
+from aksara_signals.orm.sending import (
+    AFTER_WRITING,
+    defer_signal,
+    needs_columns,
+    runs_of_signal,
+    send_within,
+)
 from aksara_signals.orm.session.current import is_session, user_session
 from aksara_signals.orm.session.fixtures import is_loading_fixtures
 
@@ -76,9 +82,9 @@ def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, 
         payload = {**payload, "raw": is_loading_fixtures()}
         if needs_columns(plan):
             load_columns(session, map(instance_state, payload["instances"]))
-        keep(session, signal, model, payload)
-        with Receiving(session, user_session(session), AFTER_WRITING):
-            send(steps_of(signal, model, payload))
+        defer_signal(session, signal, model, payload)
+        runs = runs_of_signal(signal, model, payload)
+        send_within(session, user_session(session), AFTER_WRITING, runs)
     return bool(plan)
 
 
@@ -93,7 +99,7 @@ def note_written(
         instances: Of the rows, as they are now.
         names: Of the columns that were updated.
     """
-    audience, flush = Audience(), object()
+    flush, coalesces = object(), dict[type, bool]()
     written = [
         Written(
             kind,
@@ -104,10 +110,17 @@ def note_written(
             values=values_of(state, names),
         )
         for state in map(instance_state, instances)
-        if audience.coalesces(state.class_)
+        if _coalesces(state.class_, coalesces)
     ]
     if written:
-        waiting_in(session).extend(written)
+        entries_in(session).extend(written)
+
+
+def _coalesces(cls: type, known: dict[type, bool]) -> bool:
+    found = known.get(cls)
+    if found is None:
+        found = known[cls] = recipients_of(cls).coalesces
+    return found
 
 
 def batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import groupby
@@ -19,7 +18,7 @@ from aksara_signals.orm.bridge.history import expressions_of_new, has_members, i
 from aksara_signals.orm.bridge.rows import counts_keys_up, register_inserted
 from aksara_signals.orm.bridge.states import describe
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.mapping.columns import columns_of, key_names
+from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.objects.bulk import Row, batches, note_written, send_bulk
 from aksara_signals.orm.session.current import user_session
 from aksara_signals.signals import post_bulk_create, pre_bulk_create
@@ -118,19 +117,13 @@ class Gap(Enum):
     VERSION = "the first version"
 
 
-_gaps: weakref.WeakKeyDictionary[Mapper[Any], list[tuple[str, Gap]]] = weakref.WeakKeyDictionary()
-
-
 def _gaps_of(mapper: Mapper[Any]) -> list[tuple[str, Gap]]:
-    """The columns that can be written, each with what its gaps mean; worked out once."""
-    found = _gaps.get(mapper)
-    if found is None:
-        found = _gaps[mapper] = [
-            (key, _gap(mapper, key, column))
-            for key, column in columns_of(mapper).items()
-            if column.computed is None
-        ]
-    return found
+    """The columns that can be written, each with what its gaps mean."""
+    return [
+        (key, _gap(mapper, key, column))
+        for key, column in info_of(mapper).columns.items()
+        if column.computed is None
+    ]
 
 
 def _gap(mapper: Mapper[Any], key: str, column: Column[Any]) -> Gap:
@@ -138,7 +131,7 @@ def _gap(mapper: Mapper[Any], key: str, column: Column[Any]) -> Gap:
         return Gap.VERSION
     if column.type.should_evaluate_none:
         return Gap.NULL_IF_SET  # JSON's null is a value
-    if key in key_names(mapper) or _is_provided(column, mapper):
+    if key in info_of(mapper).key_names or _is_provided(column, mapper):
         return Gap.NOTHING
     return Gap.NULL
 
@@ -179,8 +172,8 @@ def _insert(
     batch_size: int | None,
 ) -> None:
     mapper: Mapper[Any] = inspect(cls)
-    keys = key_names(mapper)
-    wanted = [key for key in columns_of(mapper) if key not in given]
+    keys = info_of(mapper).key_names
+    wanted = [key for key in info_of(mapper).columns if key not in given]
     rows = [row for _, row in part]
     # Every row of this call has the same keys: None is a value here, no gap.
     options: dict[str, Any] = {"render_nulls": True}

@@ -16,8 +16,7 @@ from aksara_signals.orm.bridge.rows import read_rows, register_updated
 from aksara_signals.orm.bridge.states import State, describe
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.attributes import names_of
-from aksara_signals.orm.mapping.columns import columns_of, key_names
-from aksara_signals.orm.mapping.traits import traits_of
+from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.objects.bulk import Row, batches, note_written, send_bulk
 from aksara_signals.orm.session.current import user_session
 from aksara_signals.signals import post_bulk_update, pre_bulk_update
@@ -37,8 +36,8 @@ def column_fields(model: type, fields: Any) -> frozenset[str]:
     names = frozenset(names_of(model, fields, "fields"))
     if not names:
         raise UnknownFieldError("bulk_update() was given no fields; name at least one column")
-    columns = columns_of(mapper)
-    keys = key_names(mapper)
+    columns = info_of(mapper).columns
+    keys = info_of(mapper).key_names
     for name in sorted(names):
         if name in keys:
             raise UnknownFieldError(
@@ -82,7 +81,7 @@ def changed_fields(model: type, instances: list[Any]) -> frozenset[str]:
 
 
 def _changed_columns(state: State) -> frozenset[str]:
-    columns = columns_of(state.mapper)
+    columns = info_of(state.mapper).columns
     return frozenset(key for key, _ in changed_columns(state) if key in columns)
 
 
@@ -90,11 +89,11 @@ def _why_unwritable(state: State, changed: frozenset[str]) -> str | None:
     """What was changed that one UPDATE by primary key can't write."""
     mapper = state.mapper
     for key in sorted(changed):
-        if key in key_names(mapper):
+        if key in info_of(mapper).key_names:
             return f"the primary key {key!r} was changed, which says what row is meant"
-        if columns_of(mapper)[key].computed is not None:
+        if info_of(mapper).columns[key].computed is not None:
             return f"{key!r} was changed, which is computed by the database"
-    for prop in traits_of(mapper).many_to_one:
+    for prop in info_of(mapper).many_to_one:
         if has_net_change(state, prop.key):
             return f"the relationship {prop.key!r} was changed, whose key a flush sets"
     return None
@@ -186,7 +185,7 @@ def _to_write(instance: object, fields: frozenset[str], pending: Row) -> frozens
     """The fields, and what pre receivers have set; but nothing that isn't loaded."""
     state = instance_state(instance)
     values = state.dict
-    columns = columns_of(state.mapper)
+    columns = info_of(state.mapper).columns
     set_since = {
         key
         for key in state.committed_state
@@ -200,7 +199,7 @@ def _to_write(instance: object, fields: frozenset[str], pending: Row) -> frozens
 def _update_row(instance: object, written: Collection[str]) -> Row:
     state = instance_state(instance)
     mapper = state.mapper
-    row: Row = dict(zip(key_names(mapper), state.identity or (), strict=True))
+    row: Row = dict(zip(info_of(mapper).key_names, state.identity or (), strict=True))
     for key in written:
         row[key] = state.dict[key]
     version = mapper.version_id_col
@@ -225,7 +224,7 @@ def _register_updated(
             if key not in loaded:  # SQLAlchemy has expired what was changed before an UPDATE
                 set_committed_value(instance, key, row[key])
         register_updated(session, instance_state(instance), written)
-    columns = columns_of(mapper)
+    columns = info_of(mapper).columns
     besides = [
         key
         for key, column in columns.items()

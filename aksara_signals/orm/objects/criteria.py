@@ -16,7 +16,7 @@ from aksara_signals.orm.bridge.classes import property_of
 from aksara_signals.orm.bridge.history import is_expression
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.mapping.attributes import property_named
-from aksara_signals.orm.mapping.columns import key_names
+from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.objects.values import problem_of_comparison, takes_one_value
 from aksara_signals.orm.session.current import is_session
 
@@ -69,7 +69,7 @@ def attribute_named(model: type, name: str) -> QueryableAttribute[Any]:
 
 def key_columns(model: type) -> list[Any]:
     """The attributes of the primary key, in its order."""
-    return [getattr(model, name) for name in key_names(inspect(model))]
+    return [getattr(model, name) for name in info_of(inspect(model)).key_names]
 
 
 def matching(
@@ -213,7 +213,7 @@ def _sortable(model: type, name: str) -> QueryableAttribute[Any]:
 
 
 def _key_equals(model: type, value: Any) -> ColumnElement[bool]:
-    names = key_names(inspect(model))
+    names = info_of(inspect(model)).key_names
     values = _key_values(model, names, value)
     if len(values) != len(names):
         raise UnknownFieldError(

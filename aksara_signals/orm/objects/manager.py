@@ -19,7 +19,13 @@ from aksara_signals.orm.objects.bulk_update import bulk_update, changed_fields, 
 from aksara_signals.orm.objects.criteria import require_mapped
 from aksara_signals.orm.objects.queryset import QuerySet
 from aksara_signals.orm.objects.values import require_constructible
-from aksara_signals.orm.session.current import AnySession, flush, session_for, user_session, within
+from aksara_signals.orm.session.current import (
+    AnySession,
+    flush,
+    run_sync,
+    session_for,
+    user_session,
+)
 
 __all__ = ["Manager", "ManagerAttribute"]
 
@@ -76,7 +82,7 @@ class Manager(Generic[ModelT]):
             return instance
 
         async with session_for(self.model, session) as found:
-            return await within(found, work)
+            return await run_sync(found, work)
 
     async def get_or_create(
         self,
@@ -117,7 +123,7 @@ class Manager(Generic[ModelT]):
                 return instance, False
             values = {**equals, **(defaults or {})}
             try:
-                return await within(found, lambda plain: self._insert(plain, values)), True
+                return await run_sync(found, lambda plain: self._insert(plain, values)), True
             except IntegrityError:
                 instance = await self.get_or_none(session=owner, **equals)
                 if instance is None:
@@ -169,7 +175,7 @@ class Manager(Generic[ModelT]):
         members = members_of(instances, "bulk_create()")
         if members:
             async with session_for(self.model, session) as found:
-                await within(
+                await run_sync(
                     found,
                     lambda plain: bulk_create(plain, self.model, members, batch_size),
                 )
@@ -213,7 +219,7 @@ class Manager(Generic[ModelT]):
         if not members or not names:
             return 0
         async with session_for(self.model, session) as found:
-            return await within(
+            return await run_sync(
                 found,
                 lambda plain: bulk_update(
                     plain, self.model, members, names, batch_size, only_changed=fields is None

@@ -20,7 +20,13 @@ from aksara_signals.orm.objects.meta import MetaAttribute, give_signals_to_meta
 from aksara_signals.orm.objects.model_signals import EmitterAttribute
 from aksara_signals.orm.objects.related import Related
 from aksara_signals.orm.objects.values import require_values_for
-from aksara_signals.orm.session.current import AnySession, bind_sessions, flush, session_for, within
+from aksara_signals.orm.session.current import (
+    AnySession,
+    bind_sessions,
+    flush,
+    run_sync,
+    session_for,
+)
 
 __all__ = ["SignalMixin"]
 
@@ -111,7 +117,7 @@ class SignalMixin:
         require_mapped(type(self))
         if update_fields is None:
             async with session_for(type(self), session, instance=self) as writer:
-                await within(writer, lambda plain: save(plain, self))
+                await run_sync(writer, lambda plain: save(plain, self))
             return
         fields = writable_fields(type(self), update_fields)
         if not fields:
@@ -119,7 +125,7 @@ class SignalMixin:
         _require_row(self, "save(update_fields=…)")
         with partial_save(self, fields):  # outside, because a session of our own flushes at its end
             async with session_for(type(self), session, instance=self) as writer:
-                await within(writer, lambda plain: save(plain, self))
+                await run_sync(writer, lambda plain: save(plain, self))
 
     async def update(self, session: AnySession | None = None, **values: Any) -> None:
         """Set attributes and flush; without any, flush what was set before.
@@ -143,7 +149,7 @@ class SignalMixin:
         require_values_for(cls, values, "update()")
         _require_row(self, "update()")
         async with session_for(cls, session, instance=self) as writer:
-            await within(writer, lambda plain: save(plain, self, values))
+            await run_sync(writer, lambda plain: save(plain, self, values))
 
     async def delete(self, session: AnySession | None = None) -> None:
         """Delete this instance's row and flush; a pending instance is just taken out again.
@@ -164,7 +170,7 @@ class SignalMixin:
             if inspect(self).pending:
                 writer.expunge(self)
                 return
-            await within(writer, lambda plain: _delete(plain, self))
+            await run_sync(writer, lambda plain: _delete(plain, self))
 
     def related(
         self,

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
-from aksara_signals.orm.bridge.sessions import is_flushing, row_count
+from aksara_signals.orm.bridge.rows import row_count
+from aksara_signals.orm.bridge.sessions import is_flushing
 from aksara_signals.orm.objects.criteria import (
     attribute_named,
     key_columns,
@@ -26,9 +27,9 @@ from aksara_signals.orm.objects.values import require_column, require_values_for
 from aksara_signals.orm.session.current import (
     AnySession,
     flush,
+    run_sync,
     session_for,
     sync_session_of,
-    within,
 )
 
 __all__ = ["QuerySet"]
@@ -277,7 +278,7 @@ class QuerySet(Generic[ModelT]):
     ) -> ResultT:
         given = self.session if session is None else session
         async with session_for(self.model, given) as found:
-            return await within(found, work)
+            return await run_sync(found, work)
 
 
 def _one(queryset: QuerySet[ModelT], found: list[ModelT]) -> ModelT:

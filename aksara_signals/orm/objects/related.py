@@ -15,8 +15,8 @@ from aksara_signals.exceptions import InstanceStateError, InvalidOptionError, Un
 from aksara_signals.orm.bridge.sessions import is_flushing
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.mapping.attributes import name_of
-from aksara_signals.orm.relations.origins import forget, is_anybody_listening, touches_of
-from aksara_signals.orm.session.current import AnySession, flush, session_for, within
+from aksara_signals.orm.relations.origins import RELATIONS, edits_of, forget_edits
+from aksara_signals.orm.session.current import AnySession, flush, run_sync, session_for
 
 __all__ = ["Related"]
 
@@ -105,8 +105,8 @@ class Related:
         """Take out all members; ``m2m_changed`` says ``clear`` instead of ``remove``."""
 
         def work(collection: Collection) -> None:
-            if is_anybody_listening():
-                found = touches_of(instance_state(self._instance))
+            if RELATIONS.is_connected:
+                found = edits_of(instance_state(self._instance))
                 found.cleared.add(self._prop.key)
             for member in collection.members():
                 self._pass(member, passed_args)
@@ -134,8 +134,8 @@ class Related:
         return found
 
     def _pass(self, member: object, passed_args: dict[str, Any]) -> None:
-        if passed_args and is_anybody_listening():
-            found = touches_of(instance_state(self._instance))
+        if passed_args and RELATIONS.is_connected:
+            found = edits_of(instance_state(self._instance))
             found.passed[self._prop.key, id(member)] = passed_args, member
 
     async def _change(self, work: Callable[[Collection], None]) -> None:
@@ -150,11 +150,11 @@ class Related:
                 flush(session)
             finally:
                 if not is_deferred:
-                    forget(state)
+                    forget_edits(state)
 
         cls = type(self._instance)
         async with session_for(cls, self._session, instance=self._instance) as session:
-            await within(session, change)
+            await run_sync(session, change)
 
 
 class Collection:

@@ -22,7 +22,7 @@ from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
 from aksara_signals.orm.bridge.history import is_expression
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.mapping.attributes import property_named, why_read_only
-from aksara_signals.orm.mapping.columns import columns_of
+from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.session.current import is_session
 
 __all__ = [
@@ -134,7 +134,7 @@ def require_column(model: type, name: str, value: Any) -> None:
             f"{describe_sender(model)}"
         )
     found = property_named(mapper, name)
-    is_column = found is not None and found.key in columns_of(mapper)
+    is_column = found is not None and found.key in info_of(mapper).columns
     if not (is_column or isinstance(found, CompositeProperty)):
         raise UnknownFieldError(
             f"update() names {shortened(name)}, which is no column, and one UPDATE statement "

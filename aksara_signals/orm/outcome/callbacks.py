@@ -18,12 +18,12 @@ from aksara_signals.dispatch.receivers.signature import (
 )
 from aksara_signals.exceptions import InvalidReceiverError
 from aksara_signals.orm.mapping.registered import is_model
-from aksara_signals.orm.outcome.entries import Told
-from aksara_signals.orm.outcome.queue import wait
+from aksara_signals.orm.outcome.entries import SentSignal
+from aksara_signals.orm.outcome.queue import enqueue
 from aksara_signals.orm.session.current import (
     AnySession,
+    active_session,
     is_session,
-    session_at_work,
     sync_session_of,
     user_session,
 )
@@ -115,7 +115,7 @@ def _call_back(session: Any, callback: Any, phase: str) -> None:
             f"{registered.display_name}() was given {describe_receiver(callback)}, which {problem}"
         )
     name = f"{registered.display_name}()"
-    plain = session_at_work(name) if session is None else sync_session_of(session)
+    plain = active_session(name) if session is None else sync_session_of(session)
     connection = Connection(
         address=None,
         reference=lambda: callback,
@@ -124,7 +124,7 @@ def _call_back(session: Any, callback: Any, phase: str) -> None:
         phase=phase,
         is_async=is_async_receiver(callback),
     )
-    wait(plain, Told(registered, type(user_session(plain)), {}), [connection])
+    enqueue(plain, SentSignal(registered, type(user_session(plain)), {}), [connection])
 
 
 def _problem_of_what_does_nothing(callback: Any) -> str | None:

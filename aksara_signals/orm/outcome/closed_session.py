@@ -1,4 +1,4 @@
-"""The session of a transaction that has ended, while receivers are told of its outcome."""
+"""The session of a transaction that has ended, while its deferred receivers are called."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from aksara_signals.exceptions import SessionInUseError
-from aksara_signals.orm.bridge.sessions import beneath, permit, refuse
-from aksara_signals.orm.session.current import another
+from aksara_signals.orm.bridge.shadowing import beneath, restore, shadow
+from aksara_signals.orm.session.current import other_task
 
 __all__ = ["closed_to_receivers", "refusal"]
 
@@ -19,8 +19,8 @@ _REFUSED = ("commit", "rollback", "close", "reset", "invalidate", "expunge_all")
 """What would end a session or empty it, and begin no transaction, which is refused anyway."""
 
 
-class _Telling:
-    """The time in which receivers are told of one outcome."""
+class _Delivering:
+    """The time in which the deferred receivers of one transaction are called."""
 
     __slots__ = ("ended_by", "methods", "session")
 
@@ -31,7 +31,7 @@ class _Telling:
         self.ended_by: str | None = None
 
 
-_around: ContextVar[tuple[_Telling, ...]] = ContextVar("aksara_signals_telling", default=())
+_around: ContextVar[tuple[_Delivering, ...]] = ContextVar("aksara_signals_outcomes", default=())
 """Whose receivers run here: a receiver may commit, which has receivers in turn."""
 
 
@@ -44,7 +44,7 @@ def refusal(what: str, session: Session | None = None) -> SessionInUseError:
     """
     if session is not None and not any(each.session is session for each in _around.get()):
         return SessionInUseError(
-            f"{another()} {what} a session while receivers ran that had waited for the outcome of "
+            f"{other_task()} {what} a session while receivers ran that had waited for the outcome of "
             f"its transaction; a session is not for two tasks or threads at once: open one for each"
         )
     if session is not None:
@@ -66,22 +66,22 @@ def closed_to_receivers(session: Session) -> Iterator[None]:
     Others may do it: whoever has committed may be cancelled, and close the session while the
     receivers are called in a task of their own.
     """
-    own = _Telling(session)
+    own = _Delivering(session)
     # A task that a receiver has started sees those around it as well, long after their end.
     token = _around.set((*(each for each in _around.get() if each.session is not None), own))
-    refuse(session, own)
+    shadow(session, own)
     try:
         yield
     finally:
-        permit(session, own)
+        restore(session, own)
         own.session, own.methods = None, {}
         _around.reset(token)
 
 
-def _guarded(name: str, session: Session, telling: _Telling) -> Callable[..., Any]:
+def _guarded(name: str, session: Session, own: _Delivering) -> Callable[..., Any]:
     def guarded(*positional: Any, **keywords: Any) -> Any:
-        if telling in _around.get():
+        if own in _around.get():
             raise refusal(f"{name}() was called by {_RECEIVER}, on")
-        return beneath(session, telling, name)(*positional, **keywords)
+        return beneath(session, own, name)(*positional, **keywords)
 
     return guarded

@@ -1,15 +1,16 @@
 """What is due when a transaction has ended, and its net for receivers that coalesce.
 
-A transaction may write one row many times. Whoever coalesces is sent what it comes to: a row that
-came and went is nothing, one that came and was changed has come as it is in the end. That depends
-on all that was done to the row, also on what a receiver isn't connected to or filters out: the
-flush notes it (``Written``) beside what it keeps for receivers.
+A transaction may write one row many times. A receiver that coalesces is sent the result: a row
+that was created and deleted is nothing, one that was created and changed is created as it is in the
+end. That depends on all that was done to the row, also on what a receiver isn't connected to or
+filters out: the flush notes it (``Written``) beside what it queues for receivers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from copy import copy
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from types import MappingProxyType
@@ -17,30 +18,30 @@ from typing import Any
 
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.outcome.entries import Entry, Told, Waiting, Written
+from aksara_signals.orm.outcome.entries import Entry, Queued, SentSignal, Written
 from aksara_signals.orm.outcome.snapshots import Snapshot
 from aksara_signals.signals import post_update
 
 __all__ = ["due"]
 
-Due = tuple[Told, Connection]
+Due = tuple[SentSignal, Connection]
 
 
 def due(entries: list[Entry], *, is_committed: bool) -> list[Due]:
-    """What has to be delivered of what has waited, in order.
+    """What has to be delivered of what was queued, in order.
 
     Args:
         entries: Of a root transaction that has ended, with those of its savepoints.
         is_committed: Whether it was committed.
     """
-    waiting = [each for each in entries if isinstance(each, Waiting) and each.is_due(is_committed)]
-    if not any(each.connection.coalesce for each in waiting):
-        return [(each.told, each.connection) for each in waiting]
-    nets = _nets(entries, [each for each in waiting if each.connection.coalesce])
+    queued = [each for each in entries if isinstance(each, Queued) and each.is_due(is_committed)]
+    if not any(each.connection.coalesce for each in queued):
+        return [(each.sent, each.connection) for each in queued]
+    nets = _nets(entries, [each for each in queued if each.connection.coalesce])
     return [
-        (told, each.connection)
-        for each in waiting
-        if (told := nets.get(each) if each.connection.coalesce else each.told) is not None
+        (sent, each.connection)
+        for each in queued
+        if (sent := nets.get(each) if each.connection.coalesce else each.sent) is not None
     ]
 
 
@@ -98,63 +99,63 @@ class _Rows:
             self.by_key[each.key] = self.by_written[each] = row
 
 
-def _nets(entries: list[Entry], waiting: list[Waiting]) -> dict[Waiting, Told]:
+def _nets(entries: list[Entry], queued: list[Queued]) -> dict[Queued, SentSignal]:
     """What is delivered in whose place."""
     scopes = {
         scope: _Rows(
             each for each in entries if isinstance(each, Written) and each.undone_by is scope
         )
-        for scope in {each.undone_by for each in waiting}
+        for scope in {each.undone_by for each in queued}
     }
-    groups: dict[Any, list[Waiting]] = {}
-    nets: dict[Waiting, Told] = {}
-    for each in waiting:
-        rows, written = scopes[each.undone_by], each.told.written
+    groups: dict[Any, list[Queued]] = {}
+    nets: dict[Queued, SentSignal] = {}
+    for each in queued:
+        rows, written = scopes[each.undone_by], each.sent.written
         row: Any
         if written is not None:
             row = rows.by_written[written]
-        elif each.told.row is not None:
-            row = rows.by_key.get(each.told.row, each.told.row)
+        elif (snapshot := each.sent.snapshot) is not None and snapshot.key is not None:
+            row = rows.by_key.get(snapshot.key, snapshot.key)
         else:
-            nets[each] = each.told  # tells of no row
+            nets[each] = each.sent  # about no row
             continue
         groups.setdefault((each.connection, each.undone_by, row), []).append(each)
     for (_, _, row), group in groups.items():
-        written_ones = [each for each in group if each.told.written is not None]
+        written_ones = [each for each in group if each.sent.written is not None]
         if written_ones:  # what was sent by hand besides is the same fact again
             nets.update(_net_of_row(row, written_ones))
         else:
-            nets[group[-1]] = _merged([each.told for each in group])
+            nets[group[-1]] = _merged([each.sent for each in group])
     return nets
 
 
-def _net_of_row(row: _Row, group: list[Waiting]) -> Iterator[tuple[Waiting, Told]]:
+def _net_of_row(row: _Row, group: list[Queued]) -> Iterator[tuple[Queued, SentSignal]]:
     """What one receiver is sent of one row, and in the place of what."""
     first = group[0]
     if _kind(first) is Kind.DELETE:
         if row.key_before is not None:
-            yield first, _deleted(first.told, row)
+            yield first, _deleted(first.sent, row)
         return
     life = row.life()
-    alive = [each for each in group if each.told.written in life] if row.is_left else []
+    alive = [each for each in group if each.sent.written in life] if row.is_left else []
     if not alive:
         return
     last = alive[-1]
     birth = row.birth
     is_created = _kind(alive[0]) is Kind.CREATE
-    if last.told.origin is post_update and birth is not None and not birth.is_silent:
+    if last.sent.source is post_update and birth is not None and not birth.is_silent:
         return  # the net is a creation
-    net = _merged([each.told for each in alive], is_created=is_created, latest=_latest(last, life))
+    net = _merged([each.sent for each in alive], is_created=is_created, latest=_latest(last, life))
     if last.connection.created in (None, is_created) and (is_created or _has_changes(net)):
         yield last, net
 
 
-def _latest(waiting: Waiting, life: list[Written]) -> Snapshot:
-    """The row as it is in the end: bulk updates may have written it since it was told of."""
-    snapshot: Snapshot = waiting.told.arguments["instance"]
+def _latest(queued: Queued, life: list[Written]) -> Snapshot:
+    """The row as it is in the end: bulk updates may have written it since the signal was sent."""
+    snapshot = _snapshot_of(queued.sent)
     values: dict[str, Any] = {}
     for each in life:
-        if each is waiting.told.written:
+        if each is queued.sent.written:
             values.clear()
         values.update(each.values)
     if values:
@@ -163,70 +164,73 @@ def _latest(waiting: Waiting, life: list[Written]) -> Snapshot:
     return snapshot
 
 
-def _kind(waiting: Waiting) -> Kind | None:
-    written = waiting.told.written
+def _snapshot_of(sent: SentSignal) -> Snapshot:
+    snapshot: Any = sent.frozen["instance"]
+    return snapshot  # type: ignore[no-any-return]  # a flush has sent it
+
+
+def _kind(queued: Queued) -> Kind | None:
+    written = queued.sent.written
     return None if written is None else written.kind
 
 
-def _deleted(told: Told, row: _Row) -> Told:
+def _deleted(sent: SentSignal, row: _Row) -> SentSignal:
     """With the key under which the rest of the world knows the row."""
-    snapshot: Snapshot = told.arguments["instance"]
+    snapshot = _snapshot_of(sent)
     if snapshot.key == row.key_before:
-        return told
+        return sent
     snapshot = copy(snapshot)
     snapshot.take_key(row.key_before)
-    arguments = {**told.arguments, "instance": snapshot}
-    return Told(told.origin, told.sender, arguments, told.extras, told.written)
+    return replace(sent, frozen={**sent.frozen, "instance": snapshot})
 
 
-def _has_changes(net: Told) -> bool:
+def _has_changes(net: SentSignal) -> bool:
     changes = net.extras.get("changes")
     return changes is None or bool(changes)  # None: they were not asked for in time
 
 
 def _merged(
-    tolds: list[Told], *, is_created: bool | None = None, latest: Snapshot | None = None
-) -> Told:
-    """Several about one row, told as one.
+    sends: list[SentSignal], *, is_created: bool | None = None, latest: Snapshot | None = None
+) -> SentSignal:
+    """Several about one row, sent as one.
 
     Args:
-        tolds: In order.
+        sends: In order.
         is_created: What the unit of work knows; None of what was sent by hand.
         latest: The row in the end, if the last of them may have it otherwise.
     """
-    last = tolds[-1]
+    last = sends[-1]
     arguments = dict(last.arguments)
-    if latest is not None:
-        arguments["instance"] = latest
+    frozen = last.frozen if latest is None else {**last.frozen, "instance": latest}
     if "created" in arguments:
         if is_created is None:
-            found = [each.arguments["created"] for each in tolds]
+            found = [each.arguments["created"] for each in sends]
             arguments["created"] = next((each for each in found if each), found[-1])
         else:
             arguments["created"] = is_created
     if "update_fields" in arguments:
-        fields = [each.arguments["update_fields"] for each in tolds]
+        fields = [each.arguments["update_fields"] for each in sends]
         arguments["update_fields"] = None if None in fields else frozenset().union(*fields)
     if "raw" in arguments:
-        found = [each.arguments["raw"] for each in tolds]
+        found = [each.arguments["raw"] for each in sends]
         arguments["raw"] = next((each for each in found if not each), found[-1])
     extras = dict(last.extras)
-    if all("changes" in each.extras for each in tolds):
-        extras["changes"] = _merged_changes(tolds, arguments["instance"], is_created=is_created)
+    if all("changes" in each.extras for each in sends):
+        extras["changes"] = _merged_changes(sends, frozen["instance"], is_created=is_created)
     else:
         extras.pop("changes", None)
-    return Told(last.origin, last.sender, arguments, extras, last.written)
+    return replace(last, arguments=arguments, frozen=frozen, extras=extras)
 
 
 def _merged_changes(
-    tolds: list[Told], latest: Snapshot, *, is_created: bool | None
+    sends: list[SentSignal], latest: Any, *, is_created: bool | None
 ) -> MappingProxyType[str, Any]:
     """The first old values and the last new ones, less what cancels out.
 
     The last ones are those that the row has in the end: it may have been written besides.
     """
     changes: dict[str, tuple[Any, Any]] = {}
-    for each in tolds:
+    for each in sends:
         for name, (old, new) in each.extras["changes"].items():
             before = changes[name][0] if name in changes else old
             changes[name] = (None if is_created else before), new

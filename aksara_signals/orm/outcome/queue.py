@@ -1,8 +1,9 @@
-"""What waits for the outcome of a transaction: a queue per session, aware of savepoints.
+"""What is queued until the outcome of a transaction is known: a queue per session.
 
-Whatever is sent or registered belongs to the innermost savepoint that is open, else to the
-transaction. A released savepoint hands it on to what it stands in; a rolled-back one decides it.
-Everything is delivered when the outermost transaction has ended and its connection is free.
+The queue knows savepoints. Whatever is sent or registered belongs to the innermost savepoint that
+is open, else to the transaction. A released savepoint hands it on to what it is nested in; of a
+rolled-back one it is decided. Everything is delivered when the outermost transaction has ended and
+its connection is free: a receiver that opens a session of its own may need that connection.
 """
 
 from __future__ import annotations
@@ -21,27 +22,33 @@ from aksara_signals.orm.bridge.sessions import ensure_end, live_sessions, unwatc
 from aksara_signals.orm.bridge.shield import CommitShield
 from aksara_signals.orm.bridge.states import session_of
 from aksara_signals.orm.outcome.closed_session import closed_to_receivers, refusal
-from aksara_signals.orm.outcome.entries import Entry, Told, Waiting
+from aksara_signals.orm.outcome.entries import Entry, Queued, SentSignal
 from aksara_signals.orm.outcome.net import due
 from aksara_signals.orm.session.current import outside_of_sessions, sync_session_of
 from aksara_signals.types import Receiver
 
 __all__ = [
-    "Mark",
+    "Checkpoint",
+    "begin_transaction",
+    "checkpoint",
+    "defer_sent",
     "deliver_since",
-    "mark",
+    "end_transaction",
+    "enqueue",
+    "entries_in",
+    "note_commit",
+    "protect_commit",
     "queued_for_commit",
-    "wait",
-    "waiting_in",
+    "refuse_what_is_lost",
 ]
 
 _QUEUE = "_aksara_signals_queue"
-"""Under which name a session keeps what waits, so that the two go together; not in its ``info``,
-which belongs to the user."""
+"""Where a session keeps its queue, so that the two go together; not in its ``info``, which belongs
+to the user."""
 
 
 class Queue:
-    """What waits in one session."""
+    """What is queued in one session."""
 
     __slots__ = ("by_transaction", "committed", "deliveries", "next", "shields")
 
@@ -52,23 +59,23 @@ class Queue:
         """Those that have just been committed or released, and are about to end: two only where
         two tasks share a session."""
         self.next: list[Entry] = []
-        """What waits for the transaction that begins next."""
+        """What is queued for the transaction that begins next."""
         self.deliveries: int = 0
         """How many outcomes are being delivered at the moment."""
         self.shields: list[CommitShield] = []
         """One for each greenlet that something was sent in: a receiver that flushes has its own."""
 
     def lists(self) -> list[tuple[SessionTransaction | None, list[Entry]]]:
-        """What waits, by transaction; None stands for the one that begins next."""
+        """What is queued, by transaction; None stands for the one that begins next."""
         return [*self.by_transaction.items(), (None, self.next)]
 
-    def waiting_in(self, transaction: SessionTransaction) -> list[Entry]:
-        """What waits in one transaction or savepoint; to be added to."""
-        waiting = self.by_transaction.get(transaction)
-        if waiting is None:
-            waiting = self.by_transaction[transaction] = []
+    def entries_in(self, transaction: SessionTransaction) -> list[Entry]:
+        """What is queued in one transaction or savepoint; to be added to."""
+        entries = self.by_transaction.get(transaction)
+        if entries is None:
+            entries = self.by_transaction[transaction] = []
             ensure_end(transaction, end_transaction)
-        return waiting
+        return entries
 
     def protect(self, session: Session) -> None:
         """Keep a COMMIT in this greenlet, if it is one, from being torn."""
@@ -86,56 +93,61 @@ class Queue:
         return held
 
 
-# -- what waits -----------------------------------------------------------------------------------
+# -- enqueueing -----------------------------------------------------------------------------------
 
 
-def wait(session: Session, told: Told, connections: Iterable[Connection]) -> None:
-    """Keep something that was sent for receivers that wait for the outcome.
+def enqueue(session: Session, sent: SentSignal, connections: Iterable[Connection]) -> None:
+    """Queue something that was sent for deferred receivers.
 
     Raises:
-        SessionInUseError: As :func:`waiting_in`.
+        SessionInUseError: As :func:`entries_in`.
     """
-    waiting_in(session).extend(Waiting(told, connection) for connection in connections)
+    entries_in(session).extend(Queued(sent, connection) for connection in connections)
 
 
-def waiting_in(session: Session) -> list[Entry]:
-    """What waits in the innermost savepoint that is open, or in the transaction; to be added to.
+def entries_in(session: Session) -> list[Entry]:
+    """What is queued in the innermost open savepoint, or in the transaction; to be added to.
 
     Raises:
-        SessionInUseError: The transaction has ended, and its outcome is being told: what is added
-            would wait for another one.
+        SessionInUseError: The transaction has ended and its receivers are being called: what is
+            added would belong to another one.
     """
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         queue = vars(session)[_QUEUE] = Queue()
     elif queue.deliveries:
-        raise refusal("lets others wait in", session)
+        raise refusal("defers receivers in", session)
     transaction = session.get_nested_transaction() or session.get_transaction()
     if transaction is None:
         if not queue.next:
             watch_close(session, queue.next.clear)
         return queue.next
-    return queue.waiting_in(transaction)
+    return queue.entries_in(transaction)
 
 
-def keep_sent(
+def defer_sent(
     signal: Signal, arguments: Mapping[str, Any], connections: tuple[Connection, ...]
 ) -> bool:
-    """Keep a hand-sent signal, if its session or its instance says for which transaction."""
+    """Queue a signal that was sent by hand.
+
+    Returns:
+        Whether its session or its instance says for which transaction.
+    """
     session = arguments.get("session")
     if session is None:
         session = session_of(arguments.get("instance"))
     if session is None:
         return False
-    told = Told.now(signal, arguments["sender"], arguments)
-    wait(sync_session_of(session), told, connections)
+    sent = SentSignal.now(signal, arguments["sender"], arguments)
+    enqueue(sync_session_of(session), sent, connections)
     return True
 
 
-# -- what becomes of it ---------------------------------------------------------------------------
+# -- following transactions ------------------------------------------------------------------------
 
 
 def begin_transaction(session: Session, transaction: SessionTransaction) -> None:
+    """Take over what was queued for the transaction that begins next."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
@@ -144,23 +156,26 @@ def begin_transaction(session: Session, transaction: SessionTransaction) -> None
         raise refusal("used", session)
     if queue.next and transaction.parent is None:
         unwatch_close(session)
-        queue.waiting_in(transaction).extend(queue.next)
+        queue.entries_in(transaction).extend(queue.next)
         queue.next.clear()
 
 
 def refuse_what_is_lost(session: Session) -> None:
+    """Refuse a COMMIT that the database would make a ROLLBACK of."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None and queue.by_transaction:
         require_working_transaction(session)
 
 
 def protect_commit(session: Session, *_: object) -> None:
+    """Keep a COMMIT from being torn, if anything is queued for it."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None and queue.by_transaction:
         queue.protect(session)
 
 
 def note_commit(session: Session) -> None:
+    """Note that a transaction, or a savepoint, is about to end with its changes kept."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None:
         # Nothing is decided yet: this is sent for the release of a savepoint, too.
@@ -168,37 +183,38 @@ def note_commit(session: Session) -> None:
 
 
 def end_transaction(session: Session, transaction: SessionTransaction) -> None:
+    """Deliver what was queued, or hand it on to the transaction around the savepoint."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
     is_committed = transaction in queue.committed
     queue.committed.discard(transaction)
-    waiting = queue.by_transaction.pop(transaction, [])
+    entries = queue.by_transaction.pop(transaction, [])
     outer = transaction.parent
     if outer is None:
         held = queue.unprotect()
-        _deliver(session, queue, due(waiting, is_committed=is_committed))
+        _deliver(session, queue, due(entries, is_committed=is_committed))
         if held is not None:
             raise held
         return
-    if not waiting:
+    if not entries:
         return
     if not is_committed:
-        for each in waiting:
+        for each in entries:
             each.undone_by = each.undone_by or transaction
     while outer.parent is not None and not outer.nested:
         outer = outer.parent  # a flush has a transaction in between
-    queue.waiting_in(outer).extend(waiting)
+    queue.entries_in(outer).extend(entries)
 
 
-Mark = dict[SessionTransaction | None, int]
-"""How much was waiting in each transaction."""
+Checkpoint = dict[SessionTransaction | None, int]
+"""How much was queued in each transaction."""
 
 
-def mark(session: Session) -> Mark:
-    """Remember what waits in a session, to tell it from what will wait there."""
+def checkpoint(session: Session) -> Checkpoint:
+    """How much is queued in a session now, to tell it from what is queued later."""
     queue: Queue | None = vars(session).get(_QUEUE)
-    return {} if queue is None else {key: len(waiting) for key, waiting in queue.lists()}
+    return {} if queue is None else {key: len(entries) for key, entries in queue.lists()}
 
 
 def queued_for_commit() -> list[Receiver]:
@@ -210,34 +226,34 @@ def queued_for_commit() -> list[Receiver]:
         if queue is not None
         for _, queued in queue.lists()
         for each in queued
-        if isinstance(each, Waiting)
+        if isinstance(each, Queued)
         and each.is_due(is_committed=True)
         and (receiver := each.connection.receiver) is not None
     ]
 
 
-def deliver_since(session: Session, before: Mark) -> None:
-    """Deliver what has begun to wait in a session as if its transaction had been committed.
+def deliver_since(session: Session, before: Checkpoint) -> None:
+    """Deliver what was queued since a checkpoint as if its transaction had been committed.
 
-    What was rolled back to a savepoint in the meantime is then told as rolled back.
+    What was rolled back to a savepoint in the meantime is delivered as rolled back.
     """
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
     since: list[Entry] = []
-    for key, waiting in queue.lists():
+    for key, entries in queue.lists():
         start = before.get(key, 0)
-        since += waiting[start:]
-        del waiting[start:]
+        since += entries[start:]
+        del entries[start:]
     _deliver(session, queue, due(since, is_committed=True))
 
 
-def _deliver(session: Session, queue: Queue, found: list[tuple[Told, Connection]]) -> None:
+def _deliver(session: Session, queue: Queue, found: list[tuple[SentSignal, Connection]]) -> None:
     if not found:
         return
     queue.deliveries += 1
     try:
         with outside_of_sessions(), closed_to_receivers(session):
-            hand_over_outcome(told.delivery(connection) for told, connection in found)
+            hand_over_outcome(sent.delivery(connection) for sent, connection in found)
     finally:
         queue.deliveries -= 1

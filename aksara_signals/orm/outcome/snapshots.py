@@ -1,24 +1,22 @@
-"""What receivers get who wait for the outcome: copies of instances, as they were when it happened.
+"""What deferred receivers get: copies of instances, as they were when the signal was sent.
 
-The instance itself may be expired, changed again, or in use by whoever committed.
+The instance itself may be expired, changed again, or in use by the code that committed.
 """
 
 from __future__ import annotations
 
 import copy
-import weakref
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
-
-from sqlalchemy.orm import Mapper
 
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
 from aksara_signals.orm.bridge.history import is_same
 from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State, detached_copy, key_values, state_of
+from aksara_signals.orm.mapping.info import info_of
 
-__all__ = ["Passed", "Snapshot", "freeze", "is_frozen", "kept_extras", "thaw", "values_of"]
+__all__ = ["Frozen", "Passed", "Snapshot", "freeze", "kept_extras", "values_of"]
 
 _CONTAINERS = (list, tuple, set, frozenset)
 _MUTABLE = (dict, list, set, bytearray)
@@ -39,7 +37,7 @@ class Snapshot:
         hidden = hidden_history_of(state)
         if hidden is not None:  # what stays pending isn't in the row
             values = hidden.as_written(values)
-        keys = _column_keys(state.mapper)
+        keys = info_of(state.mapper).column_keys
         self._manager = state.manager
         self._values = {key: _kept(values[key]) for key in keys if key in values}
         self._missing = []
@@ -83,10 +81,11 @@ class _Members:
 
     def __init__(self, members: Any) -> None:
         self._type = type(members)
-        self._members = [freeze(each) for each in members]
+        self._members = [_frozen_or_same(each) for each in members]
 
     def thaw(self) -> Any:
-        return self._type(thaw(each) for each in self._members)
+        """A collection of the receiver's own, with new copies in the place of instances."""
+        return self._type(_thawed(each) for each in self._members)
 
 
 class Passed:
@@ -95,31 +94,34 @@ class Passed:
     __slots__ = ("_passed",)
 
     def __init__(self, passed: Mapping[str, Any]) -> None:
-        self._passed = {name: freeze(value) for name, value in passed.items()}
+        self._passed = {name: _frozen_or_same(value) for name, value in passed.items()}
 
     def thaw(self) -> dict[str, Any]:
         """A dict of the receiver's own, with new copies in the place of instances."""
-        return {name: thaw(value) for name, value in self._passed.items()}
+        return {name: _thawed(value) for name, value in self._passed.items()}
 
 
-def freeze(value: Any) -> Any:
-    """The value with a snapshot for an instance, also for each one in a list, tuple or set."""
+Frozen = Snapshot | _Members | Passed
+"""What holds instances as they were at one moment."""
+
+
+def freeze(value: Any) -> Frozen | None:
+    """A snapshot of an instance, or of each one in a list, tuple or set; None of anything else."""
     state = state_of(value)
     if state is not None:
         return Snapshot(state)
     if type(value) in _CONTAINERS and any(state_of(each) is not None for each in value):
         return _Members(value)
-    return value
+    return None
 
 
-def is_frozen(value: Any) -> bool:
-    """Whether there are snapshots in the place of instances."""
-    return isinstance(value, (Snapshot, _Members, Passed))
+def _frozen_or_same(value: Any) -> Any:
+    found = freeze(value)
+    return value if found is None else found
 
 
-def thaw(value: Any) -> Any:
-    """What :func:`freeze` was given, with new copies in the place of instances."""
-    return value.thaw() if is_frozen(value) else value
+def _thawed(value: Any) -> Any:
+    return value.thaw() if isinstance(value, (Snapshot, _Members, Passed)) else value
 
 
 def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -142,13 +144,3 @@ def values_of(state: State, names: Iterable[str]) -> dict[str, Any]:
 def _kept(value: Any) -> Any:
     """The value, protected from changes in place."""
     return copy.deepcopy(value) if isinstance(value, _MUTABLE) else value
-
-
-_keys: weakref.WeakKeyDictionary[Mapper[Any], tuple[str, ...]] = weakref.WeakKeyDictionary()
-
-
-def _column_keys(mapper: Mapper[Any]) -> tuple[str, ...]:
-    keys = _keys.get(mapper)
-    if keys is None:
-        keys = _keys[mapper] = tuple(mapper.column_attrs.keys())
-    return keys

@@ -20,16 +20,16 @@ from aksara_signals.orm.bridge.history import (
 from aksara_signals.orm.bridge.loading import attribute_name, column_value
 from aksara_signals.orm.bridge.rows import instances_with_keys, read_rows
 from aksara_signals.orm.bridge.states import State, has_parent, is_dropped, sort_key
-from aksara_signals.orm.mapping.columns import key_names
+from aksara_signals.orm.mapping.cascades import flushed_with
+from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.mapping.registered import is_wired
-from aksara_signals.orm.mapping.traits import flushed_with, traits_of
 from aksara_signals.orm.relations.links import (
     Link,
     LinkKey,
     Relationship,
+    chosen_side,
     is_forward,
     reverses,
-    told_from,
 )
 from aksara_signals.orm.relations.origins import RELATIONS
 
@@ -70,14 +70,14 @@ class LinkFinder:
         references = {state: self._references(state) for state in states}
         self._prepare(references)
         for state in states:
-            for prop in traits_of(state.mapper).owned:
+            for prop in info_of(state.mapper).owned:
                 if is_touched(state, prop.key) and (
                     prop.secondary is not None or self._has_receivers(prop)
                 ):
                     self._from_owner(state, prop, deleted)
             for reference in references[state]:
                 self._from_child(state, reference, deleted)
-        chosen = [told_from(sides) for sides in self._sides.values()]
+        chosen = [chosen_side(sides) for sides in self._sides.values()]
         return [link for link in chosen if is_wired(type(link.owner))]
 
     def _states(self) -> list[State]:
@@ -172,7 +172,7 @@ class LinkFinder:
         """The references of a child that may have changed, and that a collection mirrors."""
         return [
             reference
-            for prop, reverse in traits_of(child.mapper).parents
+            for prop, reverse in info_of(child.mapper).parents
             if self._has_receivers(reverse)
             and (reference := Reference(child, prop, reverse)).is_touched
         ]
@@ -209,7 +209,7 @@ class LinkFinder:
 
     def _references_of_added(self, owners: Iterable[State]) -> Iterator[Reference]:
         for owner in owners:
-            for prop in traits_of(owner.mapper).owned if owner.has_identity else ():
+            for prop in info_of(owner.mapper).owned if owner.has_identity else ():
                 if prop.direction is RelationshipDirection.ONETOMANY and is_touched(
                     owner, prop.key
                 ):
@@ -305,7 +305,7 @@ class LinkFinder:
         found: dict[tuple[Any, ...], object] = {}
         for instance in (*self._session.new, *self._session.dirty):
             state = instance_state(instance)
-            primary = key_names(state.mapper)
+            primary = info_of(state.mapper).key_names
             if state.key is None or not state.committed_state.keys().isdisjoint(primary):
                 identity = tuple(state.dict.get(name) for name in primary)
                 found[state.mapper.base_mapper, identity] = instance
@@ -364,7 +364,7 @@ class Reference:
             mapper.get_property_by_column(column).key: value
             for (_, column), value in zip(pairs, values, strict=True)
         }
-        names = key_names(mapper)
+        names = info_of(mapper).key_names
         return tuple(remote[name] for name in names) if set(remote) == set(names) else None
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm.attributes import instance_state
 from aksara_signals.orm.bridge.history import old_value_is, reverse_keys, was_declared_before
 from aksara_signals.orm.bridge.loading import attribute_name, column_value, is_known
 from aksara_signals.orm.bridge.states import State
-from aksara_signals.orm.relations.origins import known_touches
+from aksara_signals.orm.relations.origins import edits_or_none
 
 __all__ = [
     "Link",
@@ -23,7 +23,7 @@ __all__ = [
     "is_forward",
     "key_of",
     "reverses",
-    "told_from",
+    "chosen_side",
 ]
 
 Relationship = RelationshipProperty[Any]
@@ -84,7 +84,7 @@ def reverses(prop: Relationship) -> list[Relationship]:
     return [prop.mapper.relationships[key] for key in reverse_keys(prop)]
 
 
-def told_from(sides: list[Link]) -> Link:
+def chosen_side(sides: list[Link]) -> Link:
     """From which of its sides a link is told: from the one that was changed."""
     if len(sides) == 1 and not sides[0].is_many_to_many:
         return sides[0]
@@ -97,12 +97,12 @@ def _claim(link: Link) -> tuple[int, int, bool]:
     The member was touched here; else (what a new value has pushed out of a scalar) the
     relationship was; else the side that was declared first.
     """
-    touches = known_touches(instance_state(link.owner))
+    edits = edits_or_none(instance_state(link.owner))
     forward = is_forward(link.prop)
-    if touches is None:
+    if edits is None:
         return 0, 0, forward
     key = link.prop.key
-    return touches.touched_at(key, link.child), touches.last_touched_at(key), forward
+    return edits.edited_at(key, link.child), edits.last_edited_at(key), forward
 
 
 def key_of(instance: object) -> Any:

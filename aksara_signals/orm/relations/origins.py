@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import RelationshipDirection, RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.dispatch.signal import is_any_connected
+from aksara_signals.dispatch.signal import SignalGroup
 from aksara_signals.orm.bridge.history import (
     configured_relationships,
     is_initiated_here,
@@ -35,29 +35,30 @@ from aksara_signals.signals import (
 
 __all__ = [
     "RELATIONS",
-    "Touches",
-    "forget",
+    "Edits",
+    "forget_edits",
     "attach_listeners",
-    "is_anybody_listening",
-    "known_touches",
-    "touches_of",
+    "edits_or_none",
+    "edits_of",
 ]
 
-RELATIONS = (
-    m2m_changed,
-    pre_relation_add,
-    post_relation_add,
-    pre_relation_remove,
-    post_relation_remove,
+RELATIONS = SignalGroup(
+    (
+        m2m_changed,
+        pre_relation_add,
+        post_relation_add,
+        pre_relation_remove,
+        post_relation_remove,
+    )
 )
-"""The signals that tell of relationships."""
+"""The signals about relationships."""
 
 NOTHING_PASSED: Mapping[str, Any] = {}
 
 _serial = itertools.count(1)
 
 
-class Touches:
+class Edits:
     """What was done to the relationships of one instance, by hand and since its last flush."""
 
     __slots__ = ("cleared", "members", "passed")
@@ -70,11 +71,11 @@ class Touches:
         self.cleared: set[str] = set()
         """Relationships that ``related(…).clear()`` is emptying."""
 
-    def touched_at(self, key: str, member: object) -> int:
+    def edited_at(self, key: str, member: object) -> int:
         """When a member was added or removed by hand; 0 if it wasn't."""
         return self.members.get((key, id(member)), (0, None))[0]
 
-    def last_touched_at(self, key: str) -> int:
+    def last_edited_at(self, key: str) -> int:
         """When any member of a relationship was added or removed by hand; 0 if none was."""
         return max(
             (when for (each, _), (when, _) in self.members.items() if each == key), default=0
@@ -85,35 +86,27 @@ class Touches:
         return dict(self.passed.get((key, id(member)), (NOTHING_PASSED, None))[0])
 
 
-_touches: weakref.WeakKeyDictionary[State, Touches] = weakref.WeakKeyDictionary()
+_edits: weakref.WeakKeyDictionary[State, Edits] = weakref.WeakKeyDictionary()
 _attached: weakref.WeakSet[RelationshipProperty[Any]] = weakref.WeakSet()
 """Relationships that are listened to."""
-_is_noting = False
-"""Whether anybody was listening when listeners were attached last: asked at each change of a
-collection, where asking every signal would be felt."""
 
 
-def is_anybody_listening() -> bool:
-    """Whether any relationship signal is connected to anything."""
-    return is_any_connected(RELATIONS)
-
-
-def touches_of(state: State) -> Touches:
+def edits_of(state: State) -> Edits:
     """What is done to an instance's relationships, to be added to."""
-    found = _touches.get(state)
+    found = _edits.get(state)
     if found is None:
-        found = _touches[state] = Touches()
+        found = _edits[state] = Edits()
     return found
 
 
-def known_touches(state: State) -> Touches | None:
+def edits_or_none(state: State) -> Edits | None:
     """What was done to an instance's relationships, if anything."""
-    return _touches.get(state)
+    return _edits.get(state)
 
 
-def forget(state: State) -> None:
-    """Start anew: what was done has been told."""
-    _touches.pop(state, None)
+def forget_edits(state: State) -> None:
+    """Start anew: what was done has been sent."""
+    _edits.pop(state, None)
 
 
 @Upkeep
@@ -123,9 +116,8 @@ def attach_listeners() -> None:
     That stays so when nobody does any more: other threads may be changing collections, and
     SQLAlchemy can't bear that listeners come or go meanwhile. So connect before threads write.
     """
-    global _is_noting  # noqa: PLW0603 - one name for one value that is replaced in one step
-    _is_noting = is_anybody_listening()
-    if not _is_noting:
+    RELATIONS.refresh()
+    if not RELATIONS.is_connected:
         return
     for cls in wired_classes():
         for prop in configured_relationships(cls):
@@ -141,23 +133,23 @@ def attach_listeners() -> None:
 def _attach(prop: RelationshipProperty[Any]) -> None:
     key = prop.key
 
-    def member_touched(target: object, member: object, initiator: Any) -> None:
+    def member_edited(target: object, member: object, initiator: Any) -> None:
         # The change comes from this attribute itself, and not from the other side of it.
-        if _is_noting and is_initiated_here(target, key, initiator):
-            _touch(target, key, member)
+        if RELATIONS.is_connected and is_initiated_here(target, key, initiator):
+            _note_edit(target, key, member)
 
-    def scalar_touched(target: object, value: object, old: object, initiator: Any) -> None:
-        if _is_noting and is_initiated_here(target, key, initiator):
+    def scalar_edited(target: object, value: object, old: object, initiator: Any) -> None:
+        if RELATIONS.is_connected and is_initiated_here(target, key, initiator):
             for member in (value, old):
                 if member is not None and not is_unknown(member):
-                    _touch(target, key, member)
+                    _note_edit(target, key, member)
 
     if prop.uselist:
-        event.listen(prop.class_attribute, "append", member_touched, propagate=True)
-        event.listen(prop.class_attribute, "remove", member_touched, propagate=True)
+        event.listen(prop.class_attribute, "append", member_edited, propagate=True)
+        event.listen(prop.class_attribute, "remove", member_edited, propagate=True)
     else:
-        event.listen(prop.class_attribute, "set", scalar_touched, propagate=True)
+        event.listen(prop.class_attribute, "set", scalar_edited, propagate=True)
 
 
-def _touch(target: object, key: str, member: object) -> None:
-    touches_of(instance_state(target)).members[key, id(member)] = next(_serial), member
+def _note_edit(target: object, key: str, member: object) -> None:
+    edits_of(instance_state(target)).members[key, id(member)] = next(_serial), member

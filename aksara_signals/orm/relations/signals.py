@@ -1,4 +1,4 @@
-"""What a flush does to relationships, told: ``m2m_changed`` and the four relation signals."""
+"""The signals about what a flush does to relationships."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from aksara_signals.orm.bridge.loading import load_columns
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.relations.finder import LinkFinder
 from aksara_signals.orm.relations.links import Link, grouped, is_forward, key_of
-from aksara_signals.orm.relations.origins import forget, known_touches
-from aksara_signals.orm.sending import Steps, keep, needs_columns, steps_of
+from aksara_signals.orm.relations.origins import edits_or_none, forget_edits
+from aksara_signals.orm.sending import Runs, defer_signal, needs_columns, runs_of_signal
 from aksara_signals.orm.session.current import AnySession, user_session
 from aksara_signals.signals import (
     m2m_changed,
@@ -31,7 +31,7 @@ from aksara_signals.signals import (
 __all__ = ["RelationshipRun"]
 
 _GROUPS = "aksara_signals.groups"
-"""Where a relationship keeps whom its m2m_changed is heard as, so that both go together."""
+"""Where a relationship keeps the senders of its m2m_changed, so that both go together."""
 
 _SIGNALS: dict[tuple[str, bool], Signal] = {
     ("pre", True): pre_relation_add,
@@ -42,7 +42,7 @@ _SIGNALS: dict[tuple[str, bool], Signal] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Told:
+class LinkBatch:
     """Links of one owner and relationship that are made, or cut, together."""
 
     owner: object
@@ -67,13 +67,13 @@ class RelationshipRun:
         self._owner: AnySession = user_session(session)
         self._finder = LinkFinder(session, objects)
         self._seen: dict[Any, Link] = {}
-        self._happened: list[Told] = []
+        self._happened: list[LinkBatch] = []
 
-    def fresh(self, deleted: Collection[State]) -> list[Told]:
-        """What would be written now and hasn't been told yet."""
+    def fresh(self, deleted: Collection[State]) -> list[LinkBatch]:
+        """What would be written now and hasn't been sent yet."""
         found = [link for link in self._finder.find(deleted) if link.key not in self._seen]
         self._seen.update((link.key, link) for link in found)
-        return [*_told(found)]
+        return [*_batches_of(found)]
 
     def record(self, deleted: Collection[State]) -> int:
         """Note what was really written, while history still shows it.
@@ -83,9 +83,9 @@ class RelationshipRun:
         """
         self._finder.is_flushed = True
         links = [link for link in self._finder.find(deleted) if link.is_written(deleted)]
-        self._happened = [*_told(links)]
+        self._happened = [*_batches_of(links)]
         for instance in (*self._session.new, *self._session.dirty):
-            forget(instance_state(instance))
+            forget_edits(instance_state(instance))
         return sum(link.key not in self._seen for link in links)
 
     @property
@@ -97,100 +97,81 @@ class RelationshipRun:
         """Whose columns the post signals of what was recorded need: see ``load_columns``."""
         return _needed_states("post", self._happened)
 
-    def load_for(self, told: Iterable[Told]) -> None:
+    def load_for(self, batches: Iterable[LinkBatch]) -> None:
         """Load the columns that the pre signals of links need."""
-        load_columns(self._session, _needed_states("pre", told))
+        load_columns(self._session, _needed_states("pre", batches))
 
-    def pre_steps(self, told: Iterable[Told]) -> Steps:
+    def pre_runs(self, batches: Iterable[LinkBatch]) -> Runs:
         """The pre signals of links."""
-        for each in told:
-            for one in self._sends("pre", each):
-                yield from steps_of(*one.sent, heard_as=one.heard_as)
+        return self._runs("pre", batches)
 
-    def post_steps(self) -> Steps:
+    def post_runs(self) -> Runs:
         """The post signals of what was recorded."""
-        for each in self._happened:
-            for one in self._sends("post", each):
-                yield from steps_of(*one.sent, heard_as=one.heard_as)
+        return self._runs("post", self._happened)
 
-    def keep(self) -> None:
-        """Keep the post signals of what was recorded for receivers that wait."""
-        for each in self._happened:
-            for one in self._sends("post", each) if _is_waited_for(each) else ():
-                keep(self._session, *one.sent, heard_as=one.heard_as)
+    def enqueue(self) -> None:
+        """Queue the post signals of what was recorded for deferred receivers."""
+        for batch in self._happened:
+            if any(plan.deferred for plan in _plans("post", batch)):
+                for signal, sender, payload, group in self._sends("post", batch):
+                    defer_signal(self._session, signal, sender, payload, group=group)
 
-    def _sends(self, when: str, told: Told) -> Iterator[Send]:
-        payload = {"instance": told.owner, "session": self._owner}
-        secondary = told.prop.secondary
+    def _runs(self, when: str, batches: Iterable[LinkBatch]) -> Runs:
+        for batch in batches:
+            for signal, sender, payload, group in self._sends(when, batch):
+                yield from runs_of_signal(signal, sender, payload, group=group)
+
+    def _sends(self, when: str, batch: LinkBatch) -> Iterator[Send]:
+        payload = {"instance": batch.owner, "session": self._owner}
+        secondary, cls = batch.prop.secondary, type(batch.owner)
         if secondary is not None:
-            keys = (key_of(child) for child in told.children)
-            yield Send(
-                (
-                    m2m_changed,
-                    secondary,
-                    {
-                        **payload,
-                        "action": f"{when}_{told.action}",
-                        "reverse": not is_forward(told.prop),
-                        "model": told.prop.mapper.class_,
-                        "pk_set": frozenset(key for key in keys if key is not None),
-                        "objects": list(told.children),
-                    },
-                ),
-                _heard_as(told.prop, type(told.owner)),
-            )
-        signal = _SIGNALS[when, told.action == "add"]
-        if not signal.plan_for(type(told.owner)):
+            keys = (key_of(child) for child in batch.children)
+            about = {
+                "action": f"{when}_{batch.action}",
+                "reverse": not is_forward(batch.prop),
+                "model": batch.prop.mapper.class_,
+                "pk_set": frozenset(key for key in keys if key is not None),
+                "objects": list(batch.children),
+            }
+            yield Send(m2m_changed, secondary, {**payload, **about}, _group_of(batch.prop, cls))
+        signal = _SIGNALS[when, batch.action == "add"]
+        if not signal.plan_for(cls):
             return
-        for child, passed_args in zip(told.children, told.passed_args, strict=True):
-            yield Send(
-                (
-                    signal,
-                    type(told.owner),
-                    {
-                        **payload,
-                        "child": child,
-                        "relation_name": told.prop.key,
-                        "passed_args": passed_args,
-                    },
-                )
-            )
+        for child, passed_args in zip(batch.children, batch.passed_args, strict=True):
+            about = {"child": child, "relation_name": batch.prop.key, "passed_args": passed_args}
+            yield Send(signal, cls, {**payload, **about})
 
 
 class Send(NamedTuple):
     """One signal about links."""
 
-    sent: tuple[Signal, Any, dict[str, Any]]
-    """Signal, sender and payload."""
-    heard_as: SenderGroup | None = None
-    """Whom receivers may have been connected to instead of the sender."""
+    signal: Signal
+    sender: Any
+    payload: dict[str, Any]
+    group: SenderGroup | None = None
+    """The senders that receivers may have been connected to instead of the sender."""
 
 
-def _needed_states(when: str, told: Iterable[Told]) -> list[State]:
-    """Owners and members of links that are sent to async receivers, or to such as wait."""
+def _needed_states(when: str, batches: Iterable[LinkBatch]) -> list[State]:
+    """Owners and members of links that are sent to async receivers, or to deferred ones."""
     return [
         instance_state(instance)
-        for each in told
-        if any(map(needs_columns, _plans(when, each)))
-        for instance in (each.owner, *each.children)
+        for batch in batches
+        if any(map(needs_columns, _plans(when, batch)))
+        for instance in (batch.owner, *batch.children)
     ]
 
 
-def _plans(when: str, told: Told) -> Iterator[Plan]:
-    owner = type(told.owner)
-    yield _SIGNALS[when, told.action == "add"].plan_for(owner)
-    if told.prop.secondary is not None:
-        yield m2m_changed.plan_for(_heard_as(told.prop, owner))
+def _plans(when: str, batch: LinkBatch) -> Iterator[Plan]:
+    owner = type(batch.owner)
+    yield _SIGNALS[when, batch.action == "add"].plan_for(owner)
+    if batch.prop.secondary is not None:
+        yield m2m_changed.plan_for(_group_of(batch.prop, owner))
 
 
-def _is_waited_for(told: Told) -> bool:
-    """Whether any receiver waits for the outcome: else there is nothing to keep."""
-    return any(plan.waiting for plan in _plans("post", told))
-
-
-def _told(links: Iterable[Link]) -> Iterator[Told]:
+def _batches_of(links: Iterable[Link]) -> Iterator[LinkBatch]:
     for first, members in grouped(links):
-        made = known_touches(instance_state(first.owner))
+        made = edits_or_none(instance_state(first.owner))
         key = first.prop.key
         if first.is_added:
             action = "add"
@@ -198,11 +179,11 @@ def _told(links: Iterable[Link]) -> Iterator[Told]:
             action = "clear" if made is not None and key in made.cleared else "remove"
         children = [link.child for link in members]
         passed = [{} if made is None else made.passed_args(key, child) for child in children]
-        yield Told(first.owner, first.prop, action, children, passed)
+        yield LinkBatch(first.owner, first.prop, action, children, passed)
 
 
-def _heard_as(prop: RelationshipProperty[Any], owner: type) -> SenderGroup:
-    """Whom receivers of a many-to-many relationship's signals may have named.
+def _group_of(prop: RelationshipProperty[Any], owner: type) -> SenderGroup:
+    """The senders that receivers of a many-to-many relationship's signals may have named.
 
     The secondary table, the relationship of either side, or the class of either side.
     """

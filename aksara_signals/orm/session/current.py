@@ -21,19 +21,20 @@ from aksara_signals.exceptions import InvalidOptionError, NoSessionError
 from aksara_signals.orm.bridge.sessions import is_flushing
 
 __all__ = [
+    "ActiveSession",
     "AnySession",
-    "another",
+    "active_session",
     "bind_sessions",
     "flush",
-    "is_at_work",
+    "in_receiver_of",
     "is_session",
+    "other_task",
     "outside_of_sessions",
-    "session_at_work",
+    "run_sync",
     "session_for",
     "session_scope",
     "sync_session_of",
     "user_session",
-    "within",
 ]
 
 AnySession = AsyncSession | Session
@@ -42,10 +43,10 @@ AnySession = AsyncSession | Session
 ResultT = TypeVar("ResultT")
 
 
-class Work:
-    """A session whose flush is delivering, in one task, for as long as it does.
+class ActiveSession:
+    """The session whose receivers are called from now on, in this task, until :meth:`end`.
 
-    The receivers that are called until its end find this session as the one at work.
+    Receivers that are given no session find this one.
     """
 
     __slots__ = ("_token", "is_over", "outer", "session", "task", "thread")
@@ -55,18 +56,18 @@ class Work:
         self.task: asyncio.Task[Any] | None = _current_task()
         self.thread: int = threading.get_ident()
         self.is_over: bool = False
-        self.outer: Work | None = _work.get()
+        self.outer: ActiveSession | None = _active.get()
         """The one whose receiver this code runs in."""
-        self._token: Token[Work | None] = _work.set(self)
+        self._token: Token[ActiveSession | None] = _active.set(self)
 
     def end(self) -> None:
-        """Receivers are through. To be called once."""
+        """The receivers have been called. To be called once."""
         self.is_over = True  # a task that a receiver has started sees this one as well
         token = self._token
         # That task may live on for long, and what its context refers to lives on with it.
         self.session = self.task = self.outer = None
         del self._token
-        _work.reset(token)
+        _active.reset(token)
 
     @property
     def is_here(self) -> bool:
@@ -78,7 +79,7 @@ class Work:
         )
 
 
-_work: ContextVar[Work | None] = ContextVar("aksara_signals_work", default=None)
+_active: ContextVar[ActiveSession | None] = ContextVar("aksara_signals_active", default=None)
 _scope: ContextVar[AnySession | None] = ContextVar("aksara_signals_scope", default=None)
 _factories: weakref.WeakKeyDictionary[type, Callable[..., AnySession]] = weakref.WeakKeyDictionary()
 
@@ -120,30 +121,30 @@ def sync_session_of(session: Any) -> Session:
 @contextmanager
 def outside_of_sessions() -> Iterator[None]:
     """Let the code inside find no session that isn't its own."""
-    work, scope = Work(None), _scope.set(None)
+    active, scope = ActiveSession(None), _scope.set(None)
     try:
         yield
     finally:
         _scope.reset(scope)
-        work.end()
+        active.end()
 
 
-def is_at_work(session: Session | None = None) -> bool:
-    """Whether the code that asks runs in a receiver of a session's flush, or in a task of its own.
+def in_receiver_of(session: Session | None = None) -> bool:
+    """Whether this code runs in a receiver of a session's flush, or in a task that one started.
 
     Args:
         session: The one that is asked about; None means any.
     """
-    work = _work.get()
-    while work is not None:
-        if work.session is not None and session in (None, sync_session_of(work.session)):
+    active = _active.get()
+    while active is not None:
+        if active.session is not None and session in (None, sync_session_of(active.session)):
             return True
-        work = work.outer
+        active = active.outer
     return False
 
 
-def another() -> str:
-    """What the code that asks is to the receivers of another one."""
+def other_task() -> str:
+    """This task or thread in words, for the receivers of another one."""
     return "another thread" if _current_task() is None else "another task"
 
 
@@ -245,14 +246,14 @@ def _existing_session(given: Any, instance: object) -> Session | None:
     own = None if instance is None else object_session(instance)
     if own is not None:
         return own
-    work = _work.get()
-    if work is not None and work.session is not None and work.is_here:
-        return sync_session_of(work.session)
+    active = _active.get()
+    if active is not None and active.session is not None and active.is_here:
+        return sync_session_of(active.session)
     scope = _scope.get()
     return None if scope is None else sync_session_of(scope)
 
 
-def session_at_work(operation: str) -> Session:
+def active_session(operation: str) -> Session:
     """The session of the receiver that is under way, else that of :func:`session_scope`.
 
     Args:
@@ -272,12 +273,12 @@ def session_at_work(operation: str) -> Session:
     return found
 
 
-async def within(session: Session, work: Callable[[Session], ResultT]) -> ResultT:
-    """Do synchronous work with a session: in a greenlet if it belongs to an AsyncSession."""
+async def run_sync(session: Session, function: Callable[[Session], ResultT]) -> ResultT:
+    """Call a function with a session: in a greenlet if it belongs to an AsyncSession."""
     owner = user_session(session)
     if isinstance(owner, AsyncSession):
-        return await owner.run_sync(work)
-    return work(session)
+        return await owner.run_sync(function)
+    return function(session)
 
 
 def flush(session: Session) -> None:

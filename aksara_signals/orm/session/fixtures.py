@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 from aksara_signals.dispatch.blocks import block
@@ -10,6 +10,8 @@ from aksara_signals.dispatch.blocks import block
 __all__ = ["is_loading_fixtures", "loading_fixtures"]
 
 _is_loading: ContextVar[bool] = ContextVar("aksara_signals_is_loading_fixtures", default=False)
+is_loading_fixtures: Callable[[], bool] = _is_loading.get
+"""Whether the current task writes fixtures."""
 
 
 @block
@@ -27,8 +29,3 @@ def loading_fixtures() -> Iterator[None]:
         yield
     finally:
         _is_loading.reset(token)
-
-
-def is_loading_fixtures() -> bool:
-    """Whether the current task writes fixtures."""
-    return _is_loading.get()

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from aksara_signals import Signal, signals
-from aksara_signals.dispatch.connections.routing import NOBODY
+from aksara_signals.dispatch.connections.routing import NO_RECEIVERS
 from aksara_signals.orm.flush import recipients
 
 CUSTOM = "custom"
@@ -46,7 +46,7 @@ def muted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
     def nobody(self: Signal, sender: Any) -> Any:
         is_meant = self.name not in signals.__all__ if name == CUSTOM else self.name == name
-        return NOBODY if is_meant else plan_for(self, sender)
+        return NO_RECEIVERS if is_meant else plan_for(self, sender)
 
     monkeypatch.setattr(Signal, "plan_for", nobody)
     monkeypatch.setattr(recipients, "_known", {})  # worked out from plans before

@@ -110,7 +110,7 @@ async def test_errors_of_receivers(
         shown.add_error(error)
     on_delivery_error.disconnect(fail)
     if phase == "after_commit":
-        assert "of misfits.Account 1 " not in shown.texts
+        assert "of kit.misfits.Account 1 " not in shown.texts
 
 
 async def test_recursion_shows_keys(session: AsyncSession, shown: Shown) -> None:
@@ -130,7 +130,7 @@ async def test_recursion_shows_keys(session: AsyncSession, shown: Shown) -> None
                 await session.commit()
             shown.add_error(caught.value)
             await session.rollback()
-    shown.check("post_save sent by misfits.Account 1 to", "pre_save sent by Account (new) to")
+    shown.check("post_save sent by kit.misfits.Account 1 to", "pre_save sent by Account (new) to")
 
 
 async def test_errors_about_instances(session: AsyncSession, shown: Shown) -> None:

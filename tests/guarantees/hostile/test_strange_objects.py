@@ -278,7 +278,7 @@ async def test_a_model_whose_class_has_no_names(way: str, caplog: pytest.LogCapt
         stop_logging_deliveries()
     assert str(error) == "the receiver's own"
     [told] = error.__notes__ if "robust" not in way else caplog.messages[-1:]
-    assert "post_save sent by tests.hostile.test_strange_objects.Made to" in told
+    assert "post_save sent by tests.guarantees.hostile.test_strange_objects.Made to" in told
 
 
 @pytest.mark.parametrize("way", WAYS)

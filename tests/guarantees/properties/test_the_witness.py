@@ -17,11 +17,10 @@ from kit.properties.trials import Trial, sqlite_session
 from aksara_signals import AksaraSignalsWarning
 from aksara_signals.orm.flush import run, values
 from aksara_signals.orm.flush.changes import changes_of
-from aksara_signals.orm.flush.payloads import steps_of_changes
+from aksara_signals.orm.flush.payloads import runs_of
 from aksara_signals.orm.flush.prediction import Prediction
-from aksara_signals.orm.flush.recipients import POST
 from aksara_signals.orm.flush.run import FlushRun
-from aksara_signals.orm.outcome.entries import Waiting
+from aksara_signals.orm.outcome.entries import Queued
 from aksara_signals.orm.relations.signals import RelationshipRun
 
 PLAIN = Model(parent=None, is_joined=True, has_given_key=False, extras=frozenset())
@@ -99,42 +98,48 @@ def changes_have_wrong_old_values(patch: Patch) -> None:
 
 
 def post_signals_come_twice(patch: Patch) -> None:
-    def twice(*arguments: Any) -> Iterator[Any]:
-        yield from steps_of_changes(*arguments)
-        if POST in arguments:
-            yield from steps_of_changes(*arguments)
+    def twice(batches: Any, extras: Any) -> Iterator[Any]:
+        yield from runs_of(batches, extras)
+        if _are_sent_after(batches):
+            yield from runs_of(batches, extras)
 
-    patch.setattr(run, "steps_of_changes", twice)
+    patch.setattr(run, "runs_of", twice)
 
 
 def post_signals_stay_away(patch: Patch) -> None:
-    def silent(*arguments: Any) -> Iterator[Any]:
-        if POST not in arguments:
-            yield from steps_of_changes(*arguments)
+    def silent(batches: Any, extras: Any) -> Iterator[Any]:
+        if not _are_sent_after(batches):
+            yield from runs_of(batches, extras)
 
-    patch.setattr(run, "steps_of_changes", silent)
+    patch.setattr(run, "runs_of", silent)
+
+
+def _are_sent_after(batches: Any) -> bool:
+    return any(
+        signal.name.startswith("post_") for each in batches for signal, _ in each.recipients.plans
+    )
 
 
 def deliveries_are_lost(patch: Patch) -> None:
-    patch.setattr(FlushRun, "_keep", lambda *_: None)
+    patch.setattr(FlushRun, "_enqueue", lambda *_: None)
 
 
 def savepoints_are_not_honoured(patch: Patch) -> None:
-    patch.setattr(Waiting, "is_due", lambda *_: True)
+    patch.setattr(Queued, "is_due", lambda *_: True)
 
 
 def links_come_twice(patch: Patch) -> None:
-    steps = RelationshipRun.post_steps
+    steps = RelationshipRun.post_runs
 
     def twice(run: RelationshipRun) -> Iterator[Any]:
         yield from steps(run)
         yield from steps(run)
 
-    patch.setattr(RelationshipRun, "post_steps", twice)
+    patch.setattr(RelationshipRun, "post_runs", twice)
 
 
 def links_stay_away(patch: Patch) -> None:
-    patch.setattr(RelationshipRun, "post_steps", lambda _: iter(()))
+    patch.setattr(RelationshipRun, "post_runs", lambda _: iter(()))
 
 
 SABOTAGE = [

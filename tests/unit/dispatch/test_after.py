@@ -20,7 +20,8 @@ from aksara_signals import (
 )
 from aksara_signals.dispatch.after import deliver_outcome, deliver_outcome_sync
 from aksara_signals.dispatch.delivery import frame
-from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, delivery_of
+from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery
+from aksara_signals.dispatch.delivery.frame import get_current
 
 
 class Outcome:
@@ -34,7 +35,7 @@ class Outcome:
         self.signal.connect(receiver, phase="after_commit", **options)
         connection = self.signal.connections[-1]
         arguments = {"signal": self.signal, "sender": int, "value": len(self.deliveries)}
-        self.deliveries.append(delivery_of(self.signal, int, (connection,), arguments))
+        self.deliveries.append(Delivery(self.signal, int, (connection,), arguments))
         return receiver
 
 
@@ -91,16 +92,22 @@ async def test_all_run_in_order_and_failures_are_reported_in_between(
     assert [report["connection"].receiver for report in reports] == [fail, fail]
 
 
-async def test_what_was_delivered_is_let_go(
+async def test_what_was_delivered_is_released(
     outcome: Outcome, reports: list[Any], deliver: Any
 ) -> None:
-    """Of those that failed, ran together or had a time limit, too."""
-    outcome.connect(lambda **kwargs: None)
+    """By frames that live on in tasks, also of concurrent receivers and those with a time limit."""
+    frames: list[Any] = []
+
+    def look(**kwargs: Any) -> None:
+        frames.append(get_current())
+
+    outcome.connect(look)
     outcome.connect(fail)
-    outcome.connect(lambda **kwargs: None, concurrent=True)
-    outcome.connect(lambda **kwargs: None, timeout_seconds=60)
+    outcome.connect(look, dispatch_uid="concurrent", concurrent=True)
+    outcome.connect(look, dispatch_uid="limited", timeout_seconds=60)
     await deliver(outcome.deliveries)
-    assert [each.arguments for each in outcome.deliveries] == [{}] * 4
+    assert len(frames) == 3
+    assert all(each.delivery is each.connection is None for each in frames)
     assert all(each.extras is NO_EXTRAS for each in outcome.deliveries)
 
 
@@ -205,7 +212,7 @@ def test_deliveries_without_end_are_given_up(
     def again(**kwargs: Any) -> None:
         seen.append(1)
         inner = [
-            delivery_of(outcome.signal, int, each.sequential, {"signal": outcome.signal})
+            Delivery(outcome.signal, int, each.sequential, {"signal": outcome.signal})
             for each in outcome.deliveries
         ]
         deliver_outcome_sync(inner)
@@ -216,7 +223,7 @@ def test_deliveries_without_end_are_given_up(
     assert len([each for each in seen if each == 1]) == frame.MAX_DEPTH
     assert len([each for each in seen if each == 2]) == frame.MAX_DEPTH - 1
     assert [type(report["error"]) for report in reports] == [SignalRecursionError]
-    assert "receivers that waited are not called any more" in caplog.text
+    assert "deferred receivers are not called any more" in caplog.text
 
 
 async def test_drain_waits_as_long_as_it_is_told(outcome: Outcome) -> None:

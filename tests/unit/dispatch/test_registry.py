@@ -51,6 +51,7 @@ def test_an_unknown_name_is_an_error_with_a_hint() -> None:
 @pytest.fixture
 def mapped() -> Iterator[list[type]]:
     """Classes that a mapping layer says are mapped."""
+    gc.collect()  # signals of other tests
     classes: list[type] = []
     with answering(classes=lambda: classes):
         yield classes

@@ -73,7 +73,7 @@ def test_nobody_has_a_plan_of_nothing() -> None:
 
     plan = signal.plan_for(Sender)
     assert not plan
-    assert plan.everybody == ()
+    assert plan.all_connections == ()
     assert signal.plan_for(Sender) is plan
 
 

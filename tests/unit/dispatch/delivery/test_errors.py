@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from aksara_signals import Signal, SignalRecursionError
-from aksara_signals.dispatch.delivery.delivery import Delivery, Failure, delivery_of
+from aksara_signals.dispatch.delivery.delivery import Delivery, Failure
 from aksara_signals.dispatch.delivery.errors import (
     MAX_NOTES,
     add_note,
-    is_collected,
+    handle_error,
     log_error,
-    raise_together,
+    raise_errors,
     write_log,
 )
 
@@ -31,11 +31,11 @@ def receive(**kwargs: Any) -> None:
 def delivery() -> Delivery:
     signal = Signal("happened")
     signal.connect(receive)
-    return delivery_of(signal, int, signal.connections, {"signal": signal, "sender": int})
+    return Delivery(signal, int, signal.connections, {"signal": signal, "sender": int})
 
 
 def judge(error: BaseException, delivery: Delivery, *more: Any, **options: Any) -> bool:
-    return is_collected(error, delivery, delivery.sequential[0], *more, **options)
+    return handle_error(error, delivery, delivery.sequential[0], *more, **options)
 
 
 def notes_of(error: BaseException) -> list[str]:
@@ -180,11 +180,11 @@ def test_a_broken_handler_costs_nothing(
 
 def test_errors_of_concurrent_receivers() -> None:
     """None is nothing, one is raised as itself, several as a group."""
-    raise_together([], "of x")
+    raise_errors([], "of x")
     one, two = ValueError(), LookupError()
     with pytest.raises(ValueError, match=r"^$") as caught:
-        raise_together([one], "of x")
+        raise_errors([one], "of x")
     assert caught.value is one
     with pytest.raises(ExceptionGroup, match="2 concurrent receivers of x failed") as group:
-        raise_together([one, two], "of x")
+        raise_errors([one, two], "of x")
     assert group.value.exceptions == (one, two)

@@ -10,13 +10,13 @@ import pytest
 from aksara_signals import Signal, SignalRecursionError
 from aksara_signals.dispatch.after import deliver_outcome, drain
 from aksara_signals.dispatch.delivery import frame
-from aksara_signals.dispatch.delivery.delivery import Delivery, delivery_of
+from aksara_signals.dispatch.delivery.delivery import Delivery
 
 
 def deliveries_of(signal: Signal, **arguments: Any) -> list[Delivery]:
     """What a transaction's outcome would deliver."""
     return [
-        delivery_of(signal, None, (each,), {"signal": signal, "sender": None, **arguments})
+        Delivery(signal, None, (each,), {"signal": signal, "sender": None, **arguments})
         for each in signal.connections
     ]
 
@@ -35,7 +35,7 @@ def test_as_deep_as_allowed() -> None:
     signal = Signal("deep", providing_args=["left"])
     count_down(signal)
     signal.send_sync(None, left=frame.MAX_DEPTH)
-    with pytest.raises(SignalRecursionError, match=rf"{frame.MAX_DEPTH} deliveries stand"):
+    with pytest.raises(SignalRecursionError, match=rf"{frame.MAX_DEPTH} deliveries are nested"):
         signal.send_sync(None, left=frame.MAX_DEPTH + 1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aksara_signals import AsyncReceiverError, Signal
-from aksara_signals.dispatch.delivery.delivery import Delivery, Failure, delivery_of
+from aksara_signals.dispatch.delivery.delivery import Delivery, Failure
 from aksara_signals.dispatch.delivery.frame import get_current
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync, drive_to_end
 
@@ -23,8 +23,8 @@ def delivery_to(*receivers: Callable[..., Any], concurrent: bool = False) -> Del
     arguments = {"signal": signal, "sender": int}
     connections = signal.connections
     if concurrent:
-        return delivery_of(signal, int, (), arguments, concurrent=connections)
-    return delivery_of(signal, int, connections, arguments)
+        return Delivery(signal, int, (), arguments, concurrent=connections)
+    return Delivery(signal, int, connections, arguments)
 
 
 @pytest.fixture(params=["awaited", "synchronous"])
@@ -40,13 +40,15 @@ def run(request: pytest.FixtureRequest) -> Any:
 
 
 async def test_the_delivery_under_way_is_known(run: Any) -> None:
-    """With the connection whose receiver runs; afterwards nothing is left."""
+    """With the connection whose receiver runs; one loop has one frame, which is empty afterwards."""
     seen: list[Any] = []
+    frames: list[Any] = []
 
     def look(**kwargs: Any) -> None:
         current = get_current()
         assert current is not None
-        seen.append((current, current.connection, current.cause))
+        frames.append(current)
+        seen.append((current.delivery, current.connection, current.cause))
 
     def look_too(**kwargs: Any) -> None:
         look()
@@ -59,33 +61,32 @@ async def test_the_delivery_under_way_is_known(run: Any) -> None:
         (second, second.sequential[0], None),
     ]
     assert get_current() is None
-    assert first.connection is second.connection is None
-    assert not first.is_aside
-
-
-async def test_one_that_is_over_is_no_cause(run: Any) -> None:
-    """While the second of two deliveries runs, nobody is at work for the first one."""
-    states: list[Any] = []
-    first = delivery_to(lambda **kwargs: None)
-    second = delivery_to(lambda **kwargs: states.append(first.connection))
-    await run(first, second)
-    assert states == [None]
+    assert len({id(each) for each in frames}) == 1
+    assert frames[0].delivery is frames[0].connection is None
+    assert not frames[0].in_own_task
 
 
 async def test_what_is_sent_inside_has_a_cause(run: Any) -> None:
     """And when it is over, the outer one is under way again, with its connection."""
     seen: list[Any] = []
-    inner = delivery_to(lambda **kwargs: seen.append(get_current()))
+
+    def look(**kwargs: Any) -> None:
+        frame = get_current()
+        assert frame is not None
+        seen.append((frame, frame.delivery))
+
+    inner = delivery_to(look)
 
     async def outer_receiver(**kwargs: Any) -> None:
         await run(inner)
-        seen.append(get_current())
+        look()
 
     outer = delivery_to(outer_receiver)
     await run(outer)
-    assert seen == [inner, outer]
-    assert inner.cause is outer
-    assert outer.cause is None
+    (inner_frame, first), (outer_frame, second) = seen
+    assert (first, second) == (inner, outer)
+    assert inner_frame.cause is outer_frame
+    assert outer_frame.cause is None
     assert get_current() is None
 
 
@@ -101,7 +102,6 @@ async def test_an_error_leaves_nothing_behind(run: Any) -> None:
         await run(delivery, delivery_to(lambda **kwargs: seen.append(2)))
     assert caught.value.__notes__[0].startswith("while happened sent by ")
     assert seen == []
-    assert delivery.connection is None
     assert get_current() is None
 
 
@@ -159,7 +159,7 @@ async def test_concurrent_ones_come_behind(run: Any) -> None:
     for name, concurrent in (("a", True), ("b", False), ("c", True), ("d", False)):
         signal.connect(lambda name=name, **kwargs: name, concurrent=concurrent, dispatch_uid=name)
     by_uid = {each.dispatch_uid: each for each in signal.connections}
-    delivery = delivery_of(
+    delivery = Delivery(
         signal,
         None,
         (by_uid["b"], by_uid["d"]),
@@ -170,7 +170,7 @@ async def test_concurrent_ones_come_behind(run: Any) -> None:
 
 
 async def test_concurrent_receivers_are_under_way_in_their_tasks() -> None:
-    """Each has a delivery of its own, which is over with it, and the cause of all."""
+    """Each has a frame of its own, which is empty when it has ended, and the cause of all."""
     seen: list[Any] = []
 
     async def look(**kwargs: Any) -> None:
@@ -178,22 +178,21 @@ async def test_concurrent_receivers_are_under_way_in_their_tasks() -> None:
         assert current is not None
         await asyncio.sleep(0)
         assert get_current() is current
-        seen.append((current, current.connection, current.cause, current.is_aside))
+        seen.append((current, current.connection, current.cause, current.in_own_task))
 
     async def start(**kwargs: Any) -> None:
-        await deliver([together])
+        await deliver([both])
 
     async def look_too(**kwargs: Any) -> None:
         await look()
 
-    together = delivery_to(look, look_too, concurrent=True)
+    both = delivery_to(look, look_too, concurrent=True)
     outer = delivery_to(start)
     await deliver([outer])
-    assert [connection for _, connection, _, _ in seen] == [*together.concurrent]
-    assert all((cause, is_aside) == (outer, False) for _, _, cause, is_aside in seen)
-    assert all(own is not together and own.connection is None for own, _, _, _ in seen)
-    assert all(own.arguments == {} for own, _, _, _ in seen)
-    assert together.arguments
+    assert [connection for _, connection, _, _ in seen] == [*both.concurrent]
+    assert all(cause.cause is None and not in_own_task for _, _, cause, in_own_task in seen)
+    assert len({id(own) for own, _, _, _ in seen}) == 2
+    assert all(own.delivery is own.connection is None for own, _, _, _ in seen)
 
 
 # -- driving --------------------------------------------------------------------------------------

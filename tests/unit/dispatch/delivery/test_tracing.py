@@ -19,7 +19,7 @@ from aksara_signals import (
     remove_delivery_hook,
 )
 from aksara_signals.dispatch.delivery import frame, tracing
-from aksara_signals.dispatch.delivery.delivery import Failure, delivery_of
+from aksara_signals.dispatch.delivery.delivery import Delivery, Failure
 
 
 class Model:
@@ -274,7 +274,7 @@ def test_what_ends_the_sends_is_no_failure_of_the_hooks(signal: Signal, told: li
     """It is whoever delivers who knows what to do with it."""
     signal.connect(second)
     failures: list[Failure] = []
-    delivery = delivery_of(signal, Model, signal.connections, {"signal": signal, "sender": Model})
+    delivery = Delivery(signal, Model, signal.connections, {"signal": signal, "sender": Model})
     for ending in (None, ZeroDivisionError()):
         sends = tracing.each_send([delivery], failures)
         assert next(sends) is delivery

@@ -40,7 +40,7 @@ from aksara_signals import (
 )
 from aksara_signals.dispatch.receivers.identity import SenderGroup
 from aksara_signals.orm import SignalMixin, register, unregister
-from aksara_signals.orm.adapter import senders as senders_module
+from aksara_signals.orm.mapping import unwired
 from aksara_signals.testing import capture_signals, restored_signals
 
 BUILT_IN = [post_save, pre_delete, post_init, post_bulk_create, post_relation_add, m2m_changed]
@@ -366,18 +366,18 @@ def test_no_warning_without_a_reason(wired_later: type[Any]) -> None:
 
     post_save.connect(note, Animal)
     flush(Cat)
-    assert not senders_module.is_check_due()
+    assert not unwired.is_check_due
 
 
 def test_the_check_costs_no_statement(sync_engine: Engine) -> None:
     """Nothing is left to do at the flush after the check."""
     Base.metadata.create_all(sync_engine)
     post_save.connect(note, Page)
-    assert senders_module.is_check_due()
+    assert unwired.is_check_due
     with Session(sync_engine) as session:
         session.add(Label(id=1))
         session.flush()
-        assert not senders_module.is_check_due()
+        assert not unwired.is_check_due
         assert session.scalars(select(Label)).all() != []
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.orm import (
 from aksara_signals import post_delete, post_save, pre_delete, pre_save
 from aksara_signals.orm import SignalMixin
 from aksara_signals.orm.flush.prediction import Prediction
+from aksara_signals.orm.flush.recipients import FlushRecipients
 
 
 class Base(SignalMixin, DeclarativeBase):
@@ -32,13 +33,14 @@ class Note(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-def test_a_flush_of_some_objects_tells_of_these() -> None:
+def test_a_flush_of_some_objects_predicts_these() -> None:
     """SQLAlchemy 2.0 can restrict a flush; the rest is left for the next one."""
     session = Session()
     notes = [Note(id=number) for number in range(3)]
     session.add_all(notes)
-    some = Prediction(session, lambda cls: cls is Note, notes[1:2], {}).changes()
-    everything = Prediction(session, lambda cls: cls is Note, None, {}).changes()
+    with pre_save.connected_to(lambda **kwargs: None, Note):
+        some = Prediction(session, FlushRecipients(), notes[1:2], {}, {}).changes()
+        everything = Prediction(session, FlushRecipients(), None, {}, {}).changes()
     assert [change.instance for change in some] == notes[1:2]
     assert [change.instance for change in everything] == notes
 

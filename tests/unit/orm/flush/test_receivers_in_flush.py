@@ -258,7 +258,9 @@ async def test_endless_saving_is_stopped(session: AsyncSession) -> None:
         await instance.save()
 
     session.add(Post(title="a"))
-    with pytest.raises(SignalRecursionError, match=r"post_save sent by models\.Post 1 to .*again"):
+    with pytest.raises(
+        SignalRecursionError, match=r"post_save sent by kit\.models\.Post 1 to .*again"
+    ):
         await session.commit()
     await session.rollback()
     assert await titles(session) == []

@@ -609,7 +609,7 @@ async def test_a_killed_connection_commits_nothing(
 
 # The driver warns of the connection that a forgotten session leaves open: that is the point.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_abandoned_session_is_collected(sync_engine: Any, recorder: Recorder) -> None:
+def test_an_abandoned_session_handle_error(sync_engine: Any, recorder: Recorder) -> None:
     """What waits in a session doesn't keep it alive, and isn't delivered when it goes."""
     Base.metadata.create_all(sync_engine)
     recorder.record(post_save, Post, phase=COMMIT, sync=True)

@@ -34,7 +34,7 @@ from aksara_signals import (
     pre_save,
 )
 from aksara_signals.orm import SignalMixin
-from aksara_signals.orm.relations.origins import known_touches
+from aksara_signals.orm.relations.origins import edits_or_none
 
 RELATIONS = (pre_relation_add, post_relation_add, pre_relation_remove, post_relation_remove)
 
@@ -795,8 +795,8 @@ async def test_listeners_come_with_the_first_receiver_and_stay_idle_without_one(
     heard.tags.append(Tag(name="x"))
     m2m_changed.disconnect(receiver, sender=Post)
     unheard.tags.append(Tag(name="x"))
-    assert known_touches(inspect(heard)) is not None
-    assert known_touches(inspect(unheard)) is None
+    assert edits_or_none(inspect(heard)) is not None
+    assert edits_or_none(inspect(unheard)) is None
 
 
 async def test_two_scalar_sides_are_told_once(

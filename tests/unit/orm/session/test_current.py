@@ -20,13 +20,13 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from aksara_signals import InvalidOptionError, NoSessionError
 from aksara_signals.orm import on_commit, session_scope
 from aksara_signals.orm.session.current import (
-    Work,
-    is_at_work,
+    ActiveSession,
+    in_receiver_of,
     outside_of_sessions,
+    run_sync,
     session_for,
     sync_session_of,
     user_session,
-    within,
 )
 
 
@@ -63,7 +63,7 @@ async def test_the_steps_come_in_order() -> None:
     async with session_scope(scope) as entered:
         assert entered is scope
         assert await found() is scope
-        work = Work(at_work)
+        work = ActiveSession(at_work)
         assert await found() is at_work
         assert await found(instance=post) is at_work
         own.add(post)
@@ -92,7 +92,7 @@ async def test_a_scope_ends_with_an_error_too() -> None:
 async def test_the_session_at_work_is_for_its_own_task_and_thread() -> None:
     """A task or thread that a receiver starts finds no session in its hands."""
     session = Session()
-    work = Work(session)
+    work = ActiveSession(session)
     assert work.is_here
     assert await found() is session
     assert await asyncio.create_task(found()) is None
@@ -108,7 +108,7 @@ async def test_the_session_at_work_is_for_its_own_task_and_thread() -> None:
 
 def test_a_thread_without_an_event_loop_has_its_own_session_at_work() -> None:
     """Where there is no task, the thread alone tells."""
-    work = Work(Session())
+    work = ActiveSession(Session())
     here: list[bool] = [work.is_here]
     thread = threading.Thread(target=lambda: here.append(work.is_here))
     thread.start()
@@ -121,18 +121,18 @@ def test_a_thread_without_an_event_loop_has_its_own_session_at_work() -> None:
 async def test_work_stands_inside_of_work() -> None:
     """The inner one's end brings the outer one back; an ended one holds nothing any more."""
     outer, inner = Session(), Session()
-    first = Work(outer)
-    second = Work(inner)
-    assert (is_at_work(outer), is_at_work(inner)) == (True, True)
+    first = ActiveSession(outer)
+    second = ActiveSession(inner)
+    assert (in_receiver_of(outer), in_receiver_of(inner)) == (True, True)
     assert await found() is inner
     second.end()
-    assert (is_at_work(outer), is_at_work(inner)) == (True, False)
+    assert (in_receiver_of(outer), in_receiver_of(inner)) == (True, False)
     assert await found() is outer
     with outside_of_sessions():
         assert await found() is None
     assert await found() is outer
     first.end()
-    assert not is_at_work(outer)
+    assert not in_receiver_of(outer)
     for each in (first, second):
         assert each.session is each.task is None
         assert not hasattr(each, "_token")  # it would hold the one before
@@ -178,9 +178,9 @@ async def test_a_factory_counts_for_subclasses_until_it_is_taken_back() -> None:
 async def test_work_is_done_where_the_session_wants_it() -> None:
     """In a greenlet for an AsyncSession, here and now for a plain one."""
     plain, waiting = Session(), AsyncSession()
-    assert await within(plain, lambda session: session) is plain
-    assert await within(waiting.sync_session, lambda session: session) is waiting.sync_session
-    own = within(plain, lambda session: threading.get_ident())
+    assert await run_sync(plain, lambda session: session) is plain
+    assert await run_sync(waiting.sync_session, lambda session: session) is waiting.sync_session
+    own = run_sync(plain, lambda session: threading.get_ident())
     with pytest.raises(StopIteration) as stop:
         own.send(None)
     assert stop.value.value == threading.get_ident()

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from aksara_signals import SessionInUseError, post_save, pre_save
 from aksara_signals.orm import on_commit, on_rollback
-from aksara_signals.orm.bridge.sessions import beneath, permit, refuse, refusing_of
+from aksara_signals.orm.bridge.shadowing import beneath, restore, shadow, shadows_of
 
 COMMIT = "after_commit"
 
@@ -257,7 +257,7 @@ async def test_another_task_and_the_ended_session(
     await gate.is_inside.wait()
     with pytest.raises(SessionInUseError, match="another task used a session"):
         await session.execute(text("select 1"))
-    with pytest.raises(SessionInUseError, match="another task lets others wait in a session"):
+    with pytest.raises(SessionInUseError, match="another task defers receivers in a session"):
         on_commit(session, lambda: None)
     gate.may_go_on.set()
     await task
@@ -283,11 +283,11 @@ def test_refusals_are_undone_in_any_order() -> None:
         before, active = dict(vars(session)), list[Refusing]()
         for _ in range(20):
             if active and chance.random() < 0.5:
-                permit(session, active.pop(chance.randrange(len(active))))
+                restore(session, active.pop(chance.randrange(len(active))))
             else:
                 refused = chance.sample(names, chance.randint(1, 4))
                 active.append(Refusing({name: object() for name in refused}))
-                refuse(session, active[-1])
+                shadow(session, active[-1])
             for name in names:
                 latest = [each.methods[name] for each in active if name in each.methods]
                 expected = [*([own[name]] if name in own else [None]), *latest][-1]
@@ -297,9 +297,9 @@ def test_refusals_are_undone_in_any_order() -> None:
                     if name in each.methods:
                         assert beneath(session, each, name) == found
                         found = each.methods[name]
-            assert refusing_of(session) == active
+            assert shadows_of(session) == active
         for each in active:
-            permit(session, each)
+            restore(session, each)
             assert beneath(session, each, "close") == session.close
         assert dict(vars(session)) == before
 

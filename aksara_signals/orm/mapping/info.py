@@ -1,0 +1,107 @@
+"""What is worked out once about a mapper: its columns, its key, and what its relationships do."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Column
+from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
+
+from aksara_signals.orm.bridge.history import reverse_keys
+from aksara_signals.orm.bridge.states import has_delete_orphans
+
+__all__ = ["MapperInfo", "Relationship", "info_of"]
+
+Relationship = RelationshipProperty[Any]
+
+_INFO = "aksara_signals.info"
+"""Where a class manager keeps it, so that both go together."""
+
+
+class MapperInfo:
+    """What the library asks of one mapper again and again.
+
+    Each answer is worked out when it is asked for first: most of them configure the mappers, and
+    the key is needed where classes are still being defined.
+    """
+
+    def __init__(self, mapper: Mapper[Any]) -> None:
+        self._mapper = mapper
+
+    @cached_property
+    def columns(self) -> dict[str, Column[Any]]:
+        """Attribute names and their columns; SQL expressions are left out."""
+        return {
+            prop.key: prop.columns[0]
+            for prop in self._mapper.column_attrs
+            if isinstance(prop.columns[0], Column)
+        }
+
+    @cached_property
+    def column_keys(self) -> tuple[str, ...]:
+        """The names of all column attributes, SQL expressions included."""
+        return tuple(self._mapper.column_attrs.keys())
+
+    @cached_property
+    def key_names(self) -> tuple[str, ...]:
+        """The attributes of the primary key, in its order."""
+        return tuple(
+            self._mapper.get_property_by_column(column).key for column in self._mapper.primary_key
+        )
+
+    @cached_property
+    def _writable(self) -> list[Relationship]:
+        return [each for each in self._mapper.relationships if not each.viewonly]
+
+    @cached_property
+    def has_orphans(self) -> bool:
+        """Whether an instance can be an orphan, which a flush deletes."""
+        return has_delete_orphans(self._mapper)
+
+    @cached_property
+    def many_to_one(self) -> list[Relationship]:
+        """The relationships by which an instance refers to another one."""
+        return [each for each in self._writable if _is_many_to_one(each)]
+
+    @cached_property
+    def owned(self) -> list[Relationship]:
+        """The relationships by which an instance has members."""
+        return [each for each in self._writable if not _is_many_to_one(each)]
+
+    @cached_property
+    def parents(self) -> list[tuple[Relationship, Relationship]]:
+        """References, each with the relationship that an instance is a member of by it."""
+        return [
+            (each, reverse)
+            for each in self.many_to_one
+            for key in reverse_keys(each)
+            if not (reverse := each.mapper.relationships[key]).viewonly
+        ]
+
+    @cached_property
+    def to_children(self) -> list[Relationship]:
+        """The relationships that write, or delete, the rows of their members."""
+        return [
+            each
+            for each in self._writable
+            if each.direction is RelationshipDirection.ONETOMANY or each.cascade.delete_orphan
+        ]
+
+    @cached_property
+    def is_linked(self) -> bool:
+        """Whether an instance may decide about the rows of others, or others about its own."""
+        return self.has_orphans or bool(self.to_children)
+
+
+def _is_many_to_one(prop: Relationship) -> bool:
+    return prop.direction is RelationshipDirection.MANYTOONE
+
+
+def info_of(mapper: Mapper[Any]) -> MapperInfo:
+    """What is worked out about a mapper."""
+    kept = mapper.class_manager.info
+    found: MapperInfo | None = kept.get(_INFO)
+    if found is None:
+        found = kept[_INFO] = MapperInfo(mapper)
+    return found
