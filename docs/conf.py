@@ -25,9 +25,9 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
-html_domain_indices = False  # no page leads to them
+html_domain_indices = False  # no page links to them
 
-# What is copied from a console block is the commands, neither their prompt nor what they print.
+# Only the commands of a console block are copied, without their prompt and output.
 copybutton_prompt_text = "$ "
 copybutton_selector = "div:not(.highlight-output):not(.highlight-text) > div.highlight > pre"
 
@@ -37,11 +37,11 @@ autodoc_typehints = "description"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-# "Source:" tells where a behaviour was taken from.
+# "Source:" says where a behaviour was taken from.
 napoleon_custom_sections = [("Source", "notes_style")]
 
-# Inventories of our own, with the names that our pages refer to: a build needs no network, and two
-# builds of one commit lead to the same places. A test looks each name up in Python.
+# Our own inventories, with the names that our pages refer to: a build needs no network, and two
+# builds of one commit have the same links. A test looks up each name in Python.
 intersphinx_mapping = {
     "python": ("https://docs.python.org/3", "inventories/python.inv"),
     "sqlalchemy": ("https://docs.sqlalchemy.org/en/20", "inventories/sqlalchemy.inv"),
@@ -53,10 +53,10 @@ _DOCUMENTED_AS = {
     "sqlalchemy.orm.session.": "sqlalchemy.orm.",
     "sqlalchemy.sql.elements.": "sqlalchemy.sql.expression.",
 }
-"""Where SQLAlchemy's own pages have the classes of a module."""
+"""The module under which SQLAlchemy's documentation lists the classes of a module."""
 
-# References are checked (-n). Names of others that no inventory has stay plain text. Aliases of
-# types are data, which a type can't refer to.
+# References are checked (-n). Names of other libraries that no inventory has stay plain text.
+# Aliases of types are data, which a type can't refer to.
 _FOREIGN = (
     r"asyncio|collections|contextlib|inspect|logging|opentelemetry|sqlalchemy|types|typing|weakref"
 )
@@ -89,11 +89,11 @@ _SHOWN = {
     ),
     "howto/from-blinker.rst": ("compatibility/peers/test_blinker_differs_*.py",),
 }
-"""Which tests a page has to list, and no others, each once."""
+"""The tests that a page has to list, each once, and no others."""
 
 
 def check_promises(app):
-    """Hold the pages about others against the tests that show what they say."""
+    """Compare the pages about other libraries with the tests that show what they say."""
     for page, patterns in _SHOWN.items():
         text = (Path(app.srcdir) / page).read_text(encoding="utf-8")
         listed = re.findall(r"``(test_\w+\.test_\w+)``", text)
@@ -115,14 +115,14 @@ def check_promises(app):
 
 
 def refer_as_documented(app, env, node, contnode):
-    """Give a class of SQLAlchemy the name under which its own pages have it."""
+    """Give a class of SQLAlchemy the name under which its own documentation lists it."""
     module, dot, name = node.get("reftarget", "").rpartition(".")
     if module + dot in _DOCUMENTED_AS:
         node["reftarget"] = _DOCUMENTED_AS[module + dot] + name
 
 
 def setup(app):
-    """Connect what autodoc calls, before napoleon at 500, and our own checks."""
+    """Connect the hooks that autodoc calls, before napoleon at 500, and our own checks."""
     app.connect("missing-reference", refer_as_documented, priority=400)  # intersphinx is at 500
     app.connect("builder-inited", check_promises)
     app.connect("autodoc-process-docstring", keep_colon, priority=400)

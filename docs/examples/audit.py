@@ -49,7 +49,7 @@ async def main():
         await session.commit()
         account.balance = 0
         await session.flush()
-        await session.rollback()  # the change goes, and its audit row with it
+        await session.rollback()  # undoes the change and its audit row
 
     async with sessions() as session:
         for row in await session.scalars(select(AuditRow)):

@@ -1,4 +1,4 @@
-"""A blog on FastAPI whose audit, search index, cache and mail follow its posts by signals."""
+"""A blog on FastAPI whose audit, search index, cache and mail are kept up to date by signals."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ class AuditRow(Base):
     action: Mapped[str]
 
 
-# Stand-ins for a search engine, a cache server and a mail server.
+# Placeholders for a search engine, a cache server and a mail server.
 search_index = {}  # id of a post -> its words
 page_cache = {}  # id of a post -> what is shown of it
 outbox = []
@@ -53,7 +53,7 @@ async def audit_deletion(sender, instance, session, **kwargs):
     session.add(AuditRow(post_id=instance.id, action="deleted"))
 
 
-# After the commit: the outside world hears only of what is in the database.
+# After the commit: external systems only see what is in the database.
 
 
 @post_save(Post, phase="after_commit")
@@ -91,8 +91,8 @@ async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-# Scope "function": commit first, answer then. FastAPI's default is the other way round, and would
-# tell a client that a post is saved before it is.
+# Scope "function": commit first, then answer. FastAPI's default is the other way round, and would
+# confirm a post to the client before it is saved.
 RequestSession = Annotated[AsyncSession, Depends(open_session, scope="function")]
 
 
@@ -128,7 +128,7 @@ def create_app(url: str) -> FastAPI:
     async def create(given: PostIn, session: RequestSession) -> PostOut:
         post = Post(title=given.title, body=given.body)
         session.add(post)
-        await session.flush()  # gives it its id
+        await session.flush()  # sets its id
         return show(post)
 
     @app.post("/posts/import", status_code=201)
@@ -136,7 +136,7 @@ def create_app(url: str) -> FastAPI:
         posts = []
         for new in given:
             if await session.scalar(select(Post.id).where(Post.title == new.title)):
-                # Those before it are written already; the error takes them back.
+                # The posts before it are written already; the error rolls them back.
                 raise HTTPException(409, f"there is a post {new.title!r} already")
             posts.append(Post(title=new.title, body=new.body))
             session.add(posts[-1])

@@ -1,4 +1,4 @@
-"""A blog on Flask, with plain sessions; its audit, search index and mail follow by signals."""
+"""A blog on Flask, with plain sessions; signals update its audit, search index and mail."""
 
 from flask import Flask, abort, jsonify, request
 from sqlalchemy import create_engine, select
@@ -27,12 +27,12 @@ class AuditRow(Base):
     action: Mapped[str]
 
 
-# Stand-ins for a search engine and a mail server.
+# Placeholders for a search engine and a mail server.
 search_index = {}  # id of a post -> its words
 outbox = []
 
 
-# Receivers are plain functions here: there is no event loop that an async one could wait in.
+# Receivers are plain functions here: there is no event loop in which an async one could wait.
 
 
 @pre_save(Post)
@@ -80,8 +80,8 @@ def create_app(url: str) -> Flask:
     def find(session, post_id):
         return session.get(Post, post_id) or abort(404)
 
-    # Each view opens its own transaction. It ends before the view returns, so the answer goes out
-    # after the commit; abort() raises, and takes back what was written.
+    # Each view opens its own transaction. It ends before the view returns, so the answer is sent
+    # after the commit; abort() raises, which rolls back what was written.
 
     @app.post("/posts")
     def create():
@@ -89,7 +89,7 @@ def create_app(url: str) -> Flask:
         with sessions.begin() as session:
             post = Post(title=given["title"], body=given["body"])
             session.add(post)
-            session.flush()  # gives it its id
+            session.flush()  # sets its id
             shown = show(post)
         return jsonify(shown), 201
 
@@ -99,7 +99,7 @@ def create_app(url: str) -> Flask:
         with sessions.begin() as session:
             for given in request.get_json():
                 if session.scalar(select(Post.id).where(Post.title == given["title"])):
-                    abort(409)  # those before it are written already
+                    abort(409)  # rolls back the posts written before it
                 post = Post(title=given["title"], body=given["body"])
                 session.add(post)
                 session.flush()

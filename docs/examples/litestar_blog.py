@@ -1,4 +1,4 @@
-"""A blog on Litestar that writes through repositories of Advanced Alchemy, followed by signals."""
+"""A blog on Litestar that writes through repositories of Advanced Alchemy, with signals."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -22,7 +22,7 @@ from aksara_signals.orm import SignalMixin
 
 class Base(SignalMixin, BigIntBase):
     __abstract__ = True
-    metadata = MetaData()  # tables of its own, not all of the process
+    metadata = MetaData()  # only its own tables, not all tables of the process
 
 
 class Post(Base):
@@ -41,7 +41,7 @@ class PostRepository(SQLAlchemyAsyncRepository[Post]):
     model_type = Post
 
 
-# Stand-ins for a search engine and a mail server.
+# Placeholders for a search engine and a mail server.
 search_index = {}  # id of a post -> its words
 outbox = []
 
@@ -91,7 +91,7 @@ def show(found: Post) -> PostOut:
 async def open_posts(
     db_session: NamedDependency[AsyncSession],
 ) -> AsyncGenerator[PostRepository, None]:
-    # One transaction per request, committed before the answer goes out. The plugin's "autocommit"
+    # One transaction per request, committed before the answer is sent. The plugin's "autocommit"
     # would answer 201 even if the commit failed.
     async with db_session.begin():
         yield PostRepository(session=db_session)
@@ -110,7 +110,7 @@ async def create_many(data: JSONBody[list[PostIn]], posts: Posts) -> list[PostOu
     added = []
     for new in data:
         if await posts.exists(title=new.title):
-            # Those before it are written already; the error takes them back.
+            # The posts before it are written already; the error rolls them back.
             raise ClientException(f"there is a post {new.title!r} already", status_code=409)
         added.append(await posts.add(Post(title=new.title, body=new.body)))
     return [show(one) for one in added]
@@ -137,7 +137,7 @@ def create_app(url: str) -> Litestar:
 
     async def shut_down():
         await drain(timeout_seconds=10)
-        # The plugin has done so before; receivers under way may have connected anew.
+        # The plugin has done this already; receivers under way may have opened connections since.
         await database.get_engine().dispose()
 
     return Litestar(
@@ -145,7 +145,7 @@ def create_app(url: str) -> Litestar:
         dependencies={"posts": open_posts},
         plugins=[SQLAlchemyPlugin(config=database)],
         on_shutdown=[shut_down],
-        logging_config=None,  # a library's example leaves your logging alone
+        logging_config=None,  # a library's example shouldn't configure your logging
     )
 
 

@@ -1,4 +1,4 @@
-"""A blog of SQLModel's models, which send signals once they are registered."""
+"""A blog with SQLModel models, which send signals once they are registered."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,10 +37,10 @@ class AuditRow(Base, table=True):
     action: str
 
 
-register(Post)  # instead of the mixin; nobody needs to hear of audit rows
+register(Post)  # instead of the mixin; audit rows need no signals
 
 
-# Stand-ins for a search engine and a mail server.
+# Placeholders for a search engine and a mail server.
 search_index = {}  # id of a post -> its words
 outbox = []
 
@@ -75,7 +75,7 @@ async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-# Scope "function": commit first, answer then.
+# Scope "function": commit first, then answer.
 RequestSession = Annotated[AsyncSession, Depends(open_session, scope="function")]
 
 
@@ -107,7 +107,7 @@ def create_app(url: str) -> FastAPI:
     async def create(given: PostIn, session: RequestSession) -> Post:
         post = Post.model_validate(given)
         session.add(post)
-        await session.flush()  # gives it its id
+        await session.flush()  # sets its id
         return post
 
     @app.post("/posts/import", status_code=201)
@@ -115,7 +115,7 @@ def create_app(url: str) -> FastAPI:
         posts = []
         for new in given:
             if (await session.exec(select(Post).where(Post.title == new.title))).first():
-                # Those before it are written already; the error takes them back.
+                # The posts before it are written already; the error rolls them back.
                 raise HTTPException(409, f"there is a post {new.title!r} already")
             posts.append(Post.model_validate(new))
             session.add(posts[-1])
