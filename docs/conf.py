@@ -97,7 +97,7 @@ def check_promises(app):
     for page, patterns in _SHOWN.items():
         text = (Path(app.srcdir) / page).read_text(encoding="utf-8")
         listed = re.findall(r"``(test_\w+\.test_\w+)``", text)
-        tests = Path(app.srcdir).parent / "tests" / "compatibility"
+        tests = Path(app.srcdir).parent / "tests"
         shown = {
             f"{path.stem}.{node.name}"
             for pattern in patterns
