@@ -1,8 +1,9 @@
-"""The mapped classes that most tests of this folder write."""
+"""The mapped classes that most tests with a database write."""
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, func, text
+from sqlalchemy import ForeignKey, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from aksara_signals.orm import SignalMixin
@@ -49,3 +50,8 @@ class Promise(Base):
     author_id: Mapped[int] = mapped_column(
         ForeignKey("author.id", deferrable=True, initially="DEFERRED")
     )
+
+
+async def titles(session: AsyncSession) -> list[str]:
+    """Of all posts that are stored, in the order of their keys."""
+    return list(await session.scalars(select(Post.title).order_by(Post.id)))

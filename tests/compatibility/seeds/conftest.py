@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from kit import databases
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from aksara_signals import Signal, signals
@@ -57,10 +58,5 @@ async def sessions(
     request: pytest.FixtureRequest, async_engine: AsyncEngine
 ) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """Sessions on empty tables of the module's ``Base``, bound to it."""
-    base = request.module.Base
-    async with async_engine.begin() as connection:
-        await connection.run_sync(base.metadata.create_all)
-    maker = async_sessionmaker(async_engine)
-    base.bind_sessions(maker)
-    yield maker
-    base.bind_sessions(None)
+    async with databases.bound(request.module.Base, async_engine) as maker:
+        yield maker

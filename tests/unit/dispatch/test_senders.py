@@ -97,11 +97,6 @@ NESTED: list[Callable[[], Any]] = [
 ]
 
 
-@pytest.fixture
-def signal() -> Signal:
-    return Signal("named")
-
-
 def note(**kwargs: Any) -> None: ...
 
 

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from kit import databases
 from kit.models import Base
+from kit.told_rows import Told
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from aksara_signals import on_delivery_error
 
 
 @pytest.fixture
+async def engine(async_engine: AsyncEngine) -> AsyncEngine:
+    """An engine on a database that has the tables."""
+    await databases.create_all(async_engine, Base.metadata)
+    return async_engine
+
+
+@pytest.fixture
+async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """A session with SQLAlchemy's defaults."""
+    async with AsyncSession(engine) as session:
+        yield session
+
+
+@pytest.fixture
 async def sessions(async_engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     """Sessions on empty tables."""
-    async with async_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
+    await databases.create_all(async_engine, Base.metadata)
     return async_sessionmaker(async_engine)
 
 
@@ -33,3 +48,9 @@ def reported() -> Iterator[list[dict[str, Any]]]:
     on_delivery_error.connect(observe)
     yield reports
     on_delivery_error.disconnect(observe)
+
+
+@pytest.fixture
+def told() -> Told:
+    """Which rows the signals tell of."""
+    return Told()

@@ -27,11 +27,6 @@ class Model:
 
 
 @pytest.fixture
-def signal() -> Signal:
-    return Signal("happened")
-
-
-@pytest.fixture
 def told() -> Iterator[list[str]]:
     """What a hook sees, and with which error it is left."""
     told: list[str] = []

@@ -65,11 +65,6 @@ class File(Base):
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
 def session(sync_engine: Engine) -> Iterator[Session]:
     configure_mappers()
     Base.metadata.create_all(sync_engine)

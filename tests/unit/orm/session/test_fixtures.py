@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
 from kit.models import Base, Post
 from kit.support import Recorder
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -21,14 +20,6 @@ from aksara_signals import (
     pre_save,
 )
 from aksara_signals.orm import loading_fixtures
-
-
-@pytest.fixture
-async def session(async_engine: AsyncEngine) -> Any:
-    async with async_engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    async with AsyncSession(async_engine) as session:
-        yield session
 
 
 async def test_fixtures_are_raw(session: AsyncSession, recorder: Recorder) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from kit import databases
 from kit.models import Base, Post
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
@@ -22,13 +21,6 @@ from aksara_signals.orm import on_commit, on_rollback
 from aksara_signals.orm.bridge.shadowing import beneath, restore, shadow, shadows_of
 
 COMMIT = "after_commit"
-
-
-@pytest.fixture
-async def engine(async_engine: AsyncEngine) -> AsyncEngine:
-    """An engine on a database that has the tables."""
-    await databases.create_all(async_engine, Base.metadata)
-    return async_engine
 
 
 @pytest.fixture
