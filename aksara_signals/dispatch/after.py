@@ -176,7 +176,8 @@ async def _deliver_all(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
             await deliver(run, robust=True, failures=run.failures, in_own_task=True)
         except SignalRecursionError as error:
             run.give_up(error)
-        await _report(run.failures)
+        if run.failures:
+            await _report(run.failures)
         if run.limited is not None:
             await _deliver_one(run.limited)
         is_over = run.is_last

@@ -485,18 +485,25 @@ def forget_plans(signal: Signal) -> None:
     signal._table.forget_names()
 
 
-class SignalGroup(tuple[Signal, ...]):
-    """Several signals, and whether any of them is connected: read where asking each would be felt.
+class SignalGroup:
+    """Several signals, and whether any of them is connected: read where asking each costs too much.
 
-    Whoever has a group refreshes it when connections of its signals come or go.
+    The owner of a group refreshes it when connections of its signals come or go.
+
+    Args:
+        signals: At least one.
     """
 
-    is_connected: bool = False
-    """Whether any of the signals has a connection, by whichever sender it is sent."""
+    __slots__ = ("is_connected", "signals")
+
+    def __init__(self, *signals: Signal) -> None:
+        self.signals: tuple[Signal, ...] = signals
+        self.is_connected: bool = False
+        """Whether any of the signals has a connection, for whichever sender."""
 
     def refresh(self) -> None:
-        """Look anew."""
-        self.is_connected = any(signal.is_connected for signal in self)
+        """Look again."""
+        self.is_connected = any(signal.is_connected for signal in self.signals)
 
 
 def _is_receiver(thing: Any) -> bool:

@@ -38,7 +38,7 @@ __all__ = [
     "AFTER_WRITING",
     "BEFORE_A_FLUSH",
     "ForbiddenMethods",
-    "Runs",
+    "Run",
     "defer_signal",
     "needs_columns",
     "note_end",
@@ -48,8 +48,8 @@ __all__ = [
     "send_within",
 ]
 
-Runs = Iterator[tuple[bool, Iterable[Delivery]]]
-"""Runs of deliveries, each with whether its receivers are async."""
+Run = tuple[bool, Iterable[Delivery]]
+"""Successive deliveries, with whether their receivers are async."""
 
 
 class ForbiddenMethods:
@@ -146,7 +146,7 @@ def send_within(
     session: Session,
     owner: AnySession,
     forbidden: ForbiddenMethods,
-    runs: Iterable[tuple[bool, Iterable[Delivery]]],
+    runs: Iterable[Run],
 ) -> None:
     """Deliver while the session is the active one for receivers, which can't end its transaction.
 
@@ -201,7 +201,7 @@ def note_end(session: Session, transaction: SessionTransaction) -> None:
                 each.ended_by = other_task()
 
 
-def send(runs: Iterable[tuple[bool, Iterable[Delivery]]]) -> None:
+def send(runs: Iterable[Run]) -> None:
     """Deliver; successive runs of async receivers are one hand-over."""
     for is_async, alike in groupby(runs, itemgetter(0)):
         hand_over(chain.from_iterable(deliveries for _, deliveries in alike), is_async)
@@ -239,7 +239,7 @@ def defer_signal(
 
 def runs_of_signal(
     signal: Signal, sender: Sender, payload: dict[str, Any], *, group: SenderGroup | None = None
-) -> Runs:
+) -> Iterator[Run]:
     """The deliveries of one signal from one sender.
 
     Args:

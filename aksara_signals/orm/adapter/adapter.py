@@ -22,8 +22,8 @@ __all__ = ["sqlalchemy_adapter"]
 
 _UPKEEP: dict[Payload, Callable[[], object]] = {
     **{each.payload: wrap_constructors for each in (pre_init, post_init)},
-    **{each.payload: attach_listeners for each in RELATIONS},
-    **{each.payload: forget_recipients for each in LIFE_CYCLE},
+    **{each.payload: attach_listeners for each in RELATIONS.signals},
+    **{each.payload: forget_recipients for each in LIFE_CYCLE.signals},
 }
 """What has to follow the connections of a signal; by payload, which no other signal has."""
 

@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(slots=True, eq=False)
 class Change:
-    """One row that a flush writes. Never changes; a frozen one takes three times as long to make."""
+    """One row that a flush writes. Never changes; a frozen one takes thrice as long to make."""
 
     kind: Kind
     state: State

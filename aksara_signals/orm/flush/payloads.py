@@ -16,11 +16,11 @@ from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change
 from aksara_signals.orm.flush.recipients import FlushRecipients, Recipients
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.sending import Runs
+from aksara_signals.orm.sending import Run
 from aksara_signals.orm.session.current import AnySession
 from aksara_signals.orm.session.fixtures import is_loading_fixtures
 
-__all__ = ["Batch", "arguments_of", "batches_of", "runs_of"]
+__all__ = ["Batch", "batches_of", "runs_of", "with_fields"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,16 +64,18 @@ def batches_of(
     return batches
 
 
-def runs_of(batches: Iterable[Batch], extras: dict[State, Any]) -> Runs:
+def runs_of(batches: Iterable[Batch], extras: dict[State, Any]) -> list[Run]:
     """The deliveries of batches: each batch goes through one run of receivers after another.
 
     Args:
         batches: In the order to be sent.
         extras: The on-demand arguments, where a receiver asks for them.
     """
-    for batch in batches:
-        for is_async, segments in batch.recipients.runs:
-            yield is_async, _deliveries(batch, segments, extras)
+    return [
+        (is_async, _deliveries(batch, segments, extras))
+        for batch in batches
+        for is_async, segments in batch.recipients.runs
+    ]
 
 
 def _deliveries(
@@ -88,19 +90,12 @@ def _deliveries(
     for change in batch.changes:
         extra = extras.get(change.state, NO_EXTRAS) if extras else NO_EXTRAS
         for signal, sequential, concurrent, shared in sends:
-            arguments = (
-                arguments_of(change, shared)
-                if is_update
-                else {"instance": change.instance, **shared}
-            )
+            given = with_fields(shared, change) if is_update else shared
+            arguments = {"instance": change.instance, **given}
             yield new_tuple(Delivery, (signal, sender, sequential, arguments, concurrent, extra))
 
 
-def arguments_of(change: Change, shared: dict[str, Any]) -> dict[str, Any]:
-    """The payload of one change, from what its batch shares."""
-    arguments = {"instance": change.instance, **shared}
-    if change.kind is Kind.UPDATE:
-        hidden = hidden_history_of(change.state)
-        if hidden is not None:
-            arguments["update_fields"] = hidden.fields
-    return arguments
+def with_fields(shared: dict[str, Any], change: Change) -> dict[str, Any]:
+    """What a batch shares, with the ``update_fields`` of a row that is updated in part."""
+    hidden = hidden_history_of(change.state)
+    return shared if hidden is None else {**shared, "update_fields": hidden.fields}

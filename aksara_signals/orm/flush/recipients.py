@@ -47,7 +47,7 @@ POST: Moment = {
     Kind.UPDATE: (post_update, post_save),
     Kind.DELETE: (post_delete,),
 }
-LIFE_CYCLE = SignalGroup((pre_save, post_save, pre_update, post_update, pre_delete, post_delete))
+LIFE_CYCLE = SignalGroup(pre_save, post_save, pre_update, post_update, pre_delete, post_delete)
 """The signals that a flush sends for rows."""
 
 
@@ -77,7 +77,7 @@ class ClassRecipients:
     __slots__ = ("coalesces", "generation", "has_receivers", "post", "pre")
 
     def __init__(self, plans: Iterable[Plan], generation: object, *, coalesces: bool) -> None:
-        by_signal = dict(zip(LIFE_CYCLE, plans, strict=True))
+        by_signal = dict(zip(LIFE_CYCLE.signals, plans, strict=True))
         self.has_receivers: bool = any(by_signal.values())
         self.coalesces: bool = coalesces
         self.generation: object = generation
@@ -137,12 +137,14 @@ def recipients_of(cls: type) -> ClassRecipients:
     # Read first: what another thread connects meanwhile makes another generation.
     generation = _generation
     sends = is_wired(cls)
-    plans = [signal.plan_for(cls) if sends else NO_RECEIVERS for signal in LIFE_CYCLE]
+    plans = [signal.plan_for(cls) if sends else NO_RECEIVERS for signal in LIFE_CYCLE.signals]
     coalesces = (
         any(plan.coalesces for plan in plans)
         if is_usual
         else sends
-        and any(each.coalesce for signal in LIFE_CYCLE for each in signal.connections_for(cls))
+        and any(
+            each.coalesce for signal in LIFE_CYCLE.signals for each in signal.connections_for(cls)
+        )
     )
     recipients = ClassRecipients(plans, generation, coalesces=coalesces)
     if is_usual:

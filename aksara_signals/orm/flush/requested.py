@@ -74,7 +74,7 @@ def _is_in_its_own_receiver(state: State) -> bool:
     current = get_current()
     return current is not None and any(
         (delivery := each.delivery) is not None
-        and delivery.signal in LIFE_CYCLE
+        and delivery.signal in LIFE_CYCLE.signals
         and _is_of_row(delivery.arguments.get("instance"), state)
         for each in current.chain()
     )

@@ -32,7 +32,7 @@ from aksara_signals.orm.bridge.sessions import (
 )
 from aksara_signals.orm.bridge.states import State, describe, has_pending_key
 from aksara_signals.orm.flush.changes import Change, deleted_before_created
-from aksara_signals.orm.flush.payloads import Batch, arguments_of, batches_of, runs_of
+from aksara_signals.orm.flush.payloads import Batch, batches_of, runs_of, with_fields
 from aksara_signals.orm.flush.prediction import Prediction
 from aksara_signals.orm.flush.recipients import LIFE_CYCLE, FlushRecipients
 from aksara_signals.orm.flush.requested import keep_marked, requested_in
@@ -47,6 +47,7 @@ from aksara_signals.orm.relations.signals import RelationshipRun
 from aksara_signals.orm.sending import (
     AFTER_WRITING,
     BEFORE_A_FLUSH,
+    Run,
     require_own_flush,
     send_within,
 )
@@ -256,12 +257,10 @@ class FlushRun:
         links = 0 if self._links is None else self._links.record(deleted)
         if unforeseen or links:
             _warn_of_unforeseen(unforeseen, links)
-        self._batches = batches_of(
-            deleted_before_created([*happened, *unforeseen]),
-            self._recipients,
-            self._owner,
-            is_post=True,
-        )
+        changes = [*happened, *unforeseen]
+        if deleted:
+            changes = deleted_before_created(changes)
+        self._batches = batches_of(changes, self._recipients, self._owner, is_post=True)
         for batch in self._batches:
             if batch.recipients.asks_for_changes:
                 for change in batch.changes:
@@ -327,7 +326,7 @@ class FlushRun:
             self._load_columns()
             extras = {} if self._values is None else self._values.extras()
             self._enqueue(extras)
-            runs = runs_of(self._batches, extras)
+            runs: Iterable[Run] = runs_of(self._batches, extras)
             if links is not None:
                 links.enqueue()
                 runs = chain(runs, links.post_runs())
@@ -371,8 +370,9 @@ class FlushRun:
                 snapshot = Snapshot(state)
                 if batch.kind is Kind.DELETE and has_pending_key(state):
                     snapshot.take_key(state.key)
-                arguments = arguments_of(change, batch.shared_arguments)
-                del arguments["instance"]
+                arguments = batch.shared_arguments
+                if batch.kind is Kind.UPDATE:
+                    arguments = with_fields(arguments, change)
                 extra = extras.get(state)
                 for signal, connections in deferred:
                     sent = SentSignal(

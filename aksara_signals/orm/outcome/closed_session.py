@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -15,7 +16,7 @@ from aksara_signals.orm.session.current import other_task
 
 __all__ = ["closed_to_receivers", "refusal"]
 
-_REFUSED = ("commit", "rollback", "close", "reset", "invalidate", "expunge_all")
+_FORBIDDEN = ("commit", "rollback", "close", "reset", "invalidate", "expunge_all")
 """What would end a session or empty it, and begin no transaction, which is refused anyway."""
 
 
@@ -27,8 +28,15 @@ class _Delivering:
     def __init__(self, session: Session) -> None:
         self.session: Session | None = session
         """None once the time is over."""
-        self.methods: dict[str, Any] = {name: _guarded(name, session, self) for name in _REFUSED}
+        self.methods: dict[str, Any] = {
+            name: partial(self._call, session, name) for name in _FORBIDDEN
+        }
         self.ended_by: str | None = None
+
+    def _call(self, session: Session, name: str, *positional: Any, **keywords: Any) -> Any:
+        if self in _around.get():
+            raise refusal(f"{name}() was called by {_RECEIVER}, on")
+        return beneath(session, self, name)(*positional, **keywords)
 
 
 _around: ContextVar[tuple[_Delivering, ...]] = ContextVar("aksara_signals_outcomes", default=())
@@ -44,8 +52,8 @@ def refusal(what: str, session: Session | None = None) -> SessionInUseError:
     """
     if session is not None and not any(each.session is session for each in _around.get()):
         return SessionInUseError(
-            f"{other_task()} {what} a session while receivers ran that had waited for the outcome of "
-            f"its transaction; a session is not for two tasks or threads at once: open one for each"
+            f"{other_task()} {what} a session while the deferred receivers of its transaction ran; "
+            f"a session is not for two tasks or threads at once: open one for each"
         )
     if session is not None:
         what = f"{_RECEIVER} {what}"
@@ -76,12 +84,3 @@ def closed_to_receivers(session: Session) -> Iterator[None]:
         restore(session, own)
         own.session, own.methods = None, {}
         _around.reset(token)
-
-
-def _guarded(name: str, session: Session, own: _Delivering) -> Callable[..., Any]:
-    def guarded(*positional: Any, **keywords: Any) -> Any:
-        if own in _around.get():
-            raise refusal(f"{name}() was called by {_RECEIVER}, on")
-        return beneath(session, own, name)(*positional, **keywords)
-
-    return guarded

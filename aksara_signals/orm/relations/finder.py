@@ -184,7 +184,7 @@ class LinkFinder:
         if known is None:
             known = self._is_received[cls] = any(
                 signal.has_receivers(mapper.class_)
-                for signal in RELATIONS
+                for signal in RELATIONS.signals
                 for mapper in prop.parent.self_and_descendants
             )
         return known

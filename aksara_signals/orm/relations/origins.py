@@ -43,13 +43,11 @@ __all__ = [
 ]
 
 RELATIONS = SignalGroup(
-    (
-        m2m_changed,
-        pre_relation_add,
-        post_relation_add,
-        pre_relation_remove,
-        post_relation_remove,
-    )
+    m2m_changed,
+    pre_relation_add,
+    post_relation_add,
+    pre_relation_remove,
+    post_relation_remove,
 )
 """The signals about relationships."""
 

@@ -18,7 +18,7 @@ from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.relations.finder import LinkFinder
 from aksara_signals.orm.relations.links import Link, grouped, is_forward, key_of
 from aksara_signals.orm.relations.origins import edits_or_none, forget_edits
-from aksara_signals.orm.sending import Runs, defer_signal, needs_columns, runs_of_signal
+from aksara_signals.orm.sending import Run, defer_signal, needs_columns, runs_of_signal
 from aksara_signals.orm.session.current import AnySession, user_session
 from aksara_signals.signals import (
     m2m_changed,
@@ -101,11 +101,11 @@ class RelationshipRun:
         """Load the columns that the pre signals of links need."""
         load_columns(self._session, _needed_states("pre", batches))
 
-    def pre_runs(self, batches: Iterable[LinkBatch]) -> Runs:
+    def pre_runs(self, batches: Iterable[LinkBatch]) -> Iterator[Run]:
         """The pre signals of links."""
         return self._runs("pre", batches)
 
-    def post_runs(self) -> Runs:
+    def post_runs(self) -> Iterator[Run]:
         """The post signals of what was recorded."""
         return self._runs("post", self._happened)
 
@@ -116,7 +116,7 @@ class RelationshipRun:
                 for signal, sender, payload, group in self._sends("post", batch):
                     defer_signal(self._session, signal, sender, payload, group=group)
 
-    def _runs(self, when: str, batches: Iterable[LinkBatch]) -> Runs:
+    def _runs(self, when: str, batches: Iterable[LinkBatch]) -> Iterator[Run]:
         for batch in batches:
             for signal, sender, payload, group in self._sends(when, batch):
                 yield from runs_of_signal(signal, sender, payload, group=group)
