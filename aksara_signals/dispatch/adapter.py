@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 from aksara_signals.exceptions import NoSessionError
 from aksara_signals.types import Sender
 
-__all__ = ["Adapter", "defer", "get_adapter", "install_adapter"]
-
 
 def _nothing(*_: object) -> None:
     return None

@@ -24,8 +24,6 @@ from aksara_signals.failures import observers
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["deliver_outcome", "deliver_outcome_sync", "drain", "on_delivery_error"]
-
 on_delivery_error: Signal = Signal(
     "on_delivery_error",
     providing_args=Payload(("error", "connection"), ("failed_signal", "payload"), can_wait=False),

@@ -13,8 +13,6 @@ from aksara_signals.dispatch.receivers.naming import describe_receiver, describe
 from aksara_signals.dispatch.receivers.signature import is_async_receiver, problem_of_generators
 from aksara_signals.exceptions import InvalidOptionError
 
-__all__ = ["Block", "block", "decorated"]
-
 CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 P = ParamSpec("P")
 ValueT = TypeVar("ValueT")

@@ -20,8 +20,6 @@ from aksara_signals.dispatch.silenced import (
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender, Senders
 
-__all__ = ["SignalContext", "get_active_contexts", "silence_observers"]
-
 CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 
 _active: ContextVar[tuple[SignalContext, ...]] = ContextVar(

@@ -9,8 +9,6 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-__all__ = ["SignalBase", "is_signal", "live_signals", "register_signal"]
-
 _signals: dict[int, weakref.ref[Any]] = {}
 """By address. Finalisers make and end signals at any moment, also while another one is being made:
 no step here can be interrupted half-way, and none takes a lock."""

@@ -18,8 +18,6 @@ from aksara_signals.dispatch.signal import (
 from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError
 from aksara_signals.types import Receiver, ReceiverT, Senders
 
-__all__ = ["receiver"]
-
 
 def receiver(
     signal: Signal | Iterable[Signal],

@@ -19,13 +19,6 @@ from aksara_signals.exceptions import (
     UnresolvedSenderError,
 )
 
-__all__ = [
-    "all_signals",
-    "check_senders",
-    "lookup",
-    "senders_changed",
-]
-
 
 def all_signals() -> list[Signal]:
     """Every live signal, in the order they were made."""

@@ -26,19 +26,6 @@ from aksara_signals.exceptions import (
 )
 from aksara_signals.types import Receiver, Sender, Senders
 
-__all__ = [
-    "classes_named",
-    "flattened",
-    "is_sent_by_classes",
-    "may_send",
-    "require_no_model",
-    "require_possible",
-    "require_unambiguous",
-    "senders_connected",
-    "senders_of",
-    "string_senders",
-]
-
 string_senders: set[str] = set()
 """Strings that send a built-in signal themselves, such as the commands of a migration."""
 

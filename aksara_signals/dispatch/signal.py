@@ -35,15 +35,6 @@ from aksara_signals.types import (
     Senders,
 )
 
-__all__ = [
-    "Signal",
-    "SignalGroup",
-    "forget_plans",
-    "remove_connections",
-    "restore_connections",
-    "save_connections",
-]
-
 
 class Signal(SignalBase):
     """Something that happens, and the receivers that want to know.

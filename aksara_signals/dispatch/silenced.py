@@ -30,14 +30,6 @@ from aksara_signals.dispatch.senders import classes_named, is_sent_by_classes, s
 from aksara_signals.exceptions import InvalidOptionError, InvalidSenderError
 from aksara_signals.types import Receiver, Sender
 
-__all__ = [
-    "models_of",
-    "receivers_of",
-    "require_can_send",
-    "require_classes",
-    "signals_of",
-]
-
 _CONTAINERS = (Mapping, Sequence, AbstractSet, deque, UserList, weakref.WeakSet)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from aksara_signals.dispatch.receivers.naming import nearest, shortened
 
-__all__ = ["missing_name", "missing_word"]
-
 _SEND = "await signal.send(…), or signal.send_sync(…) where nobody can await"
 _SEND_ROBUST = "await signal.send_robust(…), or signal.send_robust_sync(…) where nobody can await"
 _CONNECT = "signal.connect(receiver, sender=…), or @signal(Sender)"

@@ -15,8 +15,6 @@ from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import ConnectOptions, ReceiverT, Responses, Sender, Senders
 
-__all__ = ["BulkSignal", "ModelSignal", "TypedSignal", "typed_signal"]
-
 M = TypeVar("M")
 N = TypeVar("N")
 P = ParamSpec("P")
@@ -32,7 +30,7 @@ R = TypeVar("R")
 # checked; the rest is what readers call it. No program ever uses these classes.
 
 
-class OfInstance(Protocol[Given_contra, Returned_co]):
+class _OfInstance(Protocol[Given_contra, Returned_co]):
     """``async def receiver(sender, instance, created, **kwargs)``."""
 
     def __call__(
@@ -58,7 +56,7 @@ class OfInstance(Protocol[Given_contra, Returned_co]):
     ) -> Returned_co: ...
 
 
-class OfInstanceByPosition(Protocol[Given_contra, Returned_co]):
+class _OfInstanceByPosition(Protocol[Given_contra, Returned_co]):
     """``lambda s, i, **kwargs: …``: leading parameters of other names."""
 
     def __call__(
@@ -66,7 +64,7 @@ class OfInstanceByPosition(Protocol[Given_contra, Returned_co]):
     ) -> Returned_co: ...
 
 
-class OfInstances(Protocol[Item, Returned_co]):
+class _OfInstances(Protocol[Item, Returned_co]):
     """``async def receiver(sender, instances, **kwargs)``."""
 
     def __call__(
@@ -86,16 +84,16 @@ class ModelConnector(Protocol[M_co]):
     """What ``@post_save(Post)`` gives: a decorator that gives the receiver back."""
 
     @overload
-    def __call__(self, receiver: OfInstance[M_co, R], /) -> Callable[..., R]: ...
+    def __call__(self, receiver: _OfInstance[M_co, R], /) -> Callable[..., R]: ...
 
     @overload
-    def __call__(self, receiver: OfInstanceByPosition[M_co, R], /) -> Callable[..., R]: ...
+    def __call__(self, receiver: _OfInstanceByPosition[M_co, R], /) -> Callable[..., R]: ...
 
 
 class BulkConnector(Protocol[Item]):
     """What ``@post_bulk_create(Post)`` gives."""
 
-    def __call__(self, receiver: OfInstances[Item, R], /) -> Callable[..., R]:
+    def __call__(self, receiver: _OfInstances[Item, R], /) -> Callable[..., R]:
         """Connect the receiver."""
         ...
 

@@ -13,8 +13,6 @@ from aksara_signals.orm.mapping.registered import Upkeep, is_wired, wired_classe
 from aksara_signals.orm.sending import runs_of_signal, send
 from aksara_signals.signals import post_init, pre_init
 
-__all__ = ["wrap_constructor", "wrap_constructors"]
-
 
 @Upkeep
 def wrap_constructors() -> None:

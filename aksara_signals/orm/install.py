@@ -26,8 +26,6 @@ from aksara_signals.orm.outcome.queue import (
 from aksara_signals.orm.relations.origins import attach_listeners
 from aksara_signals.orm.sending import note_end
 
-__all__ = ["install_listeners"]
-
 
 def install_listeners() -> None:
     """Listen to every session there is and will be, and to mapped classes as they come."""

@@ -34,20 +34,6 @@ from aksara_signals.orm.session.current import (
 )
 from aksara_signals.types import Sender
 
-__all__ = [
-    "AFTER_WRITING",
-    "BEFORE_A_FLUSH",
-    "ForbiddenMethods",
-    "Run",
-    "defer_signal",
-    "needs_columns",
-    "note_end",
-    "require_own_flush",
-    "runs_of_signal",
-    "send",
-    "send_within",
-]
-
 Run = tuple[bool, Iterable[Delivery]]
 """Successive deliveries, with whether their receivers are async."""
 

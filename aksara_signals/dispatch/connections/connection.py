@@ -13,8 +13,6 @@ from aksara_signals.dispatch.receivers.payload import CallShape
 from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import IMMEDIATE, Receiver, Sender
 
-__all__ = ["Connection", "connection_observers"]
-
 connection_observers: list[Callable[[Connection], object]] = []
 """Called with each new connection, so that a mock can say that its receiver was never connected."""
 

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from threading import RLock, get_ident
 from typing import Protocol
 
-__all__ = ["Change", "Changing", "take_turn"]
-
 Change = Callable[[], bool]
 """Changes connections, and returns whether one has come or gone."""
 

@@ -14,8 +14,6 @@ from aksara_signals.types import AFTER_COMMIT, IMMEDIATE, PHASES
 if TYPE_CHECKING:
     from aksara_signals.dispatch.connections.connection import Connection
 
-__all__ = ["FILTERS", "OPTIONS", "check_options", "covers", "different_settings", "has_filters"]
-
 MAX_SECONDS = 1e9
 """The longest time limit; far beyond, event loops can't count any more."""
 

@@ -15,8 +15,6 @@ from aksara_signals.dispatch.receivers.identity import is_class, without_partial
 from aksara_signals.dispatch.receivers.naming import unwrapped
 from aksara_signals.types import Receiver
 
-__all__ = ["Origin", "origin_of"]
-
 
 class Origin(NamedTuple):
     """Where a receiver was defined, and when."""

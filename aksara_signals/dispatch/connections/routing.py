@@ -17,8 +17,6 @@ from aksara_signals.dispatch.receivers.identity import receiver_address, same_re
 from aksara_signals.dispatch.senders import require_unambiguous
 from aksara_signals.types import IMMEDIATE, Sender
 
-__all__ = ["NO_RECEIVERS", "Plan", "Segment", "Snapshot"]
-
 
 class Plan:
     """The connections that one sender's sends reach, in call order."""

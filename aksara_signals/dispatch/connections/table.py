@@ -43,8 +43,6 @@ from aksara_signals.dispatch.senders import (
 from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError
 from aksara_signals.types import IMMEDIATE, PHASES, Receiver, Sender, Senders
 
-__all__ = ["ConnectionTable"]
-
 
 class ConnectionTable:
     """The connections of one signal.

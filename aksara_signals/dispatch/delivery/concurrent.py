@@ -13,8 +13,6 @@ from aksara_signals.dispatch.delivery.tracing import around, hooks
 from aksara_signals.dispatch.receivers.patching import mock_for, mocks
 from aksara_signals.types import Receiver, Responses
 
-__all__ = ["deliver_concurrently"]
-
 
 async def deliver_concurrently(
     delivery: Delivery, frame: Frame, mocked: bool, robust: bool

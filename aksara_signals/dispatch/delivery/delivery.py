@@ -9,17 +9,6 @@ from typing import Any, NamedTuple, Protocol
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.types import Sender
 
-__all__ = [
-    "NO_EXTRAS",
-    "Delivery",
-    "FailedDelivery",
-    "Failure",
-    "Source",
-    "is_awaitable",
-    "is_generator_coroutine",
-    "new_tuple",
-]
-
 NO_EXTRAS: Mapping[str, Any] = {}
 
 

@@ -14,8 +14,6 @@ from aksara_signals.exceptions import SignalRecursionError
 if TYPE_CHECKING:
     from logging import Logger
 
-__all__ = ["handle_error", "log_error", "raise_errors", "write_log"]
-
 
 def log_error(what: str, error: BaseException, delivery: Delivery, connection: Connection) -> None:
     """Log an exception with its traceback, and where it comes from."""

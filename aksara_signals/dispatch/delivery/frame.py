@@ -17,20 +17,6 @@ from aksara_signals.dispatch.delivery.delivery import Delivery
 from aksara_signals.dispatch.receivers.naming import counted, describe_receiver, describe_sender
 from aksara_signals.exceptions import SignalRecursionError
 
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_GENERATIONS",
-    "MAX_ROUNDS",
-    "Frame",
-    "cause_of",
-    "describe_step",
-    "get_current",
-    "key_of",
-    "recursion_error",
-    "reset_current",
-    "set_current",
-]
-
 # -- limits: each stops what has no end -----------------------------------------------------------
 
 MAX_DEPTH = 50

@@ -34,8 +34,6 @@ from aksara_signals.dispatch.receivers.patching import mock_for, mocks
 from aksara_signals.exceptions import AsyncReceiverError
 from aksara_signals.types import Drive, Receiver, Responses
 
-__all__ = ["deliver", "deliver_sync", "drive_to_end"]
-
 
 async def deliver(
     deliveries: Iterable[Delivery],

@@ -20,17 +20,6 @@ from aksara_signals.dispatch.receivers.signature import is_async_receiver, probl
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender
 
-__all__ = [
-    "DeliveryHook",
-    "DeliveryStep",
-    "add_delivery_hook",
-    "around",
-    "each_send",
-    "end_sends",
-    "hooks",
-    "remove_delivery_hook",
-]
-
 
 class DeliveryStep:
     """What a hook stands around: a send, or the call of one of its receivers."""

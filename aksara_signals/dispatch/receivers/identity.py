@@ -17,22 +17,6 @@ from typing import Any, TypeGuard
 from aksara_signals.exceptions import InvalidSenderError
 from aksara_signals.types import Receiver, Sender
 
-__all__ = [
-    "SenderGroup",
-    "SenderKey",
-    "is_class",
-    "is_number",
-    "mro_of",
-    "names_of",
-    "plain_text",
-    "receiver_address",
-    "same_receiver",
-    "sender_key",
-    "type_name",
-    "weak_receiver",
-    "without_partials",
-]
-
 Reference = Callable[[], Any]
 
 
@@ -173,7 +157,7 @@ class SenderKey(ABC):
         """Whether what ``sender``, who is no group, sends is for this key."""
 
 
-class AnySender(SenderKey):
+class _AnySender(SenderKey):
     """Every sender, and none."""
 
     __slots__ = ()
@@ -188,7 +172,7 @@ class AnySender(SenderKey):
         return True
 
 
-class NamedSender(SenderKey):
+class _NamedSender(SenderKey):
     """A string: an equal string, or the classes that answer to it."""
 
     __slots__ = ("name",)
@@ -208,7 +192,7 @@ class NamedSender(SenderKey):
         return any(self.name in names_of(cls) for cls in (classes[:1] if exact else classes))
 
 
-class NumberSender(SenderKey):
+class _NumberSender(SenderKey):
     """A number, by equality."""
 
     __slots__ = ("number",)
@@ -224,7 +208,7 @@ class NumberSender(SenderKey):
         return is_number(sender) and bool(sender == self.number)
 
 
-class ObjectSender(SenderKey):
+class _ObjectSender(SenderKey):
     """Any other object by identity; a class also for its subclasses."""
 
     __slots__ = ("reference",)
@@ -240,7 +224,7 @@ class ObjectSender(SenderKey):
         return self.reference()
 
     def same(self, other: SenderKey) -> bool:
-        if not isinstance(other, ObjectSender):
+        if not isinstance(other, _ObjectSender):
             return False
         own = self.reference()
         return own is not None and own is other.reference()
@@ -266,14 +250,14 @@ def sender_key(sender: Sender, on_death: Callable[[Any], object] | None = None) 
         InvalidSenderError: The sender is an empty string.
     """
     if sender is None:
-        return AnySender()
+        return _AnySender()
     kind = type(sender)
     if issubclass(kind, str):
         if not sender:
             raise InvalidSenderError(
                 "an empty string can't be a sender; give the class, its name, or None for all"
             )
-        return NamedSender(sender)
+        return _NamedSender(sender)
     if not issubclass(kind, type) and is_number(sender):  # in this order: an ABC takes longer
-        return NumberSender(sender)
-    return ObjectSender(sender, on_death)
+        return _NumberSender(sender)
+    return _ObjectSender(sender, on_death)

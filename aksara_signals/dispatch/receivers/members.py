@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 from aksara_signals.dispatch.receivers.identity import is_class, mro_of, names_of
 
-__all__ = ["ClassMember", "Member", "class_called", "live_classes", "member_named"]
-
 
 class Member(NamedTuple):
     """What stands under a name."""

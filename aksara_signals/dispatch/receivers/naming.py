@@ -20,19 +20,6 @@ from aksara_signals.dispatch.receivers.identity import (
 )
 from aksara_signals.types import Receiver, Sender
 
-__all__ = [
-    "MAX_SHOWN",
-    "counted",
-    "describe_receiver",
-    "describe_sender",
-    "nearest",
-    "printable",
-    "receiver_place",
-    "shortened",
-    "unwrapped",
-    "safe_str",
-]
-
 MAX_SHOWN = 80
 """How many characters of an argument a message shows."""
 

@@ -22,8 +22,6 @@ from aksara_signals.dispatch.receivers.members import (
 )
 from aksara_signals.types import Receiver
 
-__all__ = ["ModuleName", "PatchPlace", "mocks", "module_name_of", "patch_place_of", "mock_for"]
-
 mocks: list[tuple[Receiver, Any]] = []
 """Receivers and what is called in their place, the latest last."""
 

@@ -20,8 +20,6 @@ from aksara_signals.exceptions import (
 )
 from aksara_signals.types import Receiver
 
-__all__ = ["ANYBODY", "CLASSES", "COMMANDS", "LINKS", "CallShape", "Payload", "call_shape"]
-
 RESERVED = ("signal", "sender")
 
 ANYBODY: Final = "anybody"

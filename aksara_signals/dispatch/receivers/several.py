@@ -9,8 +9,6 @@ from typing import Any
 
 from aksara_signals.dispatch.receivers.identity import mro_of
 
-__all__ = ["members_of"]
-
 _MAPPINGS: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
 _COLLECTIONS: tuple[type, ...] = (
     list,

@@ -13,16 +13,6 @@ from aksara_signals.dispatch.live import is_signal
 from aksara_signals.dispatch.receivers.identity import is_class, without_partials
 from aksara_signals.types import Receiver
 
-__all__ = [
-    "Parameter",
-    "is_annotation",
-    "is_async_receiver",
-    "parameters_of",
-    "problem_of_generators",
-    "problem_of_kind",
-    "problem_without_arguments",
-]
-
 _ANNOTATIONS: tuple[type, ...] = (
     GenericAlias,
     *(type(each) for each in (typing.List[int], typing.List, typing.ClassVar)),  # noqa: UP006 - this spelling, too

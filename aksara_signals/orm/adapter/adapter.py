@@ -18,8 +18,6 @@ from aksara_signals.orm.outcome.queue import defer_sent
 from aksara_signals.orm.relations.origins import RELATIONS, attach_listeners
 from aksara_signals.signals import post_init, pre_init
 
-__all__ = ["sqlalchemy_adapter"]
-
 _UPKEEP: dict[Payload, Callable[[], object]] = {
     **{each.payload: wrap_constructors for each in (pre_init, post_init)},
     **{each.payload: attach_listeners for each in RELATIONS.signals},

@@ -8,8 +8,6 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.types import IMMEDIATE
 
-__all__ = ["advise"]
-
 _LAZY_LOAD = (
     "an async receiver can't load an attribute lazily: load it before, by "
     '`await session.refresh(instance, ["attribute"])` (name it, or changes not yet flushed are '

@@ -29,12 +29,6 @@ from aksara_signals.orm.mapping.registered import is_model
 from aksara_signals.orm.objects.meta import Meta
 from aksara_signals.orm.objects.model_signals import BoundSignal
 
-__all__ = [
-    "explain",
-    "problem_of_receiver",
-    "sends_signals",
-]
-
 
 def sends_signals(cls: type) -> bool:
     """Whether a class is mapped, or there to be inherited by mapped classes."""

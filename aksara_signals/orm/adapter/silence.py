@@ -42,8 +42,6 @@ from aksara_signals.orm.objects.model_signals import BoundSignal, Emitter
 from aksara_signals.orm.objects.queryset import QuerySet
 from aksara_signals.signals import m2m_changed
 
-__all__ = ["problem_of"]
-
 _NO_SENDERS: dict[str, tuple[type, ...]] = {
     "a session": (Session, AsyncSession, scoped_session, async_scoped_session),
     "a factory of sessions": (sessionmaker, async_sessionmaker),

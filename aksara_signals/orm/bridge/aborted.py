@@ -15,8 +15,6 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.orm import Session, SessionTransaction
 
-__all__ = ["connections_in_doubt", "notice_errors", "require_working_transaction"]
-
 connections_in_doubt: weakref.WeakSet[Connection] = weakref.WeakSet()
 """Connections on which a statement has failed; not known is whether a savepoint was around it."""
 _watched: weakref.WeakSet[Dialect] = weakref.WeakSet()

@@ -17,18 +17,6 @@ from sqlalchemy.orm import (
     mapperlib,
 )
 
-__all__ = [
-    "has_secondary",
-    "is_secondary",
-    "mapped_classes",
-    "mapping_lock",
-    "place_of",
-    "is_own_attribute",
-    "property_of",
-    "wrap_init",
-    "wrap_inits",
-]
-
 mapping_lock: AbstractContextManager[bool] = mapperlib._CONFIGURE_MUTEX
 """SQLAlchemy's own, re-entrant, held wherever classes are mapped and configured. What follows the
 classes there are is done under this lock and no other, which would be taken in either order."""

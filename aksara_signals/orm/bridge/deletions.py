@@ -11,8 +11,6 @@ from sqlalchemy.orm import Mapper, Session
 
 from aksara_signals.orm.bridge.states import State
 
-__all__ = ["DeletedRows"]
-
 
 class _Statement(NamedTuple):
     """One DELETE that was executed."""

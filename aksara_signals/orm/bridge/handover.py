@@ -15,8 +15,6 @@ from aksara_signals.dispatch.delivery.delivery import Delivery, FailedDelivery
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
 from aksara_signals.exceptions import SessionInUseError
 
-__all__ = ["hand_over", "hand_over_outcome", "in_greenlet"]
-
 
 def in_greenlet() -> bool:
     """Whether an event loop waits behind this synchronous code, to which awaitables can go."""

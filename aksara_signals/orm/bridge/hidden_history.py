@@ -22,8 +22,6 @@ from aksara_signals.orm.bridge.history import (
 from aksara_signals.orm.bridge.rows import read_rows
 from aksara_signals.orm.bridge.states import State, key_values
 
-__all__ = ["HiddenHistory", "hidden_history_of", "reveal_edited"]
-
 
 class HiddenHistory:
     """Pending changes of one instance, kept out of a flush and put back afterwards.

@@ -26,35 +26,6 @@ from sqlalchemy.sql import ClauseElement
 from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State
 
-__all__ = [
-    "add_pending",
-    "changed_columns",
-    "configured_relationships",
-    "expressions",
-    "expressions_of_new",
-    "following_references",
-    "has_column_changes",
-    "has_members",
-    "has_net_change",
-    "hide_scalar",
-    "is_expression",
-    "is_initiated_here",
-    "is_same",
-    "is_touched",
-    "is_unknown",
-    "net_history",
-    "old_value",
-    "old_value_is",
-    "original_members",
-    "pending_members",
-    "pin_old_value",
-    "referring_states",
-    "remove_pending",
-    "reverse_keys",
-    "was_declared_before",
-]
-
-
 _NET = PassiveFlag.PASSIVE_NO_INITIALIZE | INCLUDE_PENDING_MUTATIONS
 # As the flush itself loads: against the committed key, because a collection loaded by a key that is
 # about to change would be empty, and the flush would believe it; and in spite of lazy="raise".

@@ -16,19 +16,6 @@ from sqlalchemy.orm.exc import ObjectDeletedError
 
 from aksara_signals.orm.bridge.states import State
 
-__all__ = [
-    "MAX_KEYS",
-    "attribute_name",
-    "column_value",
-    "expire_unset",
-    "is_known",
-    "is_unloaded",
-    "key_attributes",
-    "key_is_in",
-    "load_before_deletion",
-    "load_columns",
-]
-
 MAX_KEYS = 500
 """The most keys of one statement: SQLite takes 999 parameters at the least."""
 

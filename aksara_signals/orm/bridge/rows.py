@@ -20,15 +20,6 @@ from sqlalchemy.orm.attributes import instance_state
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_attributes, key_is_in
 from aksara_signals.orm.bridge.states import State
 
-__all__ = [
-    "counts_keys_up",
-    "instances_with_keys",
-    "read_rows",
-    "register_inserted",
-    "register_updated",
-    "row_count",
-]
-
 
 def counts_keys_up(session: Session, mapper: Mapper[Any]) -> bool:
     """Whether rows of one INSERT get their keys in ascending order, so that keys give the order.

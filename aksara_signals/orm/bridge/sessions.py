@@ -21,21 +21,6 @@ from sqlalchemy.orm.session import (
 
 from aksara_signals.orm.bridge.states import State
 
-__all__ = [
-    "ensure_end",
-    "fail_flush",
-    "flushable",
-    "has_nothing_but",
-    "is_committing",
-    "is_flushing",
-    "is_marked_deleted",
-    "live_sessions",
-    "pending_states",
-    "unwatch_close",
-    "watch_close",
-    "written_states",
-]
-
 
 def live_sessions() -> list[Session]:
     """Every session of this process that somebody still refers to, oldest first."""

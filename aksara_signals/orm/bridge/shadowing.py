@@ -9,8 +9,6 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-__all__ = ["CONNECT", "Shadow", "beneath", "is_connected", "restore", "shadow", "shadows_of"]
-
 Namespace = dict[str, Any]
 
 

@@ -15,8 +15,6 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.orm.bridge.sessions import is_committing
 
-__all__ = ["CommitShield"]
-
 
 class CommitShield:
     """Stands between the greenlet of a commit and the event loop, which awaits for it.

@@ -19,23 +19,6 @@ from sqlalchemy.orm.attributes import instance_state
 from aksara_signals.dispatch.receivers.identity import type_name
 from aksara_signals.dispatch.receivers.naming import safe_str
 
-__all__ = [
-    "State",
-    "describe",
-    "detached_copy",
-    "has_delete_orphans",
-    "has_parent",
-    "has_pending_key",
-    "identity_of",
-    "is_orphan",
-    "key_values",
-    "session_of",
-    "sort_key",
-    "state_of",
-    "is_dropped",
-]
-
-
 _strategies: Any = strategies
 _LoadDeferred: Any = (
     _strategies._LoadDeferredColumns

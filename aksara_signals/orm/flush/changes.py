@@ -16,14 +16,6 @@ from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.kind import Kind
 from aksara_signals.types import Changes
 
-__all__ = [
-    "Change",
-    "LiveChanges",
-    "changes_of",
-    "deleted_before_created",
-    "read_old_values",
-]
-
 
 @dataclass(slots=True, eq=False)
 class Change:

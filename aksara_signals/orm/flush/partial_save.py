@@ -22,8 +22,6 @@ from aksara_signals.orm.bridge.hidden_history import HiddenHistory
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.mapping.attributes import names_of, property_named, why_read_only
 
-__all__ = ["partial_save", "writable_fields"]
-
 
 @contextmanager
 def partial_save(instance: object, fields: frozenset[str]) -> Iterator[None]:

@@ -20,8 +20,6 @@ from aksara_signals.orm.sending import Run
 from aksara_signals.orm.session.current import AnySession
 from aksara_signals.orm.session.fixtures import is_loading_fixtures
 
-__all__ = ["Batch", "batches_of", "runs_of", "with_fields"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:

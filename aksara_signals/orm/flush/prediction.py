@@ -27,8 +27,6 @@ from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.cascades import flushed_with
 from aksara_signals.orm.mapping.info import Relationship, info_of
 
-__all__ = ["Prediction"]
-
 
 class Prediction:
     """The rows that a flush would write now.

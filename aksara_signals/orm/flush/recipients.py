@@ -22,18 +22,6 @@ from aksara_signals.signals import (
     pre_update,
 )
 
-__all__ = [
-    "LIFE_CYCLE",
-    "POST",
-    "PRE",
-    "ClassRecipients",
-    "FlushRecipients",
-    "Moment",
-    "Recipients",
-    "forget_recipients",
-    "recipients_of",
-]
-
 Moment = dict[Kind, tuple[Signal, ...]]
 """The signals that are sent for each kind of change, in order."""
 

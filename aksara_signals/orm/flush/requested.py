@@ -17,8 +17,6 @@ from aksara_signals.orm.bridge.sessions import is_flushing, is_marked_deleted
 from aksara_signals.orm.bridge.states import State, state_of
 from aksara_signals.orm.flush.recipients import LIFE_CYCLE, recipients_of
 
-__all__ = ["keep_marked", "requested_in", "save"]
-
 _REQUESTED = "_aksara_signals_requested"
 """Where a session keeps the requests, until the next flush has seen them."""
 

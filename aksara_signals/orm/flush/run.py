@@ -53,8 +53,6 @@ from aksara_signals.orm.sending import (
 )
 from aksara_signals.orm.session.current import in_receiver_of, user_session
 
-__all__ = ["after_flush", "after_flush_postexec", "before_flush"]
-
 _RUN = "aksara_signals.run"
 """Where a flush context keeps what is known about its flush."""
 

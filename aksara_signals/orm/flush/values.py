@@ -15,8 +15,6 @@ from aksara_signals.orm.flush.changes import Change, LiveChanges, changes_of, re
 from aksara_signals.orm.kind import Kind
 from aksara_signals.types import Changes
 
-__all__ = ["FlushValues"]
-
 
 class FlushValues:
     """What one flush changes, value by value: noted before it and recorded after it.

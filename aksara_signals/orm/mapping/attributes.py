@@ -19,13 +19,6 @@ from sqlalchemy.orm.attributes import QueryableAttribute
 from aksara_signals.dispatch.receivers.naming import describe_sender, shortened
 from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
 
-__all__ = [
-    "name_of",
-    "names_of",
-    "property_named",
-    "why_read_only",
-]
-
 
 def name_of(model: type, given: Any, option: str) -> Any:
     """The name that was given, or that of the mapped attribute that was given.

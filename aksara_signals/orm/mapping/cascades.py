@@ -10,8 +10,6 @@ from aksara_signals.orm.bridge.history import is_touched, net_history
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.mapping.info import info_of
 
-__all__ = ["flushed_with"]
-
 
 def flushed_with(objects: Iterable[object]) -> set[int]:
     """The objects that ``flush(objects)`` writes.

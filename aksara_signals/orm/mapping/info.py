@@ -11,8 +11,6 @@ from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
 from aksara_signals.orm.bridge.history import reverse_keys
 from aksara_signals.orm.bridge.states import has_delete_orphans
 
-__all__ = ["MapperInfo", "Relationship", "info_of"]
-
 Relationship = RelationshipProperty[Any]
 
 _INFO = "aksara_signals.info"

@@ -11,17 +11,6 @@ from sqlalchemy.orm import registry
 from aksara_signals.dispatch.receivers.identity import mro_of
 from aksara_signals.orm.bridge.classes import mapped_classes, mapping_lock
 
-__all__ = [
-    "Upkeep",
-    "add_bases",
-    "discard_bases",
-    "is_model",
-    "is_wired",
-    "wire",
-    "wired_classes",
-    "wiring",
-]
-
 _bases: weakref.WeakSet[type] = weakref.WeakSet()
 """The mixin and whatever was registered; their mapped subclasses send signals."""
 

@@ -16,8 +16,6 @@ from aksara_signals.dispatch.senders import classes_named, is_sent_by_classes
 from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm.mapping.registered import is_wired
 
-__all__ = ["check_unwired", "note_connected"]
-
 _classes: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
 _names: dict[str, None] = {}
 """What receivers were connected to since the last check, and classes that weren't mapped then."""

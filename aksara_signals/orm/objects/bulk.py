@@ -28,8 +28,6 @@ from aksara_signals.orm.sending import (
 from aksara_signals.orm.session.current import is_session, user_session
 from aksara_signals.orm.session.fixtures import is_loading_fixtures
 
-__all__ = ["Row", "batches", "check_batch_size", "members_of", "note_written", "send_bulk"]
-
 Row = dict[str, Any]
 """Column values by attribute name."""
 

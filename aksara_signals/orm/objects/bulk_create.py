@@ -23,8 +23,6 @@ from aksara_signals.orm.objects.bulk import Row, batches, note_written, send_bul
 from aksara_signals.orm.session.current import user_session
 from aksara_signals.signals import post_bulk_create, pre_bulk_create
 
-__all__ = ["bulk_create"]
-
 
 def bulk_create(
     session: Session, model: type, instances: list[Any], batch_size: int | None

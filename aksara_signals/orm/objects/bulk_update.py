@@ -21,8 +21,6 @@ from aksara_signals.orm.objects.bulk import Row, batches, note_written, send_bul
 from aksara_signals.orm.session.current import user_session
 from aksara_signals.signals import post_bulk_update, pre_bulk_update
 
-__all__ = ["bulk_update", "changed_fields", "column_fields"]
-
 
 def column_fields(model: type, fields: Any) -> frozenset[str]:
     """The names given to ``bulk_update``, checked.

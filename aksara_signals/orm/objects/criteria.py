@@ -20,16 +20,6 @@ from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.objects.values import problem_of_comparison, takes_one_value
 from aksara_signals.orm.session.current import is_session
 
-__all__ = [
-    "attribute_named",
-    "key_columns",
-    "matching",
-    "order_clauses",
-    "require_limit",
-    "require_mapped",
-    "with_key",
-]
-
 
 def require_mapped(model: Any) -> None:
     """Refuse what SQLAlchemy doesn't map.

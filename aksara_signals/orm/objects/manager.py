@@ -27,8 +27,6 @@ from aksara_signals.orm.session.current import (
     user_session,
 )
 
-__all__ = ["Manager", "ManagerAttribute"]
-
 ModelT = TypeVar("ModelT")
 
 

@@ -14,8 +14,6 @@ from sqlalchemy.schema import SchemaItem
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.objects.model_signals import Emitter
 
-__all__ = ["Meta", "MetaAttribute", "give_signals_to_meta"]
-
 
 class Meta:
     """``signals``, and whatever stands in the ``Meta`` that the model has or inherits.

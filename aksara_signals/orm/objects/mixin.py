@@ -28,8 +28,6 @@ from aksara_signals.orm.session.current import (
     session_for,
 )
 
-__all__ = ["SignalMixin"]
-
 
 class SignalMixin:
     """Inherit it beside the declarative base, and writes of the mapped classes send signals.

@@ -15,8 +15,6 @@ from aksara_signals.dispatch.synonyms import missing_word
 from aksara_signals.exceptions import InvalidOptionError, UnknownSignalError
 from aksara_signals.types import Receiver, ReceiverT, Responses
 
-__all__ = ["BoundSignal", "Emitter", "EmitterAttribute"]
-
 NEARLY = 0.8
 """How alike names must be for one to count as the other misspelt: ``post_sav``, not ``on_save``."""
 

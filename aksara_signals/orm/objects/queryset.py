@@ -32,8 +32,6 @@ from aksara_signals.orm.session.current import (
     sync_session_of,
 )
 
-__all__ = ["QuerySet"]
-
 ModelT = TypeVar("ModelT")
 ResultT = TypeVar("ResultT")
 

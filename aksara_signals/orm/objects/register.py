@@ -16,8 +16,6 @@ from aksara_signals.orm.flush.recipients import forget_recipients
 from aksara_signals.orm.mapping.registered import add_bases, discard_bases, is_model
 from aksara_signals.orm.relations.origins import attach_listeners
 
-__all__ = ["register", "unregister"]
-
 
 def register(*classes: type | Iterable[type]) -> None:
     """Make mapped classes send signals that don't inherit :class:`SignalMixin`.

@@ -18,8 +18,6 @@ from aksara_signals.orm.mapping.attributes import name_of
 from aksara_signals.orm.relations.origins import RELATIONS, edits_of, forget_edits
 from aksara_signals.orm.session.current import AnySession, flush, run_sync, session_for
 
-__all__ = ["Related"]
-
 
 class Related:
     """The instances that a relationship leads to; made by ``instance.related(name)``.
@@ -62,7 +60,7 @@ class Related:
         """
         wanted = self._instances(members)
 
-        def work(collection: Collection) -> None:
+        def work(collection: _Collection) -> None:
             present = collection.members()
             for member in wanted:
                 if not _is_in(member, present):
@@ -75,7 +73,7 @@ class Related:
         """Take instances out; those that are not in it are passed over."""
         unwanted = self._instances(members)
 
-        def work(collection: Collection) -> None:
+        def work(collection: _Collection) -> None:
             present = collection.members()
             for member in unwanted:
                 if _is_in(member, present):
@@ -88,7 +86,7 @@ class Related:
         """Make these instances the only members: remove others, then add what is missing."""
         wanted = self._instances(members)
 
-        def work(collection: Collection) -> None:
+        def work(collection: _Collection) -> None:
             present = collection.members()
             for member in present:
                 if not _is_in(member, wanted):
@@ -104,7 +102,7 @@ class Related:
     async def clear(self, **passed_args: Any) -> None:
         """Take out all members; ``m2m_changed`` says ``clear`` instead of ``remove``."""
 
-        def work(collection: Collection) -> None:
+        def work(collection: _Collection) -> None:
             if RELATIONS.is_connected:
                 found = edits_of(instance_state(self._instance))
                 found.cleared.add(self._prop.key)
@@ -138,7 +136,7 @@ class Related:
             found = edits_of(instance_state(self._instance))
             found.passed[self._prop.key, id(member)] = passed_args, member
 
-    async def _change(self, work: Callable[[Collection], None]) -> None:
+    async def _change(self, work: Callable[[_Collection], None]) -> None:
         state = instance_state(self._instance)
 
         def change(session: Session) -> None:
@@ -157,7 +155,7 @@ class Related:
             await run_sync(session, change)
 
 
-class Collection:
+class _Collection:
     """A relationship's members in memory: a list, a set, a dict or a class of the user's."""
 
     def __init__(self, instance: object, prop: RelationshipProperty[Any]) -> None:
@@ -176,7 +174,7 @@ class Collection:
         self._adapter.remove_with_event(member)
 
 
-class UnloadedCollection(Collection):
+class _UnloadedCollection(_Collection):
     """A ``write_only`` or ``dynamic`` relationship: its members stay in the database."""
 
     def __init__(self, session: Session, instance: object, prop: RelationshipProperty[Any]) -> None:
@@ -199,7 +197,7 @@ class UnloadedCollection(Collection):
         self._collection.remove(member)
 
 
-class Reference(Collection):
+class _Reference(_Collection):
     """A relationship to one instance."""
 
     def __init__(self, instance: object, prop: RelationshipProperty[Any]) -> None:
@@ -217,12 +215,12 @@ class Reference(Collection):
         setattr(self._instance, self._key, None)
 
 
-def _collection(session: Session, instance: object, prop: RelationshipProperty[Any]) -> Collection:
+def _collection(session: Session, instance: object, prop: RelationshipProperty[Any]) -> _Collection:
     if not prop.uselist:
-        return Reference(instance, prop)
+        return _Reference(instance, prop)
     if prop.lazy in ("write_only", "dynamic"):
-        return UnloadedCollection(session, instance, prop)
-    return Collection(instance, prop)
+        return _UnloadedCollection(session, instance, prop)
+    return _Collection(instance, prop)
 
 
 def _relationship(cls: type, given: Any) -> RelationshipProperty[Any]:

@@ -25,15 +25,6 @@ from aksara_signals.orm.mapping.attributes import property_named, why_read_only
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.session.current import is_session
 
-__all__ = [
-    "problem_of_comparison",
-    "problem_of_value",
-    "require_column",
-    "require_constructible",
-    "require_values_for",
-    "takes_one_value",
-]
-
 _SINGLE = frozenset((bool, int, float, str, Decimal, UUID, date, datetime, time, timedelta))
 """Python's types of columns that hold one value, and no list or mapping of them."""
 

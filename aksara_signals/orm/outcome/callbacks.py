@@ -29,8 +29,6 @@ from aksara_signals.orm.session.current import (
 )
 from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK
 
-__all__ = ["on_commit", "on_rollback"]
-
 
 @overload
 def on_commit(session: AnySession | None, callback: Callable[[], Any]) -> None: ...

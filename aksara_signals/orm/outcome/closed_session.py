@@ -14,8 +14,6 @@ from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.orm.bridge.shadowing import beneath, restore, shadow
 from aksara_signals.orm.session.current import other_task
 
-__all__ = ["closed_to_receivers", "refusal"]
-
 _FORBIDDEN = ("commit", "rollback", "close", "reset", "invalidate", "expunge_all")
 """What would end a session or empty it, and begin no transaction, which is refused anyway."""
 

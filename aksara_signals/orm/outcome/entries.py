@@ -15,8 +15,6 @@ from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.outcome.snapshots import Frozen, Passed, Snapshot, freeze, kept_extras
 from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, Sender
 
-__all__ = ["Entry", "Queued", "SentSignal", "Written"]
-
 
 def _nothing() -> Mapping[str, Any]:
     return NO_EXTRAS

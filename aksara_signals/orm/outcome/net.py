@@ -22,8 +22,6 @@ from aksara_signals.orm.outcome.entries import Entry, Queued, SentSignal, Writte
 from aksara_signals.orm.outcome.snapshots import Snapshot
 from aksara_signals.signals import post_update
 
-__all__ = ["due"]
-
 Due = tuple[SentSignal, Connection]
 
 

@@ -27,21 +27,6 @@ from aksara_signals.orm.outcome.net import due
 from aksara_signals.orm.session.current import outside_of_sessions, sync_session_of
 from aksara_signals.types import Receiver
 
-__all__ = [
-    "Checkpoint",
-    "begin_transaction",
-    "checkpoint",
-    "defer_sent",
-    "deliver_since",
-    "end_transaction",
-    "enqueue",
-    "entries_in",
-    "note_commit",
-    "protect_commit",
-    "queued_for_commit",
-    "refuse_what_is_lost",
-]
-
 _QUEUE = "_aksara_signals_queue"
 """Where a session keeps its queue, so that the two go together; not in its ``info``, which belongs
 to the user."""

@@ -16,8 +16,6 @@ from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State, detached_copy, key_values, state_of
 from aksara_signals.orm.mapping.info import info_of
 
-__all__ = ["Frozen", "Passed", "Snapshot", "freeze", "kept_extras", "values_of"]
-
 _CONTAINERS = (list, tuple, set, frozenset)
 _MUTABLE = (dict, list, set, bytearray)
 """Column values that can be changed in place, those of ``sqlalchemy.ext.mutable`` among them."""

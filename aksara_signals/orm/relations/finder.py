@@ -33,8 +33,6 @@ from aksara_signals.orm.relations.links import (
 )
 from aksara_signals.orm.relations.origins import RELATIONS
 
-__all__ = ["LinkFinder"]
-
 
 class LinkFinder:
     """What a flush does to links: looked at before it and again after it.

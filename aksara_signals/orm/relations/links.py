@@ -15,17 +15,6 @@ from aksara_signals.orm.bridge.loading import attribute_name, column_value, is_k
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.relations.origins import edits_or_none
 
-__all__ = [
-    "Link",
-    "LinkKey",
-    "Relationship",
-    "grouped",
-    "is_forward",
-    "key_of",
-    "reverses",
-    "chosen_side",
-]
-
 Relationship = RelationshipProperty[Any]
 LinkKey = tuple[Relationship, bool, State, State]
 

@@ -33,15 +33,6 @@ from aksara_signals.signals import (
     pre_relation_remove,
 )
 
-__all__ = [
-    "RELATIONS",
-    "Edits",
-    "forget_edits",
-    "attach_listeners",
-    "edits_or_none",
-    "edits_of",
-]
-
 RELATIONS = SignalGroup(
     m2m_changed,
     pre_relation_add,

@@ -28,8 +28,6 @@ from aksara_signals.signals import (
     pre_relation_remove,
 )
 
-__all__ = ["RelationshipRun"]
-
 _GROUPS = "aksara_signals.groups"
 """Where a relationship keeps the senders of its m2m_changed, so that both go together."""
 

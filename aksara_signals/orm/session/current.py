@@ -20,23 +20,6 @@ from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError, NoSessionError
 from aksara_signals.orm.bridge.sessions import is_flushing
 
-__all__ = [
-    "ActiveSession",
-    "AnySession",
-    "active_session",
-    "bind_sessions",
-    "flush",
-    "in_receiver_of",
-    "is_session",
-    "other_task",
-    "outside_of_sessions",
-    "run_sync",
-    "session_for",
-    "session_scope",
-    "sync_session_of",
-    "user_session",
-]
-
 AnySession = AsyncSession | Session
 """What the user works with."""
 

@@ -7,8 +7,6 @@ from contextvars import ContextVar
 
 from aksara_signals.dispatch.blocks import block
 
-__all__ = ["is_loading_fixtures", "loading_fixtures"]
-
 _is_loading: ContextVar[bool] = ContextVar("aksara_signals_is_loading_fixtures", default=False)
 is_loading_fixtures: Callable[[], bool] = _is_loading.get
 """Whether the current task writes fixtures."""
