@@ -1,6 +1,6 @@
 """The command ``aksara-signals``.
 
-Nothing of SQLAlchemy is imported before a command needs it, so that ``--help`` is quick.
+SQLAlchemy is imported only when a command needs it, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from aksara_signals.exceptions import AksaraSignalsError
 
 if TYPE_CHECKING:
-    from aksara_signals.introspection.collect import Entry
+    from aksara_signals.introspection.collect import ReceiverEntry
 
 __all__ = ["main"]
 
 EXECUTES = (
-    "The modules are imported, which executes them: name only modules that you would run. The "
-    "current folder can be imported from. What they print goes to standard error."
+    "The modules are imported, which executes them: name only modules that you would run. Modules "
+    "of the current folder can be imported. What modules print goes to standard error."
 )
 
 EMBEDDED = "sqlite+aiosqlite://"
 
 
 class CommandError(Exception):
-    """A command can't be carried out; the message is for the user."""
+    """A command can't be run; the message is for the user."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: Those of the command line by default.
+        arguments: By default, those of the command line.
 
     Returns:
-        The exit status: 0, or 1 if a check found something, or 2 if a command can't be carried out.
+        The exit status: 0, or 1 if a check found something, or 2 if a command can't be run.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments."""
+    """A parser that reports wrong arguments in one line."""
 
     def error(self, message: str) -> NoReturn:
         _complain(f"{message}; see {self.prog} --help")
@@ -62,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Reads the version when it is asked for: that takes a while."""
+    """Looks the version up only when it is asked for, because that takes a while."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import aksara_signals
@@ -80,7 +80,7 @@ def _parser() -> _Parser:
     demo.add_argument(
         "--url",
         default=EMBEDDED,
-        help="any async SQLAlchemy URL; by default SQLite in memory (%(default)s)",
+        help="any async SQLAlchemy URL; by default, SQLite in memory (%(default)s)",
     )
     demo.set_defaults(run=_demo)
 
@@ -95,27 +95,29 @@ def _parser() -> _Parser:
         "--format",
         choices=("mermaid", "dot", "svg"),
         default="mermaid",
-        help="which language (%(default)s)",
+        help="the format of the graph (%(default)s)",
     )
-    graph.add_argument("--output", metavar="FILE", type=Path, help="instead of standard output")
+    graph.add_argument(
+        "--output", metavar="FILE", type=Path, help="write to this file instead of standard output"
+    )
     graph.set_defaults(run=_loaded(_graph))
 
     check = _inspecting(
         commands,
         "check",
-        "find receivers that are connected in vain, or twice",
+        "find receivers that are never called, or connected twice",
         "Packages are imported with all modules below them. ",
     )
     check.add_argument("--json", action="store_true", help="print JSON instead of text")
     check.add_argument(
-        "--strict", action="store_true", help="let warnings, too, set the exit status to 1"
+        "--strict", action="store_true", help="exit with status 1 if there are warnings, too"
     )
     check.add_argument(
         "--exclude",
         action="append",
         default=[],
         metavar="MODULE",
-        help="a module below a package that is not to be imported; may be given several times",
+        help="a module below a package that is not imported; may be given several times",
     )
     check.set_defaults(run=_loaded(_check, walks=True))
     return parser
@@ -124,7 +126,7 @@ def _parser() -> _Parser:
 def _inspecting(
     commands: Any, name: str, summary: str, remark: str = ""
 ) -> argparse.ArgumentParser:
-    """A command that looks at the modules of its user."""
+    """Add a command that imports and inspects modules."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=f"{summary[0].upper()}{summary[1:]}. {remark}{EXECUTES}"
     )
@@ -137,11 +139,11 @@ def _inspecting(
     parser.add_argument(
         "--app",
         metavar="MODULE:FACTORY",
-        help="an application to load as well; what can be called without arguments is called, and "
-        "awaited if it is async",
+        help="also load this application: a factory that takes no arguments is called, and awaited "
+        "if it is async",
     )
     parser.add_argument(
-        "--traceback", action="store_true", help="show where in a module its import has failed"
+        "--traceback", action="store_true", help="show the traceback of a failed import"
     )
     return parser
 
@@ -151,7 +153,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sender",
         metavar="NAME_OR_PATH",
-        help="only receivers of what this class, string, table or relationship sends",
+        help="only receivers that this class, string, table or relationship reaches",
     )
 
 
@@ -173,7 +175,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _loaded(
     command: Callable[[argparse.Namespace], int], walks: bool = False
 ) -> Callable[[argparse.Namespace], int]:
-    """A command that runs once its modules are imported, and reports what keeps it from running."""
+    """Wrap a command: import its modules first, and report what can't be imported."""
 
     def run(options: argparse.Namespace) -> int:
         from aksara_signals.introspection.load import LoadError, Walk, load
@@ -199,7 +201,7 @@ def _loaded(
 
 
 def _complain(what: object) -> None:
-    """Print a message as one line, without anything that could steer the terminal."""
+    """Print a message as one line, without characters that control the terminal."""
     from aksara_signals.dispatch.receivers.naming import printable
 
     line = " ".join(printable(line.strip()) for line in str(what).splitlines())
@@ -216,11 +218,11 @@ def _receivers(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"receivers": [entry.as_json() for entry in entries]})
         return 0
-    from aksara_signals.introspection.table import print_table
+    from aksara_signals.introspection.terminal import print_table
 
     if not entries:
-        is_choice = options.signal is not None or options.sender is not None
-        print("no receiver matches" if is_choice else "no receiver is connected")
+        is_filtered = options.signal is not None or options.sender is not None
+        print("no receiver matches" if is_filtered else "no receiver is connected")
         return 0
     try:
         print_table(entries)
@@ -251,7 +253,7 @@ def _graph(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from aksara_signals.introspection.check import check, look
+    from aksara_signals.introspection.check import check, take_inventory
     from aksara_signals.introspection.findings import Severity
     from aksara_signals.introspection.names import printable
 
@@ -263,15 +265,15 @@ def _check(options: argparse.Namespace) -> int:
         ) from error
     errors = sum(each.severity is Severity.ERROR for each in findings)
     warnings = len(findings) - errors
-    seen = look()
+    inventory = take_inventory()
     if options.json:
         _print_json(
             {
                 "findings": [each.as_json() for each in findings],
                 "errors": errors,
                 "warnings": warnings,
-                "receivers": seen.receivers,
-                "models": seen.models,
+                "receivers": inventory.receivers,
+                "models": inventory.models,
                 "not_imported": options.not_imported,
             }
         )
@@ -280,13 +282,13 @@ def _check(options: argparse.Namespace) -> int:
             where = printable(each.where.title)
             print(f"{where}: {each.severity} {each.code}: {printable(each.what)}")
             print(f"    {printable(each.remedy)}")
-        for remark in seen.remarks:
+        for remark in inventory.remarks:
             print(remark)
         print(f"errors: {errors}, warnings: {warnings}")
     return int(bool(errors or (options.strict and warnings)))
 
 
-def _entries(options: argparse.Namespace) -> list[Entry]:
+def _entries(options: argparse.Namespace) -> list[ReceiverEntry]:
     from aksara_signals.introspection.collect import collect
 
     return collect(options.signal, options.sender)

@@ -1,7 +1,7 @@
-"""The demonstration: a small blog, the receivers its author would write, and what they are told.
+"""The demonstration: a small blog, the receivers its author would write, and what they receive.
 
-Run it with ``python -m aksara_signals demo``. Each line of the timeline is printed by a receiver at
-the moment it was called.
+Run it with ``python -m aksara_signals demo``. It prints a timeline: one line for each call of a
+receiver.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, TextIO
 
@@ -45,14 +45,14 @@ from aksara_signals.types import Changes
 __all__ = ["EMBEDDED", "run"]
 
 EMBEDDED = "sqlite+aiosqlite://"
-"""A database in this process's memory."""
+"""A database in the memory of this process."""
 
 
 # -- the blog -------------------------------------------------------------------------------------
 
 
 class Base(SignalMixin, DeclarativeBase):
-    """Every model of the blog; inheriting the mixin is all the set-up there is."""
+    """The base of the blog's models; inheriting the mixin is the whole set-up."""
 
 
 class Author(Base):
@@ -81,17 +81,17 @@ class AuditEntry(Base):
 
 
 class ClickbaitError(Exception):
-    """The editor says no."""
+    """A title that the editor rejects."""
 
 
 # -- the timeline ---------------------------------------------------------------------------------
 
 
 class Timeline:
-    """Prints what happens as it happens.
+    """Prints what happens, while it happens.
 
     Args:
-        out: Where to; coloured if it is a terminal and ``NO_COLOR`` is not set.
+        out: Where to print; in colour, if it is a terminal and ``NO_COLOR`` is not set.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -108,23 +108,23 @@ class Timeline:
     def note(self, text: str) -> None:
         print(f"  {self._paint('2', text)}", file=self._out)
 
-    def tells(self, receiver: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap a receiver, async or not, so that every call of it becomes a line."""
+    def showing(self, receiver: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a receiver, sync or async, so that every call of it prints a line."""
         if inspect.iscoroutinefunction(receiver):
 
             @functools.wraps(receiver)
-            async def told_async(**arguments: Any) -> Any:
+            async def shown_async(**arguments: Any) -> Any:
                 with self._line(receiver, arguments) as line:
                     line.text = await receiver(**arguments)
 
-            return told_async
+            return shown_async
 
         @functools.wraps(receiver)
-        def told(**arguments: Any) -> Any:
+        def shown(**arguments: Any) -> Any:
             with self._line(receiver, arguments) as line:
                 line.text = receiver(**arguments)
 
-        return told
+        return shown
 
     @contextmanager
     def _line(
@@ -161,25 +161,20 @@ class Timeline:
 # -- the receivers --------------------------------------------------------------------------------
 
 
-Connected = tuple[Signal, Callable[..., Any], type]
-
-
-def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[Connected]:
-    """Connect what the blog's author would write.
+@contextmanager
+def connected_receivers(timeline: Timeline, cache: dict[int, str]) -> Iterator[None]:
+    """Connect what the blog's author would write, for as long as the block lasts.
 
     Args:
-        timeline: Told of every call.
-        cache: Post identifiers to rendered pages, cleaned up on deletion.
-
-    Returns:
-        ``(signal, receiver, sender)`` of every connection, to be disconnected at the end.
+        timeline: Prints a line for each call of a receiver.
+        cache: Rendered pages by the identifier of their post; a deleted post's page is dropped.
     """
 
     async def generate_slug(instance: Post, **kwargs: Any) -> str:
         instance.slug = re.sub(r"[^a-z0-9]+", "-", instance.title.lower()).strip("-")
         return f"slug is {instance.slug!r}"
 
-    async def refuse_clickbait(instance: Post, **kwargs: Any) -> None:
+    async def reject_clickbait(instance: Post, **kwargs: Any) -> None:
         if "you won't believe" in instance.title.lower():
             raise ClickbaitError("not in this blog")
 
@@ -198,7 +193,7 @@ def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[Connect
         return f"page rendered, cache holds {len(cache)}"
 
     async def announce(instance: Post, **kwargs: Any) -> str:
-        return f"committed: mail about {instance.title!r} may go out"
+        return f"committed: mail about {instance.title!r} can be sent"
 
     async def back_up(instance: Post, **kwargs: Any) -> str:
         return f"archives {instance.title!r}"
@@ -215,7 +210,7 @@ def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[Connect
 
     wanted: list[tuple[Signal, Callable[..., Any], type, dict[str, Any]]] = [
         (post_init, greet, Post, {}),
-        (pre_save, refuse_clickbait, Post, {"priority": 10}),
+        (pre_save, reject_clickbait, Post, {"priority": 10}),
         (pre_save, generate_slug, Post, {}),
         (pre_update, show_changes, Post, {}),
         (post_update, warm_cache, Post, {}),
@@ -226,40 +221,39 @@ def connect_receivers(timeline: Timeline, cache: dict[int, str]) -> list[Connect
         (pre_delete, back_up, Post, {}),
         (post_delete, clean_cache, Post, {}),
     ]
-    return [
-        (signal, signal.connect(timeline.tells(receiver), sender, **options), sender)
-        for signal, receiver, sender, options in wanted
-    ]
+    with ExitStack() as connected:
+        for signal, receiver, sender, options in wanted:
+            connected.enter_context(
+                signal.connected_to(timeline.showing(receiver), sender, **options)
+            )
+        yield
 
 
 # -- the story ------------------------------------------------------------------------------------
 
 
 async def run(url: str = EMBEDDED, out: TextIO | None = None) -> int:
-    """Tell the whole story once.
+    """Run the whole story once.
 
     Args:
-        url: Any async SQLAlchemy URL. Tables named ``aksara_demo_…`` are made there and dropped at
-            the end.
-        out: Where the timeline goes; standard output by default.
+        url: Any async SQLAlchemy URL. Tables named ``aksara_demo_…`` are created there, and
+            dropped at the end.
+        out: Where the timeline is printed; by default, standard output.
 
     Returns:
-        How many deliveries were shown.
+        How many lines the receivers have printed, one for each call.
 
     Raises:
-        SystemExit: The database can't be used; says why and what to install, in one line.
+        SystemExit: The database can't be used; one line says why, and what to install.
     """
     timeline = Timeline(sys.stdout if out is None else out)
     engine = make_engine(url)
-    cache: dict[int, str] = {}
     try:
         await create_tables(engine)
-        connected = connect_receivers(timeline, cache)
         try:
-            await tell(timeline, async_sessionmaker(engine, expire_on_commit=False))
+            with connected_receivers(timeline, {}):
+                await run_chapters(timeline, async_sessionmaker(engine, expire_on_commit=False))
         finally:
-            for signal, receiver, sender in connected:
-                signal.disconnect(receiver, sender=sender)
             async with engine.begin() as connection:
                 await connection.run_sync(Base.metadata.drop_all)
     finally:
@@ -267,8 +261,8 @@ async def run(url: str = EMBEDDED, out: TextIO | None = None) -> int:
     return timeline.deliveries
 
 
-async def tell(timeline: Timeline, sessions: async_sessionmaker[AsyncSession]) -> None:
-    """The chapters."""
+async def run_chapters(timeline: Timeline, sessions: async_sessionmaker[AsyncSession]) -> None:
+    """Write to the blog, chapter by chapter."""
     timeline.chapter("A post is written: session.add() and a commit, nothing else")
     async with sessions.begin() as session:
         author = Author(name="Ada")
@@ -281,14 +275,14 @@ async def tell(timeline: Timeline, sessions: async_sessionmaker[AsyncSession]) -
         post.title = "Hello, transactions"
     await count(timeline, sessions)
 
-    timeline.chapter("A receiver vetoes, and everything in its transaction goes with it")
+    timeline.chapter("A receiver raises, and everything in its transaction is rolled back")
     try:
         async with sessions.begin() as session:
-            session.add(AuditEntry(text="written before the veto"))
+            session.add(AuditEntry(text="written before the error"))
             await session.flush()
             session.add(Post(title="You won't believe this", author_id=author.id))
-    except ClickbaitError as refusal:
-        timeline.note(f"the commit failed: {type(refusal).__name__}: {refusal}")
+    except ClickbaitError as error:
+        timeline.note(f"the commit failed: {type(error).__name__}: {error}")
     await count(timeline, sessions)
 
     timeline.chapter("An import runs in silence: SignalContext.disable_for(Post)")
@@ -296,14 +290,14 @@ async def tell(timeline: Timeline, sessions: async_sessionmaker[AsyncSession]) -
         session.add(Post(title="Imported", author_id=author.id))
     await count(timeline, sessions)
 
-    timeline.chapter("The author goes, and the posts with her")
+    timeline.chapter("The author is deleted, and her posts with her")
     async with sessions.begin() as session:
         await session.delete(await session.get_one(Author, author.id))
     await count(timeline, sessions)
 
 
 async def count(timeline: Timeline, sessions: async_sessionmaker[AsyncSession]) -> None:
-    """Show what the database holds."""
+    """Show how many rows the database holds."""
     async with sessions() as session:
         numbers = [
             f"{name}: {await session.scalar(select(func.count()).select_from(model))}"
@@ -322,7 +316,7 @@ def make_engine(url: str) -> AsyncEngine:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # What was meant as a password may stand anywhere in it, and so in the message.
+        # A password may be anywhere in a malformed URL, so its text is not repeated.
         raise SystemExit(
             f"this is not a URL of an async database: it can't be read; {hint}"
         ) from None
@@ -344,10 +338,10 @@ def make_engine(url: str) -> AsyncEngine:
 
 
 async def create_tables(engine: AsyncEngine) -> None:
-    """Make the tables of the blog.
+    """Create the tables of the blog.
 
     Raises:
-        SystemExit: The database can't be reached, or refuses.
+        SystemExit: The database can't be reached, or rejects the tables.
     """
     doing = "connect to"
     threads = {*threading.enumerate()}
@@ -358,11 +352,11 @@ async def create_tables(engine: AsyncEngine) -> None:
             await connection.run_sync(Base.metadata.create_all)
     except Exception as error:  # every driver has errors of its own
         if engine.dialect.name == "sqlite":
-            # The thread of a connection that failed still answers to the event loop. If that is
-            # closed by then, a traceback follows.
+            # aiosqlite's thread of a connection that failed still reports to the event loop. If
+            # the loop is closed before it does, a traceback is printed.
             for thread in {*threading.enumerate()} - threads:
                 thread.join(timeout=1)
-        # A query may hold secrets, too.
+        # The query of the URL may hold secrets, too.
         where = engine.url.set(query={}).render_as_string(hide_password=True)
         why = one_line(error)
         if engine.url.password:
@@ -371,9 +365,9 @@ async def create_tables(engine: AsyncEngine) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The type of an error and what it says; the driver's own words, where SQLAlchemy wraps it."""
+    """The type and message of an error; of the driver's own error, if SQLAlchemy has wrapped it."""
     if isinstance(error, DBAPIError) and error.orig is not None:
-        error = error.orig.__cause__ or error.orig  # asyncpg's are wrapped twice
+        error = error.orig.__cause__ or error.orig  # asyncpg's errors are wrapped twice
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(" .:")
 
 

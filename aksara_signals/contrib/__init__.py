@@ -1,1 +1,1 @@
-"""Bridges to outside systems, one module each; each needs an extra of the same name."""
+"""Bridges to other systems, one module each. One that needs a package has an extra of its name."""

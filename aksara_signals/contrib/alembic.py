@@ -1,4 +1,4 @@
-"""Migrations with Alembic: told before and after, silent while they run."""
+"""Signals before and after Alembic's migrations, and silence while they run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ except ImportError as _error:
 __all__ = ["COMMANDS", "migration_signals"]
 
 COMMANDS = ("upgrade", "downgrade", "revision")
-"""The commands of Alembic that are told: the senders of the two signals."""
+"""The commands of Alembic that send the two signals: these names are the senders."""
 
 string_senders.update(COMMANDS)
 
@@ -32,12 +32,12 @@ def migration_signals() -> Iterator[None]:
     """Send ``pre_migrate`` and ``post_migrate`` around migrations, and silence models meanwhile.
 
     For ``env.py``, around ``context.run_migrations()``. Inside ``context.begin_transaction()``,
-    what receivers write through the payload's ``connection`` stands and falls with the migration;
-    around it, they run before and after its transaction. ``post_migrate`` is sent only if the
-    migrations succeed. Commands other than ``upgrade``, ``downgrade`` and ``revision`` (which
-    runs ``env.py`` only to compare models with a database) are silenced and not told. Where
-    ``env.py`` uses an async engine, async receivers are awaited; elsewhere one that has to wait
-    for something raises ``AsyncReceiverError``.
+    what receivers write through the payload's ``connection`` is committed or rolled back with the
+    migration; around it, receivers run before and after its transaction. ``post_migrate`` is sent
+    only if the migrations succeed. The senders are ``upgrade``, ``downgrade`` and ``revision``
+    (which runs ``env.py`` only to compare models with a database); other commands run in silence
+    and send neither signal. Where ``env.py`` uses an async engine, async receivers are awaited;
+    elsewhere one that suspends raises ``AsyncReceiverError``.
 
     Raises:
         MigrationError: ``context.configure()`` has not been called yet.
@@ -66,7 +66,7 @@ def _configured() -> MigrationContext:
 
 
 def _command(migration: MigrationContext) -> str | None:
-    # Alembic tells env.py what to run, not for whom; but what to run is a function defined inside
-    # the command: "upgrade.<locals>.upgrade".
+    # Alembic gives env.py a function to run, and not the name of the command. But each command
+    # defines that function inside itself, so its name is in the path: "upgrade.<locals>.upgrade".
     name: str = getattr(migration.opts.get("fn"), "__qualname__", "").partition(".")[0]
     return name if name in COMMANDS else None

@@ -6,11 +6,11 @@
 
     instrument()
 
-Spans carry ``aksara.signal``, ``aksara.sender`` and, of one instance, ``aksara.instance.key`` (its
-primary key; never another column). Those of receivers carry ``code.function.name``,
-``code.file.path`` and ``code.line.number`` besides. Errors are recorded on the receiver's span and
-on its send's, if they reach it. The metrics are ``aksara.receiver.duration`` (a histogram, in
-seconds) and ``aksara.receiver.failures`` (a counter).
+Spans carry ``aksara.signal``, ``aksara.sender`` and, if there is one instance,
+``aksara.instance.key`` (its primary key; never another column). Those of receivers also carry
+``code.function.name``, ``code.file.path`` and ``code.line.number``. Errors are recorded on the
+receiver's span and, if the send raises them, on the send's span. The metrics are
+``aksara.receiver.duration`` (a histogram, in seconds) and ``aksara.receiver.failures`` (a counter).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAME = "aksara_signals"
 
 
 class _Instrumentation:
-    """The hook, and what it writes to."""
+    """The delivery hook, with the tracer and the instruments that it writes to."""
 
     def __init__(self, tracer: trace.Tracer, meter: metrics.Meter) -> None:
         self._tracer = tracer
@@ -56,8 +56,8 @@ class _Instrumentation:
 
     @contextmanager
     def __call__(self, step: DeliveryStep) -> Iterator[None]:
-        told = {"aksara.signal": step.signal_name, "aksara.sender": step.sender_name}
-        attributes: dict[str, Any] = dict(told)
+        dimensions = {"aksara.signal": step.signal_name, "aksara.sender": step.sender_name}
+        attributes: dict[str, Any] = dict(dimensions)
         if step.instance_key is not None:
             attributes["aksara.instance.key"] = step.instance_key
         if step.connection is None:
@@ -66,8 +66,8 @@ class _Instrumentation:
             ):
                 yield
             return
-        code = _code_of(cast("Receiver", step.connection.receiver))  # alive: it is being called
-        told["code.function.name"] = code["code.function.name"]
+        code = _code_of(cast("Receiver", step.connection.receiver))  # not None: it is being called
+        dimensions["code.function.name"] = code["code.function.name"]
         start = time.perf_counter()
         try:
             with self._tracer.start_as_current_span(
@@ -75,14 +75,14 @@ class _Instrumentation:
             ):
                 yield
         except BaseException as error:
-            self._failures.add(1, {**told, "error.type": type_name(error)})
+            self._failures.add(1, {**dimensions, "error.type": type_name(error)})
             raise
         finally:
-            self._duration.record(time.perf_counter() - start, told)
+            self._duration.record(time.perf_counter() - start, dimensions)
 
 
 def _code_of(receiver: Receiver) -> dict[str, Any]:
-    """Where a receiver is defined, in the words of the semantic conventions."""
+    """Where a receiver is defined, as attributes of OpenTelemetry's semantic conventions."""
     name, code = receiver_place(receiver)
     found: dict[str, Any] = {"code.function.name": name}
     if code is not None:
@@ -98,11 +98,11 @@ def instrument(
     tracer_provider: trace.TracerProvider | None = None,
     meter_provider: metrics.MeterProvider | None = None,
 ) -> None:
-    """Make spans and metrics of every delivery from now on; once more replaces the providers.
+    """Make spans and metrics of every delivery from now on; another call replaces the providers.
 
     Args:
-        tracer_provider: The global one by default.
-        meter_provider: The global one by default.
+        tracer_provider: By default, the global one.
+        meter_provider: By default, the global one.
     """
     uninstrument()
     hook = _Instrumentation(

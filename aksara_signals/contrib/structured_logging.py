@@ -34,22 +34,22 @@ logger: logging.Logger = logging.getLogger("aksara_signals.deliveries")
 
 
 def log_deliveries(level: int | str = logging.INFO) -> None:
-    """Log every receiver that is called, once it is through.
+    """Log every receiver that is called, when it has returned or raised.
 
     Args:
-        level: Of the records of receivers that returned, as a number or a name such as ``"DEBUG"``;
-            those that raised are logged as errors, without traceback: the exception goes its own
-            way.
+        level: The level for receivers that returned, as a number or a name such as ``"DEBUG"``.
+            Receivers that raised are logged as errors, without a traceback: the exception itself
+            is raised or collected as usual.
 
     Raises:
-        InvalidOptionError: It is no level.
+        InvalidOptionError: The level is neither a number nor the name of one.
     """
     if isinstance(level, str):
         level = logging.getLevelNamesMapping().get(level.upper(), level)
     if type(level) is not int:
         raise InvalidOptionError(
             f"log_deliveries() was given the level {describe_sender(level)}; give a number or a "
-            f"name of the module logging, such as logging.INFO"
+            f"name of the logging module, such as logging.INFO"
         )
     stop_logging_deliveries()
     _current.append(_Log(level))
@@ -65,7 +65,7 @@ def stop_logging_deliveries() -> bool:
 
 
 class _Log:
-    """The hook."""
+    """The delivery hook."""
 
     def __init__(self, level: int) -> None:
         self._level = level

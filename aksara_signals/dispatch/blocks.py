@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from types import CoroutineType, TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -19,21 +19,36 @@ ValueT = TypeVar("ValueT")
 
 
 class Block(Generic[ValueT]):
-    """What happens around a ``with`` or an ``async with`` block, or around a decorated function.
+    """A context manager for ``with`` and ``async with``, which also decorates functions.
 
-    It may be entered again, also inside itself.
+    It may be entered again, also inside itself, but not by several tasks at once: an exit always
+    ends the block that was entered last.
 
     Args:
-        make: Gives the context manager for one block.
-        name: What was called, for messages.
+        make: Returns the context manager for one block or one decorated call.
+        name: What the user has called, for messages.
+        make_async: Returns the context manager for one ``async with`` block; by default, that of
+            ``make`` is used there as well.
+        undecorated: Why it can't decorate and what to write instead, for a message that begins
+            with "can't decorate, because"; None if it can.
     """
 
-    __slots__ = ("_entered", "_make", "_name")
+    __slots__ = ("_entered", "_entered_async", "_make", "_make_async", "_name", "_undecorated")
 
-    def __init__(self, make: Callable[[], AbstractContextManager[ValueT]], name: str) -> None:
+    def __init__(
+        self,
+        make: Callable[[], AbstractContextManager[ValueT]],
+        name: str,
+        *,
+        make_async: Callable[[], AbstractAsyncContextManager[ValueT]] | None = None,
+        undecorated: str | None = None,
+    ) -> None:
         self._make = make
+        self._make_async = make_async
         self._name = name
+        self._undecorated = undecorated
         self._entered: list[AbstractContextManager[ValueT]] = []
+        self._entered_async: list[AbstractAsyncContextManager[ValueT]] = []
 
     def __enter__(self) -> ValueT:
         around = self._make()
@@ -50,7 +65,12 @@ class Block(Generic[ValueT]):
         return self._entered.pop().__exit__(exc_type, exc, traceback)
 
     async def __aenter__(self) -> ValueT:
-        return self.__enter__()
+        if self._make_async is None:
+            return self.__enter__()
+        around = self._make_async()
+        value = await around.__aenter__()
+        self._entered_async.append(around)
+        return value
 
     async def __aexit__(
         self,
@@ -58,14 +78,19 @@ class Block(Generic[ValueT]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        return self.__exit__(exc_type, exc, traceback)
+        if self._make_async is None:
+            return self._entered.pop().__exit__(exc_type, exc, traceback)
+        return await self._entered_async.pop().__aexit__(exc_type, exc, traceback)
 
     def __call__(self, function: CallableT) -> CallableT:
-        """Decorate a function, sync or async.
+        """Decorate a function, sync or async; each call of it is a block of ``make``.
 
         Raises:
-            InvalidOptionError: It is a generator function, or can't be called.
+            InvalidOptionError: This block can't decorate, or not this: a generator function, a
+                class, or what can't be called.
         """
+        if self._undecorated is not None:
+            raise InvalidOptionError(f"{self._name} can't decorate, because {self._undecorated}")
         return decorated(function, self._make, self._name)
 
     def __repr__(self) -> str:
@@ -73,7 +98,7 @@ class Block(Generic[ValueT]):
 
 
 def block(function: Callable[P, Iterator[ValueT]]) -> Callable[P, Block[ValueT]]:
-    """As :func:`contextlib.contextmanager`, for ``async with`` and async functions as well."""
+    """Like :func:`contextlib.contextmanager`, for ``async with`` and async functions as well."""
     manager = contextmanager(function)
 
     @functools.wraps(function)
@@ -90,19 +115,19 @@ def decorated(
 
     Args:
         function: What is decorated.
-        make: Gives the context manager.
+        make: Returns the context manager for one call.
         name: What decorates, for messages.
 
     Raises:
-        InvalidOptionError: The function is a generator: what it does between two ``yield`` would
-            leak to whoever iterates. Or it is a class, or can't be called.
+        InvalidOptionError: The function is a generator: while it is suspended at a ``yield``, its
+            caller would run inside the context manager. Or it is a class, or can't be called.
     """
     if not callable(function):
         raise InvalidOptionError(
-            f"{name} can't decorate {describe_sender(function)}, which is no function; decorate a "
-            f"function, or write 'with' or 'async with'"
+            f"{name} can't decorate {describe_sender(function)}, which is not a function; decorate "
+            f"a function, or write 'with' or 'async with'"
         )
-    if is_class(function):  # which would be a function from here on, and no test class any more
+    if is_class(function):  # the result would be a function; a test class would be lost
         raise InvalidOptionError(
             f"{name} can't decorate the class {describe_sender(function)}; decorate its methods"
         )
@@ -124,12 +149,12 @@ def decorated(
     def inside(*args: Any, **kwargs: Any) -> Any:
         with make():
             response = function(*args, **kwargs)
-        # An async function behind a decorator that is none: its body hasn't run yet.
-        return _awaited(response, make) if type(response) is CoroutineType else response
+        # A decorator that isn't async itself may hide an async function, whose body hasn't run yet.
+        return _awaited_inside(response, make) if type(response) is CoroutineType else response
 
     return inside  # type: ignore[return-value]  # wraps() keeps the signature
 
 
-async def _awaited(coroutine: Any, make: Callable[[], AbstractContextManager[Any]]) -> Any:
+async def _awaited_inside(coroutine: Any, make: Callable[[], AbstractContextManager[Any]]) -> Any:
     with make():
         return await coroutine

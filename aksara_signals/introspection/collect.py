@@ -1,4 +1,4 @@
-"""The live connections as frozen plain values."""
+"""Read the live connections into frozen plain values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aksara_signals.introspection.names import (
 )
 from aksara_signals.types import IMMEDIATE, Sender
 
-__all__ = ["Entry", "collect"]
+__all__ = ["ReceiverEntry", "collect"]
 
 _DEFAULTS: dict[str, Any] = {
     "priority": 0,
@@ -40,7 +40,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ReceiverEntry:
     """One connection."""
 
     signal: str
@@ -48,11 +48,11 @@ class Entry:
     receiver: Place
     is_async: bool
     options: Mapping[str, Any] = field(hash=False)
-    """Those that differ from the default, as JSON has them."""
+    """Only those that differ from the default, with values that JSON can hold."""
 
     @property
     def options_text(self) -> str:
-        """The options in words."""
+        """The options as text."""
         return ", ".join(f"{name}={value}" for name, value in self.options.items())
 
     def as_json(self) -> dict[str, Any]:
@@ -69,21 +69,21 @@ class Entry:
         }
 
 
-def collect(signal: str | None = None, sender: str | None = None) -> list[Entry]:
-    """Who listens to what.
+def collect(signal: str | None = None, sender: str | None = None) -> list[ReceiverEntry]:
+    """List the connected receivers.
 
     Args:
         signal: Only signals of this name.
-        sender: Only receivers that hear this sender: a class or string by its name or path, a
+        sender: Only receivers that this sender reaches: a class or string by its name or path, a
             table by its name, a relationship as ``Post.tags``.
 
     Returns:
-        By signal, in the order the signals were made; in each, in call order.
+        The receivers of each signal in call order; the signals in the order they were made.
 
     Raises:
         UnknownSignalError: No signal has that name.
-        InvalidSenderError: Nothing has that name.
-        AmbiguousSenderError: Several classes answer to a string.
+        InvalidSenderError: No sender has that name.
+        AmbiguousSenderError: Several classes have the name that a receiver was connected to.
     """
     if signal is not None:
         lookup(signal)
@@ -91,7 +91,7 @@ def collect(signal: str | None = None, sender: str | None = None) -> list[Entry]
     if sender is None:
         return [_entry(each, one) for each in chosen for one in _in_call_order(each.connections)]
     senders = _senders_named(sender)
-    entries: list[Entry] = []
+    entries: list[ReceiverEntry] = []
     for each in chosen:
         found = {id(one): one for who in senders for one in each.connections_for(who)}
         entries += [_entry(each, one) for one in _in_call_order(tuple(found.values()))]
@@ -102,13 +102,13 @@ def _in_call_order(connections: tuple[Connection, ...]) -> tuple[Connection, ...
     return Plan(tuple(sorted(connections, key=lambda each: -each.priority))).all_connections
 
 
-def _entry(signal: Signal, connection: Connection) -> Entry:
+def _entry(signal: Signal, connection: Connection) -> ReceiverEntry:
     options = {
         name: plain(value)
         for name, default in _DEFAULTS.items()
         if (value := getattr(connection, name)) != default
     }
-    return Entry(
+    return ReceiverEntry(
         signal=signal.display_name,
         sender=sender_name(connection.sender),
         receiver=place_of_connection(connection),
@@ -127,7 +127,7 @@ def _senders_named(name: str) -> list[Sender]:
         return found
     titles = [title for each in known for title in _titles(each)]
     raise InvalidSenderError(
-        f"nothing that could send is named {name!r}{nearest(name, titles)}; give the name or the "
+        f"no sender is named {name!r}{nearest(name, titles)}; give the name or the "
         f"dotted path of a class, a string sender, a table, or a relationship such as Post.tags"
     )
 
@@ -140,7 +140,7 @@ def _known_senders() -> Iterator[Sender]:
 
 
 def _titles(sender: Sender) -> tuple[str, ...]:
-    """The strings that mean a sender on the command line."""
+    """The strings by which a sender can be named on the command line."""
     if isinstance(sender, type):
         return names_of(sender)
     name = sender_name(sender).name or ""

@@ -1,4 +1,4 @@
-"""Check of receivers that are connected twice: as two objects, or by two connections."""
+"""Find receivers that are connected twice: as two objects, or by two connections."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.receivers.identity import receiver_address, same_receiver
 from aksara_signals.dispatch.registry import all_signals
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.introspection.audience import Audiences
+from aksara_signals.introspection.built_in_senders import BuiltInSenders
 from aksara_signals.introspection.findings import Code, Finding, Severity
 from aksara_signals.introspection.names import place_of_connection, sender_name
 from aksara_signals.types import Sender
 
-__all__ = ["check_duplicates"]
+__all__ = ["find_duplicates"]
 
 
-def check_duplicates(audiences: Audiences) -> Iterator[Finding]:
-    """Find functions that are there twice, and receivers that two connections lead to."""
+def find_duplicates(built_in: BuiltInSenders) -> Iterator[Finding]:
+    """Find functions that exist twice, and receivers that two connections lead to."""
     for signal in all_signals():
         yield from _copies(signal)
-        yield from _reached_twice(signal, audiences)
+        yield from _reached_twice(signal, built_in)
 
 
 # -- two objects ----------------------------------------------------------------------------------
@@ -45,19 +45,19 @@ def _copies(signal: Signal) -> Iterator[Finding]:
                 Severity.ERROR,
                 f"{len(copies) + 1} functions named {one.__qualname__} of {' and '.join(modules)} "
                 f"are connected to {signal.display_name} for "
-                f"{sender_name(first.sender).title}: what one does is done {len(copies) + 1} times",
+                f"{sender_name(first.sender).title}: each send calls all of them",
                 place_of_connection(first),
-                "import the module under one name and once, connect where it is imported, and "
-                "give the connection a dispatch_uid",
+                "import the module once and under one name, connect where it is imported, and give "
+                "the connection a dispatch_uid",
             )
 
 
 def _is_copy(one: FunctionType, other: FunctionType) -> bool:
-    """Whether one piece of source was executed twice to give two receivers that do the same."""
+    """Whether two functions come from the same source, executed twice, and do the same."""
     if one is other:
         return False
     if "<locals>" in one.__qualname__ or "<lambda>" in one.__qualname__:
-        # Made by a function or in a loop on purpose, unless nothing tells them apart.
+        # Made by a function or in a loop on purpose, unless the two are exactly the same.
         return (
             one.__code__ is other.__code__
             and one.__closure__ is None
@@ -74,7 +74,7 @@ def _written_at(function: FunctionType) -> tuple[str, int]:
 # -- two connections ------------------------------------------------------------------------------
 
 
-def _reached_twice(signal: Signal, audiences: Audiences) -> Iterator[Finding]:
+def _reached_twice(signal: Signal, built_in: BuiltInSenders) -> Iterator[Finding]:
     groups: dict[Hashable, list[Connection]] = {}
     for connection in signal.connections:
         key = receiver_address(connection.receiver), connection.phase
@@ -82,7 +82,7 @@ def _reached_twice(signal: Signal, audiences: Audiences) -> Iterator[Finding]:
     for connections in groups.values():
         for first, second in combinations(connections, 2):
             if same_receiver(first.receiver, second.receiver) and _overlap(
-                first, second, audiences.senders_of(signal)
+                first, second, built_in.senders_of(signal)
             ):
                 place = place_of_connection(first)
                 one, other = (sender_name(each.sender).title for each in (first, second))
@@ -90,15 +90,15 @@ def _reached_twice(signal: Signal, audiences: Audiences) -> Iterator[Finding]:
                     Code.REACHED_TWICE,
                     Severity.WARNING,
                     f"{place.name} is connected to {signal.display_name} for {one} and for "
-                    f"{other}, and some senders are both: it is called once for them, with the "
+                    f"{other}, and some senders match both: it is called once for them, with the "
                     f"options of the connection that comes first",
                     place,
-                    "leave one of the connections out, or narrow the wider one with exact=True",
+                    "remove one of the connections, or narrow the wider one with exact=True",
                 )
 
 
 def _overlap(first: Connection, second: Connection, senders: list[Sender]) -> bool:
-    """Whether a send can reach both connections."""
+    """Whether one send can reach both connections."""
     if None not in (first.created, second.created) and first.created != second.created:
         return False
     return any(

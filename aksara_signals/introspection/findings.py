@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The values that a check returns."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Code", "Finding", "Severity"]
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """How serious a finding is."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Code(StrEnum):
-    """What kind of thing it is; stable across versions."""
+    """The kind of a finding; stable across versions."""
 
     UNRESOLVED_SENDER = "unresolved-sender"
     AMBIGUOUS_SENDER = "ambiguous-sender"
@@ -31,15 +31,15 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or looks like it."""
+    """One mistake, or what looks like one."""
 
     code: Code
     severity: Severity
     what: str
     where: Place
-    """The receiver concerned."""
+    """The receiver that it is about."""
     remedy: str
-    """The way out."""
+    """What to do about it."""
 
     def as_json(self) -> dict[str, Any]:
         """The finding as plain values with stable keys."""

@@ -1,4 +1,4 @@
-"""Who listens to what as a graph: sender, signal, receiver; as Mermaid and as DOT."""
+"""The connections as a graph of senders, signals and receivers; as Mermaid and as DOT."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aksara_signals.introspection.collect import Entry
+from aksara_signals.introspection.collect import ReceiverEntry
 from aksara_signals.introspection.names import printable
 
-__all__ = ["Graph", "Node", "Row", "make_graph", "to_dot", "to_mermaid"]
+__all__ = ["Graph", "GraphRow", "Node", "make_graph", "to_dot", "to_mermaid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,43 +17,43 @@ class Node:
     """A box of the graph."""
 
     key: str
-    """An identifier that every format takes as it is."""
+    """An identifier that is valid in every format."""
     title: str
-    """What stands in the box: printable, not yet escaped for any format."""
+    """The text in the box: printable, not yet escaped for any format."""
     hint: str = ""
     """File and line of a receiver."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One connection: a path from a sender over one of its signals to a receiver.
+class GraphRow:
+    """One connection: a path from a sender through one of its signals to a receiver.
 
-    A signal has a box for each of its senders: one box for all would no longer show whose
-    receivers are whose.
+    A signal has a separate box for each of its senders. One box for all of them would not show
+    which sender reaches which receiver.
     """
 
     sender: Node
     signal: Node
     receiver: Node
     label: str
-    """The options, on the way from signal to receiver."""
+    """The options, shown between the signal and the receiver."""
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """All connections, those of a sender and of a signal next to each other."""
+    """All connections, grouped by sender, and within it by signal."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[GraphRow, ...]
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Every box once."""
+        """Every box, once."""
         found = [each for row in self.rows for each in (row.sender, row.signal, row.receiver)]
         return tuple(dict.fromkeys(found))
 
     @property
     def edges(self) -> tuple[tuple[Node, Node, str], ...]:
-        """From, to and label: each sender's signals, and each signal's receivers."""
+        """Start, end and label of every arrow, from senders to signals and on to receivers."""
         found: dict[tuple[Node, Node, str], None] = {}
         for row in self.rows:
             found[row.sender, row.signal, ""] = None
@@ -61,7 +61,7 @@ class Graph:
         return tuple(found)
 
 
-def make_graph(entries: Iterable[Entry]) -> Graph:
+def make_graph(entries: Iterable[ReceiverEntry]) -> Graph:
     """The graph of some connections."""
     keys: dict[object, str] = {}
 
@@ -70,7 +70,7 @@ def make_graph(entries: Iterable[Entry]) -> Graph:
         return Node(key, printable(title), printable(hint))
 
     rows = [
-        Row(
+        GraphRow(
             node("sender", entry.sender, _sender_title(entry)),
             node("signal", (entry.sender, entry.signal), entry.signal),
             node("receiver", entry.receiver, entry.receiver.name, entry.receiver.title),
@@ -83,7 +83,7 @@ def make_graph(entries: Iterable[Entry]) -> Graph:
     return Graph(tuple(rows))
 
 
-def _sender_title(entry: Entry) -> str:
+def _sender_title(entry: ReceiverEntry) -> str:
     return "all senders" if entry.sender.name is None else entry.sender.title
 
 
@@ -107,7 +107,7 @@ def to_mermaid(graph: Graph) -> str:
 
 
 def _mermaid(text: str) -> str:
-    """Text between quotes, where only Mermaid's numeric entities are safe."""
+    """Escape text between quotes, where only Mermaid's numeric entities are safe."""
     return re.sub(r"[^\w .,=:/()-]", lambda found: f"#{ord(found[0])};", text)
 
 
@@ -127,5 +127,5 @@ def to_dot(graph: Graph) -> str:
 
 
 def _dot(text: str) -> str:
-    """Text between quotes; Graphviz reads entities of HTML there, too."""
+    """Escape text between quotes, where Graphviz reads HTML entities, too."""
     return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')

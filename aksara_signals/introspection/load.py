@@ -22,34 +22,34 @@ __all__ = ["LoadError", "Walk", "load"]
 
 
 class LoadError(Exception):
-    """A module or an application can't be loaded; says which, and why."""
+    """A module or an application can't be loaded; the message says which one, and why."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """That packages are imported with all modules below them, but for some."""
+    """How packages are imported with all modules below them."""
 
     excluded: Sequence[str] = ()
-    """Dotted names of modules that are left alone, with what is below them."""
+    """Dotted names of modules that are not imported, nor what is below them."""
     failed: dict[str, LoadError] = field(default_factory=dict)
-    """Which modules could not be imported, and why; filled while the packages are walked."""
+    """The modules that could not be imported, and why; filled while packages are imported."""
 
 
 @contextmanager
 def load(
     modules: Sequence[str], application: str | None = None, walk: Walk | None = None
 ) -> Iterator[Any]:
-    """Import modules and load an application, as long as the block lasts.
+    """Import modules, load an application, and yield it.
 
-    The current folder can be imported from meanwhile, and what modules print goes to standard
-    error: standard output belongs to the command. The application is kept alive until the end of
-    the block, and its weakly connected receivers with it; the block gets it.
+    During the imports, modules of the current folder can be imported, and what modules print goes
+    to standard error: standard output belongs to the command. Until the end of the block, the
+    application is alive, and so are its weakly connected receivers.
 
     Args:
         modules: Dotted names.
         application: ``module:attribute``. An attribute that can be called without arguments is
-            called, and what it returns is awaited if it can be.
-        walk: How packages are walked; None imports nothing below a package.
+            called, and what it returns is awaited if it is awaitable.
+        walk: How to import what is below packages; None imports nothing below them.
 
     Raises:
         LoadError: Something can't be imported, found or called.
@@ -59,8 +59,8 @@ def load(
             found = _import(module)
             if walk is not None:
                 _walk(found, walk)
-        kept = None if application is None else _load_application(application)
-    yield kept
+        loaded = None if application is None else _load_application(application)
+    yield loaded
 
 
 @contextmanager
@@ -90,12 +90,12 @@ def _import(module: str) -> Any:
 
 
 def _walk(package: Any, walk: Walk) -> None:
-    """Import what is below a package, and go on if something can't be imported."""
+    """Import what is below a package; go on with the others if one module can't be imported."""
     paths = getattr(package, "__path__", None)
     if paths is None:
         return
     for info in pkgutil.iter_modules(paths, f"{package.__name__}."):
-        # A __main__ is a program: it would run.
+        # A __main__ is a program, and importing it would run it.
         if info.name.endswith(".__main__") or info.name in walk.excluded:
             continue
         try:
@@ -121,24 +121,24 @@ def _load_application(path: str) -> Any:
 
 
 def _is_factory(thing: Any) -> bool:
-    """Whether a thing is to be called: an ASGI application is callable too, but with arguments."""
+    """Whether a thing can be called without arguments; an ASGI application needs arguments."""
     if not callable(thing):
         return False
     try:
         inspect.signature(thing).bind()
     except TypeError:
         return False
-    except ValueError:  # no signature to be read
+    except ValueError:  # its signature can't be read
         return True
     return True
 
 
 def _call(factory: Callable[[], Any]) -> Any:
     made = factory()
-    return asyncio.run(_wait_for(made)) if inspect.isawaitable(made) else made
+    return asyncio.run(_result_of(made)) if inspect.isawaitable(made) else made
 
 
-async def _wait_for(awaitable: Awaitable[Any]) -> Any:
+async def _result_of(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
@@ -147,7 +147,7 @@ def _attempt(what: str, action: Callable[[], Any]) -> Any:
         return action()
     except (Exception, SystemExit) as error:
         if isinstance(error, StatementError):
-            error.hide_parameters = True  # they are values of columns
+            error.hide_parameters = True  # parameters are values of columns
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = "" if "importlib" in frame.filename else f" ({frame.filename}:{frame.lineno})"
         raise LoadError(f"{what}: {type_name(error)}: {error}{where}") from error

@@ -1,4 +1,4 @@
-"""Names of receivers and senders, for people and for JSON."""
+"""Names of receivers and senders, for tables, messages and JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class SenderKind(StrEnum):
-    """What a sender is, apart from its name."""
+    """What kind of sender a name stands for."""
 
     ALL = "all"
     CLASS = "class"
@@ -53,11 +53,11 @@ class SenderName:
 
     kind: SenderKind
     name: str | None
-    """None for every sender."""
+    """None if it means every sender."""
 
     @property
     def title(self) -> str:
-        """The sender in words."""
+        """The sender for tables and messages."""
         if self.name is None:
             return "all"
         if self.kind is SenderKind.NAME:
@@ -69,22 +69,22 @@ class SenderName:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a receiver was written."""
+    """Where a receiver is defined."""
 
     name: str
-    """Its dotted name."""
+    """The dotted name of the receiver."""
     file: str | None
-    """Relative, if it is below the current folder; None where it isn't known."""
+    """Relative, if it is below the current folder; None if it is unknown."""
     line: int | None
 
     @property
     def title(self) -> str:
-        """File and line, as editors and terminals understand them."""
+        """File and line in the form that editors and terminals turn into links."""
         return "?" if self.file is None else f"{self.file}:{self.line}"
 
 
 def plain(value: Hashable) -> str | int | float | bool | None:
-    """An option's value as JSON has it: what JSON lacks is named by its type."""
+    """An option's value for JSON: a value that JSON can't hold is replaced by its type's name."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -110,7 +110,7 @@ def sender_name(sender: Sender) -> SenderName:
 
 
 def place_of_connection(connection: Connection) -> Place:
-    """The name of a connection's receiver, and where it was written."""
+    """The name of a connection's receiver, and where it is defined."""
     receiver = connection.receiver
     if receiver is None:  # weakly referenced, and collected a moment ago
         return Place(describe_receiver(None), None, None)

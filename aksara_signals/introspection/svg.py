@@ -1,7 +1,7 @@
 """The graph as a picture, drawn without any other program.
 
-Every connection has a row of its own: its label stands beside its signal, and the box of a sender
-or a signal is as high as its rows together. So nothing can overlap, whatever is connected.
+Every connection has a row of its own. Its label is in that row, next to the signal, and the box of
+a sender or a signal is as high as all of its rows. So nothing can overlap, whatever is connected.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from aksara_signals.introspection.graph import Graph, Node
 __all__ = ["to_svg"]
 
 ROW = 44
-"""Height of a row, in pixels as all that follows."""
+"""Height of a row, in pixels, like all numbers below."""
 BOX = 32
 MARGIN = 16
 GAP = 72
-"""Between columns, for the arrows."""
+"""Space between columns, for the arrows."""
 LETTER = 7.9
 """Width of a letter of the monospaced font at 13 pixels, rounded up."""
 HINT_LETTER = 6.7
@@ -63,7 +63,7 @@ def to_svg(graph: Graph) -> str:
         nodes = [getattr(row, kind) for row in rows]
         for node in dict.fromkeys(nodes):
             first = nodes.index(node)
-            # A receiver stands at its first row; the rows of the others are together.
+            # A receiver is drawn in its first row; the rows of a sender or signal are adjacent.
             count = 1 if kind == "receiver" else nodes.count(node)
             tall = (count - 1) * ROW + BOX
             placed[node] = MARGIN + first * ROW + count * ROW / 2
@@ -73,7 +73,7 @@ def to_svg(graph: Graph) -> str:
         y = MARGIN + index * ROW + ROW / 2
         if row.signal not in drawn:
             drawn.add(row.signal)
-            # Level: a signal's rows are some of its sender's.
+            # The arrow is horizontal, because a signal's rows are among its sender's rows.
             y_signal = placed[row.signal]
             start = MARGIN + _width([row.sender])
             path = f"M{start:.0f},{y_signal:.0f} H{x_signal:.0f}"
@@ -112,7 +112,7 @@ def _edge(start: Node, end: Node, path: str) -> str:
 
 
 def _width(nodes: Iterable[Node]) -> float:
-    """What the widest of some boxes takes."""
+    """The width of the widest box."""
     return max(
         (
             max(_length(each.title) * LETTER, _length(each.hint) * HINT_LETTER) + 16
@@ -123,5 +123,5 @@ def _width(nodes: Iterable[Node]) -> float:
 
 
 def _length(text: str) -> int:
-    """In columns of a monospaced font: letters of East Asia take two."""
+    """The length in columns of a monospaced font, where East Asian letters take two."""
     return sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)

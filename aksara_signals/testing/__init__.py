@@ -1,22 +1,22 @@
-"""What tests of signals need: capture, mocks, restored connections, transactions that roll back.
+"""Tools for tests of signals: capture, mocks, restored connections, transactions that roll back.
 
-The pytest plugin that comes with it is loaded by itself; its fixtures are in
-:mod:`aksara_signals.testing.plugin`.
+pytest loads the plugin by itself; its fixtures are in :mod:`aksara_signals.testing.plugin`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aksara_signals.testing.capture import Call, Calls, capture_signals
+    from aksara_signals.testing.calls import Call, Calls
+    from aksara_signals.testing.capture import capture_signals
     from aksara_signals.testing.mocking import mock_receiver
     from aksara_signals.testing.restoring import restored_signals
     from aksara_signals.testing.transactions import as_if_committed, rolled_back
 else:
-    # As in the package above, and module by module: what rolls back needs SQLAlchemy, the mocks
-    # need unittest.mock, and who only captures needs neither.
+    # As in the package above, names are imported when they are asked for, module by module: only
+    # rolled_back() needs SQLAlchemy, only the mocks need unittest.mock.
     _MODULES = {
-        "Call": "capture",
-        "Calls": "capture",
+        "Call": "calls",
+        "Calls": "calls",
         "as_if_committed": "transactions",
         "capture_signals": "capture",
         "mock_receiver": "mocking",

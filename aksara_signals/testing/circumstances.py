@@ -1,4 +1,4 @@
-"""Why a receiver may not have been called, for the messages of assertions that fail."""
+"""Reasons why a receiver may not have been called, for the messages of failed assertions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Circumstances"]
 
 
 class Circumstances:
-    """What keeps receivers from being called while a block runs: silence, and a commit to come.
+    """What keeps receivers from being called in a block: silence, and a commit still to come.
 
     Args:
         concerns: Whether it matters that a receiver is silenced.
@@ -31,29 +31,30 @@ class Circumstances:
         self._queued_at_end: list[str] = []
 
     def begin(self) -> None:
-        """The block begins."""
+        """Start to observe, at the beginning of the block."""
         silence_observers.append(self._note_silence)
 
     def end(self) -> None:
-        """The block ends. A session that it used may be rolled back before anything is asserted."""
+        """Stop observing, and note what is queued: a rollback may come before the assertions."""
         silence_observers.remove(self._note_silence)
         self._queued_at_end = self._queued()
 
     def explain(self) -> list[str]:
-        """What there is to say, in sentences without a full stop."""
+        """The reasons that apply, as sentences without a full stop."""
         explanations: list[str] = []
         if self._silenced:
             explanations.append(f"a SignalContext silenced signals of {', '.join(self._silenced)}")
         if queued := self._queued():
-            verb = "waits for a commit" if len(queued) == 1 else "wait for a commit"
+            verb = "is queued for a commit" if len(queued) == 1 else "are queued for a commit"
         elif queued := self._queued_at_end:
-            verb = "waited for a commit when the block ended"
+            was = "was" if len(queued) == 1 else "were"
+            verb = f"{was} queued for a commit when the block ended"
         else:
             return explanations
         deliveries = "1 delivery" if len(queued) == 1 else f"{len(queued)} deliveries"
         explanations.append(
             f"{deliveries} to {', '.join(dict.fromkeys(queued))} {verb}: commit the session, or "
-            f"write inside of 'async with as_if_committed(session)'"
+            f"write inside 'async with as_if_committed(session)'"
         )
         return explanations
 
@@ -63,11 +64,11 @@ class Circumstances:
             self._silenced[describe_sender(sender)] = None
 
     def _queued(self) -> list[str]:
-        transactions: Any = sys.modules.get("aksara_signals.orm.outcome.queue")
-        if transactions is None:  # nobody has written anything
+        queue_module: Any = sys.modules.get("aksara_signals.orm.outcome.queue")
+        if queue_module is None:  # nothing has been written yet
             return []
         return [
             receiver_place(receiver)[0]
-            for receiver in transactions.queued_for_commit()
+            for receiver in queue_module.queued_for_commit()
             if self._concerns_queued(receiver)
         ]

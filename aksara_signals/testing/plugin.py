@@ -1,10 +1,10 @@
-"""The pytest plugin: fixtures, and receivers that fail after a commit fail their test.
+"""The pytest plugin: fixtures, and failing a test whose receivers fail after a commit.
 
-It is loaded by itself where the library is installed; ``-p no:aksara_signals`` leaves it out. All
-fixtures are synchronous, so they work with every plugin for async tests, in every mode.
+pytest loads it by itself where the library is installed; ``-p no:aksara_signals`` leaves it out.
+All fixtures are synchronous, so they work with every plugin for async tests, in every mode.
 
-A test run that doesn't use the library pays for a few lines: neither the dispatcher nor SQLAlchemy
-is imported before a test or a fixture asks for it.
+A test run that doesn't use the library pays for these few lines only: neither the dispatcher nor
+SQLAlchemy is imported before a test or a fixture needs it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from aksara_signals.failures import observers
 
 if TYPE_CHECKING:
-    from aksara_signals.testing.capture import Calls
+    from aksara_signals.testing.calls import Calls
 
 __all__ = ["captured_signals", "delivery_errors", "restored_signals", "silenced_signals"]
 
@@ -35,7 +35,7 @@ def captured_signals() -> Iterator[Calls]:
 
 @pytest.fixture
 def restored_signals() -> Iterator[None]:
-    """Whatever the test connects and disconnects is undone after it."""
+    """Undo what the test connects and disconnects."""
     from aksara_signals.testing.restoring import restored_signals
 
     with restored_signals():
@@ -44,18 +44,18 @@ def restored_signals() -> Iterator[None]:
 
 @pytest.fixture
 def silenced_signals() -> None:
-    """No signal is sent in the test; what fixtures write is told as ever.
+    """No signal is sent in the test; signals are still sent for what fixtures write.
 
-    The test itself runs inside ``SignalContext.disable_all()``: a fixture's own context isn't that
-    of an async test.
+    The fixture can't enter a ``SignalContext`` itself, because an async test may run in another
+    context; so the plugin makes the test function run inside ``SignalContext.disable_all()``.
     """
 
 
 @pytest.fixture
 def delivery_errors(request: pytest.FixtureRequest) -> list[BaseException]:
-    """The errors of receivers that waited for an outcome.
+    """The errors of receivers that were called after the outcome of a transaction.
 
-    A test that asks for them expects them: they don't fail it.
+    A test that uses this fixture expects them: they don't fail it.
     """
     errors: list[BaseException] = request.node.stash.setdefault(_ERRORS, [])
     return errors
@@ -63,7 +63,7 @@ def delivery_errors(request: pytest.FixtureRequest) -> list[BaseException]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Wrap the tests that are to be silent, before other plugins wrap them."""
+    """Wrap the tests that use ``silenced_signals``, before other plugins wrap them."""
     for item in items:
         if isinstance(item, pytest.Function) and "silenced_signals" in item.fixturenames:
             from aksara_signals.dispatch.context import SignalContext
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Fail a test whose receivers have failed where nobody could see it."""
+    """Fail a test whose receivers have failed after the outcome, where no caller sees the error."""
     errors = item.stash.setdefault(_ERRORS, [])
     observers.append(errors.append)
     try:
@@ -83,8 +83,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     if errors and "delivery_errors" not in getattr(item, "fixturenames", ()):
         receivers = "1 receiver" if len(errors) == 1 else f"{len(errors)} receivers"
         raise BaseExceptionGroup(
-            f"{receivers} failed after the outcome of a transaction; a test that expects it asks "
-            f"for the fixture delivery_errors",
+            f"{receivers} failed after the outcome of a transaction; a test that expects it "
+            f"uses the fixture delivery_errors",
             errors,
         )
     return result

@@ -1,4 +1,4 @@
-"""Connections as they were."""
+"""Putting connections back as they were."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["restored_signals"]
 def restored_signals() -> Iterator[None]:
     """Undo what a ``with`` block, or a decorated function, connects and disconnects.
 
-    That is, for every signal that there is at its beginning.
+    This covers every signal that exists when the block begins.
     """
     before = [(signal, save_connections(signal)) for signal in all_signals()]
     try:

@@ -1,4 +1,4 @@
-"""Sessions whose writes never last, and what waits for their outcome."""
+"""Sessions that are rolled back after a test, and delivery as if they had been committed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from types import TracebackType
-from typing import Any, NoReturn, TypeVar, overload
+from functools import partial
+from typing import Any, TypeVar, overload
 
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.ext.asyncio import (
@@ -22,10 +22,11 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+from aksara_signals.dispatch.blocks import Block
 from aksara_signals.dispatch.receivers.identity import is_class, type_name
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError
-from aksara_signals.orm.outcome.queue import Checkpoint, checkpoint, deliver_since
+from aksara_signals.orm.outcome.queue import checkpoint, deliver_since
 from aksara_signals.orm.session.current import AnySession, sync_session_of
 
 __all__ = ["as_if_committed", "rolled_back"]
@@ -60,23 +61,23 @@ def rolled_back(
 
 
 def rolled_back(engine: Any, class_: Any = None, **options: Any) -> Any:
-    """A session for a test, which rolls back at the end whatever the test has committed.
+    """A session for a test; at the end, everything is rolled back, even what was committed.
 
     The session is joined into a transaction of its connection (SQLAlchemy's recipe for test
-    suites): its ``commit()`` releases a savepoint, and receivers that wait for the commit are
-    called. What is written is seen on this connection only.
+    suites): its ``commit()`` releases a savepoint, and receivers with ``phase="after_commit"``
+    are called. What is written is visible on this connection only.
 
     Args:
         engine: An ``AsyncEngine``, for ``async with``, or an ``Engine``, for ``with``. On SQLite it
             needs SQLAlchemy's recipe for savepoints.
         class_: The class of the session, such as ``sqlmodel.Session``; by default
-            ``AsyncSession`` or ``Session``, as the engine needs it.
-        options: Of the session.
+            ``AsyncSession`` or ``Session``, whichever fits the engine.
+        options: Further arguments for the session.
 
     Raises:
-        InvalidOptionError: What was given is no engine, or the class of the session is for the
-            other kind of engine, or the block was entered with ``with`` instead of ``async with``,
-            or the reverse.
+        InvalidOptionError: The first argument is not an engine, or the class of the session is
+            for the other kind of engine, or the block was entered with ``with`` instead of
+            ``async with``, or the reverse.
     """
     if not isinstance(engine, (AsyncEngine, Engine)):
         raise InvalidOptionError(f"rolled_back() was given {_what_instead_of_an_engine(engine)}")
@@ -86,8 +87,17 @@ def rolled_back(engine: Any, class_: Any = None, **options: Any) -> Any:
         )
     options.setdefault("join_transaction_mode", "create_savepoint")
     if isinstance(engine, AsyncEngine):
-        return _AsyncRolledBack(engine, _class_of(class_, AsyncSession, engine), options)
-    return _RolledBack(engine, _class_of(class_, Session, engine), options)
+        class_, statement = _class_of(class_, AsyncSession, engine), "async with"
+    else:
+        class_, statement = _class_of(class_, Session, engine), "with"
+    return Block(
+        partial(_rolled_back, engine, class_, options),
+        "rolled_back()",
+        make_async=partial(_rolled_back_async, engine, class_, options),
+        undecorated=(
+            f"it gives the session to its block; write '{statement} rolled_back(engine) as session'"
+        ),
+    )
 
 
 def _class_of(given: Any, usual: type[ClassT], engine: AsyncEngine | Engine) -> type[ClassT]:
@@ -99,22 +109,22 @@ def _class_of(given: Any, usual: type[ClassT], engine: AsyncEngine | Engine) -> 
 
 
 def _what_instead_of_an_engine(given: Any) -> str:
-    """What is wrong, and the way out; a URL's text is not shown, it may hold a password."""
+    """What was given, and the way out. A URL's text is not shown: it may hold a password."""
     if isinstance(given, (str, URL)):
         return "a URL; give an engine, such as rolled_back(create_async_engine(url))"
     if isinstance(given, (Connection, AsyncConnection)):
         return (
-            f"{type_name(given)!r}, and opens a connection of its own; give the engine: "
+            f"{type_name(given)!r}, but opens a connection of its own; give the engine: "
             f"rolled_back(engine)"
         )
     if isinstance(given, (sessionmaker, async_sessionmaker)):
         return (
-            f"{type_name(given)!r}; give the engine that it is bound to, and what it makes as "
-            f"class_=: rolled_back(engine, class_=…)"
+            f"{type_name(given)!r}; give the engine that it is bound to, and the class of its "
+            f"sessions as class_=: rolled_back(engine, class_=…)"
         )
     if isinstance(given, (Session, AsyncSession, scoped_session, async_scoped_session)):
         return (
-            f"{type_name(given)!r}, and makes a session of its own; give the engine: "
+            f"{type_name(given)!r}, but makes a session of its own; give the engine: "
             f"rolled_back(engine)"
         )
     return f"{type_name(given)!r}; it takes an AsyncEngine or an Engine"
@@ -128,84 +138,21 @@ def _problem_of_class(class_: Any, engine: AsyncEngine | Engine) -> str:
     if is_class(class_) and issubclass(class_, (Session, AsyncSession)):
         other = "an Engine" if is_async else "an AsyncEngine"
         return (
-            f"{given}, which works with {other}, and {of_engine}; give {usual}, or a subclass of "
-            f"it, or {other}"
+            f"{given}, which needs {other}, but was also given {of_engine}; give {usual}, or a "
+            f"subclass of it, or {other}"
         )
-    return f"{given}, which is not a class of sessions; give {usual}, or a subclass of it"
-
-
-class _RolledBack(AbstractContextManager[Session]):
-    """For a plain engine."""
-
-    def __init__(self, engine: Engine, class_: type[Session], options: dict[str, Any]) -> None:
-        self._block = _rolled_back(engine, class_, options)
-
-    def __call__(self, _: object) -> NoReturn:
-        raise InvalidOptionError(
-            "rolled_back() can't decorate, because it gives the session to its block; write "
-            "'with rolled_back(engine) as session'"
-        )
-
-    def __enter__(self) -> Session:
-        return self._block.__enter__()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return self._block.__exit__(exc_type, exc, traceback)
-
-    def __aenter__(self) -> NoReturn:
-        raise InvalidOptionError(
-            "rolled_back() was given an Engine, whose sessions are for 'with', and was entered "
-            "with 'async with'; write 'with rolled_back(engine)', or give an AsyncEngine"
-        )
-
-    def __aexit__(self, *_: object) -> None:
-        """Never called: ``async with`` looks for it before it enters."""
-
-
-class _AsyncRolledBack(AbstractAsyncContextManager[AsyncSession]):
-    """For an async engine."""
-
-    def __init__(
-        self, engine: AsyncEngine, class_: type[AsyncSession], options: dict[str, Any]
-    ) -> None:
-        self._block = _rolled_back_async(engine, class_, options)
-
-    def __call__(self, _: object) -> NoReturn:
-        raise InvalidOptionError(
-            "rolled_back() can't decorate, because it gives the session to its block; write "
-            "'async with rolled_back(engine) as session'"
-        )
-
-    async def __aenter__(self) -> AsyncSession:
-        return await self._block.__aenter__()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return await self._block.__aexit__(exc_type, exc, traceback)
-
-    def __enter__(self) -> NoReturn:
-        raise InvalidOptionError(
-            "rolled_back() was given an AsyncEngine, whose sessions are for 'async with', and was "
-            "entered with 'with'; write 'async with rolled_back(engine)', or give an Engine"
-        )
-
-    def __exit__(self, *_: object) -> None:
-        """Never called: ``with`` looks for it before it enters."""
+    return f"{given}, which is not a session class; give {usual}, or a subclass of it"
 
 
 @contextmanager
 def _rolled_back(
-    engine: Engine, class_: type[Session], options: dict[str, Any]
+    engine: Engine | AsyncEngine, class_: type[Session], options: dict[str, Any]
 ) -> Iterator[Session]:
+    if isinstance(engine, AsyncEngine):
+        raise InvalidOptionError(
+            "rolled_back() was given an AsyncEngine, whose sessions are for 'async with', but was "
+            "entered with 'with'; write 'async with rolled_back(engine)', or give an Engine"
+        )
     with engine.connect() as connection:
         transaction = connection.begin()
         try:
@@ -217,8 +164,13 @@ def _rolled_back(
 
 @asynccontextmanager
 async def _rolled_back_async(
-    engine: AsyncEngine, class_: type[AsyncSession], options: dict[str, Any]
+    engine: Engine | AsyncEngine, class_: type[AsyncSession], options: dict[str, Any]
 ) -> AsyncIterator[AsyncSession]:
+    if isinstance(engine, Engine):
+        raise InvalidOptionError(
+            "rolled_back() was given an Engine, whose sessions are for 'with', but was entered "
+            "with 'async with'; write 'with rolled_back(engine)', or give an AsyncEngine"
+        )
     async with engine.connect() as connection:
         transaction = await connection.begin()
         try:
@@ -228,57 +180,43 @@ async def _rolled_back_async(
             await transaction.rollback()
 
 
-class as_if_committed:  # noqa: N801 - used like a function, as contextlib's are
-    """Deliver what a block has left waiting as if its transaction had been committed.
+def as_if_committed(session: AnySession) -> Block[None]:
+    """Deliver what a block has queued as if its transaction had been committed.
 
     For tests of code that only flushes, in a transaction that is rolled back later: at the end of
     the ``with`` or ``async with`` block, receivers with ``phase="after_commit"`` and callbacks of
-    ``on_commit`` are called for what happened inside, in order, and wait no longer. If the block
-    raises, all goes on waiting.
+    ``on_commit`` are called for what happened inside, in order, and are queued no longer. If the
+    block raises, everything stays queued.
 
     Args:
         session: An ``AsyncSession``, for ``async with``, or a ``Session``, for ``with``.
 
     Source: Django's ``captureOnCommitCallbacks(execute=True)``.
     """
+    return Block(
+        partial(_delivered, session),
+        "as_if_committed()",
+        make_async=partial(_delivered_async, session),
+        undecorated=(
+            "its session is made inside the test; write 'with as_if_committed(session)' there"
+        ),
+    )
 
-    def __init__(self, session: AnySession) -> None:
-        self._session = session
-        self._mark: Checkpoint = {}
 
-    def __call__(self, _: object) -> NoReturn:
-        """Never decorates.
+@contextmanager
+def _delivered(session: AnySession) -> Iterator[None]:
+    sync_session = sync_session_of(session)
+    before = checkpoint(sync_session)
+    yield  # if the block raises, this function ends here and delivers nothing
+    deliver_since(sync_session, before)
 
-        Raises:
-            InvalidOptionError: Always: its session is there before the test is.
-        """
-        raise InvalidOptionError(
-            "as_if_committed() can't decorate, because its session is the test's; write "
-            "'with as_if_committed(session)' inside the function"
-        )
 
-    def __enter__(self) -> None:
-        self._mark = checkpoint(sync_session_of(self._session))
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc_type is None:
-            deliver_since(sync_session_of(self._session), self._mark)
-
-    async def __aenter__(self) -> None:
-        self.__enter__()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc_type is None and isinstance(self._session, AsyncSession):
-            await self._session.run_sync(deliver_since, self._mark)
-        else:
-            self.__exit__(exc_type, exc, traceback)
+@asynccontextmanager
+async def _delivered_async(session: AnySession) -> AsyncIterator[None]:
+    if not isinstance(session, AsyncSession):
+        with _delivered(session):
+            yield
+        return
+    before = checkpoint(session.sync_session)
+    yield
+    await session.run_sync(deliver_since, before)

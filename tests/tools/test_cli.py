@@ -122,7 +122,7 @@ def test_failing_import_is_named_without_a_traceback(project, code, why):
     assert "Traceback" not in err
 
 
-def test_place_of_a_failing_import_is_told(project):
+def test_place_of_a_failing_import_is_reported(project):
     """The line that raised is in the message; a missing module has none."""
     project.write("broken_b", "\n\nx = 1 / 0")
     assert "broken_b.py:1)" in project.run("check", "broken_b")[2]

@@ -1,4 +1,4 @@
-"""The demonstration tells a true story on every database, and says what is wrong with a URL."""
+"""The demonstration runs on every database, and says what is wrong with a URL."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Terminal(io.StringIO):
         return True
 
 
-async def test_the_story_is_told(database: databases.Database) -> None:
+async def test_the_story_is_shown(database: databases.Database) -> None:
     """The timeline shows each chapter's deliveries in order, and the database agrees."""
     out = io.StringIO()
     url = database.async_url.render_as_string(hide_password=False)
     deliveries = await demo.run(url, out)
     lines = [line for line in out.getvalue().splitlines() if " ms  " in line]
-    told = [(line.split()[2], line.split()[5]) for line in lines]
+    shown = [(line.split()[2], line.split()[5]) for line in lines]
     assert deliveries == len(lines) == 20
-    assert told[:7] == [
+    assert shown[:7] == [
         ("post_init", "greet"),
-        ("pre_save", "refuse_clickbait"),
+        ("pre_save", "reject_clickbait"),
         ("pre_save", "generate_slug"),
         ("post_save", "warm_cache"),
         ("post_save", "write_audit_entry"),
@@ -148,7 +148,7 @@ async def test_tables_that_cant_be_created_are_named(tmp_path: Path) -> None:
         await demo.run(url, io.StringIO())
 
 
-async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def reject_password(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer like a PostgreSQL server to which a password is wrong, and which repeats it."""
     await reader.readexactly(8)  # asks for TLS
     writer.write(b"N")
@@ -166,7 +166,7 @@ async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 async def test_a_wrong_password_is_a_line_without_it() -> None:
     """Whatever the server says, and wherever the URL has it."""
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    server = await asyncio.start_server(reject_password, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
         with pytest.raises(SystemExit) as caught:

@@ -52,10 +52,10 @@ def entries(database: Database) -> list[tuple[str, str | None]]:
     return [tuple(row) for row in rows]
 
 
-def test_migrations_are_told_and_models_are_silent(
+def test_migrations_are_sent_and_models_are_silent(
     config: Config, database: Database, recorder: Recorder
 ) -> None:
-    """upgrade and downgrade are the senders; no row of the data migration is heard of."""
+    """upgrade and downgrade are the senders; nothing is sent for the rows of the data migration."""
     for signal in (pre_migrate, post_migrate, pre_save, post_save, pre_init):
         recorder.record(signal)
     command.upgrade(config, "head")
@@ -76,10 +76,10 @@ def test_migrations_are_told_and_models_are_silent(
     ]
 
 
-def test_autogenerating_is_told_as_revision(
+def test_autogenerating_is_sent_as_revision(
     config: Config, tmp_path: Path, recorder: Recorder
 ) -> None:
-    """revision --autogenerate is told; check and current, which also run env.py, are not."""
+    """revision --autogenerate sends; check and current, which also run env.py, don't."""
     recorder.record(pre_migrate)
     command.upgrade(config, "head")
     recorder.clear()
@@ -108,7 +108,7 @@ def test_one_command_can_be_listened_to(config: Config) -> None:
 def test_receivers_write_in_the_migrations_transaction(
     config: Config, database: Database, recorder: Recorder
 ) -> None:
-    """What a receiver writes through the connection is kept with the migration, and is heard of."""
+    """What a receiver writes through the connection is committed with the migration, and sends signals."""
     recorder.record(post_save, Entry)
 
     @post_migrate("upgrade")
@@ -125,7 +125,7 @@ def test_receivers_write_in_the_migrations_transaction(
 def test_a_failing_migration_has_no_end(
     config: Config, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """post_migrate isn't sent for a migration that fails, and models can be heard again."""
+    """post_migrate isn't sent for a migration that fails, and models send signals again."""
     recorder.record(pre_migrate)
     recorder.record(post_migrate)
     with pytest.raises(RuntimeError, match="no such luck"):
@@ -136,16 +136,16 @@ def test_a_failing_migration_has_no_end(
         command.upgrade(config, "head")
     assert recorder.names == ["pre_migrate"]
     recorder.record(pre_init, Entry, sync=True)
-    Entry(title="heard")
+    Entry(title="sent")
     assert recorder.names == ["pre_migrate", "pre_init"]
 
 
-def test_receivers_that_wait(config: Config) -> None:
-    """An async receiver may wait where env.py has an async engine, and is refused elsewhere."""
+def test_receivers_that_suspend(config: Config) -> None:
+    """An async receiver may suspend where env.py has an async engine, and raises elsewhere."""
     seen: list[str] = []
 
     @pre_migrate
-    async def wait(sender: str, **kwargs: Any) -> None:
+    async def suspend(sender: str, **kwargs: Any) -> None:
         await asyncio.sleep(0)
         seen.append(sender)
 
@@ -158,7 +158,7 @@ def test_receivers_that_wait(config: Config) -> None:
 
 
 def test_offline_migrations_have_no_connection(config: Config, recorder: Recorder) -> None:
-    """Alembic's offline mode is told as well, with connection=None."""
+    """Alembic's offline mode sends as well, with connection=None."""
     recorder.record(pre_migrate, sync=True)
     recorder.record(post_migrate, sync=True)
     command.upgrade(config, "head", sql=True)
@@ -166,7 +166,7 @@ def test_offline_migrations_have_no_connection(config: Config, recorder: Recorde
     assert "CREATE TABLE entry" in config.output_buffer.getvalue()
 
 
-def test_silenced_migrations_are_not_told(config: Config, recorder: Recorder) -> None:
+def test_silenced_migrations_are_not_sent(config: Config, recorder: Recorder) -> None:
     """A SignalContext around the command silences the signals of migrations, too."""
     recorder.record(pre_migrate)
     with SignalContext.disable_for("upgrade"):

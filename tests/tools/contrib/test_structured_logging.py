@@ -63,7 +63,7 @@ def test_a_failure_is_an_error_without_traceback(
     """The exception goes its own way."""
 
     @post_save(Account)
-    def refuse(**kwargs: Any) -> None:
+    def reject(**kwargs: Any) -> None:
         raise LookupError
 
     Base.metadata.create_all(sync_engine)

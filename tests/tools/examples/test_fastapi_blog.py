@@ -28,7 +28,7 @@ async def client(app):
         yield client
 
 
-async def test_created_post_is_told_once(blog, client, look):
+async def test_created_post_is_sent_once(blog, client, look):
     """A request that creates a post has it indexed, announced and audited exactly once."""
     answer = await client.post("/posts", json=HELLO)
     assert answer.status_code == 201
@@ -67,7 +67,7 @@ async def test_answer_comes_after_the_commit(blog, app, client):
     assert sent[0] == ("http.response.start", ["new: Hello"])
 
 
-async def test_failed_request_tells_nobody(blog, client, look):
+async def test_failed_request_sends_nothing(blog, client, look):
     """A request that fails after it has written leaves no post and no audit row, and no word of it."""
     await client.post("/posts", json=HELLO)
     again = [{"title": "Again", "body": "more"}, HELLO]
@@ -79,19 +79,19 @@ async def test_failed_request_tells_nobody(blog, client, look):
     assert blog.outbox == ["new: Hello"]
 
 
-async def test_import_tells_of_every_post(blog, client):
-    """A request that writes several posts has each of them told, in their order."""
+async def test_import_sends_every_post(blog, client):
+    """A request that writes several posts sends each of them, in their order."""
     posts = [{"title": title, "body": "."} for title in ("One", "Two", "Three")]
     answer = await client.post("/posts/import", json=posts)
     assert answer.status_code == 201
     assert blog.outbox == ["new: One", "new: Two", "new: Three"]
 
 
-async def test_receiver_can_refuse_a_request(blog, client, look):
+async def test_receiver_can_reject_a_request(blog, client, look):
     """An error of a receiver in the transaction fails the request, and nothing remains of it."""
 
     @post_save(blog.Post)
-    async def refuse(sender, instance, **kwargs):
+    async def reject(sender, instance, **kwargs):
         raise RuntimeError("not today")
 
     answer = await client.post("/posts", json=HELLO)
@@ -120,8 +120,8 @@ async def test_error_after_the_commit_spares_the_request(blog, client, caplog):
     assert blog.outbox == ["new: Hello"]
 
 
-async def test_update_is_told_as_a_change(blog, client, recorder):
-    """A request that changes a post tells of it with created=False."""
+async def test_update_is_sent_as_a_change(blog, client, recorder):
+    """A request that changes a post sends it with created=False."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
     recorder.record(post_save, blog.Post, phase="after_commit")
     await client.put(f"/posts/{post_id}", json={"title": "Goodbye", "body": "last words"})
@@ -130,8 +130,8 @@ async def test_update_is_told_as_a_change(blog, client, recorder):
     assert blog.search_index == {post_id: {"goodbye", "last", "words"}}
 
 
-async def test_update_without_a_difference_tells_nobody(blog, client, look):
-    """A request that sets what is there already changes nothing and is not told."""
+async def test_update_without_a_difference_sends_nothing(blog, client, look):
+    """A request that sets what is there already changes nothing and sends nothing."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
     answer = await client.put(f"/posts/{post_id}", json=HELLO)
     assert answer.status_code == 200
@@ -163,7 +163,7 @@ async def test_deleted_post_is_forgotten(client, look):
 
 
 async def test_requests_at_once_keep_apart(blog, client, look):
-    """Of requests under way together, those that succeed are told, those that fail are not."""
+    """Of requests under way at once, those that succeed send signals, those that fail don't."""
     await client.post("/posts", json=HELLO)
     answers = await asyncio.gather(
         client.post("/posts", json={"title": "One", "body": "."}),
@@ -178,7 +178,7 @@ async def test_requests_at_once_keep_apart(blog, client, look):
 
 async def test_shutdown_waits_for_receivers(blog, app, async_url, look):
     """Receivers under way when the server goes down come to their end, with an engine to use."""
-    told = []
+    titles = []
     begun = asyncio.Event()
 
     @post_save(blog.Post, phase="after_commit")
@@ -186,7 +186,7 @@ async def test_shutdown_waits_for_receivers(blog, app, async_url, look):
         begun.set()
         await asyncio.sleep(0.05)
         async with app.state.sessions() as session:
-            told.append((await session.get(blog.Post, instance.id)).title)
+            titles.append((await session.get(blog.Post, instance.id)).title)
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://blog") as client:
@@ -194,6 +194,6 @@ async def test_shutdown_waits_for_receivers(blog, app, async_url, look):
             request = asyncio.create_task(client.post("/posts", json=HELLO))
             await begun.wait()
             request.cancel()  # as a server does whose patience is at its end
-        assert told == ["Hello"]
+        assert titles == ["Hello"]
         with pytest.raises(asyncio.CancelledError):
             await request

@@ -23,7 +23,7 @@ def client(app):
     return app.test_client()
 
 
-def test_created_post_is_told_once(blog, client, look):
+def test_created_post_is_sent_once(blog, client, look):
     """A request that creates a post has it indexed, announced and audited exactly once."""
     answer = client.post("/posts", json=HELLO)
     assert answer.status_code == 201
@@ -46,7 +46,7 @@ def test_notification_comes_after_the_commit(blog, client, look):
     assert seen == [[("Hello",)]]
 
 
-def test_failed_request_tells_nobody(blog, client, look):
+def test_failed_request_sends_nothing(blog, client, look):
     """A request that fails after it has written leaves no post and no audit row, and no word of it."""
     client.post("/posts", json=HELLO)
     answer = client.post("/posts/import", json=[{"title": "Again", "body": "more"}, HELLO])
@@ -57,11 +57,11 @@ def test_failed_request_tells_nobody(blog, client, look):
     assert blog.outbox == ["new: Hello"]
 
 
-def test_receiver_can_refuse_a_request(blog, client, look):
+def test_receiver_can_reject_a_request(blog, client, look):
     """An error of a receiver in the transaction fails the request, and nothing remains of it."""
 
     @post_save(blog.Post)
-    def refuse(sender, instance, **kwargs):
+    def reject(sender, instance, **kwargs):
         raise RuntimeError("not today")
 
     answer = client.post("/posts", json=HELLO)
@@ -72,8 +72,8 @@ def test_receiver_can_refuse_a_request(blog, client, look):
     assert blog.outbox == []
 
 
-def test_update_is_told_as_a_change(blog, client, recorder):
-    """A request that changes a post tells of it with created=False."""
+def test_update_is_sent_as_a_change(blog, client, recorder):
+    """A request that changes a post sends it with created=False."""
     post_id = client.post("/posts", json=HELLO).json["id"]
     recorder.record(post_save, blog.Post, sync=True, phase="after_commit")
     answer = client.put(f"/posts/{post_id}", json={"title": "Good bye", "body": "last words"})
@@ -93,7 +93,7 @@ def test_deleted_post_is_forgotten(blog, client, look):
 
 
 def test_requests_at_once_keep_apart(blog, app, client, look):
-    """Of requests in several threads, those that succeed are told, those that fail are not."""
+    """Of requests in several threads, those that succeed send signals, those that fail don't."""
     client.post("/posts", json=HELLO)
     requests = [
         ("/posts", {"title": "One", "body": "."}),

@@ -25,7 +25,7 @@ async def client(app):
         yield client
 
 
-async def test_added_post_is_told_once(blog, client, look):
+async def test_added_post_is_sent_once(blog, client, look):
     """A post that a repository adds is indexed, announced and audited exactly once."""
     answer = await client.post("/posts", json=HELLO)
     assert answer.status_code == 201
@@ -67,7 +67,7 @@ async def test_answer_comes_after_the_commit(blog, app):
     assert sent[0] == ("http.response.start", ["new: Hello"])
 
 
-async def test_failed_request_tells_nobody(blog, client, look):
+async def test_failed_request_sends_nothing(blog, client, look):
     """A request that fails after it has written leaves no post and no audit row, and no word of it."""
     await client.post("/posts", json=HELLO)
     again = [{"title": "Again", "body": "more"}, HELLO]
@@ -79,11 +79,11 @@ async def test_failed_request_tells_nobody(blog, client, look):
     assert blog.outbox == ["new: Hello"]
 
 
-async def test_receiver_can_refuse_a_request(blog, client, look):
+async def test_receiver_can_reject_a_request(blog, client, look):
     """An error of a receiver in the transaction fails the request, and nothing remains of it."""
 
     @post_save(blog.Post)
-    async def refuse(sender, instance, **kwargs):
+    async def reject(sender, instance, **kwargs):
         raise RuntimeError("not today")
 
     answer = await client.post("/posts", json=HELLO)
@@ -94,8 +94,8 @@ async def test_receiver_can_refuse_a_request(blog, client, look):
     assert blog.outbox == []
 
 
-async def test_update_is_told_as_a_change(blog, client, recorder):
-    """A post that a repository updates is told of with created=False, once."""
+async def test_update_is_sent_as_a_change(blog, client, recorder):
+    """A post that a repository updates is sent with created=False, once."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
     recorder.record(post_save, blog.Post, phase="after_commit")
     answer = await client.put(f"/posts/{post_id}", json={"title": "Goodbye", "body": "last words"})
@@ -106,7 +106,7 @@ async def test_update_is_told_as_a_change(blog, client, recorder):
 
 
 async def test_update_of_nothing_is_not_found(blog, client):
-    """A post that isn't there can't be updated, and nobody is told."""
+    """A post that isn't there can't be updated, and nothing is sent."""
     answer = await client.put("/posts/1", json=HELLO)
     assert answer.status_code == 404
     assert blog.outbox == []
@@ -123,7 +123,7 @@ async def test_deleted_post_is_forgotten(blog, client, look):
 
 
 async def test_requests_at_once_keep_apart(blog, client, look):
-    """Of requests under way together, those that succeed are told, those that fail are not."""
+    """Of requests under way at once, those that succeed send signals, those that fail don't."""
     await client.post("/posts", json=HELLO)
     answers = await asyncio.gather(
         client.post("/posts", json={"title": "One", "body": "."}),
@@ -147,14 +147,14 @@ def some_posts(blog):
     return [blog.Post(title=title, body=".") for title in ("One", "Two")]
 
 
-async def test_add_many_tells_of_each(blog, posts):
-    """add_many() adds objects to the session, so each of them is told."""
+async def test_add_many_sends_each(blog, posts):
+    """add_many() adds objects to the session, so each of them is sent."""
     await posts.add_many(some_posts(blog), auto_commit=True)
     assert blog.outbox == ["new: One", "new: Two"]
 
 
-async def test_upsert_tells_what_it_did(blog, posts):
-    """upsert() of a known key is told as a change, of an unknown one as a creation."""
+async def test_upsert_sends_what_it_did(blog, posts):
+    """upsert() of a known key is sent as a change, of an unknown one as a creation."""
     known = await posts.add(some_posts(blog)[0], auto_commit=True)
     changed = blog.Post(id=known.id, title="Uno", body=".")
     await posts.upsert(changed, auto_commit=True)

@@ -28,7 +28,7 @@ async def client(app):
         yield client
 
 
-async def test_created_post_is_told_once(blog, client, look):
+async def test_created_post_is_sent_once(blog, client, look):
     """A request that creates a post has it indexed, announced and audited exactly once."""
     answer = await client.post("/posts", json=HELLO)
     assert answer.status_code == 201
@@ -58,7 +58,7 @@ async def test_unregistered_model_is_silent(blog, client, recorder):
     assert recorder.calls == []
 
 
-async def test_failed_request_tells_nobody(blog, client, look):
+async def test_failed_request_sends_nothing(blog, client, look):
     """A request that fails after it has written leaves no post and no audit row, and no word of it."""
     await client.post("/posts", json=HELLO)
     again = [{"title": "Again", "body": "more"}, HELLO]
@@ -70,11 +70,11 @@ async def test_failed_request_tells_nobody(blog, client, look):
     assert blog.outbox == ["new: Hello"]
 
 
-async def test_receiver_can_refuse_a_request(blog, client, look):
+async def test_receiver_can_reject_a_request(blog, client, look):
     """An error of a receiver in the transaction fails the request, and nothing remains of it."""
 
     @post_save(blog.Post)
-    async def refuse(sender, instance, **kwargs):
+    async def reject(sender, instance, **kwargs):
         raise RuntimeError("not today")
 
     answer = await client.post("/posts", json=HELLO)
@@ -85,8 +85,8 @@ async def test_receiver_can_refuse_a_request(blog, client, look):
     assert blog.outbox == []
 
 
-async def test_update_is_told_as_a_change(blog, client, recorder):
-    """A request that changes a post tells of it with created=False, and of what has changed."""
+async def test_update_is_sent_as_a_change(blog, client, recorder):
+    """A request that changes a post sends it with created=False, and with what has changed."""
     post_id = (await client.post("/posts", json=HELLO)).json()["id"]
     differences = []
     recorder.record(post_save, blog.Post, phase="after_commit")
@@ -113,7 +113,7 @@ async def test_deleted_post_is_forgotten(blog, client, look):
 
 
 async def test_requests_at_once_keep_apart(blog, client, look):
-    """Of requests under way together, those that succeed are told, those that fail are not."""
+    """Of requests under way at once, those that succeed send signals, those that fail don't."""
     await client.post("/posts", json=HELLO)
     answers = await asyncio.gather(
         client.post("/posts", json={"title": "One", "body": "."}),

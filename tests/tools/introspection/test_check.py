@@ -82,7 +82,7 @@ MODELS = """
 
     class Unmapped: ...
 
-    def hear(**kwargs): ...
+    def notify(**kwargs): ...
 """
 
 
@@ -108,30 +108,30 @@ def codes(found):
 @pytest.mark.parametrize(
     "connect",
     [
-        "post_save.connect(hear)",
-        "post_save.connect(hear, Leaflet)",
-        "post_save.connect(hear, 'Leaflet')",
-        "post_save.connect(hear, 'checked.Leaflet')",
-        "post_save.connect(hear, Base)",
-        "post_save.connect(hear, 'Base')",
-        "post_save.connect(hear, Abstract)",
-        "post_init.connect(hear, Brochure, exact=True)",
-        "register(Unwired); post_delete.connect(hear, Pencil)",
-        "post_bulk_create.connect(hear, Leaflet)",
-        "m2m_changed.connect(hear)",
-        "m2m_changed.connect(hear, links)",
-        "m2m_changed.connect(hear, Leaflet)",
-        "m2m_changed.connect(hear, Label)",
-        "m2m_changed.connect(hear, Brochure)",
-        "m2m_changed.connect(hear, 'Leaflet')",
-        "m2m_changed.connect(hear, Leaflet.labels)",
-        "m2m_changed.connect(hear, Label.leaflets)",
-        "post_save.connect(hear, created=True); post_save.connect(hear, Leaflet, created=False)",
-        "post_relation_add.connect(hear, Leaflet)",
-        "post_relation_add.connect(hear, Room)",
-        "pre_migrate.connect(hear, 'upgrade')",
-        "Signal('paid').connect(hear, 'shop')",
-        "paid = Signal('paid'); paid.connect(hear, ['shop', 'Leaflet', Unmapped, links, 7])",
+        "post_save.connect(notify)",
+        "post_save.connect(notify, Leaflet)",
+        "post_save.connect(notify, 'Leaflet')",
+        "post_save.connect(notify, 'checked.Leaflet')",
+        "post_save.connect(notify, Base)",
+        "post_save.connect(notify, 'Base')",
+        "post_save.connect(notify, Abstract)",
+        "post_init.connect(notify, Brochure, exact=True)",
+        "register(Unwired); post_delete.connect(notify, Pencil)",
+        "post_bulk_create.connect(notify, Leaflet)",
+        "m2m_changed.connect(notify)",
+        "m2m_changed.connect(notify, links)",
+        "m2m_changed.connect(notify, Leaflet)",
+        "m2m_changed.connect(notify, Label)",
+        "m2m_changed.connect(notify, Brochure)",
+        "m2m_changed.connect(notify, 'Leaflet')",
+        "m2m_changed.connect(notify, Leaflet.labels)",
+        "m2m_changed.connect(notify, Label.leaflets)",
+        "post_save.connect(notify, created=True); post_save.connect(notify, Leaflet, created=False)",
+        "post_relation_add.connect(notify, Leaflet)",
+        "post_relation_add.connect(notify, Room)",
+        "pre_migrate.connect(notify, 'upgrade')",
+        "Signal('paid').connect(notify, 'shop')",
+        "paid = Signal('paid'); paid.connect(notify, ['shop', 'Leaflet', Unmapped, links, 7])",
         "@post_save(Leaflet, weak=True)\n    def gone(**kwargs): ...\n    del gone",
     ],
 )
@@ -143,19 +143,23 @@ def test_sound_connections_are_left_alone(project, connect):
 @pytest.mark.parametrize(
     ("connect", "what", "remedy"),
     [
-        ("post_save.connect(hear, Unmapped)", "neither it nor a subclass is mapped", "map it"),
-        ("post_save.connect(hear, Pencil)", "without SignalMixin", "register()"),
-        ("post_save.connect(hear, Unwired)", "without SignalMixin", "register()"),
-        ("post_save.connect(hear, 'Pencil')", "without SignalMixin", "register()"),
-        ("post_save.connect(hear, 'Unwired')", "no class of this name sends", "SignalMixin"),
-        ("post_save.connect(hear, Abstract, exact=True)", "only its subclasses", "exact"),
-        ("m2m_changed.connect(hear, Room)", "has no many-to-many", "give a class that has one"),
-        ("m2m_changed.connect(hear, Stamp)", "has no many-to-many", "give a class that has one"),
-        ("m2m_changed.connect(hear, 'Room')", "has no many-to-many", "give a class that has one"),
-        ("m2m_changed.connect(hear, unused)", "no many-to-many relationship of", "secondary="),
-        ("m2m_changed.connect(hear, Pencil)", "without SignalMixin", "register()"),
-        ("post_relation_add.connect(hear, Reader)", "no relationship to many", "the other side"),
-        ("pre_migrate.connect(hear, Leaflet)", "commands of Alembic", "'upgrade'"),
+        ("post_save.connect(notify, Unmapped)", "neither it nor a subclass is mapped", "map it"),
+        ("post_save.connect(notify, Pencil)", "without SignalMixin", "register()"),
+        ("post_save.connect(notify, Unwired)", "without SignalMixin", "register()"),
+        ("post_save.connect(notify, 'Pencil')", "without SignalMixin", "register()"),
+        ("post_save.connect(notify, 'Unwired')", "no class of this name sends", "SignalMixin"),
+        ("post_save.connect(notify, Abstract, exact=True)", "only its subclasses", "exact"),
+        ("m2m_changed.connect(notify, Room)", "has no many-to-many", "give a class that has one"),
+        ("m2m_changed.connect(notify, Stamp)", "has no many-to-many", "give a class that has one"),
+        ("m2m_changed.connect(notify, 'Room')", "has no many-to-many", "give a class that has one"),
+        ("m2m_changed.connect(notify, unused)", "no many-to-many relationship of", "secondary="),
+        ("m2m_changed.connect(notify, Pencil)", "without SignalMixin", "register()"),
+        (
+            "post_relation_add.connect(notify, Reader)",
+            "no relationship to many objects",
+            "the other side",
+        ),
+        ("pre_migrate.connect(notify, Leaflet)", "commands of Alembic", "'upgrade'"),
     ],
 )
 def test_receiver_that_is_never_sent_anything(project, connect, what, remedy):
@@ -164,19 +168,23 @@ def test_receiver_that_is_never_sent_anything(project, connect, what, remedy):
     assert (found["code"], found["severity"]) == ("never-sent", "error")
     assert what in found["what"]
     assert remedy in found["remedy"]
-    assert (found["receiver"], found["file"]) == ("checked.hear", "checked.py")
-    assert found["line"] == MODELS.strip().splitlines().index("    def hear(**kwargs): ...") + 1
+    assert (found["receiver"], found["file"]) == ("checked.notify", "checked.py")
+    assert found["line"] == MODELS.strip().splitlines().index("    def notify(**kwargs): ...") + 1
 
 
 @pytest.mark.parametrize(
     ("connect", "severity", "offer"),
     [
-        ("post_save.connect(hear, 'Leafle')", "error", "did you mean 'Leaflet'?"),
-        ("m2m_changed.connect(hear, 'checked.Leafet')", "error", "did you mean 'checked.Leaflet'?"),
-        ("post_save.connect(hear, 'Qqqqqqqq')", "error", "names no mapped class"),
-        ("post_migrate.connect(hear, 'upgrad')", "error", "did you mean 'upgrade'?"),
-        ("post_migrate.connect(hear, 'Leaflet')", "error", "names no command of Alembic"),
-        ("paid = Signal('paid'); paid.connect(hear, 'Leafle')", "warning", "'Leaflet'?"),
+        ("post_save.connect(notify, 'Leafle')", "error", "did you mean 'Leaflet'?"),
+        (
+            "m2m_changed.connect(notify, 'checked.Leafet')",
+            "error",
+            "did you mean 'checked.Leaflet'?",
+        ),
+        ("post_save.connect(notify, 'Qqqqqqqq')", "error", "names no mapped class"),
+        ("post_migrate.connect(notify, 'upgrad')", "error", "did you mean 'upgrade'?"),
+        ("post_migrate.connect(notify, 'Leaflet')", "error", "names no command of Alembic"),
+        ("paid = Signal('paid'); paid.connect(notify, 'Leafle')", "warning", "'Leaflet'?"),
     ],
 )
 def test_string_that_names_nothing(project, connect, severity, offer):
@@ -191,7 +199,7 @@ def test_string_that_names_two_classes(project):
     [found] = check(
         project,
         """
-    post_save.connect(hear, "Leaflet")
+    post_save.connect(notify, "Leaflet")
 
     class Other:
         class Leaflet(Unwired):
@@ -226,11 +234,11 @@ FAMILY = """
         id: Mapped[int] = mapped_column(primary_key=True)
         {relationship}
 
-    def hear(**kwargs): ...
-    def hear_too(**kwargs): ...
+    def notify(**kwargs): ...
+    def notify_too(**kwargs): ...
 """
 CHILDREN = "children: Mapped[list[Child]] = relationship({})"
-HEAR = "\n    post_delete.connect(hear, Child)\n"
+CONNECT = "\n    post_delete.connect(notify, Child)\n"
 
 
 def family(rule, relationship):
@@ -254,12 +262,12 @@ def family(rule, relationship):
 )
 def test_children_that_the_database_deletes(project, rule, relationship, what):
     """Delete receivers of rows that go without the session's knowledge are warned of."""
-    [found] = check(project, HEAR, models=family(rule, relationship))
+    [found] = check(project, CONNECT, models=family(rule, relationship))
     assert (found["code"], found["severity"]) == ("silent-delete", "warning")
     assert what in found["what"]
     assert "checked.Child" in found["what"]
-    assert found["receiver"] == "checked.hear"
-    assert codes(check(project, HEAR, "--strict", models=family(rule, relationship))) == [
+    assert found["receiver"] == "checked.notify"
+    assert codes(check(project, CONNECT, "--strict", models=family(rule, relationship))) == [
         "silent-delete"
     ]
 
@@ -267,22 +275,22 @@ def test_children_that_the_database_deletes(project, rule, relationship, what):
 @pytest.mark.parametrize(
     ("rule", "relationship", "connect"),
     [
-        ("CASCADE", CHILDREN.format("passive_deletes=True"), "post_save.connect(hear, Child)"),
-        ("CASCADE", CHILDREN.format("passive_deletes=True"), "post_delete.connect(hear, Parent)"),
-        ("CASCADE", CHILDREN.format("cascade='all, delete-orphan'"), HEAR.strip()),
-        ("CASCADE", CHILDREN.format(""), HEAR.strip()),
-        ("SET NULL", CHILDREN.format("passive_deletes=True"), HEAR.strip()),
-        (None, CHILDREN.format(""), HEAR.strip()),
-        (None, "", HEAR.strip()),
+        ("CASCADE", CHILDREN.format("passive_deletes=True"), "post_save.connect(notify, Child)"),
+        ("CASCADE", CHILDREN.format("passive_deletes=True"), "post_delete.connect(notify, Parent)"),
+        ("CASCADE", CHILDREN.format("cascade='all, delete-orphan'"), CONNECT.strip()),
+        ("CASCADE", CHILDREN.format(""), CONNECT.strip()),
+        ("SET NULL", CHILDREN.format("passive_deletes=True"), CONNECT.strip()),
+        (None, CHILDREN.format(""), CONNECT.strip()),
+        (None, "", CONNECT.strip()),
         (
             "CASCADE",
             "",
-            "Child.parent = relationship(Parent, backref='children'); " + HEAR.strip(),
+            "Child.parent = relationship(Parent, backref='children'); " + CONNECT.strip(),
         ),
     ],
 )
-def test_deletes_that_the_session_makes_or_nobody_hears(project, rule, relationship, connect):
-    """No warning where the session deletes the children, they stay, or nobody listens."""
+def test_deletes_by_the_session_or_without_receivers(project, rule, relationship, connect):
+    """No warning where the session deletes the children, they stay, or no receiver is connected."""
     assert check(project, f"\n    {connect}\n", models=family(rule, relationship)) == []
 
 
@@ -295,7 +303,7 @@ def test_relationship_without_a_foreign_key_is_left_to_the_database(project):
         'parent_id: Mapped[int | None] = mapped_column(ForeignKey("parent.id", ondelete=None))',
         "number: Mapped[int]",
     )
-    assert codes(check(project, HEAR, models=models)) == ["silent-delete"]
+    assert codes(check(project, CONNECT, models=models)) == ["silent-delete"]
 
 
 @pytest.mark.parametrize("children", [CHILDREN.format("passive_deletes=True"), ""])
@@ -310,13 +318,13 @@ def test_several_receivers_of_one_delete_are_one_finding(project, children):
     class Uncle(Parent):
         pass
 
-    pre_delete.connect(hear, Base)
-    post_delete.connect(hear_too, [Child, Grandchild])
+    pre_delete.connect(notify, Base)
+    post_delete.connect(notify_too, [Child, Grandchild])
     """,
         models=family("CASCADE", children),
     )
     assert codes(found) == ["silent-delete", "reached-twice"]
-    assert found[0]["what"].endswith("without calling checked.hear and 1 more")
+    assert found[0]["what"].endswith("without calling checked.notify and 1 more")
 
 
 def test_child_whose_foreign_key_is_its_base_class(project):
@@ -328,7 +336,7 @@ def test_child_whose_foreign_key_is_its_base_class(project):
         __tablename__ = "grandchild"
         id: Mapped[int] = mapped_column(ForeignKey("child.id"), primary_key=True)
 
-    post_delete.connect(hear, Grandchild)
+    post_delete.connect(notify, Grandchild)
     """,
         models=family("CASCADE", ""),
     )
@@ -373,12 +381,12 @@ def test_row_of_a_base_class_is_no_parent(project):
         View, primaryjoin="Sheet.id == foreign(View.id)", passive_deletes=True
     )
 
-    def hear(**kwargs): ...
-    post_delete.connect(hear, [Sheet])
+    def notify(**kwargs): ...
+    post_delete.connect(notify, [Sheet])
     """
     assert check(project, "", models=models) == []
     found = check(
-        project, "\n    post_delete.connect(hear, View)\n", models=models, name="checked_b"
+        project, "\n    post_delete.connect(notify, View)\n", models=models, name="checked_b"
     )
     assert codes(found) == ["silent-delete"]
     assert "Sheet.views" in found[0]["what"]
@@ -393,11 +401,11 @@ def test_module_that_was_executed_twice(project):
         import registry_of_signals
 
         @registry_of_signals.paid.connect(sender="shop")
-        def hear(**kwargs): ...
+        def notify(**kwargs): ...
         """,
     )
     project.write("registry_of_signals", "from aksara_signals import Signal\npaid = Signal('paid')")
-    project.write("again", "import twice, importlib\nold = twice.hear\nimportlib.reload(twice)")
+    project.write("again", "import twice, importlib\nold = twice.notify\nimportlib.reload(twice)")
     status, out, _ = project.run("check", "again", "--json")
     assert (status, json.loads(out)["findings"]) == (0, [])
 
@@ -406,7 +414,7 @@ def test_module_that_was_imported_under_two_names(project):
     """One source under two module names is found, too."""
     (project.folder / "package").mkdir()
     (project.folder / "package" / "inner.py").write_text(
-        "import registry_of_signals\n\n@registry_of_signals.paid\ndef hear(**kwargs): ...\n"
+        "import registry_of_signals\n\n@registry_of_signals.paid\ndef notify(**kwargs): ...\n"
     )
     project.write("registry_of_signals", "from aksara_signals import Signal\npaid = Signal('paid')")
     project.write(
@@ -420,7 +428,7 @@ def test_module_that_was_imported_under_two_names(project):
 
 
 def test_function_that_connects_was_called_twice(project):
-    """Receivers made inside a function are copies if nothing tells them apart."""
+    """Receivers made inside a function are copies if they are exactly the same."""
     found = check(
         project,
         """
@@ -453,10 +461,10 @@ def test_function_that_connects_was_called_twice(project):
             "class A:\n        def f(self, **kwargs): ...\n"
             "    post_save.connect(A().f, Leaflet); post_save.connect(A().f, Leaflet)"
         ),
-        "post_save.connect(hear, Leaflet); post_save.connect(hear, Label)",
-        "post_save.connect(hear, Leaflet); post_save.connect(hear, Leaflet, phase='after_commit')",
-        "post_save.connect(hear, Leaflet, exact=True); post_save.connect(hear, Brochure)",
-        "post_save.connect(hear, Leaflet); post_delete.connect(hear, Leaflet)",
+        "post_save.connect(notify, Leaflet); post_save.connect(notify, Label)",
+        "post_save.connect(notify, Leaflet); post_save.connect(notify, Leaflet, phase='after_commit')",
+        "post_save.connect(notify, Leaflet, exact=True); post_save.connect(notify, Brochure)",
+        "post_save.connect(notify, Leaflet); post_delete.connect(notify, Leaflet)",
     ],
 )
 def test_receivers_that_only_look_alike(project, code):
@@ -467,14 +475,14 @@ def test_receivers_that_only_look_alike(project, code):
 @pytest.mark.parametrize(
     "code",
     [
-        "post_save.connect(hear); post_save.connect(hear, Leaflet)",
-        "post_save.connect(hear, Leaflet); post_save.connect(hear, Brochure)",
-        "post_save.connect(hear, 'Leaflet'); post_save.connect(hear, Leaflet)",
-        "post_save.connect(hear, Leaflet); post_save.connect(hear, Leaflet, dispatch_uid='other')",
-        "post_save.connect(hear, created=True); post_save.connect(hear, Leaflet)",
-        "m2m_changed.connect(hear, links); m2m_changed.connect(hear, Leaflet.labels)",
-        "m2m_changed.connect(hear, Label); m2m_changed.connect(hear, Leaflet)",
-        "paid = Signal('paid'); paid.connect(hear, 7); paid.connect(hear)",
+        "post_save.connect(notify); post_save.connect(notify, Leaflet)",
+        "post_save.connect(notify, Leaflet); post_save.connect(notify, Brochure)",
+        "post_save.connect(notify, 'Leaflet'); post_save.connect(notify, Leaflet)",
+        "post_save.connect(notify, Leaflet); post_save.connect(notify, Leaflet, dispatch_uid='other')",
+        "post_save.connect(notify, created=True); post_save.connect(notify, Leaflet)",
+        "m2m_changed.connect(notify, links); m2m_changed.connect(notify, Leaflet.labels)",
+        "m2m_changed.connect(notify, Label); m2m_changed.connect(notify, Leaflet)",
+        "paid = Signal('paid'); paid.connect(notify, 7); paid.connect(notify)",
         (
             "class A:\n        def f(self, **kwargs): ...\n    a = A()\n"
             "    post_save.connect(a.f, Leaflet); post_save.connect(a.f, Base)"
@@ -490,23 +498,23 @@ def test_receiver_that_two_connections_lead_to(project, code):
 
 def test_text_names_place_code_and_way_out(project):
     """Without ``--json`` a finding is two lines, the first as compilers write it."""
-    project.write("checked", MODELS + "\n    post_save.connect(hear, 'Leafle')\n")
+    project.write("checked", MODELS + "\n    post_save.connect(notify, 'Leafle')\n")
     status, out, _ = project.run("check", "checked")
-    line = MODELS.strip().splitlines().index("    def hear(**kwargs): ...") + 1
+    line = MODELS.strip().splitlines().index("    def notify(**kwargs): ...") + 1
     assert status == 1
     assert out.splitlines() == [
         (
             f"checked.py:{line}: error unresolved-sender: sender='Leafle' of post_save names no mapped "
             f"class; did you mean 'Leaflet'?"
         ),
-        "    fix the name, or name the module that defines the class on the command line, too",
+        "    fix the name, or also name the module that defines the class on the command line",
         "errors: 1, warnings: 0",
     ]
 
 
 def test_nothing_found_is_said(project):
     """A sound project gives a line and the status 0."""
-    project.write("sound", MODELS + "\n    post_save.connect(hear, Leaflet)\n")
+    project.write("sound", MODELS + "\n    post_save.connect(notify, Leaflet)\n")
     assert project.run("check", "sound") == (0, "errors: 0, warnings: 0\n", "")
 
 

@@ -45,13 +45,13 @@ def names(found):
 
 
 def test_receivers_come_in_call_order(project):
-    """Priority first, concurrent ones after the sequential, those that wait last."""
+    """Priority first, concurrent ones after the sequential, deferred ones last."""
     project.write(
         "order",
         MODELS
         + """
     @post_save(Leaflet, phase="after_commit")
-    async def waits(**kwargs): ...
+    async def deferred(**kwargs): ...
 
     @post_save(Leaflet, concurrent=True, priority=9)
     async def together(**kwargs): ...
@@ -67,12 +67,12 @@ def test_receivers_come_in_call_order(project):
         ("post_save", None, "first"),
         ("post_save", "order.Label", "usual"),
         ("post_save", "order.Leaflet", "together"),
-        ("post_save", "order.Leaflet", "waits"),
+        ("post_save", "order.Leaflet", "deferred"),
     ]
     assert names(received(project, "order", "--sender", "Leaflet")) == [
         ("post_save", None, "first"),
         ("post_save", "order.Leaflet", "together"),
-        ("post_save", "order.Leaflet", "waits"),
+        ("post_save", "order.Leaflet", "deferred"),
     ]
 
 
@@ -118,7 +118,7 @@ def test_only_options_that_differ_are_shown(project):
 
 
 def test_every_kind_of_sender_has_a_name(project):
-    """Classes, strings, tables, relationships, numbers and objects are told apart."""
+    """Classes, strings, tables, relationships, numbers and objects are distinguished."""
     project.write(
         "kinds",
         MODELS
@@ -128,7 +128,7 @@ def test_every_kind_of_sender_has_a_name(project):
     senders = [None, Leaflet, "shop", links, Leaflet.labels, 7, thing]
 
     @custom.connect(sender=senders)
-    def hear(**kwargs): ...
+    def notify(**kwargs): ...
     """,
     )
     assert [(each["sender_kind"], each["sender"]) for each in received(project, "kinds")] == [
@@ -141,14 +141,14 @@ def test_every_kind_of_sender_has_a_name(project):
         ("object", "<object object>"),
     ]
     table = project.run("receivers", "kinds")[1]
-    assert [line.split("kinds.hear")[0].split("custom")[1].strip() for line in table.splitlines() if "hear" in line] == [
+    assert [line.split("kinds.notify")[0].split("custom")[1].strip() for line in table.splitlines() if "notify" in line] == [
         "all", "kinds.Leaflet", "'shop'", "table links", "kinds.Leaflet.labels", "7",
         "<object object>",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("sender", "heard"),
+    ("sender", "expected"),
     [
         ("Leaflet", ["all", "base", "class", "name"]),
         ("chosen.Leaflet", ["all", "base", "class", "name"]),
@@ -161,7 +161,7 @@ def test_every_kind_of_sender_has_a_name(project):
         ("shop", ["all", "string"]),
     ],
 )
-def test_receivers_of_one_sender(project, sender, heard):
+def test_receivers_of_one_sender(project, sender, expected):
     """``--sender`` takes names and paths, and shows all that a send by it reaches."""
     project.write(
         "chosen",
@@ -177,15 +177,15 @@ def test_receivers_of_one_sender(project, sender, heard):
         "relationship": Leaflet.labels, "string": "shop", "other": Label,
     }
     def connect(name, sender):
-        def hear(**kwargs): ...
-        hear.__qualname__ = name
-        custom.connect(hear, sender=sender)
+        def notify(**kwargs): ...
+        notify.__qualname__ = name
+        custom.connect(notify, sender=sender)
     for name, sender in receivers.items():
         connect(name, sender)
     """,
     )
     found = received(project, "chosen", "--sender", sender, "--signal", "custom")
-    assert [each["receiver"] for each in found] == [f"chosen.{name}" for name in heard]
+    assert [each["receiver"] for each in found] == [f"chosen.{name}" for name in expected]
 
 
 @pytest.mark.parametrize("sender", ["nowhere.Leaflet", "chosen_b.Nothing", "chosen_b.custom"])
@@ -194,7 +194,7 @@ def test_path_that_leads_to_no_class_is_refused(project, sender):
     project.write("chosen_b", 'from aksara_signals import Signal\ncustom = Signal("custom")')
     status, _, err = project.run("receivers", "chosen_b", "--sender", sender, "--json")
     assert status == 2
-    assert f"nothing that could send is named '{sender}'" in err
+    assert f"no sender is named '{sender}'" in err
 
 
 def test_place_outside_the_current_folder_is_absolute(project, monkeypatch):

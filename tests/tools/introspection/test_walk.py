@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from aksara_signals.introspection.check import Seen
+from aksara_signals.introspection.check import Inventory
 
 MODELS = """
     from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -116,14 +116,14 @@ def test_modules_can_be_left_out(project):
     ("code", "remarks"),
     [
         (RECEIVER.replace("Leafle", "Leaflet") + MODELS, []),
-        (MODELS, ["no receiver is connected by what was imported; name the modules that connect"]),
+        (MODELS, ["no receiver is connected by what was imported; also name the modules that"]),
         (
             "from aksara_signals import Signal\nSignal('x').connect(lambda **kwargs: None)",
             ["no receiver is connected", "no mapped class was imported"],
         ),
         (
             SIGNAL,
-            ["no mapped class was imported; name the modules that map classes, too"],
+            ["no mapped class was imported; also name the modules that map classes"],
         ),
         (
             MODELS.replace("(SignalMixin, ", "("),
@@ -145,7 +145,7 @@ def test_a_check_that_has_seen_nothing_says_so(project, code, remarks):
 
 def test_remarks_of_what_was_seen():
     """Nothing is said where there is something of both."""
-    assert Seen(receivers=1, models=1, other_classes=1).remarks == []
-    assert len(Seen(receivers=0, models=0, other_classes=0).remarks) == 2
-    assert Seen(1, 0, 2).remarks[0].startswith("no mapped class sends signals")
-    assert Seen(1, 0, 0).remarks[0].startswith("no mapped class was imported")
+    assert Inventory(receivers=1, models=1, other_classes=1).remarks == []
+    assert len(Inventory(receivers=0, models=0, other_classes=0).remarks) == 2
+    assert Inventory(1, 0, 2).remarks[0].startswith("no mapped class sends signals")
+    assert Inventory(1, 0, 0).remarks[0].startswith("no mapped class was imported")

@@ -1,4 +1,4 @@
-"""What a failing assertion says about silence, and about deliveries that wait for a commit."""
+"""What a failing assertion says about silence, and about deliveries that are queued for a commit."""
 
 from __future__ import annotations
 
@@ -70,42 +70,44 @@ ASSERTIONS = [
 ]
 
 
-async def test_a_mock_says_that_its_calls_wait_for_a_commit(session: AsyncSession) -> None:
+async def test_a_mock_says_that_its_calls_are_queued_for_a_commit(session: AsyncSession) -> None:
     """Each assertion does, once, and only while it is so."""
     post_save.connect(notify, Mail, phase="after_commit")
-    with mock_receiver(notify) as double:
+    with mock_receiver(notify) as mocked:
         session.add(Mail())
         await session.flush()
         for assertion in ASSERTIONS:
-            said = failure(assertion, double)
-            waits = f"1 delivery to {__name__}.notify waits for a commit: commit the session, or w"
-            assert said.count(waits) == said.count("async with as_if_committed(session)") == 1
+            said = failure(assertion, mocked)
+            queued = (
+                f"1 delivery to {__name__}.notify is queued for a commit: commit the session, or"
+            )
+            assert said.count(queued) == said.count("async with as_if_committed(session)") == 1
         session.add(Mail())
         await session.flush()
-        assert f"2 deliveries to {__name__}.notify wait for a commit" in failure(
-            double.assert_called
+        assert f"2 deliveries to {__name__}.notify are queued for a commit" in failure(
+            mocked.assert_called
         )
         await session.commit()
-    assert "commit" not in failure(double.assert_called_once)
-    assert double.await_count == 2
+    assert "commit" not in failure(mocked.assert_called_once)
+    assert mocked.await_count == 2
 
 
-async def test_what_waited_is_said_after_the_rollback_too(async_engine: AsyncEngine) -> None:
+async def test_what_was_queued_is_said_after_the_rollback_too(async_engine: AsyncEngine) -> None:
     """The usual test asserts when its session is gone."""
     async with async_engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     post_save.connect(notify, Mail, phase="after_commit")
     async with rolled_back(async_engine) as session:
-        with mock_receiver(notify) as double, capture_signals(mailed) as calls:
+        with mock_receiver(notify) as mocked, capture_signals(mailed) as calls:
             session.add(Mail())
             await session.flush()
-    waited = f"1 delivery to {__name__}.notify waited for a commit when the block ended: commit"
-    assert waited in failure(double.assert_called)
-    assert waited in failure(calls.assert_called)
-    assert waited in failure(calls.of(mailed)[:1].assert_called)
+    queued = f"1 delivery to {__name__}.notify was queued for a commit when the block ended: commit"
+    assert queued in failure(mocked.assert_called)
+    assert queued in failure(calls.assert_called)
+    assert queued in failure(calls.of(mailed)[:1].assert_called)
 
 
-async def test_a_capture_says_what_waits_for_a_commit(session: AsyncSession) -> None:
+async def test_a_capture_says_what_is_queued_for_a_commit(session: AsyncSession) -> None:
     """What is called after the commit might have sent it; callbacks count, too."""
     post_save.connect(notify, Mail, phase="after_commit")
     post_save.connect(notify, Mail, phase="after_rollback")
@@ -118,9 +120,11 @@ async def test_a_capture_says_what_waits_for_a_commit(session: AsyncSession) -> 
             await session.flush()
             on_commit(session, call_back)
             said = failure(calls.assert_called, mailed)
-            assert "sent was:\n  1. post_save(" in said
+            assert "what was sent:\n  1. post_save(" in said
             assert f"2 deliveries to {__name__}.notify, " in said
-            assert "call_back wait for a commit: commit the session, or write inside of" in said
+            assert (
+                "call_back are queued for a commit: commit the session, or write inside 'a" in said
+            )
         calls.assert_called_once(mailed)
     assert "commit" not in failure(calls.assert_not_called)
 
@@ -132,22 +136,22 @@ async def test_other_receivers_dont_matter_to_a_mock(session: AsyncSession) -> N
     async def other(**kwargs: Any) -> None: ...
 
     post_save.connect(notify, Mail, phase="after_commit")
-    with mock_receiver(other) as double, mock_receiver(notify) as undone:
+    with mock_receiver(other) as mocked, mock_receiver(notify) as undone:
         savepoint = await session.begin_nested()
         session.add(Mail())
         await session.flush()
-        assert "commit" not in failure(double.assert_not_called)
+        assert "commit" not in failure(mocked.assert_not_called)
         await savepoint.rollback()
         assert "commit" not in failure(undone.assert_called)
 
 
 async def test_silence_is_said(session: AsyncSession) -> None:
-    """Whom a context has silenced, in what was sent instead, and in the failures of mocks."""
+    """The senders that a context has silenced, after what was sent instead, and in the failures of mocks."""
     post_save.connect(notify, Mail)
     pre_save.connect(spared := lambda **kwargs: None, Mail)
     with (
         capture_signals(post_save) as calls,
-        mock_receiver(notify) as double,
+        mock_receiver(notify) as mocked,
         mock_receiver(spared) as other,
     ):
         with SignalContext.disable_for(Mail, signals=[post_save]):
@@ -155,9 +159,9 @@ async def test_silence_is_said(session: AsyncSession) -> None:
             await session.commit()
         silenced = f"a SignalContext silenced signals of {__name__}.Mail"
         assert f"nothing was sent\n  {silenced}" == failure(calls.assert_called).split("; ")[1]
-        assert silenced in failure(double.assert_awaited)
+        assert silenced in failure(mocked.assert_awaited)
         assert "silenced" not in failure(other.assert_not_called)
-    assert silenced in failure(double.assert_called)
+    assert silenced in failure(mocked.assert_called)
     with capture_signals(post_save) as calls:
         session.add(Mail())
         await session.commit()
@@ -169,13 +173,13 @@ async def test_receivers_alone_may_be_silenced(session: AsyncSession) -> None:
     post_save.connect(notify, Mail)
     with (
         capture_signals(post_save) as calls,
-        mock_receiver(notify) as double,
+        mock_receiver(notify) as mocked,
         SignalContext.disable_for(Mail, receivers=[notify]),
     ):
         session.add(Mail())
         await session.commit()
     assert "silenced" not in failure(calls.assert_not_called)
-    assert f"silenced signals of {__name__}.Mail" in failure(double.assert_called)
+    assert f"silenced signals of {__name__}.Mail" in failure(mocked.assert_called)
 
 
 def test_nothing_is_said_where_nothing_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,10 +187,10 @@ def test_nothing_is_said_where_nothing_was_written(monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "aksara_signals.orm.outcome.queue")
     assert failure(Calls().assert_called) == "a signal was not sent; nothing was sent"
     mailed.connect(plain := lambda **kwargs: None)
-    with mock_receiver(plain) as double, capture_signals(mailed) as calls:
+    with mock_receiver(plain) as mocked, capture_signals(mailed) as calls:
         assert failure(calls.assert_called) == "a signal was not sent; nothing was sent"
-        assert failure(double.assert_called) == "Expected 'mock' to have been called."
-        child = double.return_value.child
+        assert failure(mocked.assert_called) == "Expected 'mock' to have been called."
+        child = mocked.return_value.child
         assert failure(child.assert_called) == "Expected 'child' to have been called."
     mailed.disconnect(plain)
 
@@ -195,7 +199,7 @@ def test_synchronous_sessions_are_seen(sync_engine: Any) -> None:
     """Whatever the kind of session."""
     Base.metadata.create_all(sync_engine)
     post_save.connect(notify, Mail, phase="after_commit")
-    with Session(sync_engine) as session, mock_receiver(notify) as double:
+    with Session(sync_engine) as session, mock_receiver(notify) as mocked:
         session.add(Mail())
         session.flush()
-        assert "1 delivery to" in failure(double.assert_called)
+        assert "1 delivery to" in failure(mocked.assert_called)

@@ -29,10 +29,10 @@ class Service:
     """Has a method that is connected."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.names: list[str] = []
 
-    async def hear(self, sender: Any, name: str, **kwargs: Any) -> str:
-        self.told.append(name)
+    async def notify(self, sender: Any, name: str, **kwargs: Any) -> str:
+        self.names.append(name)
         return "real"
 
 
@@ -49,31 +49,31 @@ async def test_the_mock_is_called_wherever_the_receiver_is_connected(signal: Sig
         return "real"
 
     post_save.connect(notify, Model)
-    with mock_receiver(notify, return_value="mocked") as double:
+    with mock_receiver(notify, return_value="mocked") as replaced:
         pre_save.connect(notify, Model)
-        assert await signal.send(Model, name="x") == [(double, "mocked")]
+        assert await signal.send(Model, name="x") == [(replaced, "mocked")]
         assert signal.receivers_for(Model) == [notify]
         await post_save.send(Model, instance=1)
         await pre_save.send(Model, instance=1)
-        assert signal.send_sync(Model, name="y") == [(double, "mocked")]
-    assert double.await_count == 4
-    double.assert_any_await(signal=signal, sender=Model, name="x")
+        assert signal.send_sync(Model, name="y") == [(replaced, "mocked")]
+    assert replaced.await_count == 4
+    replaced.assert_any_await(signal=signal, sender=Model, name="x")
     assert await signal.send(Model) == [(notify, "real")]
-    assert double.await_count == 4
+    assert replaced.await_count == 4
 
 
 async def test_methods_weak_and_concurrent_receivers_are_replaced(signal: Signal) -> None:
     """Whatever can be connected can be mocked."""
     service, other = Service(), Service()
-    signal.connect(service.hear, weak=True)
-    signal.connect(other.hear, concurrent=True)
-    with mock_receiver(service.hear) as double, mock_receiver(other.hear) as second:
+    signal.connect(service.notify, weak=True)
+    signal.connect(other.notify, concurrent=True)
+    with mock_receiver(service.notify) as replaced, mock_receiver(other.notify) as second:
         await signal.send(Model, name="x")
-    double.assert_awaited_once()
+    replaced.assert_awaited_once()
     second.assert_awaited_once()
-    assert service.told == other.told == []
+    assert service.names == other.names == []
     await signal.send(Model, name="y")
-    assert service.told == other.told == ["y"]
+    assert service.names == other.names == ["y"]
 
 
 async def test_the_mock_has_the_signature_of_the_receiver(signal: Signal) -> None:
@@ -125,7 +125,7 @@ def test_what_cant_be_called_is_refused() -> None:
         mock_receiver("app.notify").__enter__()
 
 
-def test_a_receiver_that_is_connected_nowhere_is_warned_of(signal: Signal) -> None:
+async def test_a_receiver_that_is_connected_nowhere_is_warned_of(signal: Signal) -> None:
     """At the end of the block, and by the assertions of the mock."""
 
     def notify(**kwargs: Any) -> None: ...
@@ -134,18 +134,27 @@ def test_a_receiver_that_is_connected_nowhere_is_warned_of(signal: Signal) -> No
     def wrapper(**kwargs: Any) -> None:
         notify(**kwargs)
 
-    what = (
-        r"notify .*was replaced by a mock, and is connected to no signal; give mock_receiver\(\) t"
-    )
-    double = mock_receiver(notify)
-    mocked = double.__enter__()
+    what = r"notify .*was replaced by a mock, but is not connected to any signal; give mock_receive"
+    replaced = mock_receiver(notify)
+    mocked = replaced.__enter__()
     signal.send_sync()
     with pytest.raises(AssertionError, match=what):
         mocked.assert_called()
     with pytest.warns(AksaraSignalsWarning, match=what):
-        double.__exit__(None, None, None)
+        replaced.__exit__(None, None, None)
     with pytest.warns(AksaraSignalsWarning, match=what) as caught, mock_receiver(notify):
         pass
+    assert [each.filename for each in caught] == [__file__]
+
+    @mock_receiver(notify)
+    def decorated() -> None: ...
+
+    with pytest.warns(AksaraSignalsWarning, match=what) as caught:
+        decorated()
+    assert [each.filename for each in caught] == [__file__]
+    with pytest.warns(AksaraSignalsWarning, match=what) as caught:
+        async with mock_receiver(notify):
+            pass
     assert [each.filename for each in caught] == [__file__]
     with pytest.raises(RuntimeError), mock_receiver(notify):
         raise RuntimeError  # not hidden by a warning
@@ -158,13 +167,13 @@ def test_connections_inside_of_the_block_count(signal: Signal) -> None:
 
     with mock_receiver(notify), signal.connected_to(notify):
         pass
-    signal.connect(held := Service().hear, weak=True)
+    signal.connect(held := Service().notify, weak=True)
     with mock_receiver(held):
         signal.disconnect(held)
-    with mock_receiver(notify) as double, Session() as session:
+    with mock_receiver(notify) as replaced, Session() as session:
         signal.connect(lambda **kwargs: None)
         on_commit(session, notify)
-    double.assert_not_called()
+    replaced.assert_not_called()
 
 
 async def test_async_blocks_and_functions(signal: Signal) -> None:
@@ -174,9 +183,9 @@ async def test_async_blocks_and_functions(signal: Signal) -> None:
     async def notify(**kwargs: Any) -> str:
         return "real"
 
-    async with mock_receiver(notify, return_value="mocked") as double:
+    async with mock_receiver(notify, return_value="mocked") as replaced:
         await signal.send(Model)
-    double.assert_awaited_once()
+    replaced.assert_awaited_once()
 
     @mock_receiver(notify, return_value="mocked")
     async def send() -> Any:
@@ -198,9 +207,7 @@ def test_generators_are_not_decorated(signal: Signal) -> None:
     def fixture() -> Any:
         yield
 
-    with pytest.raises(
-        InvalidOptionError, match=r"generator .*fixture .*; use 'with mock_receiver"
-    ):
+    with pytest.raises(InvalidOptionError, match=r"generator .*fixture .*; write 'with' inside"):
         mock_receiver(notify)(fixture)
 
 
@@ -210,14 +217,14 @@ async def test_a_mock_in_one_task_is_a_mock_in_all(signal: Signal) -> None:
     @signal.connect
     async def notify(**kwargs: Any) -> None: ...
 
-    with mock_receiver(notify) as double:
+    with mock_receiver(notify) as replaced:
         await asyncio.gather(*(signal.send(Model) for _ in range(3)))
-    assert isinstance(double, mock.AsyncMock)
-    assert double.await_count == 3
+    assert isinstance(replaced, mock.AsyncMock)
+    assert replaced.await_count == 3
 
 
 def test_a_mock_needs_no_mock() -> None:
     """A receiver that is one already has calls of its own."""
     for receiver in (mock.Mock(), mock.AsyncMock(), mock.MagicMock()):
-        with pytest.raises(InvalidReceiverError, match="its own calls"):
+        with pytest.raises(InvalidReceiverError, match="records its calls itself"):
             mock_receiver(receiver)

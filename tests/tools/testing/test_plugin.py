@@ -97,7 +97,7 @@ def test_fixtures_work_in_every_mode(project: pytest.Pytester, options: list[str
 
         def test_restored(restored_signals):
             @post_save(Post)
-            def refuse(**kwargs):
+            def reject(**kwargs):
                 raise ValueError
             with pytest.raises(ValueError):
                 write()

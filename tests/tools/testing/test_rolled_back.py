@@ -69,7 +69,9 @@ async def test_an_async_session_of_sqlmodel(async_engine: AsyncEngine, titles: l
         assert (await session.scalars(select(Ledger))).all() == []
 
 
-async def test_engines_are_told_apart(sync_engine: Engine, async_engine: AsyncEngine) -> None:
+async def test_kinds_of_engines_are_distinguished(
+    sync_engine: Engine, async_engine: AsyncEngine
+) -> None:
     """The wrong kind of block, or of session, is refused with what is right."""
     with pytest.raises(InvalidOptionError, match=r"given an Engine.*write 'with rolled_back"):
         async with rolled_back(sync_engine):
@@ -77,12 +79,27 @@ async def test_engines_are_told_apart(sync_engine: Engine, async_engine: AsyncEn
     refused = pytest.raises(InvalidOptionError, match=r"given an AsyncEngine.*write 'async with r")
     with refused, rolled_back(async_engine):
         pass
-    with pytest.raises(InvalidOptionError, match=r"class_=sqlmodel.*and an AsyncEngine; give Asyn"):
+    with pytest.raises(
+        InvalidOptionError, match=r"class_=sqlmodel.*but was also given an AsyncEngine; give Asyn"
+    ):
         rolled_back(async_engine, class_=sqlmodel.Session)
     with pytest.raises(
-        InvalidOptionError, match=r"AsyncSession.*works with an AsyncEngine, and an "
+        InvalidOptionError, match=r"AsyncSession.*needs an AsyncEngine, but was also "
     ):
         rolled_back(sync_engine, class_=AsyncSession)
+
+
+async def test_a_block_may_be_entered_again(sync_engine: Engine, async_engine: AsyncEngine) -> None:
+    """Each time it gives another session."""
+    block, async_block = rolled_back(sync_engine), rolled_back(async_engine)
+    with block as first:
+        pass
+    with block as second:
+        assert second is not first
+    async with async_block as first_async:
+        pass
+    async with async_block as second_async:
+        assert second_async is not first_async
 
 
 @pytest.mark.parametrize(
@@ -90,7 +107,9 @@ async def test_engines_are_told_apart(sync_engine: Engine, async_engine: AsyncEn
 )
 def test_what_is_not_a_class_of_sessions_is_refused(sync_engine: Engine, given: Any) -> None:
     """Also what makes sessions."""
-    with pytest.raises(InvalidOptionError, match="not a class of sessions; give Session, or a sub"):
+    with pytest.raises(
+        InvalidOptionError, match="not a session class; give Session, or a subclass"
+    ):
         rolled_back(sync_engine, class_=given)
 
 
@@ -102,7 +121,7 @@ SECRET = "postgresql+asyncpg://user:secret@host/database"
     [
         (SECRET, r"given a URL; give an engine, such as rolled_back\(create_async_engine\(url"),
         (make_url(SECRET), "given a URL"),
-        (Session(), "given 'Session', and makes a session of its own; give the engine"),
+        (Session(), "given 'Session', but makes a session of its own; give the engine"),
         (AsyncSession(), "given 'AsyncSession'"),
         (scoped_session(sessionmaker()), "given 'scoped_session'"),
         (
@@ -127,7 +146,7 @@ async def test_a_connection_is_not_an_engine(
     """It opens one itself; nor can the session be bound elsewhere."""
     with (
         sync_engine.connect() as connection,
-        pytest.raises(InvalidOptionError, match="given 'Connection', and opens a connection of"),
+        pytest.raises(InvalidOptionError, match="given 'Connection', but opens a connection of"),
     ):
         rolled_back(connection)
     async with async_engine.connect() as connection:

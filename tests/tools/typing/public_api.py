@@ -70,8 +70,8 @@ async def use() -> None:
 
 
 @post_save(Post, phase="after_commit", coalesce=True, timeout_seconds=2.5)
-async def waiting(sender: type[Post], instance: Post, **kwargs: Any) -> None:
-    """One that waits for the outcome."""
+async def deferred(sender: type[Post], instance: Post, **kwargs: Any) -> None:
+    """A receiver that is called after the outcome."""
 
 
 checked = post_save()(notify)
@@ -84,7 +84,7 @@ on_delivery_error.connect(notify)
 
 
 async def shut_down() -> None:
-    """The types of what waits."""
+    """The types of callbacks and deliveries after the outcome."""
     assert_type(await drain(), int)
     session = AsyncSession()
     on_commit(session, shut_down)

@@ -49,7 +49,7 @@ def by_position(s: type[Post], i: Post, created: bool, **kwargs: Any) -> None:
 
 @post_save(Guide)
 async def of_a_base(sender: type[Post], instance: Post, **kwargs: Any) -> None:
-    """What hears a class may be written for its base."""
+    """A receiver of a class may be written for its base."""
 
 
 @post_save(Post, Comment)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from aksara_signals import InvalidOptionError, Signal, SignalContext
-from aksara_signals.dispatch.blocks import block
+from aksara_signals.dispatch.blocks import Block, block
 
 entered: list[str] = []
 
@@ -87,6 +88,41 @@ def test_what_cant_be_decorated_is_refused() -> None:
         for wrong, words in ((generator, "generator"), (async_generator, "generator"), (5, "5")):
             with pytest.raises(InvalidOptionError, match=words):
                 around(wrong)  # type: ignore[type-var]
+
+
+async def test_an_async_block_may_have_a_context_manager_of_its_own() -> None:
+    """It is entered by ``async with`` alone, also inside itself, and sees what the block raises."""
+    seen: list[Any] = []
+
+    @asynccontextmanager
+    async def awaiting() -> AsyncIterator[str]:
+        seen.append("begin")
+        try:
+            yield "async"
+        except ValueError as error:
+            seen.append(error)
+            raise
+        seen.append("end")
+
+    both: Block[str] = Block(lambda: noted("sync"), "both()", make_async=awaiting)
+    async with both as outer, both as inner:
+        assert (outer, inner, entered) == ("async", "async", [])
+    assert seen == ["begin", "begin", "end", "end"]
+    with both as name:
+        assert (name, entered) == ("sync", ["sync"])
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with both:
+            raise ValueError("mine")
+    assert seen[-1] is caught.value
+
+
+def test_a_block_may_refuse_to_decorate() -> None:
+    """It says why, and what to write instead."""
+    given: Block[str] = Block(lambda: noted("x"), "given()", undecorated="it gives x; write y")
+    with pytest.raises(
+        InvalidOptionError, match=r"^given\(\) can't decorate, because it gives x; w"
+    ):
+        given(receiver)
 
 
 async def test_connected_to_in_every_way() -> None:

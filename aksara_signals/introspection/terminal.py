@@ -1,4 +1,4 @@
-"""The receivers on the terminal: a table, or a block each where a table is too wide."""
+"""Print the receivers: as a table, or as a block each where a table is too wide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aksara_signals.introspection.collect import Entry
+from aksara_signals.introspection.collect import ReceiverEntry
 from aksara_signals.introspection.names import printable
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ __all__ = ["print_table"]
 COLUMNS = ("signal", "sender", "receiver", "file:line", "options", "kind")
 
 WIDE = 10_000
-"""Columns of what is no terminal: nothing is to be cut or wrapped in a file or a pipe."""
+"""Columns of a file or a pipe, where nothing should be cut or wrapped."""
 
 ENOUGH = 100
-"""Columns that a table needs for names of the usual length."""
+"""Columns that a table needs if names have the usual length."""
 
 
-def print_table(entries: Sequence[Entry]) -> None:
+def print_table(entries: Sequence[ReceiverEntry]) -> None:
     """Print connections, as wide as the terminal is, or as ``COLUMNS`` says.
 
     Raises:
@@ -40,19 +40,19 @@ def print_table(entries: Sequence[Entry]) -> None:
 
 
 def _width() -> int | None:
-    """None means that of the terminal."""
+    """The width to print in, in columns; None means that of the terminal."""
     if sys.stdout.isatty():
         return None
     given = os.environ.get("COLUMNS", "")
-    # Nobody has asked for 80 by 24: that is what readline exports to the children of any Python
-    # that has imported it, pytest among them, where there is no terminal.
+    # 80 by 24 is not a choice of the user: without a terminal, readline exports these numbers to
+    # the child processes of every Python that has imported it, such as pytest.
     if (given, os.environ.get("LINES")) == ("80", "24") or not given.isdecimal():
         return WIDE
     return int(given) or WIDE
 
 
-def _cells(entry: Entry) -> list[str]:
-    """What the columns hold."""
+def _cells(entry: ReceiverEntry) -> list[str]:
+    """The text of each column."""
     cells = (
         entry.signal,
         entry.sender.title,
@@ -64,7 +64,7 @@ def _cells(entry: Entry) -> list[str]:
     return [printable(cell) for cell in cells]
 
 
-def _print_rows(entries: Sequence[Entry], console: Console) -> None:
+def _print_rows(entries: Sequence[ReceiverEntry], console: Console) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -78,7 +78,7 @@ def _print_rows(entries: Sequence[Entry], console: Console) -> None:
     console.print(table)
 
 
-def _print_blocks(entries: Sequence[Entry], console: Console) -> None:
+def _print_blocks(entries: Sequence[ReceiverEntry], console: Console) -> None:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text

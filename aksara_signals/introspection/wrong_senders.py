@@ -1,4 +1,4 @@
-"""Checks of what receivers were connected to: does it exist, and does it send?"""
+"""Find receivers whose sender doesn't exist, is ambiguous, or never sends the signal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from aksara_signals.dispatch.receivers.naming import nearest
 from aksara_signals.dispatch.registry import all_signals
 from aksara_signals.dispatch.senders import classes_named
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.introspection.audience import MIGRATE, RELATION, Audiences
+from aksara_signals.introspection.built_in_senders import (
+    MIGRATION_SIGNALS,
+    RELATION_SIGNALS,
+    BuiltInSenders,
+)
 from aksara_signals.introspection.findings import Code, Finding, Severity
 from aksara_signals.introspection.names import place_of_connection, sender_name
 from aksara_signals.orm.bridge.classes import mapped_classes
@@ -18,27 +22,27 @@ from aksara_signals.orm.mapping.registered import is_wired
 from aksara_signals.signals import m2m_changed
 from aksara_signals.types import Sender
 
-__all__ = ["check_senders"]
+__all__ = ["find_wrong_senders"]
 
 
-def check_senders(audiences: Audiences) -> Iterator[Finding]:
+def find_wrong_senders(built_in: BuiltInSenders) -> Iterator[Finding]:
     """Find senders that are misspelt, ambiguous, or never send the signal."""
     mapped = list(mapped_classes())
     known = {name for cls in mapped for base in mro_of(cls) for name in names_of(base)}
     for signal in all_signals():
         for connection in signal.connections:
             if connection.sender_key.is_name:
-                yield from _check_name(signal, connection, audiences, sorted(known))
+                yield from _check_name(signal, connection, built_in, sorted(known))
             elif (
                 connection.sender is not None
-                and audiences.is_built_in(signal)
-                and not audiences.reach(signal, connection)
+                and built_in.is_built_in(signal)
+                and not built_in.can_reach(signal, connection)
             ):
                 yield _never_sent(signal, connection, connection.sender)
 
 
 def _check_name(
-    signal: Signal, connection: Connection, audiences: Audiences, known: list[str]
+    signal: Signal, connection: Connection, built_in: BuiltInSenders, known: list[str]
 ) -> Iterator[Finding]:
     name: str = connection.sender
     classes = classes_named(name)
@@ -52,16 +56,16 @@ def _check_name(
             place_of_connection(connection),
             "give the dotted path, or the class itself",
         )
-    elif not audiences.is_built_in(signal):
-        # A custom signal may be sent by this very string: only what looks misspelt is told.
+    elif not built_in.is_built_in(signal):
+        # A custom signal may be sent by this very string: only what looks misspelt is reported.
         if name not in known and nearest(name, known):
             yield _unresolved(signal, connection, known, Severity.WARNING)
-    elif audiences.reach(signal, connection):
+    elif built_in.can_reach(signal, connection):
         return
-    elif name in known and signal not in MIGRATE:
+    elif name in known and signal not in MIGRATION_SIGNALS:
         yield _never_sent(signal, connection, classes[0] if classes else name)
     else:
-        senders = audiences.senders_of(signal) if signal in MIGRATE else known
+        senders = built_in.senders_of(signal) if signal in MIGRATION_SIGNALS else known
         yield _unresolved(signal, connection, senders, Severity.ERROR)
 
 
@@ -69,13 +73,13 @@ def _unresolved(
     signal: Signal, connection: Connection, known: list[str], severity: Severity
 ) -> Finding:
     name: str = connection.sender
-    what = "command of Alembic" if signal in MIGRATE else "mapped class"
+    what = "command of Alembic" if signal in MIGRATION_SIGNALS else "mapped class"
     return Finding(
         Code.UNRESOLVED_SENDER,
         severity,
         f"sender={name!r} of {signal.display_name} names no {what}{nearest(name, known)}",
         place_of_connection(connection),
-        "fix the name, or name the module that defines the class on the command line, too",
+        "fix the name, or also name the module that defines the class on the command line",
     )
 
 
@@ -92,16 +96,16 @@ def _never_sent(signal: Signal, connection: Connection, sender: Sender) -> Findi
 
 def _reason(signal: Signal, connection: Connection, sender: Sender) -> tuple[str, str]:
     """Why a signal is never sent for a sender, and what to do."""
-    if signal in MIGRATE:
+    if signal in MIGRATION_SIGNALS:
         return "its senders are commands of Alembic", "give 'upgrade', 'downgrade' or 'revision'"
-    if not isinstance(sender, (type, str)):  # of m2m_changed: others are refused when connecting
+    if not isinstance(sender, (type, str)):  # of m2m_changed: other signals raise when connecting
         return (
             "no many-to-many relationship of a class that sends signals belongs to it",
             "give a relationship with secondary=, its table, or one of its classes",
         )
     if isinstance(sender, type) and not _sends(sender, connection.exact):
         if connection.exact and _sends(sender, exact=False):
-            return "only its subclasses are mapped", "leave exact=True out"
+            return "only its subclasses are mapped", "remove exact=True"
         if any(sender in mro_of(cls) for cls in mapped_classes()):
             return (
                 "it is mapped, but without SignalMixin",
@@ -109,16 +113,16 @@ def _reason(signal: Signal, connection: Connection, sender: Sender) -> tuple[str
             )
         return (
             "neither it nor a subclass is mapped",
-            "map it, or name the module of its mapped subclasses on the command line, too",
+            "map it, or also name the module of its mapped subclasses on the command line",
         )
     if signal is m2m_changed:
         return "it has no many-to-many relationship", "give a class that has one"
-    if signal in RELATION:
+    if signal in RELATION_SIGNALS:
         return (
-            "it has no relationship to many, nor one to one by the other side's foreign key",
+            "it has no relationship to many objects, nor to one object that has the foreign key",
             "give the class on the other side of the relationship",
         )
-    return "no class of this name sends signals", "inherit SignalMixin, or leave exact=True out"
+    return "no class of this name sends signals", "inherit SignalMixin, or remove exact=True"
 
 
 def _sends(cls: type, exact: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Check of deletes that the database makes on its own, past the receivers of the children."""
+"""Find deletes that the database makes on its own, for which no receiver is called."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from aksara_signals.orm.bridge.classes import mapped_classes
 from aksara_signals.orm.mapping.registered import wired_classes
 from aksara_signals.signals import post_delete, pre_delete
 
-__all__ = ["check_deletes"]
+__all__ = ["find_silent_deletes"]
 
-Heard = tuple[type, list[Connection]]
-"""A class of children, and who wants to know of their deletes."""
+Watched = tuple[type, list[Connection]]
+"""A class, and the connections that its deletes are sent to."""
 
 
-def check_deletes() -> Iterator[Finding]:
-    """Find children with delete receivers that go with their parent, unseen by the session."""
+def find_silent_deletes() -> Iterator[Finding]:
+    """Find delete receivers of classes whose rows the database deletes with a parent's row."""
     mappers: list[Mapper[Any]] = [inspect(cls) for cls in mapped_classes()]
-    heard = [
+    watched = [
         (cls, connections) for cls in wired_classes() if (connections := _delete_receivers(cls))
     ]
     for mapper in mappers:
         for prop in mapper.relationships:
-            # Subclasses have the relationships of their bases; told once.
+            # Subclasses have the relationships of their bases, which are reported once.
             if prop.parent is mapper and _is_left_to_the_database(prop):
-                yield from _of_relationship(prop, heard)
+                yield from _of_relationship(prop, watched)
     seen: set[ForeignKeyConstraint] = set()
-    for cls, connections in heard:
+    for cls, connections in watched:
         mapper = inspect(cls)
         for constraint in _constraints(mapper):
             if (
@@ -59,7 +59,7 @@ def _is_left_to_the_database(prop: RelationshipProperty[Any]) -> bool:
     if not (_leads_to_children(prop) and prop.passive_deletes):
         return False
     rules = {_rule(constraint) for constraint in _constraints_of(prop)}
-    # Without a rule in the metadata, the database may still have one; SET NULL deletes nothing.
+    # If the metadata has no rule, the database may still have one. SET NULL deletes nothing.
     return not rules or bool(rules & {"CASCADE", ""})
 
 
@@ -91,7 +91,7 @@ def _cascades(constraint: ForeignKeyConstraint) -> bool:
 
 
 def _is_inheritance(mapper: Mapper[Any], constraint: ForeignKeyConstraint) -> bool:
-    """Whether a foreign key joins a subclass to its base: both rows are one object's."""
+    """Whether a foreign key joins a subclass to its base: both rows belong to one object."""
     base = mapper.inherits
     return (
         base is not None
@@ -100,9 +100,9 @@ def _is_inheritance(mapper: Mapper[Any], constraint: ForeignKeyConstraint) -> bo
     )
 
 
-def _of_relationship(prop: RelationshipProperty[Any], heard: list[Heard]) -> Iterator[Finding]:
+def _of_relationship(prop: RelationshipProperty[Any], watched: list[Watched]) -> Iterator[Finding]:
     children = {mapper.class_ for mapper in prop.mapper.self_and_descendants}
-    connections = [each for cls, found in heard if cls in children for each in found]
+    connections = [each for cls, found in watched if cls in children for each in found]
     if connections:
         which = "children" if prop.passive_deletes == "all" else "children that are not loaded"
         yield _finding(
@@ -124,7 +124,7 @@ def _of_constraint(
     for mapper in mappers:
         for prop in mapper.relationships:
             if _leads_to_children(prop) and constraint in _constraints_of(prop):
-                return  # the session sees to the children, or the relationship was told of
+                return  # the session deletes the children, or the relationship has been reported
     columns = ", ".join(column.name for column in constraint.columns)
     yield _finding(
         f"{constraint.table.fullname}.{columns} is ON DELETE CASCADE to "
