@@ -12,7 +12,7 @@ completes or copies data leaves fixtures alone.
 
 from __future__ import annotations
 
-from aksara_signals.dispatch.receivers.payload import CLASSES, COMMANDS, LINKS, Payload
+from aksara_signals.dispatch.receivers.payload import CLASSES, LINKS, MIGRATIONS, Payload
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.dispatch.typed import BulkSignal, ModelSignal
 
@@ -55,7 +55,7 @@ _RELATION = Payload(
     is_of_one_row=False,
     sent_by=CLASSES,
 )
-_MIGRATE = Payload(optional=("connection",), can_wait=False, sent_by=COMMANDS)
+_MIGRATE = Payload(optional=("connection",), can_wait=False, sent_by=MIGRATIONS)
 
 pre_init: Signal = Signal(
     "pre_init",

@@ -16,7 +16,7 @@ from aksara_signals.dispatch.receivers.identity import (
     type_name,
 )
 from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender, shortened
-from aksara_signals.dispatch.receivers.payload import ANYBODY, CLASSES, COMMANDS, LINKS, Payload
+from aksara_signals.dispatch.receivers.payload import ANYBODY, CLASSES, LINKS, MIGRATIONS, Payload
 from aksara_signals.dispatch.receivers.several import members_of
 from aksara_signals.exceptions import (
     AmbiguousSenderError,
@@ -82,13 +82,13 @@ def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
         return None
     if issubclass(type(sender), str):
         name: Any = sender
-        return None if sent_by is COMMANDS else _problem_of_name(plain_text(name), signal_name)
+        return None if sent_by is MIGRATIONS else _problem_of_name(plain_text(name), signal_name)
     problem = get_adapter().problem_of_sender(sender, signal_name, sent_by is LINKS)
     if problem is not None:
         return problem
     if sent_by is LINKS and not is_number(sender):
         return None  # a table, perhaps: only who knows tables can tell
-    if sent_by is COMMANDS:
+    if sent_by is MIGRATIONS:
         return "is not the name of a command: give a string, such as 'upgrade'"
     if callable(sender):
         return (

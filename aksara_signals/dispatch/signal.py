@@ -392,7 +392,7 @@ class Signal(SignalBase):
 
     def _delivery(self, sender: Sender, payload: dict[str, Any]) -> Delivery | None:
         if "signal" in payload or (self._required and not self._required <= payload.keys()):
-            self.payload.refuse(self.display_name, payload)
+            self.payload.reject(self.display_name, payload)
         plan = self.plan_for(sender)
         if plan is NO_RECEIVERS:
             return None
@@ -410,13 +410,13 @@ class Signal(SignalBase):
 
     def plan_for(self, sender: Sender) -> Plan:
         """Who hears ``sender`` here and now, less what the active contexts silence."""
-        snapshot = self._table.snapshot
-        cached = snapshot.plans.get(id(sender))
+        routes = self._table.routes
+        cached = routes.plans.get(id(sender))
         # An address may belong to somebody else by now: compare the live objects.
         if cached is not None and cached[0]() is sender:
             plan = cached[1]
-        elif snapshot.length:
-            plan = snapshot.make_plan(sender)
+        elif routes.length:
+            plan = routes.make_plan(sender)
         else:
             return NO_RECEIVERS
         contexts = get_active_contexts()
@@ -427,16 +427,16 @@ class Signal(SignalBase):
     @property
     def connections(self) -> tuple[Connection, ...]:
         """The live connections, in the order they were made."""
-        return tuple(each for each in self._table.snapshot.connections() if each.is_alive)
+        return tuple(each for each in self._table.routes.connections() if each.is_alive)
 
     def connections_for(self, sender: Sender) -> tuple[Connection, ...]:
         """The connections that a send by ``sender`` reaches, in call order, contexts aside."""
-        plan = self._table.snapshot.make_plan(sender)
+        plan = self._table.routes.make_plan(sender)
         return tuple(each for each in plan.all_connections if each.is_alive)
 
     def receivers_for(self, sender: Sender) -> list[Receiver]:
         """The receivers that hear ``sender``, in call order, contexts aside."""
-        plan = self._table.snapshot.make_plan(sender)
+        plan = self._table.routes.make_plan(sender)
         return [receiver for each in plan.once if (receiver := each.receiver) is not None]
 
     def has_receivers(self, sender: Sender = None) -> bool:
@@ -445,7 +445,7 @@ class Signal(SignalBase):
         Args:
             sender: None asks for the receivers of every sender only.
         """
-        return bool(self._table.snapshot.length and self.receivers_for(sender))
+        return bool(self._table.routes.length and self.receivers_for(sender))
 
     has_listeners = has_receivers
     """Django's name for :meth:`has_receivers`."""
@@ -453,12 +453,12 @@ class Signal(SignalBase):
     @property
     def is_connected(self) -> bool:
         """Whether there is any connection at all, to whichever sender."""
-        return self._table.snapshot.length > 0
+        return self._table.routes.length > 0
 
 
 def save_connections(signal: Signal) -> list[Connection]:
     """The connections of a signal as they are, for :func:`restore_connections`."""
-    return signal._table.snapshot.connections()
+    return signal._table.routes.connections()
 
 
 def restore_connections(signal: Signal, connections: list[Connection]) -> None:

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from threading import RLock, get_ident
 from typing import Protocol
 
-Change = Callable[[], bool]
+Mutation = Callable[[], bool]
 """Changes connections, and returns whether one has come or gone."""
 
 
-class Changing(Protocol):
+class HasConnections(Protocol):
     """What has connections."""
 
-    def make(self, change: Change, changed: list[Changing]) -> None:
+    def make(self, change: Mutation, changed: list[HasConnections]) -> None:
         """Make a change in one's turn; if connections came or went, it is one of the changed."""
         ...
 
@@ -35,14 +35,14 @@ class _Turn:
         """Re-entrant for a finaliser that comes between taking it and noting who has."""
         self.holder: int | None = None
         """The thread that is in the midst of a change."""
-        self.late: deque[tuple[Changing, Change]] = deque()
+        self.late: deque[tuple[HasConnections, Mutation]] = deque()
         """What finalisers have asked for in the midst of another change."""
 
 
 _turn = _Turn()
 
 
-def take_turn(changing: Changing, change: Change) -> bool:
+def serialized(changing: HasConnections, change: Mutation) -> bool:
     """Make a change while nobody else does, and pass on whose connections came or went.
 
     Returns:
@@ -52,7 +52,7 @@ def take_turn(changing: Changing, change: Change) -> bool:
     if _turn.holder == here:
         _turn.late.append((changing, change))
         return False
-    changed: list[Changing] = []
+    changed: list[HasConnections] = []
     try:
         with _turn.lock:
             _turn.holder = here

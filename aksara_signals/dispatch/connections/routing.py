@@ -1,7 +1,8 @@
-"""Snapshots of a signal's connections, and what a sender's send will call.
+"""Which connections a sender's sends reach: plans, and the routing table that they belong to.
 
-A snapshot never changes, so a send reads it without a lock. Plans are born with their snapshot and
-go with it: a racing connect can't leave a stale one behind.
+A send must not wait for a lock, and connecting may happen at any moment. So a routing table never
+changes: a send reads one without a lock, and a change publishes another one. Plans are born with
+their table and go with it: a racing connect can't leave a stale one behind.
 """
 
 from __future__ import annotations
@@ -181,13 +182,13 @@ NO_RECEIVERS = Plan(())
 """The plan of a send that nobody hears."""
 
 
-class Snapshot:
+class Routes:
     """The connections of a signal at one moment, and the plans worked out from them.
 
     Args:
-        connections: A list that may only ever grow at its end while a snapshot refers to it, so
-            that connecting is one append and not a copy.
-        length: How many of them this snapshot sees.
+        connections: A list that may only grow at its end while a table refers to it, so that
+            connecting is one append and not a copy.
+        length: How many of them this table sees.
     """
 
     __slots__ = ("_connections", "length", "plans")

@@ -1,8 +1,8 @@
 """The connections of one signal, and how they change.
 
-Connecting and disconnecting happen under a lock and end with a new snapshot, which is published in
-one assignment; sending reads whatever snapshot stands there. Finalisers of receivers and senders
-take no lock: they leave a mark, and the next one who holds the lock sweeps.
+Connecting and disconnecting happen under a lock and end with a new routing table, which is
+published in one assignment; sending reads the table that stands there. Finalisers of receivers and
+senders take no lock: they note the death, and the next change sweeps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from aksara_signals.dispatch.adapter import get_adapter
 from aksara_signals.dispatch.connections.connection import Connection
-from aksara_signals.dispatch.connections.lock import Change, Changing, take_turn
+from aksara_signals.dispatch.connections.lock import HasConnections, Mutation, serialized
 from aksara_signals.dispatch.connections.options import (
     check_options,
     covers,
@@ -21,7 +21,7 @@ from aksara_signals.dispatch.connections.options import (
     has_filters,
 )
 from aksara_signals.dispatch.connections.redefinition import Origin, origin_of
-from aksara_signals.dispatch.connections.routing import Snapshot
+from aksara_signals.dispatch.connections.routing import Routes
 from aksara_signals.dispatch.receivers.identity import (
     SenderKey,
     receiver_address,
@@ -61,7 +61,7 @@ class ConnectionTable:
         "_payload",
         "is_idle",
         "name",
-        "snapshot",
+        "routes",
     )
 
     def __init__(self, payload: Payload, name: str | None) -> None:
@@ -72,7 +72,7 @@ class ConnectionTable:
         self._index: dict[Hashable, list[Connection]] = {}
         self._by_place: dict[Hashable, dict[Connection, None]] = {}
         self._dead: deque[None] = deque()
-        self.snapshot: Snapshot = Snapshot(self._entries, 0)
+        self.routes: Routes = Routes(self._entries, 0)
         """What a send reads."""
         self.is_idle: bool = not payload.required
         """Whether a send has nothing to do: neither receivers to call nor a payload to check."""
@@ -128,16 +128,16 @@ class ConnectionTable:
         narrows_session = bool(options.get("concurrent")) and "session" in self._payload.optional
         shape = call_shape(receiver, self._payload, self.display_name)
         reference: Callable[[], Any] = lambda: receiver  # noqa: E731 - held by the connection
-        mark = _marker(self._dead)
+        note_death = _marker(self._dead)
         if weak:
             try:
-                reference = weak_receiver(receiver, mark)
+                reference = weak_receiver(receiver, note_death)
             except TypeError as error:
                 raise InvalidReceiverError(
                     f"receiver {describe_receiver(receiver)} of {self.display_name} supports no "
                     f"weak references; connect it with weak=False"
                 ) from error
-        keys = [sender_key(sender, mark) for sender in senders]
+        keys = [sender_key(sender, note_death) for sender in senders]
         for key in keys:
             if key.is_name:
                 require_unambiguous(key.get())
@@ -173,7 +173,7 @@ class ConnectionTable:
                 self._publish()
             return bool(added or replaced)
 
-        take_turn(self, add)
+        serialized(self, add)
         senders_connected(senders, self._payload)
         return added
 
@@ -203,7 +203,7 @@ class ConnectionTable:
             self._remove(gone)
             return bool(gone)
 
-        return bool(gone if take_turn(self, discard) else find())
+        return bool(gone if serialized(self, discard) else find())
 
     def remove(self, connections: list[Connection]) -> None:
         """Take out these connections, as far as they are still there."""
@@ -213,7 +213,7 @@ class ConnectionTable:
             self._remove(gone)
             return bool(gone)
 
-        take_turn(self, remove)
+        serialized(self, remove)
 
     def restore(self, connections: list[Connection]) -> None:
         """Have these connections again, in this order, and no others."""
@@ -227,7 +227,7 @@ class ConnectionTable:
             self._publish()
             return bool(before or self._entries)
 
-        take_turn(self, restore)
+        serialized(self, restore)
 
     def forget_names(self) -> None:
         """Work out anew who hears whom, where string senders are involved."""
@@ -237,7 +237,7 @@ class ConnectionTable:
                 self._publish()
             return False  # nobody has come or gone
 
-        take_turn(self, forget)
+        serialized(self, forget)
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Refuse options that no connection has, or this signal's can't have.
@@ -252,7 +252,7 @@ class ConnectionTable:
         """Pass on that connections came or went."""
         get_adapter().connections_changed(self._payload)
 
-    def make(self, change: Change, changed: list[Changing]) -> None:
+    def make(self, change: Mutation, changed: list[HasConnections]) -> None:
         """Sweep, and make a change, in one's turn."""
         is_changed = self._sweep()
         try:
@@ -343,7 +343,7 @@ class ConnectionTable:
                 del others[each]
                 if not others:
                     del self._by_place[each.origin.place]
-        # A new list: snapshots that are in use still read the old one.
+        # A new list: routes that are in use still read the old one.
         self._entries = [each for each in self._entries if id(each) not in doomed]
         self._publish()
 
@@ -357,7 +357,7 @@ class ConnectionTable:
         return bool(gone)
 
     def _publish(self) -> None:
-        self.snapshot = Snapshot(self._entries, len(self._entries))
+        self.routes = Routes(self._entries, len(self._entries))
         self.is_idle = not (self._entries or self._payload.required)
 
 

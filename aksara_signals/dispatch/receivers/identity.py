@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 from aksara_signals.exceptions import InvalidSenderError
 from aksara_signals.types import Receiver, Sender
 
-Reference = Callable[[], Any]
+Getter = Callable[[], Any]
 
 
 def same_receiver(one: Receiver | None, other: Receiver | None) -> bool:
@@ -56,7 +56,7 @@ def without_partials(receiver: Receiver) -> Receiver:
     return found
 
 
-def weak_receiver(receiver: Receiver, on_death: Callable[[Any], object]) -> Reference:
+def weak_receiver(receiver: Receiver, on_death: Callable[[Any], object]) -> Getter:
     """A weak reference to a receiver; a bound method lives as long as its object does.
 
     Raises:
@@ -216,7 +216,7 @@ class _ObjectSender(SenderKey):
     def __init__(self, sender: Sender, on_death: Callable[[Any], object] | None) -> None:
         self.address: Hashable = ("object", id(sender))
         try:
-            self.reference: Reference = weakref.ref(sender, on_death)
+            self.reference: Getter = weakref.ref(sender, on_death)
         except TypeError:  # a tuple, or slots without __weakref__: it has to be kept alive
             self.reference = lambda: sender
 

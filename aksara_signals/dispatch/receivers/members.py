@@ -173,12 +173,12 @@ def _classes_at(module: str, path: str) -> Iterator[type]:
 
 def live_classes() -> Iterator[type]:
     """Every class there is. Takes milliseconds."""
-    waiting: list[type] = [object]
+    unseen: list[type] = [object]
     seen: set[int] = set()
-    while waiting:
-        subclasses: list[type] = type.__subclasses__(waiting.pop())
+    while unseen:
+        subclasses: list[type] = type.__subclasses__(unseen.pop())
         for cls in subclasses:
             if id(cls) not in seen:
                 seen.add(id(cls))
-                waiting.append(cls)
+                unseen.append(cls)
                 yield cls

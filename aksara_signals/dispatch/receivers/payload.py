@@ -25,7 +25,7 @@ RESERVED = ("signal", "sender")
 ANYBODY: Final = "anybody"
 CLASSES: Final = "mapped classes"
 LINKS: Final = "links of relationships"
-COMMANDS: Final = "commands"
+MIGRATIONS: Final = "commands"
 """What sends a signal; of a custom signal nobody knows."""
 
 
@@ -125,7 +125,7 @@ class Payload:
         """Every declared argument."""
         return self.required + self.optional + self.on_demand
 
-    def refuse(self, signal_name: str, payload: Mapping[str, Any]) -> NoReturn:
+    def reject(self, signal_name: str, payload: Mapping[str, Any]) -> NoReturn:
         """Say what is wrong with a payload: it lacks a required argument or holds a reserved one.
 
         Raises:
@@ -178,19 +178,19 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
             can't hear, doesn't accept ``**kwargs``, or has a parameter that the payload can't fill.
     """
 
-    def refuse(problem: str) -> InvalidReceiverError:
+    def error(problem: str) -> InvalidReceiverError:
         given: Any = receiver
         what = "None" if given is None else describe_receiver(receiver)
         return InvalidReceiverError(f"receiver {what} of signal {signal_name} {problem}")
 
     unfit = problem_of_kind(receiver)
     if unfit is not None:
-        raise refuse(unfit)
+        raise error(unfit)
     if not callable(receiver):
-        raise refuse("is not callable; connect a function, a method or an object with __call__")
-    parameters, accepts_any = _read(receiver, refuse)
+        raise error("is not callable; connect a function, a method or an object with __call__")
+    parameters, accepts_any = _read(receiver, error)
     if not accepts_any:
-        raise refuse(
+        raise error(
             "must accept **kwargs, because a signal's payload may grow; "
             "add **kwargs to its signature"
         )
@@ -223,22 +223,22 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
             positional.append(unfilled.pop(0))
             by_position = len(positional)
         elif is_declared or parameter.is_by_position:
-            raise refuse(f"has a parameter {name} that nothing fills; {_offer(payload)}")
+            raise error(f"has a parameter {name} that nothing fills; {_offer(payload)}")
     return CallShape(tuple(positional[:by_position]), frozenset(payload.on_demand) & named)
 
 
 def _read(
-    receiver: Receiver, refuse: Callable[[str], InvalidReceiverError]
+    receiver: Receiver, make_error: Callable[[str], InvalidReceiverError]
 ) -> tuple[list[Parameter], bool]:
     try:
         problem = problem_of_generators(receiver)
         if problem is None:
             return parameters_of(receiver)
-    except Exception as error:  # inspect asks for attributes, and the receiver's own code answers
-        raise refuse(
+    except Exception as cause:  # inspect asks for attributes: the receiver's own code answers
+        raise make_error(
             "has no signature that can be read; wrap it in a function that accepts **kwargs"
-        ) from error
-    raise refuse(problem)
+        ) from cause
+    raise make_error(problem)
 
 
 def _offer(payload: Payload) -> str:

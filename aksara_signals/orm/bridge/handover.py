@@ -70,7 +70,7 @@ def _refuse_exit(error: GreenletExit) -> NoReturn:
 
 
 def _await_here(awaitable: Awaitable[Any]) -> Any:
-    async def wait() -> Any:
+    async def awaited() -> Any:
         return await awaitable
 
-    return await_only(wait())
+    return await_only(awaited())

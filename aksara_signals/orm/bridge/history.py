@@ -64,7 +64,7 @@ def _is_a(instance: object, mapper: Mapper[Any]) -> bool:
 
 def has_net_change(state: State, key: str) -> bool:
     """Whether a relationship leads elsewhere than before, as far as is known without a query."""
-    if not is_touched(state, key):
+    if not is_edited(state, key):
         return False
     history = net_history(state, key)
     return bool(history.added or history.deleted)
@@ -81,7 +81,7 @@ def pin_old_value(state: State, key: str) -> None:
         state.committed_state[key] = history.unchanged[0] if history.unchanged else old
 
 
-def is_touched(state: State, key: str) -> bool:
+def is_edited(state: State, key: str) -> bool:
     """Whether an attribute has been changed since it was last written or loaded."""
     return key in state.committed_state or key in state._pending_mutations
 
@@ -237,7 +237,7 @@ def hide_scalar(state: State, key: str) -> Callable[[], None]:
 
 def has_members(state: State, key: str) -> bool:
     """Whether a relationship of a new instance leads to anything."""
-    if not (key in state.dict or is_touched(state, key)):
+    if not (key in state.dict or is_edited(state, key)):
         return False
     return any(each is not None for each in net_history(state, key).added or ())
 

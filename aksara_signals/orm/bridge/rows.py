@@ -95,9 +95,9 @@ def register_inserted(session: Session, instances: Sequence[object]) -> None:
     session._autobegin_t()
     transaction = session._transaction
     assert transaction is not None  # noqa: S101 - begun a line above
-    hear: Any = session.dispatch
-    attach = hear.before_attach or None
-    attached = [each for each in (hear.after_attach, hear.transient_to_pending) if each]
+    listeners: Any = session.dispatch
+    attach = listeners.before_attach or None
+    attached = [each for each in (listeners.after_attach, listeners.transient_to_pending) if each]
     replace, session_id, new = session.identity_map.replace, session.hash_key, transaction._new
     written: list[tuple[State, dict[str, Any]]] = []
     for cls, alike in groupby(instances, type):
@@ -121,8 +121,8 @@ def register_inserted(session: Session, instances: Sequence[object]) -> None:
             written.append((state, values))
     state_class: Any = InstanceState
     state_class._commit_all_states(written, session.identity_map)
-    for state, _ in written if hear.pending_to_persistent else ():
-        hear.pending_to_persistent(session, state)
+    for state, _ in written if listeners.pending_to_persistent else ():
+        listeners.pending_to_persistent(session, state)
 
 
 def register_updated(session: Session, state: State, keys: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ from aksara_signals.dispatch.receivers.naming import describe_sender, nearest
 from aksara_signals.exceptions import UnknownFieldError
 from aksara_signals.orm.bridge.hidden_history import HiddenHistory
 from aksara_signals.orm.bridge.states import State
-from aksara_signals.orm.mapping.attributes import names_of, property_named, why_read_only
+from aksara_signals.orm.mapping.attributes import field_names, property_named, why_read_only
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def writable_fields(cls: type, update_fields: Any) -> frozenset[str]:
         InvalidOptionError: These are no names.
     """
     mapper: Mapper[Any] = inspect(cls)
-    names = names_of(cls, update_fields, "update_fields")
+    names = field_names(cls, update_fields, "update_fields")
     for name in names:
         prop = property_named(mapper, name)
         reason = why_read_only(mapper, name)

@@ -14,7 +14,7 @@ from sqlalchemy.orm.attributes import instance_state
 from aksara_signals.orm.bridge.history import (
     following_references,
     has_column_changes,
-    is_touched,
+    is_edited,
     net_history,
     referring_states,
 )
@@ -155,9 +155,7 @@ class Prediction:
             if state in self.deleted:
                 continue
             for prop in info_of(state.mapper).to_children:
-                if prop.direction is RelationshipDirection.ONETOMANY and is_touched(
-                    state, prop.key
-                ):
+                if prop.direction is RelationshipDirection.ONETOMANY and is_edited(state, prop.key):
                     for child in _members(net_history(state, prop.key).added):
                         self.deleted.pop(child, None)
 
@@ -207,7 +205,7 @@ class Prediction:
         """Children whose foreign key is written because a collection has changed."""
         # A changed key is written to all children, unless the database passes it on.
         is_renamed = not prop.passive_updates and _key_has_changed(parent, prop)
-        if not is_renamed and not is_touched(parent, prop.key):
+        if not is_renamed and not is_edited(parent, prop.key):
             return
         history = net_history(parent, prop.key, load=is_renamed)
         for child in _members(history.unchanged) if is_renamed else ():
@@ -253,7 +251,7 @@ def _released_by(state: State) -> Iterator[State]:
     One may have no row: what it owns goes all the same.
     """
     for prop in info_of(state.mapper).to_children:
-        if prop.cascade.delete_orphan and is_touched(state, prop.key):
+        if prop.cascade.delete_orphan and is_edited(state, prop.key):
             for child in _members(net_history(state, prop.key).deleted):
                 if not has_parent(prop, child):
                     yield child
@@ -261,7 +259,7 @@ def _released_by(state: State) -> Iterator[State]:
 
 def _has_change(state: State) -> bool:
     return has_column_changes(state) or any(
-        is_touched(state, prop.key) and _points_elsewhere(state, prop)
+        is_edited(state, prop.key) and _points_elsewhere(state, prop)
         for prop in info_of(state.mapper).many_to_one
     )
 
@@ -295,7 +293,7 @@ def _differs(parent: State | None, child: State, prop: Relationship) -> bool:
 
 
 def _key_has_changed(parent: State, prop: Relationship) -> bool:
-    touched = parent.committed_state
+    edited = parent.committed_state
     return parent.has_identity and any(
-        attribute_name(parent.mapper, column) in touched for column, _ in prop.synchronize_pairs
+        attribute_name(parent.mapper, column) in edited for column, _ in prop.synchronize_pairs
     )

@@ -20,7 +20,7 @@ from aksara_signals.dispatch.receivers.naming import describe_sender, shortened
 from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
 
 
-def name_of(model: type, given: Any, option: str) -> Any:
+def field_name(model: type, given: Any, option: str) -> Any:
     """The name that was given, or that of the mapped attribute that was given.
 
     Args:
@@ -43,7 +43,7 @@ def name_of(model: type, given: Any, option: str) -> Any:
     return given.key
 
 
-def names_of(model: type, given: Any, option: str) -> list[str]:
+def field_names(model: type, given: Any, option: str) -> list[str]:
     """The names in an argument that takes several, as strings or mapped attributes.
 
     Raises:
@@ -51,7 +51,7 @@ def names_of(model: type, given: Any, option: str) -> list[str]:
         UnknownFieldError: The names come as one string or attribute, or one of them is neither.
     """
     if isinstance(given, (str, QueryableAttribute)):
-        name = shortened(name_of(model, given, option))
+        name = shortened(field_name(model, given, option))
         what = "string" if isinstance(given, str) else "attribute"
         raise UnknownFieldError(
             f"{option}={name} is one {what}; give a list of names: {option}=[{name}]"
@@ -67,7 +67,7 @@ def names_of(model: type, given: Any, option: str) -> list[str]:
         )
     names: list[str] = []
     for each in given:
-        name = name_of(model, each, option)
+        name = field_name(model, each, option)
         if not isinstance(name, str):
             raise UnknownFieldError(
                 f"{option} names {describe_sender(name)}, which is no column of "

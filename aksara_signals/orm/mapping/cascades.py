@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import RelationshipDirection
 
-from aksara_signals.orm.bridge.history import is_touched, net_history
+from aksara_signals.orm.bridge.history import is_edited, net_history
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.mapping.info import info_of
 
@@ -28,7 +28,7 @@ def flushed_with(objects: Iterable[object]) -> set[int]:
         if state is None:
             continue
         for prop in info_of(state.mapper).to_children:
-            if prop.direction is not RelationshipDirection.ONETOMANY or not is_touched(
+            if prop.direction is not RelationshipDirection.ONETOMANY or not is_edited(
                 state, prop.key
             ):
                 continue

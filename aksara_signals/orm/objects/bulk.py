@@ -47,7 +47,7 @@ def check_batch_size(batch_size: Any) -> None:
         )
 
 
-def members_of(instances: Any, operation: str) -> list[Any]:
+def instances_given(instances: Any, operation: str) -> list[Any]:
     """The instances given to a bulk operation, each of them mapped.
 
     Raises:

@@ -15,7 +15,7 @@ from aksara_signals.orm.bridge.history import changed_columns, has_net_change, i
 from aksara_signals.orm.bridge.rows import read_rows, register_updated
 from aksara_signals.orm.bridge.states import State, describe
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.mapping.attributes import names_of
+from aksara_signals.orm.mapping.attributes import field_names
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.objects.bulk import Row, batches, note_written, send_bulk
 from aksara_signals.orm.session.current import user_session
@@ -31,7 +31,7 @@ def column_fields(model: type, fields: Any) -> frozenset[str]:
         InvalidOptionError: These are no names.
     """
     mapper: Mapper[Any] = inspect(model)
-    names = frozenset(names_of(model, fields, "fields"))
+    names = frozenset(field_names(model, fields, "fields"))
     if not names:
         raise UnknownFieldError("bulk_update() was given no fields; name at least one column")
     columns = info_of(mapper).columns

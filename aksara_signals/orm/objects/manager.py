@@ -13,7 +13,7 @@ from sqlalchemy.orm.attributes import QueryableAttribute
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
 from aksara_signals.orm.bridge.sessions import is_flushing
-from aksara_signals.orm.objects.bulk import check_batch_size, members_of
+from aksara_signals.orm.objects.bulk import check_batch_size, instances_given
 from aksara_signals.orm.objects.bulk_create import bulk_create
 from aksara_signals.orm.objects.bulk_update import bulk_update, changed_fields, column_fields
 from aksara_signals.orm.objects.criteria import require_mapped
@@ -170,7 +170,7 @@ class Manager(Generic[ModelT]):
         Source: Django's ``bulk_create``, which sends nothing.
         """
         check_batch_size(batch_size)
-        members = members_of(instances, "bulk_create()")
+        members = instances_given(instances, "bulk_create()")
         if members:
             async with session_for(self.model, session) as found:
                 await run_sync(
@@ -211,7 +211,7 @@ class Manager(Generic[ModelT]):
         """
         check_batch_size(batch_size)
         names = None if fields is None else column_fields(self.model, fields)
-        members = members_of(instances, "bulk_update()")
+        members = instances_given(instances, "bulk_update()")
         if names is None:
             names = changed_fields(self.model, members)
         if not members or not names:

@@ -135,12 +135,12 @@ class QuerySet(Generic[ModelT]):
     async def all(self, session: AnySession | None = None) -> list[ModelT]:
         """The instances, in the order asked for."""
         statement = self._select()
-        return await self._within(session, lambda plain: [*plain.scalars(statement).unique().all()])
+        return await self._run(session, lambda plain: [*plain.scalars(statement).unique().all()])
 
     async def first(self, session: AnySession | None = None) -> ModelT | None:
         """The first instance, by primary key unless another order was asked for; or None."""
         statement = self._ordered().limit(self._at_most(1))
-        return await self._within(session, lambda plain: plain.scalars(statement).unique().first())
+        return await self._run(session, lambda plain: plain.scalars(statement).unique().first())
 
     async def get(self, *criteria: Any, session: AnySession | None = None, **equals: Any) -> ModelT:
         """The one instance that matches a primary key or what :meth:`filter` would take.
@@ -167,13 +167,13 @@ class QuerySet(Generic[ModelT]):
         """How many rows there are."""
         rows = self._select().with_only_columns(*key_columns(self.model)).order_by(None)
         statement = select(func.count()).select_from(rows.subquery())
-        return await self._within(session, lambda plain: plain.scalars(statement).one())
+        return await self._run(session, lambda plain: plain.scalars(statement).one())
 
     async def exists(self, session: AnySession | None = None) -> bool:
         """Whether there is any row."""
         rows = self._select().with_only_columns(*key_columns(self.model)).order_by(None)
         statement = select(exists(rows.subquery().select()))
-        return await self._within(session, lambda plain: bool(plain.scalars(statement).one()))
+        return await self._run(session, lambda plain: bool(plain.scalars(statement).one()))
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -197,12 +197,12 @@ class QuerySet(Generic[ModelT]):
             raise UnknownFieldError("update() was given no values; name at least one column")
         if self.sends_signals:
             require_values_for(self.model, values, "update()")
-            return await self._within(session, lambda plain: self._update_each(plain, values))
+            return await self._run(session, lambda plain: self._update_each(plain, values))
         for name, value in values.items():
             attribute_named(self.model, name)
             require_column(self.model, name, value)
         statement = update(self.model).where(*self._one_statement_criteria()).values(**values)
-        return await self._within(session, lambda plain: row_count(plain, statement))
+        return await self._run(session, lambda plain: row_count(plain, statement))
 
     async def delete(self, session: AnySession | None = None) -> int:
         """Delete the rows, in one statement and silently unless :meth:`with_signals`.
@@ -213,9 +213,9 @@ class QuerySet(Generic[ModelT]):
             How many rows were matched.
         """
         if self.sends_signals:
-            return await self._within(session, self._delete_each)
+            return await self._run(session, self._delete_each)
         statement = delete(self.model).where(*self._one_statement_criteria())
-        return await self._within(session, lambda plain: row_count(plain, statement))
+        return await self._run(session, lambda plain: row_count(plain, statement))
 
     def _update_each(self, session: Session, values: dict[str, Any]) -> int:
         instances = self._lock(session)
@@ -271,9 +271,7 @@ class QuerySet(Generic[ModelT]):
         chosen = self.filter(*with_key(self.model, given), **equals)
         return choose(chosen, await chosen.limit(self._at_most(2)).all(session))
 
-    async def _within(
-        self, session: AnySession | None, work: Callable[[Session], ResultT]
-    ) -> ResultT:
+    async def _run(self, session: AnySession | None, work: Callable[[Session], ResultT]) -> ResultT:
         given = self.session if session is None else session
         async with session_for(self.model, given) as found:
             return await run_sync(found, work)

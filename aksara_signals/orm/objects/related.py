@@ -14,7 +14,7 @@ from aksara_signals.dispatch.receivers.naming import describe_sender, nearest
 from aksara_signals.exceptions import InstanceStateError, InvalidOptionError, UnknownFieldError
 from aksara_signals.orm.bridge.sessions import is_flushing
 from aksara_signals.orm.bridge.states import state_of
-from aksara_signals.orm.mapping.attributes import name_of
+from aksara_signals.orm.mapping.attributes import field_name
 from aksara_signals.orm.relations.origins import RELATIONS, edits_of, forget_edits
 from aksara_signals.orm.session.current import AnySession, flush, run_sync, session_for
 
@@ -224,7 +224,7 @@ def _collection(session: Session, instance: object, prop: RelationshipProperty[A
 
 
 def _relationship(cls: type, given: Any) -> RelationshipProperty[Any]:
-    name = name_of(cls, given, "related()")
+    name = field_name(cls, given, "related()")
     mapper: Mapper[Any] = inspect(cls)
     known = {
         key: prop

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Mapper, RelationshipDirection, Session
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm.bridge.history import (
+    is_edited,
     is_expression,
-    is_touched,
     is_unknown,
     net_history,
     old_value,
@@ -21,12 +21,11 @@ from aksara_signals.orm.bridge.loading import attribute_name, column_value
 from aksara_signals.orm.bridge.rows import instances_with_keys, read_rows
 from aksara_signals.orm.bridge.states import State, has_parent, is_dropped, sort_key
 from aksara_signals.orm.mapping.cascades import flushed_with
-from aksara_signals.orm.mapping.info import info_of
+from aksara_signals.orm.mapping.info import Relationship, info_of
 from aksara_signals.orm.mapping.registered import is_wired
 from aksara_signals.orm.relations.links import (
     Link,
     LinkKey,
-    Relationship,
     chosen_side,
     is_forward,
     reverses,
@@ -69,7 +68,7 @@ class LinkFinder:
         self._prepare(references)
         for state in states:
             for prop in info_of(state.mapper).owned:
-                if is_touched(state, prop.key) and (
+                if is_edited(state, prop.key) and (
                     prop.secondary is not None or self._has_receivers(prop)
                 ):
                     self._from_owner(state, prop, deleted)
@@ -172,7 +171,7 @@ class LinkFinder:
             reference
             for prop, reverse in info_of(child.mapper).parents
             if self._has_receivers(reverse)
-            and (reference := Reference(child, prop, reverse)).is_touched
+            and (reference := Reference(child, prop, reverse)).is_edited
         ]
 
     def _has_receivers(self, prop: Relationship) -> bool:
@@ -208,9 +207,7 @@ class LinkFinder:
     def _references_of_added(self, owners: Iterable[State]) -> Iterator[Reference]:
         for owner in owners:
             for prop in info_of(owner.mapper).owned if owner.has_identity else ():
-                if prop.direction is RelationshipDirection.ONETOMANY and is_touched(
-                    owner, prop.key
-                ):
+                if prop.direction is RelationshipDirection.ONETOMANY and is_edited(owner, prop.key):
                     for child in net_history(owner, prop.key).added or ():
                         if child is not None:
                             yield Reference(instance_state(child), prop, prop)
@@ -320,7 +317,7 @@ class Reference:
         reverse: The collection.
     """
 
-    __slots__ = ("child", "has_history", "is_touched", "names", "new", "old", "prop", "reverse")
+    __slots__ = ("child", "has_history", "is_edited", "names", "new", "old", "prop", "reverse")
 
     def __init__(self, child: State, prop: Relationship, reverse: Relationship) -> None:
         self.child: State = child
@@ -336,11 +333,11 @@ class Reference:
         """Whether the relationship itself was set or deleted."""
         self.old: Any = None
         self.new: Any = None
-        is_relationship_touched = prop is not reverse and is_touched(child, prop.key)
-        self.is_touched: bool = is_relationship_touched or any(
+        is_relationship_edited = prop is not reverse and is_edited(child, prop.key)
+        self.is_edited: bool = is_relationship_edited or any(
             name in child.committed_state for name in self.names
         )
-        if is_relationship_touched:
+        if is_relationship_edited:
             history = net_history(child, prop.key)
             self.has_history = bool(history.added or history.deleted)
             self.new = history.added[0] if history.added else None

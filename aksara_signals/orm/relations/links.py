@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Table
-from sqlalchemy.orm import RelationshipDirection, RelationshipProperty
+from sqlalchemy.orm import RelationshipDirection
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm.bridge.history import old_value_is, reverse_keys, was_declared_before
 from aksara_signals.orm.bridge.loading import attribute_name, column_value, is_known
 from aksara_signals.orm.bridge.states import State
+from aksara_signals.orm.mapping.info import Relationship
 from aksara_signals.orm.relations.origins import edits_or_none
 
-Relationship = RelationshipProperty[Any]
 LinkKey = tuple[Relationship, bool, State, State]
 
 
@@ -94,7 +94,7 @@ def _claim(link: Link) -> tuple[int, int, bool]:
     return edits.edited_at(key, link.child), edits.last_edited_at(key), forward
 
 
-def key_of(instance: object) -> Any:
+def pk_of(instance: object) -> Any:
     """The primary key as receivers see it: one value, or a tuple; None while it isn't known."""
     state = instance_state(instance)
     key = tuple(

@@ -16,7 +16,7 @@ from aksara_signals.orm.bridge.history import reverse_keys
 from aksara_signals.orm.bridge.loading import load_columns
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.relations.finder import LinkFinder
-from aksara_signals.orm.relations.links import Link, grouped, is_forward, key_of
+from aksara_signals.orm.relations.links import Link, grouped, is_forward, pk_of
 from aksara_signals.orm.relations.origins import edits_or_none, forget_edits
 from aksara_signals.orm.sending import Run, defer_signal, needs_columns, runs_of_signal
 from aksara_signals.orm.session.current import AnySession, user_session
@@ -123,7 +123,7 @@ class RelationshipRun:
         payload = {"instance": batch.owner, "session": self._owner}
         secondary, cls = batch.prop.secondary, type(batch.owner)
         if secondary is not None:
-            keys = (key_of(child) for child in batch.children)
+            keys = (pk_of(child) for child in batch.children)
             about = {
                 "action": f"{when}_{batch.action}",
                 "reverse": not is_forward(batch.prop),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aksara_signals.dispatch.connections.lock import Change, Changing, take_turn
+from aksara_signals.dispatch.connections.lock import HasConnections, Mutation, serialized
 
 
 class Thing:
@@ -13,7 +13,7 @@ class Thing:
     def __init__(self, name: str, log: list[str]) -> None:
         self.name, self.log = name, log
 
-    def make(self, change: Change, changed: list[Changing]) -> None:
+    def make(self, change: Mutation, changed: list[HasConnections]) -> None:
         if change():
             changed.append(self)
 
@@ -26,16 +26,16 @@ def test_what_is_asked_for_meanwhile_is_made_at_the_end() -> None:
     log: list[str] = []
     first, second = Thing("first", log), Thing("second", log)
 
-    def note(text: str, is_change: bool = True) -> Change:
+    def note(text: str, is_change: bool = True) -> Mutation:
         return lambda: log.append(text) is None and is_change
 
     def change() -> bool:
-        assert take_turn(second, note("late")) is False
-        assert take_turn(second, note("nothing", False)) is False
+        assert serialized(second, note("late")) is False
+        assert serialized(second, note("nothing", False)) is False
         log.append("change")
         return True
 
-    assert take_turn(first, change) is True
+    assert serialized(first, change) is True
     assert log == ["change", "late", "nothing", "first has changed", "second has changed"]
 
 
@@ -45,11 +45,11 @@ def test_a_change_that_fails_takes_nothing_of_others_along() -> None:
     first, second = Thing("first", log), Thing("second", log)
 
     def fail() -> bool:
-        take_turn(second, lambda: log.append("late") is None)
+        serialized(second, lambda: log.append("late") is None)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        take_turn(first, fail)
+        serialized(first, fail)
     assert log == ["late", "second has changed"]
-    assert take_turn(first, lambda: False) is True
+    assert serialized(first, lambda: False) is True
     assert log == ["late", "second has changed"]

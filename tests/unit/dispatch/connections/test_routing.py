@@ -38,7 +38,7 @@ def test_the_plan_goes_with_its_sender() -> None:
     has a plan of its own."""
     signal = Signal()
     signal.connect(receive)
-    plans = signal._table.snapshot.plans
+    plans = signal._table.routes.plans
 
     class Sender:
         pass
@@ -60,7 +60,7 @@ def test_senders_that_cant_be_followed_have_no_plan_to_keep() -> None:
     signal.connect(receive)
     for sender in (1, "one", (1,)):
         assert signal.plan_for(sender).connections
-    assert not signal._table.snapshot.plans
+    assert not signal._table.routes.plans
 
 
 def test_nobody_has_a_plan_of_nothing() -> None:
