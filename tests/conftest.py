@@ -15,7 +15,7 @@ from kit.support import Recorder
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from aksara_signals import signals
+from aksara_signals import on_delivery_error, signals
 from aksara_signals.cli import main
 from aksara_signals.dispatch import live
 
@@ -60,7 +60,7 @@ def sync_engine(database: databases.Database) -> Iterator[Engine]:
 @pytest.fixture(autouse=True)
 def clean_signals() -> Iterator[None]:
     """Disconnect from the built-in signals whatever a test connected to them."""
-    built_in = [getattr(signals, name) for name in signals.__all__]
+    built_in = [on_delivery_error, *(getattr(signals, name) for name in signals.__all__)]
     before = [signal.connections for signal in built_in]
     yield
     for signal, kept in zip(built_in, before, strict=True):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from kit.mutating import mutants_of
+from kit.reaching import PACKAGE
 
 MODULE = """
 def clamp(value: int, limit: int = 3, *, strict=False) -> int:
@@ -74,3 +75,11 @@ def test_what_is_named_has_a_reason(kind: str) -> None:
     assert all(each["reason"].strip() for each in named)
     names = [each["mutant"] for each in named]
     assert len(names) == len(set(names))
+
+
+def test_what_is_named_exists() -> None:
+    """A name that no mutant has any more says nothing."""
+    text = (Path(__file__).parent / "mutants.toml").read_text(encoding="utf-8")
+    named = {each["mutant"] for kind in tomllib.loads(text).values() for each in kind}
+    files = {name.partition(" ")[0] for name in named}
+    assert named <= {mutant.name for file in files for mutant in mutants_of(PACKAGE, file)}

@@ -125,8 +125,8 @@ def test_what_is_registered_in_the_midst_of_a_flush_counts_from_the_next_one(
     pre_save.connect(lambda **kwargs: None, sender=Late)
     with monkeypatch.context() as patched:
         patched.setattr(recipients, "is_wired", overtaken)
-        assert recipients.Audience().is_heard(Late) is not is_heard
-    assert recipients.Audience().is_heard(Late) is is_heard
+        assert recipients.recipients_of(Late).has_receivers is not is_heard
+    assert recipients.recipients_of(Late).has_receivers is is_heard
     unregister(Late)
     Plain.registry.dispose()
 

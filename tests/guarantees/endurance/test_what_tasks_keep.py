@@ -162,7 +162,7 @@ async def test_a_chain_still_says_what_is_under_way() -> None:
     def look(**kwargs: Any) -> None:
         current = get_current()
         assert current is not None
-        seen.extend(each.arguments["thing"] for each in current.chain())
+        seen.extend(each.delivery.arguments["thing"] for each in current.chain())
 
     @outer.connect
     async def send_inner(**kwargs: Any) -> None:

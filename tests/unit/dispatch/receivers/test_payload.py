@@ -138,8 +138,8 @@ def test_names_given_by_a_user() -> None:
 def test_what_is_wrong_with_what_was_sent() -> None:
     """What is missing, or a name that is taken."""
     with pytest.raises(SignalPayloadError, match=r"sent without number; it declares text, number:"):
-        CUSTOM.refuse("happened", {"text": "x"})
+        CUSTOM.reject("happened", {"text": "x"})
     with pytest.raises(SignalPayloadError, match="was sent without text, number;"):
-        CUSTOM.refuse("happened", {})
+        CUSTOM.reject("happened", {})
     with pytest.raises(SignalPayloadError, match="an argument named signal"):
-        CUSTOM.refuse("happened", {"signal": 1, "text": "x"})
+        CUSTOM.reject("happened", {"signal": 1, "text": "x"})
