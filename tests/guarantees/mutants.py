@@ -37,7 +37,7 @@ from typing import Any, NoReturn
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-import databases  # noqa: E402 - of the tests
+from kit import databases  # noqa: E402 - of the tests
 from kit.mutating import Mutant, mutants_of  # noqa: E402
 from kit.reaching import PACKAGE, QUIETLY, ROOT, Reach  # noqa: E402
 

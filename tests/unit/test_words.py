@@ -44,7 +44,7 @@ GIVEN_UP = frozenset(
         "is_collected",
         "together",
         "turns",
-        "serialized",
+        "take_turn",
         "ended",
         "envelope",
         "doubles",
