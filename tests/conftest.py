@@ -84,7 +84,7 @@ def recorder() -> Recorder:
 
 
 class Project:
-    """A folder with the modules of somebody who runs the command line there."""
+    """A folder with modules, in which the command line is run."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder

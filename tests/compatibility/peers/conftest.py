@@ -48,7 +48,7 @@ def notes() -> Notes:
 
 @pytest.fixture(scope="session")
 def django_story() -> dict[str, list[str]]:
-    """The story that Django tells, by chapter."""
+    """The signals that Django sends in the story, by chapter."""
     script = Path(__file__).parents[2] / "kit" / "peers" / "django_story.py"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
@@ -62,27 +62,27 @@ def django_story() -> dict[str, list[str]]:
 def our_story(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[str]]:
-    """The story that our signals tell, by chapter; on each database."""
+    """The signals that the library sends in the story, by chapter; on each database."""
     if request.param == "sqlite":
-        return asyncio.run(tell(sqlite_database(tmp_path_factory.mktemp("story"))))
+        return asyncio.run(play(sqlite_database(tmp_path_factory.mktemp("story"))))
     with postgresql_database(request.getfixturevalue("postgresql_server")) as database:
-        return asyncio.run(tell(database))
+        return asyncio.run(play(database))
 
 
-async def tell(database: Database) -> dict[str, list[str]]:
-    """Tell every chapter on empty tables."""
+async def play(database: Database) -> dict[str, list[str]]:
+    """Play every chapter on empty tables."""
     engine = database.create_async_engine()
-    metadata, told = aksara_world.Base.metadata, aksara_world.told
+    metadata, lines = aksara_world.Base.metadata, aksara_world.told
     story: dict[str, list[str]] = {}
-    for chapter, tell_chapter in aksara_world.CHAPTERS.items():
+    for chapter, play_chapter in aksara_world.CHAPTERS.items():
         await create_all(engine, metadata)
-        told.clear()
+        lines.clear()
         with restored_signals():
             aksara_world.listen()
             session = AsyncSession(engine, expire_on_commit=False)
             async with session, session_scope(session):
-                await tell_chapter(session)
-        story[chapter] = [*told]
+                await play_chapter(session)
+        story[chapter] = [*lines]
         async with engine.begin() as connection:
             await connection.run_sync(metadata.drop_all)
     await engine.dispose()
@@ -149,13 +149,13 @@ async def twin(make_session: Callable[..., Twin]) -> Twin:
 @pytest.fixture(params=[True, False], ids=["before ours", "after ours"])
 def listen(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
     """Listens to sessions, before our own listeners or after them; both are to work."""
-    heard: list[tuple[str, Any]] = []
+    listened: list[tuple[str, Any]] = []
 
     def start(name: str, listener: Any) -> None:
         event.listen(Session, name, listener, insert=request.param)
-        heard.append((name, listener))
+        listened.append((name, listener))
 
     start.is_first = request.param
     yield start
-    for name, listener in heard:
+    for name, listener in listened:
         event.remove(Session, name, listener)

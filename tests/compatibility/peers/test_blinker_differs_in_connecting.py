@@ -20,14 +20,14 @@ PEERS = [BLINKER, AKSARA]
 
 def test_none_is_every_sender(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """blinker's ANY; there, None is a sender like others."""
-    signal.connect(notes.receiver("heard"), None, weak=False)
+    signal.connect(notes.receiver("received"), None, weak=False)
     peer.send(signal, None)
-    assert notes.taken() == ["heard"]
+    assert notes.taken() == ["received"]
     peer.send(signal, Post)
-    assert notes.taken() == peer.choose(blinker=[], aksara=["heard"])
+    assert notes.taken() == peer.choose(blinker=[], aksara=["received"])
 
 
-def test_subclasses_are_heard(peer: Dispatcher, signal: Any, notes: Notes) -> None:
+def test_a_class_stands_for_its_subclasses(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """A class stands for its subclasses here, unless exact=True."""
     peer.connect(signal, notes.receiver("posts"), Post)
     if peer is AKSARA:
@@ -87,10 +87,10 @@ def test_connect_via_is_a_call(peer: Dispatcher, signal: Any) -> None:
     via = signal.connect_via if peer is BLINKER else signal
 
     @via(Post)
-    def heard(sender: Any, **kwargs: Any) -> str:
-        return "heard"
+    def receive(sender: Any, **kwargs: Any) -> str:
+        return "received"
 
-    assert peer.send(signal, Post) == [(heard, "heard")]
+    assert peer.send(signal, Post) == [(receive, "received")]
     assert peer.send(signal, Tag) == []
     assert hasattr(signal, "connect_via") is peer.choose(blinker=True, aksara=False)
 
@@ -105,8 +105,8 @@ def silence(peer: Dispatcher, signal: Any) -> Any:
 
 
 async def test_silence_is_for_one_task(peer: Dispatcher, signal: Any, notes: Notes) -> None:
-    """signal.muted() is SignalContext.disable_for(signals=[signal]), and silences nobody else."""
-    peer.connect(signal, notes.async_receiver("heard"))
+    """signal.muted() is SignalContext.disable_for(signals=[signal]), and silences no other task."""
+    peer.connect(signal, notes.async_receiver("received"))
     is_silent, is_sent = asyncio.Event(), asyncio.Event()
 
     async def other() -> None:
@@ -120,24 +120,24 @@ async def test_silence_is_for_one_task(peer: Dispatcher, signal: Any, notes: Not
         is_silent.set()
         await is_sent.wait()
     await task
-    assert notes == peer.choose(blinker=[], aksara=["heard"])
+    assert notes == peer.choose(blinker=[], aksara=["received"])
 
 
 def test_silence_nests(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """In blinker the end of the inner block ends the outer one's silence."""
-    peer.connect(signal, notes.receiver("heard"))
+    peer.connect(signal, notes.receiver("received"))
     with silence(peer, signal):
         with silence(peer, signal):
             peer.send(signal, Post)
         peer.send(signal, Post)
-    assert notes == peer.choose(blinker=["heard"], aksara=[])
+    assert notes == peer.choose(blinker=["received"], aksara=[])
 
 
 def test_what_is_connected_is_looked_up_otherwise(
     peer: Dispatcher, signal: Any, notes: Notes
 ) -> None:
     """`if signal.receivers` is `if signal.is_connected`, and receivers_for gives a list."""
-    peer.connect(signal, notes.receiver("heard"), Post)
+    peer.connect(signal, notes.receiver("received"), Post)
     assert bool(signal.receivers if peer is BLINKER else signal.is_connected)
     found = signal.receivers_for(Post)
     assert isinstance(found, list) is peer.choose(blinker=False, aksara=True)
@@ -156,7 +156,7 @@ def test_has_receivers_counts_the_living(peer: Dispatcher, signal: Any, notes: N
 
 def test_connections_are_looked_at(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """There are signals receiver_connected and receiver_disconnected; here, the connections."""
-    receiver = notes.receiver("heard")
+    receiver = notes.receiver("received")
     changes: list[str] = []
 
     def change(*args: Any, **kwargs: Any) -> None:

@@ -36,7 +36,7 @@ def test_a_name_is_looked_up_not_made(peer: Dispatcher) -> None:
     if peer is AKSARA:
         assert aksara_signals.lookup("test_peers_page_saved") is one
         with pytest.raises(AttributeError):
-            aksara_signals.lookup("test_peers_nobody_has_this")
+            aksara_signals.lookup("test_peers_no_such_name")
 
 
 def test_a_signal_is_kept_by_its_module(peer: Dispatcher) -> None:
@@ -60,18 +60,18 @@ def test_what_is_given_by_position_is_the_name(peer: Dispatcher) -> None:
 
 
 def test_references_are_strong_by_default(peer: Dispatcher, signal: Any) -> None:
-    """A lambda that nobody else holds goes at once in blinker, and stays here."""
-    signal.connect(lambda sender, **kwargs: "heard")
+    """A lambda without another reference goes at once in blinker, and stays here."""
+    signal.connect(lambda sender, **kwargs: "received")
     gc.collect()
-    heard = [response for _, response in peer.send(signal, Post)]
-    assert heard == peer.choose(blinker=[], aksara=["heard"])
+    responses = [response for _, response in peer.send(signal, Post)]
+    assert responses == peer.choose(blinker=[], aksara=["received"])
 
 
 def test_receivers_accept_any_keyword(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """blinker takes whatever can be called; here **kwargs is required when it is connected."""
 
     def bare(sender: Any) -> None:
-        notes.append("heard")
+        notes.append("received")
 
     if peer is AKSARA:
         with pytest.raises(InvalidReceiverError):
@@ -79,11 +79,11 @@ def test_receivers_accept_any_keyword(peer: Dispatcher, signal: Any, notes: Note
         return
     peer.connect(signal, bare)
     peer.send(signal, Post)
-    assert notes == ["heard"]
+    assert notes == ["received"]
 
 
 def test_the_signal_comes_along(peer: Dispatcher, signal: Any) -> None:
-    """Receivers here are told which signal it is."""
+    """Receivers are passed the signal here."""
     peer.connect(signal, lambda sender, **kwargs: sorted(kwargs))
     [(_, names)] = peer.send(signal, Post, size=1)
     assert names == peer.choose(blinker=["size"], aksara=["signal", "size"])
@@ -129,7 +129,7 @@ def test_connecting_again_otherwise_is_refused(peer: Dispatcher, signal: Any, no
 
 def test_send_is_async_and_send_sync_is_not(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """blinker's send and send_async are send_sync and send here."""
-    peer.connect(signal, notes.receiver("heard"))
+    peer.connect(signal, notes.receiver("received"))
     result = signal.send(Post)
     assert inspect.iscoroutine(result) is peer.choose(blinker=False, aksara=True)
     if peer is AKSARA:
@@ -194,7 +194,7 @@ def test_who_is_disconnected_meanwhile_is_still_called(
 
 def test_the_sender_goes_by_keyword_too(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """In blinker it goes by position only."""
-    peer.connect(signal, notes.receiver("heard"), Post)
+    peer.connect(signal, notes.receiver("received"), Post)
     send = getattr(signal, peer.methods["send"])
     send(sender=Post)
-    assert notes == peer.choose(blinker=[], aksara=["heard"])
+    assert notes == peer.choose(blinker=[], aksara=["received"])

@@ -45,8 +45,8 @@ def test_a_signal_is_documented(peer: Dispatcher) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_nobody_is_listening(peer: Dispatcher, signal: Any, way: str) -> None:
-    """A signal without receivers is sent to nobody, and says so with an empty list."""
+async def test_no_receiver_is_connected(peer: Dispatcher, signal: Any, way: str) -> None:
+    """A send without receivers returns an empty list."""
     assert await peer.go(way, signal, Post, size=1) == []
 
 
@@ -110,13 +110,13 @@ def test_connect_decorates(peer: Dispatcher, signal: Any) -> None:
     """It gives the function back."""
 
     @signal.connect
-    def heard(sender: Any, **kwargs: Any) -> str:
-        return "heard"
+    def receive(sender: Any, **kwargs: Any) -> str:
+        return "received"
 
-    assert peer.send(signal, Post) == [(heard, "heard")]
+    assert peer.send(signal, Post) == [(receive, "received")]
 
 
-def test_a_receiver_hears_its_sender(peer: Dispatcher, signal: Any, notes: Notes) -> None:
+def test_a_receiver_is_called_for_its_sender(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """An object by identity, a string or a number by equality."""
     page = Post()
     peer.connect(signal, notes.receiver("page"), page)
@@ -131,7 +131,7 @@ def test_a_receiver_hears_its_sender(peer: Dispatcher, signal: Any, notes: Notes
 
 
 def test_one_receiver_of_several_senders(peer: Dispatcher, signal: Any, notes: Notes) -> None:
-    """Connected to each of them; taken away from one it hears the others."""
+    """A receiver disconnected from one of its senders is still called for the others."""
     odd = notes.receiver("odd")
     for number in (1, 3, 5):
         peer.connect(signal, odd, number)
@@ -172,7 +172,7 @@ def test_disconnecting_a_stranger_is_no_error(peer: Dispatcher, signal: Any, not
     peer.disconnect(signal, notes.receiver("stranger"), Post)
 
 
-def test_who_hears_a_sender(peer: Dispatcher, signal: Any, notes: Notes) -> None:
+def test_receivers_of_a_sender(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """The receivers of this sender and of every sender, as objects and as a yes or no."""
     has = signal.has_receivers_for if peer is BLINKER else signal.has_receivers
     every, posts = notes.receiver("every"), notes.receiver("posts")
@@ -204,7 +204,7 @@ def test_connected_for_a_time(peer: Dispatcher, signal: Any, notes: Notes) -> No
 def test_a_weak_receiver_goes_with_its_owner(
     peer: Dispatcher, signal: Any, notes: Notes, kind: str
 ) -> None:
-    """A weakly held function lives as long as somebody else holds it, a method as its object."""
+    """A weakly held function lives as long as another reference to it, a method as its object."""
 
     class Reader:
         def read(self, sender: Any, **kwargs: Any) -> None:
@@ -246,7 +246,7 @@ def test_a_sender_is_not_kept_alive(peer: Dispatcher, signal: Any, notes: Notes)
 
 
 def test_a_receiver_that_disconnects_itself(peer: Dispatcher, signal: Any, notes: Notes) -> None:
-    """It runs once, and nobody behind it is passed over."""
+    """It runs once, and no receiver behind it is passed over."""
 
     def once(sender: Any, **kwargs: Any) -> None:
         notes.append("once")
@@ -262,7 +262,7 @@ def test_a_receiver_that_disconnects_itself(peer: Dispatcher, signal: Any, notes
 def test_who_is_connected_meanwhile_is_called_next(
     peer: Dispatcher, signal: Any, notes: Notes
 ) -> None:
-    """A send reaches nobody who was not there when it began."""
+    """A send calls only receivers that were connected when it began."""
     coming = notes.receiver("coming")
 
     def fetch(sender: Any, **kwargs: Any) -> None:

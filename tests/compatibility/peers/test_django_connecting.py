@@ -16,8 +16,8 @@ WAYS = SYNC + ASYNC
 # -- connecting -------------------------------------------------------------------------------------
 
 
-def test_a_receiver_hears_its_sender(peer: Dispatcher, signal: Any, notes: Notes) -> None:
-    """Connected to one sender it hears that one; connected to none in particular, every one."""
+def test_a_receiver_is_called_for_its_sender(peer: Dispatcher, signal: Any, notes: Notes) -> None:
+    """A receiver of one sender is called for that one only, a receiver without a sender for all."""
     instance = Post()
     peer.connect(signal, notes.receiver("every"))
     peer.connect(signal, notes.receiver("posts"), Post)
@@ -72,7 +72,7 @@ def test_methods_of_two_objects_are_two_receivers(peer: Dispatcher, signal: Any)
 
 
 def test_one_receiver_of_two_senders(peer: Dispatcher, signal: Any, notes: Notes) -> None:
-    """Connected to each of two, it hears both, and leaves one of them alone."""
+    """A receiver is called for both senders, and can be disconnected from one of them alone."""
     both = notes.receiver("both")
     peer.connect(signal, both, Post)
     peer.connect(signal, both, Tag)
@@ -118,7 +118,7 @@ def test_what_has_a_dispatch_uid_is_disconnected_by_it(
     assert peer.send(signal, Post) == []
 
 
-def test_one_receiver_under_two_names_is_told_apart(
+def test_one_receiver_under_two_names_is_two_connections(
     peer: Dispatcher, signal: Any, notes: Notes
 ) -> None:
     """Taking out one name leaves the other connected."""
@@ -181,7 +181,7 @@ def test_the_receiver_decorator(peer: Dispatcher, notes: Notes, several: Any) ->
 def test_a_weak_receiver_goes_with_its_owner(
     peer: Dispatcher, signal: Any, notes: Notes, kind: str
 ) -> None:
-    """A weakly held function lives as long as somebody else holds it, a method as its object."""
+    """A weakly held function lives as long as another reference to it, a method as its object."""
 
     class Baker:
         def bake(self, sender: Any, **kwargs: Any) -> None:
@@ -214,7 +214,7 @@ def test_senders_are_not_kept_alive(peer: Dispatcher, notes: Notes, options: Any
     class Passing:
         pass
 
-    peer.connect(signal, notes.receiver("heard"))
+    peer.connect(signal, notes.receiver("received"))
     peer.connect(signal, notes.receiver("of it"), Passing)
     peer.send(signal, Passing)
     peer.send(signal, Passing)
@@ -231,7 +231,7 @@ def test_senders_are_not_kept_alive(peer: Dispatcher, notes: Notes, options: Any
 async def test_receivers_that_disconnect_themselves(
     peer: Dispatcher, signal: Any, notes: Notes, way: str
 ) -> None:
-    """Each runs once, nobody behind it is passed over, and the next send reaches nobody."""
+    """Each runs once, no receiver behind it is passed over, and the next send calls none."""
 
     def once(name: str) -> Any:
         def receiver(sender: Any, **kwargs: Any) -> None:
@@ -268,7 +268,7 @@ async def test_a_send_reaches_who_was_there_when_it_began(
 
 
 def test_a_receiver_may_send_the_signal_again(peer: Dispatcher, signal: Any, notes: Notes) -> None:
-    """A send inside a send reaches everybody, then the outer one goes on."""
+    """A send inside a send calls every receiver, then the outer one goes on."""
 
     def again(sender: Any, depth: int, **kwargs: Any) -> None:
         notes.append(f"again {depth}")

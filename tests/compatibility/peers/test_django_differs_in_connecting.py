@@ -30,7 +30,7 @@ PEERS = [DJANGO, AKSARA]
 
 def test_send_is_async_and_send_sync_is_not(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """Django's send and asend are send_sync and send here."""
-    peer.connect(signal, notes.receiver("heard"))
+    peer.connect(signal, notes.receiver("received"))
     result = signal.send(Post)
     assert inspect.iscoroutine(result) is peer.choose(django=False, aksara=True)
     if peer is AKSARA:
@@ -39,20 +39,20 @@ def test_send_is_async_and_send_sync_is_not(peer: Dispatcher, signal: Any, notes
 
 
 def test_the_sender_may_be_left_out(peer: Dispatcher, signal: Any, notes: Notes) -> None:
-    """A send without a sender is one by nobody here, and an error there."""
-    peer.connect(signal, notes.receiver("heard"))
+    """A send without a sender has the sender None here, and is an error there."""
+    peer.connect(signal, notes.receiver("received"))
     send = getattr(signal, peer.methods["send"])
     if peer is DJANGO:
         with pytest.raises(TypeError):
             send()
         return
     send()
-    assert notes == ["heard"]
+    assert notes == ["received"]
 
 
 def test_connect_gives_the_receiver_back(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """So that it decorates; Django's gives None."""
-    receiver = notes.receiver("heard")
+    receiver = notes.receiver("received")
     returned = peer.connect(signal, receiver)
     assert returned is peer.choose(django=None, aksara=receiver)
 
@@ -61,7 +61,7 @@ def test_what_is_connected_is_looked_up_otherwise(
     peer: Dispatcher, signal: Any, notes: Notes
 ) -> None:
     """Django's list `receivers` is `connections` and `receivers_for(sender)` here."""
-    receiver = notes.receiver("heard")
+    receiver = notes.receiver("received")
     peer.connect(signal, receiver, Post)
     assert hasattr(signal, "receivers") is peer.choose(django=True, aksara=False)
     if peer is AKSARA:
@@ -71,18 +71,18 @@ def test_what_is_connected_is_looked_up_otherwise(
 
 
 def test_there_is_no_use_caching(peer: Dispatcher) -> None:
-    """Who hears a sender is always remembered here, also for senders that Django's cache can't take."""
+    """The receivers of a sender are always cached here, also of senders that Django can't cache."""
     if peer is AKSARA:
         with pytest.raises(TypeError):
             peer.signal(use_caching=True)
     signal = peer.signal(**peer.choose(django={"use_caching": True}, aksara={}))
-    peer.connect(signal, lambda **kwargs: "heard")
+    peer.connect(signal, lambda **kwargs: "received")
     unhashable: Any = [1]
     if peer is DJANGO:
         with pytest.raises(TypeError):
             peer.send(signal, unhashable)
     else:
-        assert [response for _, response in peer.send(signal, unhashable)] == ["heard"]
+        assert [response for _, response in peer.send(signal, unhashable)] == ["received"]
 
 
 def test_migrations_are_commands_of_alembic(notes: Notes) -> None:
@@ -95,18 +95,18 @@ def test_migrations_are_commands_of_alembic(notes: Notes) -> None:
     assert post_migrate.payload.names == ("connection",)
 
 
-# -- who hears --------------------------------------------------------------------------------------
+# -- which receivers are called ---------------------------------------------------------------------
 
 
 def test_references_are_strong_by_default(peer: Dispatcher, signal: Any) -> None:
-    """A lambda that nobody else holds goes at once in Django, and stays here."""
-    signal.connect(lambda sender, **kwargs: "heard")
+    """A lambda without another reference goes at once in Django, and stays here."""
+    signal.connect(lambda sender, **kwargs: "received")
     gc.collect()
-    heard = [response for _, response in peer.send(signal, Post)]
-    assert heard == peer.choose(django=[], aksara=["heard"])
+    responses = [response for _, response in peer.send(signal, Post)]
+    assert responses == peer.choose(django=[], aksara=["received"])
 
 
-def test_subclasses_are_heard(peer: Dispatcher, signal: Any, notes: Notes) -> None:
+def test_a_class_stands_for_its_subclasses(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """A class stands for its subclasses here, unless exact=True."""
     peer.connect(signal, notes.receiver("posts"), Post)
     if peer is AKSARA:
@@ -140,13 +140,13 @@ def test_a_receiver_with_two_names_is_called_once(
 def test_options_go_by_name(peer: Dispatcher, signal: Any, notes: Notes) -> None:
     """Django takes weak and dispatch_uid by position, too; the sender may go so in both."""
     if peer is DJANGO:
-        signal.connect(notes.receiver("heard"), Post, False, "name")
+        signal.connect(notes.receiver("received"), Post, False, "name")
     else:
         with pytest.raises(TypeError, match="positional"):
-            signal.connect(notes.receiver("heard"), Post, False, "name")
+            signal.connect(notes.receiver("received"), Post, False, "name")
     signal.connect(receiver := notes.receiver("too"), Post)
     peer.send(signal, Post)
-    assert notes == peer.choose(django=["heard", "too"], aksara=["too"])
+    assert notes == peer.choose(django=["received", "too"], aksara=["too"])
     assert receiver is not None  # Django holds it weakly
 
 
@@ -168,11 +168,11 @@ def test_a_string_stands_for_a_class(peer: Dispatcher, signal: Any, notes: Notes
 
 
 def test_a_list_of_senders_is_several_senders(peer: Dispatcher, signal: Any, notes: Notes) -> None:
-    """In Django a list is one object that nobody else ever is."""
-    peer.connect(signal, notes.receiver("heard"), [Post, "shop"])
+    """In Django a list is a sender of its own, which matches only itself."""
+    peer.connect(signal, notes.receiver("received"), [Post, "shop"])
     peer.send(signal, Post)
     peer.send(signal, "shop")
-    assert notes == peer.choose(django=[], aksara=["heard", "heard"])
+    assert notes == peer.choose(django=[], aksara=["received", "received"])
 
 
 def test_a_dead_sender_takes_its_connections_along(peer: Dispatcher, signal: Any) -> None:
@@ -221,7 +221,7 @@ def test_receivers_are_always_checked(
     assert issubclass(InvalidReceiverError, TypeError)
 
 
-def test_disconnect_needs_to_know_whom(peer: Dispatcher, signal: Any) -> None:
+def test_disconnect_needs_a_receiver_or_a_name(peer: Dispatcher, signal: Any) -> None:
     """Neither receiver nor dispatch_uid: Django's says that nothing was connected that way."""
     if peer is DJANGO:
         assert signal.disconnect() is False
@@ -247,11 +247,11 @@ def test_the_decorator_takes_signals_only(peer: Dispatcher) -> None:
 def test_a_payload_named_signal_is_refused_in_words(
     peer: Dispatcher, signal: Any, notes: Notes
 ) -> None:
-    """A TypeError in both; ours says so even when nobody listens."""
+    """A TypeError in both; here even when no receiver is connected."""
     expected = peer.choose(django=[], aksara=SignalPayloadError)
     if peer is DJANGO:
         assert peer.send(signal, Post, signal=1) == expected
-        peer.connect(signal, notes.receiver("heard"))
+        peer.connect(signal, notes.receiver("received"))
         with pytest.raises(TypeError):
             peer.send(signal, Post, signal=1)
         return

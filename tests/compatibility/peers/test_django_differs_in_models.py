@@ -1,4 +1,4 @@
-"""Where receivers of models hear something else than in Django: each test shows both.
+"""Where receivers of models are sent something else than in Django: each test shows both.
 
 ``docs/reference/coming-from.rst`` lists them; the documentation is not built if one is missing there.
 """
@@ -17,11 +17,11 @@ Story = Callable[[str], tuple[list[str], list[str]]]
 
 @pytest.fixture
 def story(django_story: dict[str, list[str]], our_story: dict[str, list[str]]) -> Story:
-    """A chapter as Django tells it, and as we do."""
+    """What Django sends in a chapter, and what the library sends."""
     return lambda chapter: (django_story.get(chapter, []), our_story[chapter])
 
 
-# -- who hears what ---------------------------------------------------------------------------------
+# -- which receivers are called ---------------------------------------------------------------------
 
 
 def test_a_name_disconnects(story: Story) -> None:
@@ -38,8 +38,8 @@ def test_a_name_needs_no_application(story: Story) -> None:
     assert ours[-1] == "treatises heard Treatise"
 
 
-def test_a_base_is_heard(story: Story) -> None:
-    """A base class, mapped or not, stands for what inherits it; in Django it hears nothing."""
+def test_a_base_class_stands_for_its_subclasses(story: Story) -> None:
+    """A base class, mapped or not, stands for what inherits it; in Django it is sent nothing."""
     theirs, ours = story("listening_to_a_base")
     assert theirs == ["pre_save Treatise e", "post_save Treatise e created"]
     assert ours == [*theirs, "all heard Treatise", "posts heard Treatise"]
@@ -117,7 +117,7 @@ def test_a_receiver_of_post_save_can_still_refuse(story: Story) -> None:
 
 
 def test_what_a_pre_receiver_adds_joins_the_flush(story: Story) -> None:
-    """In Django it is written, and told, at once."""
+    """In Django it is written, and its signals are sent, at once."""
     theirs, ours = story("writing_before_a_save")
     own, other = "post_save Author ann created", "post_save Tag of ann created"
     assert (theirs[2:], ours[2:]) == ([other, own], [own, other])
@@ -132,7 +132,7 @@ def test_a_row_that_is_there_is_merged(story: Story) -> None:
 
 
 def test_fixtures_are_loaded_in_a_block(story: Story) -> None:
-    """raw is told of what loading_fixtures() surrounds, as of what loaddata saves."""
+    """raw is true for what loading_fixtures() surrounds, as for what loaddata saves."""
     theirs, ours = story("fixtures")
     assert ours == theirs == ["pre_save Author ann raw", "post_save Author ann created raw"]
 
@@ -148,7 +148,7 @@ def test_post_delete_has_the_order_of_pre_delete(story: Story) -> None:
     assert ours[6:] == theirs[6:] == ["0"]
 
 
-def test_a_reference_that_is_nulled_is_told(story: Story) -> None:
+def test_a_reference_that_is_nulled_is_sent(story: Story) -> None:
     """The unit of work updates the row; Django's SET_NULL is a silent statement."""
     theirs, ours = story("deleting_what_others_may_do_without")
     assert theirs == ["pre_delete Author ann with key", "post_delete Author ann with key", "None"]
@@ -156,7 +156,7 @@ def test_a_reference_that_is_nulled_is_told(story: Story) -> None:
 
 
 def test_cascades_are_the_relationships(story: Story) -> None:
-    """Without cascade="all" the reference is nulled, or refused; with it, all are told as there."""
+    """Without cascade="all" the reference is nulled, or refused; with it, all are sent as there."""
     theirs, ours = story("deleting_what_others_need")
     assert theirs == [
         *["pre_delete Award award with key", "pre_delete Tag new with key"],
@@ -175,7 +175,7 @@ def test_deleting_a_query_is_silent(story: Story) -> None:
 
 
 def test_deleting_a_query_with_signals(story: Story) -> None:
-    """Then it tells of each, as Django's does."""
+    """It sends the signals of each row then, as Django's does."""
     theirs, _ = story("deleting_a_query")
     _, ours = story("deleting_a_query_with_signals")
     assert sorted(ours) == sorted(theirs)
@@ -183,7 +183,7 @@ def test_deleting_a_query_with_signals(story: Story) -> None:
 
 
 def test_a_subclass_is_deleted_once(story: Story) -> None:
-    """Django tells of the inherited row as well, as an instance of the base."""
+    """Django sends signals for the inherited row as well, as an instance of the base."""
     theirs, ours = story("deleting_a_subclass")
     assert ours == ["pre_delete Treatise e with key", "post_delete Treatise e with key"]
     assert [each for each in theirs if "Post" not in each] == ours
@@ -194,7 +194,7 @@ def test_a_subclass_is_deleted_once(story: Story) -> None:
 
 
 def test_members_are_added_by_awaiting(story: Story) -> None:
-    """post.tags.add(tag) is await post.related("tags").add(tag), and tells the same."""
+    """post.tags.add(tag) is await post.related("tags").add(tag), and sends the same."""
     theirs, ours = story("adding")
     assert ours == theirs == ["pre_add p forward Tag [1, 2]", "post_add p forward Tag [1, 2]"]
 
@@ -203,7 +203,7 @@ def test_members_are_added_by_awaiting(story: Story) -> None:
     "chapter", ["adding_what_is_there", "removing_what_is_not_there", "clearing_what_is_empty"]
 )
 def test_a_link_that_does_not_change_is_silent(story: Story, chapter: str) -> None:
-    """Django tells of the attempt."""
+    """Django sends m2m_changed for the attempt."""
     theirs, ours = story(chapter)
     assert (len(theirs), ours) == (2, [])
 
@@ -229,22 +229,22 @@ def test_set_removes_and_adds_in_one_flush(story: Story) -> None:
 @pytest.mark.parametrize(
     ("chapter", "keys"), [("clearing", "[1, 2, 3]"), ("clearing_from_the_other_side", "[1]")]
 )
-def test_clear_tells_the_keys(story: Story, chapter: str, keys: str) -> None:
+def test_clear_sends_the_keys(story: Story, chapter: str, keys: str) -> None:
     """Django's pk_set is None then."""
     theirs, ours = story(chapter)
     assert ours == [each.replace("None", keys) for each in theirs]
     assert ours != theirs
 
 
-def test_a_link_that_is_a_model_is_told_as_one(story: Story) -> None:
-    """An association object is saved like any other; Django tells m2m_changed instead."""
+def test_a_link_that_is_a_model_is_sent_as_one(story: Story) -> None:
+    """An association object is saved like any other; Django sends m2m_changed instead."""
     theirs, ours = story("linking_through_a_model")
     assert theirs == ["pre_add a forward Author [1]", "post_add a forward Author [1]"]
     assert ours == ["pre_save Award award", "post_save Award award created"]
 
 
 def test_adding_to_one_to_many_saves(story: Story) -> None:
-    """The member's foreign key changes, and that is told; Django's add() is a silent statement."""
+    """The member's foreign key changes, which is sent; Django's add() is a silent statement."""
     theirs, ours = story("adding_to_one_to_many")
     assert (theirs, ours) == (["1"], ["pre_save Post a", "post_save Post a", "1"])
 
@@ -259,7 +259,7 @@ def test_on_commit_is_given_the_session(story: Story) -> None:
 
 
 def test_callbacks_that_fail_are_always_robust(story: Story) -> None:
-    """The data is durable, so the caller hears nothing; Django's do unless robust=True."""
+    """The data is durable, so the caller gets no error; Django's does unless robust=True."""
     theirs, ours = story("callbacks_that_fail")
     assert theirs == ["fails", "ValueError"]
     assert ours == ["fails", "behind", "committed"]

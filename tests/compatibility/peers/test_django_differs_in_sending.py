@@ -64,7 +64,7 @@ async def test_async_receivers_run_one_after_another(
 async def test_an_error_ends_the_receivers_behind_it(
     peer: Dispatcher, signal: Any, notes: Notes
 ) -> None:
-    """Async receivers behind one that fails go on in Django, with nobody to hear of them."""
+    """Async receivers behind one that fails go on in Django, and their responses are lost."""
 
     async def fail(sender: Any, **kwargs: Any) -> None:
         raise ValueError("no flour")

@@ -1,4 +1,4 @@
-"""One story, told by Django's models and by ours: in each chapter here, receivers hear the same.
+"""One story, played with Django's models and with ours: each chapter here sends the same signals.
 
 Where they do not, on purpose, is in ``test_django_differs_in_models``.
 """
@@ -51,7 +51,7 @@ SILENT = {"setting_what_is_set"}
 
 
 @pytest.mark.parametrize("chapter", SAME)
-def test_receivers_hear_what_they_hear_in_django(
+def test_receivers_are_sent_what_django_sends(
     django_story: dict[str, list[str]], our_story: dict[str, list[str]], chapter: str
 ) -> None:
     """The same signals about the same rows with the same arguments, in the same order."""
@@ -61,7 +61,7 @@ def test_receivers_hear_what_they_hear_in_django(
 
 
 def test_every_chapter_is_held_against_the_other(django_story: dict[str, list[str]]) -> None:
-    """Each is told the same in both, or has a test that shows how it differs."""
+    """Each sends the same in both, or has a test that shows how it differs."""
     modules = aksara_saves, aksara_receivers, aksara_links
     assert {each.__module__ for each in CHAPTERS.values()} == {each.__name__ for each in modules}
     assert {*CHAPTERS} - {*django_story} == {"deleting_a_query_with_signals"}

@@ -21,8 +21,8 @@ WAYS = SYNC + ASYNC
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_nobody_is_listening(peer: Dispatcher, signal: Any, way: str) -> None:
-    """A signal without receivers is sent to nobody, and says so with an empty list."""
+async def test_no_receiver_is_connected(peer: Dispatcher, signal: Any, way: str) -> None:
+    """A send without receivers returns an empty list."""
     assert await peer.go(way, signal, Post, size=1) == []
 
 
@@ -85,10 +85,10 @@ async def test_the_sender_goes_by_position_or_keyword(
     peer: Dispatcher, signal: Any, notes: Notes, way: str
 ) -> None:
     """Both ways of naming the sender reach its receivers."""
-    peer.connect(signal, notes.receiver("heard"), Post)
+    peer.connect(signal, notes.receiver("received"), Post)
     await peer.go(way, signal, Post)
     await peer.go(way, signal, sender=Post)
-    assert notes == ["heard", "heard"]
+    assert notes == ["received", "received"]
 
 
 # -- errors -----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Random programs of connects, disconnects and sends do the same with others' dispatchers and ours.
 
-As far as the differences that the other modules show allow: nobody is connected to a base class, and a
-receiver that Django calls twice in one send is expected once.
+As far as the differences that the other modules show allow: no receiver is connected to a base class,
+and a receiver that Django calls twice in one send is expected once.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class World:
             responses = [self.noted(response) for _, response in send(sender)]
         except ValueError as error:
             responses = [f"raised {error}"]
-        # Whom Django reaches twice in one send it calls twice.
+        # A receiver that matches a send twice is called twice by Django.
         return [*dict.fromkeys(self.called)], [*dict.fromkeys(responses)]
 
 

@@ -69,35 +69,35 @@ async def entries(twin: Twin) -> list[str]:
     ids=["before_flush", "after_flush"],
 )
 async def test_an_audit_beside_receivers(twin: Twin, listen: Any, name: str, audit: Any) -> None:
-    """The audit has all, and receivers of the audited are told once, with the true changes."""
+    """The audit has all, and receivers of the audited are called once, with the true changes."""
     listen(name, audit)
-    told = Told(*EVERY, sender=Invoice)
+    sent = Told(*EVERY, sender=Invoice)
     invoice = Invoice(total=1)
     await twin.save(invoice)
-    assert told.changes[-1] == {"id": (None, 1), "total": (None, 1)}
-    assert told.taken() == ["pre_save Invoice created", "post_save Invoice created"]
+    assert sent.changes[-1] == {"id": (None, 1), "total": (None, 1)}
+    assert sent.taken() == ["pre_save Invoice created", "post_save Invoice created"]
     invoice.total = 2
     await twin.flush()
-    assert told.changes == [{"total": (1, 2)}] * 2
-    assert told.taken() == ["pre_save Invoice", "post_save Invoice"]
+    assert sent.changes == [{"total": (1, 2)}] * 2
+    assert sent.taken() == ["pre_save Invoice", "post_save Invoice"]
     await twin.delete(invoice)
     await twin.commit()
-    assert told.taken() == ["pre_delete Invoice", "post_delete Invoice"]
+    assert sent.taken() == ["pre_delete Invoice", "post_delete Invoice"]
     assert await entries(twin) == ["new 1", "1 to 2", "deleted 2"]
 
 
-async def test_the_audit_itself_is_told(twin: Twin, listen: Any) -> None:
+async def test_the_audit_itself_is_sent(twin: Twin, listen: Any) -> None:
     """Rows that a listener adds have pre signals if it runs before ours, else a warning for them."""
     listen("before_flush", audit_before_flush)
-    told = Told(pre_save, post_save, sender=Entry)
+    sent = Told(pre_save, post_save, sender=Entry)
     twin.session.add(Invoice(total=1))
     if listen.is_first:
         await twin.commit()
-        assert told.taken() == ["pre_save Entry created", "post_save Entry created"]
+        assert sent.taken() == ["pre_save Entry created", "post_save Entry created"]
         return
     with pytest.warns(AksaraSignalsWarning, match="1 rows of Entry"):
         await twin.commit()
-    assert told.taken() == ["post_save Entry created"]
+    assert sent.taken() == ["post_save Entry created"]
 
 
 async def test_what_receivers_set_is_audited(twin: Twin, listen: Any) -> None:
@@ -130,17 +130,17 @@ async def test_a_listener_of_a_session_of_ones_own(twin: Twin, insert_first: boo
     assert order == ["pre_save", "listener", "post_save", "postexec"]
 
 
-async def test_objects_added_after_a_flush_are_told_with_the_next(twin: Twin, listen: Any) -> None:
-    """A commit flushes until nothing is left, and each object is told once."""
+async def test_objects_added_after_a_flush_are_sent_with_the_next(twin: Twin, listen: Any) -> None:
+    """A commit flushes until nothing is left, and each object is sent once."""
 
     def add_afterwards(session: Session, context: object) -> None:
         session.add_all([Entry(text=line) for line in changes_in(session)])
 
     listen("after_flush", add_afterwards)
-    told = Told(*EVERY)
+    sent = Told(*EVERY)
     twin.session.add(Invoice(total=1))
     await twin.commit()
-    assert told.taken() == [
+    assert sent.taken() == [
         "pre_save Invoice created",
         "post_save Invoice created",
         "pre_save Entry created",
@@ -149,7 +149,7 @@ async def test_objects_added_after_a_flush_are_told_with_the_next(twin: Twin, li
     assert await entries(twin) == ["new 1"]
 
 
-async def test_objects_changed_in_postexec_are_told_with_the_next(twin: Twin, listen: Any) -> None:
+async def test_objects_changed_in_postexec_are_sent_with_the_next(twin: Twin, listen: Any) -> None:
     """The same of what is changed once a flush is over."""
 
     def approve(session: Session, context: object) -> None:
@@ -158,12 +158,12 @@ async def test_objects_changed_in_postexec_are_told_with_the_next(twin: Twin, li
                 each.edited_by = "auditor"
 
     listen("after_flush_postexec", approve)
-    told = Told(*EVERY)
+    sent = Told(*EVERY)
     invoice = Invoice(total=1)
     twin.session.add(invoice)
     await twin.commit()
-    assert told.changes[-1] == {"edited_by": (None, "auditor")}
-    assert told.taken() == [
+    assert sent.changes[-1] == {"edited_by": (None, "auditor")}
+    assert sent.taken() == [
         "pre_save Invoice created",
         "post_save Invoice created",
         "pre_save Invoice",
@@ -171,17 +171,17 @@ async def test_objects_changed_in_postexec_are_told_with_the_next(twin: Twin, li
     ]
 
 
-async def test_objects_added_before_a_commit_are_told(twin: Twin, listen: Any) -> None:
+async def test_objects_added_before_a_commit_are_sent(twin: Twin, listen: Any) -> None:
     """before_commit comes before the last flush."""
 
     def sum_up(session: Session) -> None:
         session.add(Entry(text=f"{len(session.new)} new"))
 
     listen("before_commit", sum_up)
-    told = Told(*EVERY)
+    sent = Told(*EVERY)
     twin.session.add(Invoice(total=1))
     await twin.commit()
-    assert sorted(told.taken()) == [
+    assert sorted(sent.taken()) == [
         "post_save Entry created",
         "post_save Invoice created",
         "pre_save Entry created",
@@ -190,25 +190,25 @@ async def test_objects_added_before_a_commit_are_told(twin: Twin, listen: Any) -
 
 
 async def test_a_listener_that_refuses(twin: Twin, listen: Any) -> None:
-    """Nothing is written and nothing told as written; the session goes on after a rollback."""
+    """Nothing is written and no post signal sent; the session goes on after a rollback."""
 
     def refuse(session: Session, context: object, instances: object) -> None:
         if any(each.total < 0 for each in session.new):
             raise ValueError("negative")
 
     listen("before_flush", refuse)
-    told = Told(*EVERY)
+    sent = Told(*EVERY)
     twin.session.add(Invoice(total=-1))
     with pytest.raises(ValueError, match="negative"):
         await twin.commit()
-    assert told.taken() == ([] if listen.is_first else ["pre_save Invoice created"])
+    assert sent.taken() == ([] if listen.is_first else ["pre_save Invoice created"])
     await twin.rollback()
     await twin.save(Invoice(total=1))
-    assert told.taken() == ["pre_save Invoice created", "post_save Invoice created"]
+    assert sent.taken() == ["pre_save Invoice created", "post_save Invoice created"]
     assert await twin.all(select(Invoice.total)) == [(1,)]
 
 
-# -- what nobody refers to any more -----------------------------------------------------------------
+# -- orphans ----------------------------------------------------------------------------------------
 
 labelled = Table(
     "labelled",
@@ -242,8 +242,8 @@ async def test_orphans_of_a_many_to_many(twin: Twin, listen: Any) -> None:
     box = Box(labels=[Label(), Label()])
     await twin.save(box)
     listen("after_flush", sweep)
-    told = Told(*EVERY)
+    sent = Told(*EVERY)
     box.labels.pop()
     await twin.commit()
-    assert told.taken() == []
+    assert sent.taken() == []
     assert len(await twin.all(select(Label.id))) == 1

@@ -78,7 +78,7 @@ CLASSES = [Letter, Parcel]
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-async def test_hidden_rows_are_told_with_what_they_were(twin: Twin, cls: Any) -> None:
+async def test_hidden_rows_are_sent_with_their_old_values(twin: Twin, cls: Any) -> None:
     """What an expired row was is read from the table, whether SELECTs show it or not."""
     letter = cls(id=1, text="a")
     await twin.save(letter)
@@ -86,12 +86,12 @@ async def test_hidden_rows_are_told_with_what_they_were(twin: Twin, cls: Any) ->
     await twin.commit()
     assert await twin.all(select(cls.text)) == []
 
-    told = Told(pre_save, post_update)
+    sent = Told(pre_save, post_update)
     letter.deleted_on = None  # it has expired: what it was is not known
     letter.text = "b"
     await twin.flush()
     expected = {"deleted_on": ("today", None), "text": ("a", "b")}
-    assert [{**each} for each in told.changes] == [expected, expected]
+    assert [{**each} for each in sent.changes] == [expected, expected]
     await twin.commit()
     assert await twin.all(select(cls.text)) == [("b",)]
 
@@ -140,8 +140,8 @@ async def test_rows_are_read_where_a_flush_writes_them(twin: Twin) -> None:
         return twin.plain.connection()
 
     twin.plain.connection_callable = route
-    told = Told(pre_save)
+    sent = Told(pre_save)
     letter.text = "b"
     await twin.flush()
-    assert told.changes == [{"text": ("a", "b")}]
+    assert sent.changes == [{"text": ("a", "b")}]
     assert asked == [letter, letter]

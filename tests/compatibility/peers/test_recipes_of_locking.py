@@ -1,4 +1,4 @@
-"""SQLAlchemy's optimistic locking beside our receivers: who is told what of a stale row."""
+"""SQLAlchemy's optimistic locking beside our receivers: what is sent for a stale row."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ class Stamped(Base):
 @pytest.fixture
 def outcomes() -> list[str]:
     """What was delivered once an outcome was known."""
-    heard: list[str] = []
+    received: list[str] = []
     for phase in ("after_commit", "after_rollback"):
         for signal in (post_save, post_delete):
 
             async def receiver(
                 signal: Any, instance: Any, phase: str = phase, **kwargs: Any
             ) -> None:
-                heard.append(f"{phase} {signal.name} {instance.text}")
+                received.append(f"{phase} {signal.name} {instance.text}")
 
             signal.connect(receiver, phase=phase)
-    return heard
+    return received
 
 
 @pytest.mark.parametrize("cls", [Page, Stamped])
@@ -85,7 +85,7 @@ async def test_a_stale_row_is_refused(
     await theirs.commit()
     outcomes.clear()
 
-    told = Told(pre_save, pre_delete, post_save, post_delete)
+    sent = Told(pre_save, pre_delete, post_save, post_delete)
     on_commit(mine.plain, lambda: outcomes.append("committed"))
     if verb == "update":
         page.text = "mine"
@@ -94,7 +94,7 @@ async def test_a_stale_row_is_refused(
     with pytest.raises(StaleDataError):
         await mine.commit()
     pre = "pre_save" if verb == "update" else "pre_delete"
-    assert told.taken() == [f"{pre} {cls.__name__}"]
+    assert sent.taken() == [f"{pre} {cls.__name__}"]
     await mine.rollback()
     assert outcomes == []
 
@@ -102,12 +102,12 @@ async def test_a_stale_row_is_refused(
     assert page.text == "theirs"
     page.text = "mine again"
     await mine.commit()
-    assert told.taken() == [f"pre_save {cls.__name__}", f"post_save {cls.__name__}"]
+    assert sent.taken() == [f"pre_save {cls.__name__}", f"post_save {cls.__name__}"]
     assert outcomes == ["after_commit post_save mine again"]
 
 
 async def test_a_stale_row_takes_the_whole_flush_along(make_session: Any) -> None:
-    """What was written beside it is told before, and not after, and is not there."""
+    """What was written beside it is sent before, and not after, and is not there."""
     mine, theirs = make_session(expire_on_commit=False), make_session()
     page = Page(text="first")
     mine.session.add(page)
@@ -116,18 +116,18 @@ async def test_a_stale_row_takes_the_whole_flush_along(make_session: Any) -> Non
     other.text = "theirs"
     await theirs.commit()
 
-    told = Told(pre_save, post_save)
+    sent = Told(pre_save, post_save)
     page.text = "mine"
     mine.session.add(Stamped(text="beside"))
     with pytest.raises(StaleDataError):
         await mine.flush()
     await mine.rollback()
-    assert sorted(told.taken()) == ["pre_save Page", "pre_save Stamped created"]
+    assert sorted(sent.taken()) == ["pre_save Page", "pre_save Stamped created"]
     assert await mine.all(select(Stamped.text)) == []
 
 
 async def test_a_stale_row_in_a_savepoint(make_session: Any, outcomes: list[str]) -> None:
-    """Only the savepoint is lost; what the transaction does besides is committed and told."""
+    """Only the savepoint is lost; what the transaction does besides is committed and sent."""
     mine, theirs = make_session(expire_on_commit=False), make_session()
     page = Page(text="first")
     mine.session.add(page)
@@ -149,8 +149,8 @@ async def test_a_stale_row_in_a_savepoint(make_session: Any, outcomes: list[str]
 
 
 async def test_the_version_is_no_change_until_it_is_written(twin: Twin) -> None:
-    """changes tells what was assigned; a counter is on the instance when post_save is sent."""
-    told, seen = Told(post_save, sender=Page), []
+    """changes has what was assigned; a counter is on the instance when post_save is sent."""
+    sent, seen = Told(post_save, sender=Page), []
 
     async def look(instance: Any, **kwargs: Any) -> None:
         seen.append(instance.version)
@@ -160,7 +160,7 @@ async def test_the_version_is_no_change_until_it_is_written(twin: Twin) -> None:
     await twin.save(page)
     page.text = "b"
     await twin.commit()
-    assert told.changes[1] == {"text": ("a", "b")}
+    assert sent.changes[1] == {"text": ("a", "b")}
     assert seen == [1, 2]
 
 

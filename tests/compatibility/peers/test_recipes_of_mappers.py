@@ -49,21 +49,21 @@ def count_edits(mapper: Any, connection: Any, target: Shelf) -> None:
 
 
 async def test_events_of_mappers(twin: Twin) -> None:
-    """What they set is in post_save's changes, and what they execute is nobody's signal."""
-    told = Told(*EVERY)
+    """What they set is in post_save's changes, and what they execute sends no signal."""
+    sent = Told(*EVERY)
     root, inner = Shelf(name="root"), Shelf(name="inner")
     await twin.save(root)
-    assert told.taken() == ["pre_save Shelf created", "post_save Shelf created"]
+    assert sent.taken() == ["pre_save Shelf created", "post_save Shelf created"]
     twin.session.add(inner)
     await twin.flush()
-    before, after = told.changes
+    before, after = sent.changes
     assert "left" not in before
     assert (after["left"], after["right"]) == ((None, 2), (None, 3))
-    assert told.taken() == ["pre_save Shelf created", "post_save Shelf created"]
+    assert sent.taken() == ["pre_save Shelf created", "post_save Shelf created"]
 
     await twin.refresh(root)
     assert (root.left, root.right) == (1, 4)
     root.name = "top"
     await twin.flush()
-    assert told.changes == [{"name": ("root", "top")}, {"name": ("root", "top"), "edits": (0, 1)}]
-    assert told.taken() == ["pre_save Shelf", "post_save Shelf"]
+    assert sent.changes == [{"name": ("root", "top")}, {"name": ("root", "top"), "edits": (0, 1)}]
+    assert sent.taken() == ["pre_save Shelf", "post_save Shelf"]

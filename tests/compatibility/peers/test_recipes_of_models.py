@@ -1,4 +1,4 @@
-"""SQLAlchemy's ways of shaping a class beside our receivers: what they hear, and what they may set."""
+"""SQLAlchemy's ways of shaping a class beside our receivers: what they are sent, and what they may set."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ async def test_validators_see_what_receivers_set(twin: Twin) -> None:
             instance.email = f"{instance.first}@EXAMPLE.ORG"
 
     pre_save.connect(fill, sender=Person)
-    told = Told(post_save)
+    sent = Told(post_save)
     await twin.save(Person(first="ann", last="bell", email=None))
-    assert told.changes[-1]["email"] == (None, "ann@example.org")
+    assert sent.changes[-1]["email"] == (None, "ann@example.org")
 
 
 async def test_a_validator_that_refuses_a_receiver(twin: Twin) -> None:
@@ -88,18 +88,18 @@ async def test_a_validator_that_refuses_a_receiver(twin: Twin) -> None:
     assert await twin.all(select(Person.id)) == []
 
 
-async def test_hybrids_are_told_as_their_columns(twin: Twin) -> None:
+async def test_hybrids_are_sent_as_their_columns(twin: Twin) -> None:
     """They can be set, created with and filtered by; changes names what is written."""
-    told = Told(post_save)
+    sent = Told(post_save)
     person = await Person.objects.create(session=twin.session, name="ann bell")
     assert person.name == "ann bell"
-    assert told.changes[-1] == {"id": (None, 1), "first": (None, "ann"), "last": (None, "bell")}
+    assert sent.changes[-1] == {"id": (None, 1), "first": (None, "ann"), "last": (None, "bell")}
     await person.update(session=twin.session, name="ann dell")
-    assert told.changes[-1] == {"last": ("bell", "dell")}
+    assert sent.changes[-1] == {"last": ("bell", "dell")}
     assert await Person.objects.filter(name="ann dell").count(session=twin.session) == 1
     await twin.commit()
     await twin.refresh(person)
-    assert person.shout == "DELL"  # a column_property, which is nobody's change
+    assert person.shout == "DELL"  # a column_property, which is no change
 
 
 # -- composites and values that change in place -----------------------------------------------------
@@ -122,34 +122,34 @@ class Booking(Base):
     extra: Mapped[dict[str, Any]] = mapped_column(MutableDict.as_mutable(JSON))
 
 
-async def test_a_change_in_place_is_told_with_what_was(twin: Twin) -> None:
+async def test_a_change_in_place_is_sent_with_the_old_value(twin: Twin) -> None:
     """A dict that changed in place says nothing of what it was: that is read from the table."""
-    told = Told(pre_save, post_save)
+    sent = Told(pre_save, post_save)
     booking = Booking(span=Span(1, 2), extra={"paid": False})
     await twin.save(booking)
-    told.taken()
+    sent.taken()
     booking.extra["paid"] = True
     await twin.flush()
     expected = {"extra": ({"paid": False}, {"paid": True})}
-    assert told.changes == [expected, expected]
+    assert sent.changes == [expected, expected]
 
 
-async def test_a_composite_is_told_by_its_columns(twin: Twin) -> None:
+async def test_a_composite_is_sent_as_its_columns(twin: Twin) -> None:
     """Replaced or changed in place, once, with what its columns were."""
-    told = Told(post_save)
+    sent = Told(post_save)
     booking = Booking(span=Span(1, 2), extra={})
     await twin.save(booking)
-    assert told.taken() == ["post_save Booking created"]
+    assert sent.taken() == ["post_save Booking created"]
     booking.span = Span(1, 5)
     await twin.flush()
-    [changes] = told.changes
+    [changes] = sent.changes
     assert [*changes.values()] == [(2, 5)]
-    told.taken()
+    sent.taken()
     booking.span.start = 0
     await twin.flush()
-    [changes] = told.changes
+    [changes] = sent.changes
     assert [*changes.values()] == [(1, 0)]
-    assert told.taken() == ["post_save Booking"]
+    assert sent.taken() == ["post_save Booking"]
 
 
 # -- attributes as rows -----------------------------------------------------------------------------
@@ -174,21 +174,21 @@ class Fact(Base):
 
 
 async def test_vertical_attributes(twin: Twin) -> None:
-    """Each item of the dict is a row, told once: made, changed and taken out."""
+    """Each item of the dict is a row, sent once: made, changed and taken out."""
     animal = Animal()
     animal.values["legs"] = "4"
-    told = Told(post_save, post_delete)
+    sent = Told(post_save, post_delete)
     twin.session.add(animal)
     await twin.flush()
-    assert sorted(told.taken()) == ["post_save Animal created", "post_save Fact created"]
+    assert sorted(sent.taken()) == ["post_save Animal created", "post_save Fact created"]
     animal.values["legs"] = "3"
     animal.values["mood"] = "bad"
     await twin.flush()
-    assert {"value": ("4", "3")} in told.changes
-    assert sorted(told.taken()) == ["post_save Fact", "post_save Fact created"]
+    assert {"value": ("4", "3")} in sent.changes
+    assert sorted(sent.taken()) == ["post_save Fact", "post_save Fact created"]
     del animal.values["legs"]
     await twin.flush()
-    assert told.taken() == ["post_delete Fact"]
+    assert sent.taken() == ["post_delete Fact"]
     await twin.commit()
     assert await twin.all(select(Fact.key)) == [("mood",)]
 

@@ -71,41 +71,41 @@ def keep_history(session: Session, context: object, instances: object) -> None:
 
 
 async def test_a_history_table(twin: Twin, listen: Any) -> None:
-    """The recipe keeps every version, and receivers hear of each change once, with what it was."""
+    """The recipe keeps every version, and each change is sent once, with the old value."""
     listen("before_flush", keep_history)
-    told = Told(pre_save, post_save, pre_delete, post_delete, sender=Account)
+    sent = Told(pre_save, post_save, pre_delete, post_delete, sender=Account)
     account = Account(owner="ann")
     await twin.save(account)
-    assert told.taken() == ["pre_save Account created", "post_save Account created"]
+    assert sent.taken() == ["pre_save Account created", "post_save Account created"]
 
     account.balance = 5
     await twin.flush()
-    changes = told.changes[-1]
+    changes = sent.changes[-1]
     assert changes == {"balance": (0, 5), "revision": (1, 2)}
-    assert told.taken() == ["pre_save Account", "post_save Account"]
+    assert sent.taken() == ["pre_save Account", "post_save Account"]
 
     await twin.delete(account)
     await twin.commit()
-    assert told.taken() == ["pre_delete Account", "post_delete Account"]
+    assert sent.taken() == ["pre_delete Account", "post_delete Account"]
     found = select(AccountHistory.revision, AccountHistory.balance)
     assert await twin.all(found.order_by(AccountHistory.revision)) == [(1, 0), (2, 5)]
 
 
-async def test_rows_of_history_are_told_too(twin: Twin, listen: Any) -> None:
+async def test_rows_of_history_are_sent_too(twin: Twin, listen: Any) -> None:
     """Before and after from a listener before ours; from one after ours, afterwards and warned of."""
     listen("before_flush", keep_history)
-    told = Told(pre_save, post_save, sender=AccountHistory)
+    sent = Told(pre_save, post_save, sender=AccountHistory)
     account = Account(owner="ann")
     await twin.save(account)
     account.owner = "anna"
     after = "post_save AccountHistory created"
     if listen.is_first:
         await twin.commit()
-        assert told.taken() == ["pre_save AccountHistory created", after]
+        assert sent.taken() == ["pre_save AccountHistory created", after]
         return
     with pytest.warns(AksaraSignalsWarning, match="1 rows of AccountHistory"):
         await twin.commit()
-    assert told.taken() == [after]
+    assert sent.taken() == [after]
 
 
 async def test_history_of_what_receivers_change(twin: Twin, listen: Any) -> None:
@@ -147,11 +147,11 @@ def insert_instead(session: Session, context: object, instances: object) -> None
 
 
 async def test_an_update_that_becomes_an_insert(twin: Twin, listen: Any) -> None:
-    """What is told afterwards is what was written: a new row, whatever was told before."""
+    """What is sent afterwards is what was written: a new row, whatever was sent before."""
     draft = Draft(text="a")
     await twin.save(draft)
     listen("before_flush", insert_instead)
-    told = Told(pre_save, post_update, post_save)
+    sent = Told(pre_save, post_update, post_save)
     draft.text = "b"
     if listen.is_first:
         await twin.flush()
@@ -160,8 +160,8 @@ async def test_an_update_that_becomes_an_insert(twin: Twin, listen: Any) -> None
         with pytest.warns(AksaraSignalsWarning, match="1 rows of Draft"):
             await twin.flush()
         expected = ["pre_save Draft", "post_save Draft created"]
-    assert told.changes[-1] == {"id": (None, 2), "text": (None, "b")}
-    assert told.taken() == expected
+    assert sent.changes[-1] == {"id": (None, 2), "text": (None, "b")}
+    assert sent.taken() == expected
     await twin.commit()
     assert await twin.all(select(Draft.id, Draft.text).order_by(Draft.id)) == [(1, "a"), (2, "b")]
 
@@ -180,7 +180,7 @@ async def test_an_insert_that_becomes_an_update(twin: Twin, listen: Any) -> None
     await twin.save(Draft(text="a"))
     await twin.close()
     listen("before_flush", update_instead)
-    told = Told(pre_save, post_update, post_save)
+    sent = Told(pre_save, post_update, post_save)
     twin.session.add(Draft(id=1, text="b"))
     if listen.is_first:
         await twin.flush()
@@ -189,6 +189,6 @@ async def test_an_insert_that_becomes_an_update(twin: Twin, listen: Any) -> None
         with pytest.warns(AksaraSignalsWarning, match="1 rows of Draft"):
             await twin.flush()
         expected = ["pre_save Draft created", "post_update Draft", "post_save Draft"]
-    assert told.taken() == expected
+    assert sent.taken() == expected
     await twin.commit()
     assert await twin.all(select(Draft.id, Draft.text)) == [(1, "b")]

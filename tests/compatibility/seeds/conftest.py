@@ -38,18 +38,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def muted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make one signal a no-op, if told to."""
+    """Make one signal a no-op, if the parameter names one."""
     name = request.param
     if name == "nothing":
         return
     assert name == CUSTOM or name in signals.__all__
     plan_for = Signal.plan_for
 
-    def nobody(self: Signal, sender: Any) -> Any:
+    def without_receivers(self: Signal, sender: Any) -> Any:
         is_meant = self.name not in signals.__all__ if name == CUSTOM else self.name == name
         return NO_RECEIVERS if is_meant else plan_for(self, sender)
 
-    monkeypatch.setattr(Signal, "plan_for", nobody)
+    monkeypatch.setattr(Signal, "plan_for", without_receivers)
     monkeypatch.setattr(recipients, "_known", {})  # worked out from plans before
 
 

@@ -55,19 +55,19 @@ async def test_a_slug_is_made_before_the_insert(sessions: Sessions) -> None:
 
 
 @pytest.mark.shows("Basic Usage, Signal Decorators: post_save", "post_save")
-async def test_creation_is_told_apart_from_change(sessions: Sessions) -> None:
+async def test_creation_is_distinguished_from_change(sessions: Sessions) -> None:
     """``created`` is there as a parameter of its own."""
-    told: list[str] = []
+    sent: list[str] = []
 
     @post_save(Story)
-    async def tell(sender: type, instance: Story, created: bool, **kwargs: Any) -> None:
+    async def notify(sender: type, instance: Story, created: bool, **kwargs: Any) -> None:
         if created:
-            told.append(instance.title)
+            sent.append(instance.title)
 
     story = await Story.objects.create(title="News")
     story.title = "Old News"
     await story.save()
-    assert told == ["News"]
+    assert sent == ["News"]
 
 
 @pytest.mark.shows("Basic Usage, Signal Decorators: deletions", "pre_delete", "post_delete")
@@ -163,10 +163,10 @@ async def test_connecting_and_disconnecting_by_hand(sessions: Sessions) -> None:
         seen.append(instance.title)
 
     pre_save.connect(watcher, sender=Story)
-    await Story.objects.create(title="heard")
+    await Story.objects.create(title="received")
     assert pre_save.disconnect(watcher, sender=Story)
-    await Story.objects.create(title="unheard")
-    assert seen == ["heard"]
+    await Story.objects.create(title="silent")
+    assert seen == ["received"]
 
 
 @pytest.mark.shows("Connecting Signals Manually: Multiple Models", "post_save")
@@ -187,7 +187,7 @@ async def test_one_receiver_for_several_models(sessions: Sessions) -> None:
 
 @pytest.mark.shows("Connecting Signals Manually: All Models", "post_save")
 async def test_a_receiver_of_every_model(sessions: Sessions) -> None:
-    """A decorator without a sender hears all of them."""
+    """A receiver that is decorated without a sender is called for all of them."""
     seen: list[type] = []
 
     @post_save()
@@ -241,7 +241,7 @@ async def test_a_signal_with_arguments() -> None:
 
 
 @pytest.mark.shows("Built-in Signals: pre_init, post_init", "pre_init", "post_init")
-async def test_construction_is_told(sessions: Sessions, recorder: Recorder) -> None:
+async def test_construction_is_sent(sessions: Sessions, recorder: Recorder) -> None:
     """Before and after __init__; loading from the database is no construction."""
     recorder.record(pre_init, Topic, sync=True)
     recorder.record(post_init, Topic, sync=True)
@@ -265,7 +265,7 @@ async def test_construction_is_told(sessions: Sessions, recorder: Recorder) -> N
     "pre_delete",
     "post_delete",
 )
-async def test_saves_and_deletions_are_told_before_and_after(
+async def test_saves_and_deletions_are_sent_before_and_after(
     sessions: Sessions, recorder: Recorder
 ) -> None:
     """In this order, around the writing."""
@@ -283,7 +283,7 @@ async def test_saves_and_deletions_are_told_before_and_after(
     "pre_bulk_update",
     "post_bulk_update",
 )
-async def test_bulk_operations_are_told_once(sessions: Sessions, recorder: Recorder) -> None:
+async def test_bulk_operations_are_sent_once(sessions: Sessions, recorder: Recorder) -> None:
     """One signal before and one after, with all instances."""
     for signal in (pre_bulk_create, post_bulk_create, pre_bulk_update, post_bulk_update):
         recorder.record(signal, Topic)
@@ -300,7 +300,7 @@ async def test_bulk_operations_are_told_once(sessions: Sessions, recorder: Recor
 
 
 @pytest.mark.shows("Built-in Signals: m2m_changed", "m2m_changed")
-async def test_many_to_many_changes_are_told(sessions: Sessions) -> None:
+async def test_many_to_many_changes_are_sent(sessions: Sessions) -> None:
     """With the action and the keys that were linked or unlinked."""
     seen: list[Any] = []
 

@@ -182,11 +182,11 @@ async def test_a_receiver_that_handles_its_errors(
         try:
             await call_out()
         except ConnectionError as error:
-            log.error("not told: %s", error)
+            log.error("not sent: %s", error)
 
     await Story.objects.create(title="Kept")
     assert await Story.objects.count() == 1
-    assert "not told: nobody there" in caplog.text
+    assert "not sent: nobody there" in caplog.text
 
     @post_save(Story)
     async def careless(sender: type, instance: Story, **kwargs: Any) -> None:
@@ -213,7 +213,7 @@ async def test_saving_in_post_save_without_end_is_refused(sessions: Sessions) ->
 
 @pytest.mark.shows("Signal Best Practices: Disable Signals Temporarily", "post_save")
 async def test_silence_for_one_model(sessions: Sessions) -> None:
-    """Inside disable_for() a model is silent, and only there; others are heard."""
+    """Inside disable_for() a model is silent, and only there; others send signals."""
     seen: list[str] = []
 
     @post_save()
@@ -223,7 +223,7 @@ async def test_silence_for_one_model(sessions: Sessions) -> None:
     async with SignalContext.disable_for(Story):
         story = await Story.objects.create(title="Quiet")
         await story.update(title="Quieter")
-        await Topic.objects.create(label="heard")
+        await Topic.objects.create(label="received")
     await story.update(title="Loud")
     assert seen == ["Topic", "Story"]
 

@@ -95,7 +95,7 @@ async def test_saves_by_save_and_create(sessions: Sessions, recorder: Recorder) 
 
 @pytest.mark.shows("How to use them: pre_update, post_update", "pre_update", "post_update")
 async def test_updates_of_one_and_of_a_query(sessions: Sessions, recorder: Recorder) -> None:
-    """update() sends them; a query's update() does once it is told to, for every row."""
+    """update() sends them; a query's update() does for every row, with with_signals()."""
     one, two = await member("Ann"), await member("Bob")
     recorder.record(pre_update, Member)
     recorder.record(post_update, Member)
@@ -115,7 +115,7 @@ async def test_updates_of_one_and_of_a_query(sessions: Sessions, recorder: Recor
 
 @pytest.mark.shows("How to use them: pre_delete, post_delete", "pre_delete", "post_delete")
 async def test_deletions_of_one_and_of_a_query(sessions: Sessions, recorder: Recorder) -> None:
-    """delete() sends them; a query's delete() does once it is told to."""
+    """delete() sends them; a query's delete() does with with_signals()."""
     one = await member("Ann")
     for name in ("Bob", "Cid"):
         await member(name)
@@ -167,7 +167,7 @@ async def test_requirements_of_receivers(sessions: Sessions, mailbox: Mailbox) -
 
 
 @pytest.mark.shows("Multiple receivers: one for several models", "post_save")
-async def test_one_receiver_that_tells_models_apart(sessions: Sessions, mailbox: Mailbox) -> None:
+async def test_one_receiver_that_distinguishes_models(sessions: Sessions, mailbox: Mailbox) -> None:
     """isinstance() works as everywhere."""
 
     @post_save([Member, Badge])
@@ -224,7 +224,7 @@ async def test_a_custom_signal_from_end_to_end(sessions: Sessions, mailbox: Mail
     """Sent where the application decides, and by nothing else."""
     Member.meta.signals.on_verified = Signal()
 
-    async def tell(sender: type, instance: Member, **kwargs: Any) -> None:
+    async def notify(sender: type, instance: Member, **kwargs: Any) -> None:
         mailbox.mail(instance.email)
         mailbox.push(instance.email)
 
@@ -233,13 +233,13 @@ async def test_a_custom_signal_from_end_to_end(sessions: Sessions, mailbox: Mail
         if found.is_verified:
             await Member.meta.signals.on_verified.send(sender=Member, instance=found)
 
-    Member.meta.signals.on_verified.connect(tell)
+    Member.meta.signals.on_verified.connect(notify)
     one, two = await member("Ann", is_verified=True), await member("Bob")
     assert mailbox.sent == []
     for each in (one, two):
         await check(each.id)
     assert mailbox.sent == ["mail to Ann@example.org", "push to Ann@example.org"]
-    Member.meta.signals.on_verified.disconnect(tell)
+    Member.meta.signals.on_verified.disconnect(notify)
     await check(one.id)
     assert len(mailbox.sent) == 2
 

@@ -66,8 +66,8 @@ async def test_saving_and_creating_documents(sessions: Sessions, recorder: Recor
     created = await guest()
     saved = Guest(name="bob", email="b")
     await saved.save()
-    told = [(call.signal, call.payload["instance"].id) for call in recorder.calls]
-    assert told == [
+    sent = [(call.signal, call.payload["instance"].id) for call in recorder.calls]
+    assert sent == [
         (signal, document.id)
         for document in (created, saved)
         for signal in ("pre_save", "post_save")
@@ -152,11 +152,11 @@ async def test_disconnecting_from_a_document(sessions: Sessions) -> None:
 
     for way in ("meta", "instance"):
         post_save(Guest)(note)
-        one = await guest(f"heard {way}")
+        one = await guest(f"received {way}")
         emitter = Guest.meta.signals if way == "meta" else one.signals
         assert emitter.post_save.disconnect(note)
-        await guest("unheard")
-    assert seen == ["heard meta", "heard instance"]
+        await guest("silent")
+    assert seen == ["received meta", "received instance"]
 
 
 @pytest.mark.shows("Custom Signals", "custom")

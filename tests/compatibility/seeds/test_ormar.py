@@ -211,7 +211,7 @@ CONNECT = {
 @pytest.mark.parametrize("way", CONNECT)
 @pytest.mark.shows("Defining receivers: methods, Meta.signals, instance.signals", "pre_save")
 async def test_a_method_connected_in_any_way(sessions: Sessions, way: str) -> None:
-    """A bound method is connected; what it saves goes with the row that it is told of."""
+    """A bound method is connected; what it saves goes with the row that it is sent for."""
     CONNECT[way](Auditor().before_save)
     gc.collect()  # the object is held by its connection
     await Disc.objects.create(name="Miami Nights")
@@ -261,7 +261,7 @@ async def test_disconnecting_through_the_model(sessions: Sessions, way: str) -> 
 async def test_bulk_operations_and_queries_send_nothing_per_instance(
     sessions: Sessions, recorder: Recorder
 ) -> None:
-    """Neither bulk operations nor statements over a query tell of single instances."""
+    """Neither bulk operations nor statements over a query send signals of single instances."""
     for signal in (pre_save, post_save, pre_update, post_update, pre_delete, post_delete):
         recorder.record(signal)
     discs = await Disc.objects.bulk_create([Disc(name="a"), Disc(name="b")])
@@ -275,7 +275,7 @@ async def test_bulk_operations_and_queries_send_nothing_per_instance(
 
 
 @pytest.mark.shows("Available signals: pre_save, post_save", "pre_save", "post_save")
-async def test_saving_and_creating_are_told(sessions: Sessions, recorder: Recorder) -> None:
+async def test_saving_and_creating_are_sent(sessions: Sessions, recorder: Recorder) -> None:
     """By save() and by objects.create(), with sender and instance."""
     recorder.record(pre_save, Disc, created=True)
     recorder.record(post_save, Disc, created=True)
@@ -291,7 +291,7 @@ async def test_saving_and_creating_are_told(sessions: Sessions, recorder: Record
 
 
 @pytest.mark.shows("Available signals: pre_update, post_update", "pre_update", "post_update")
-async def test_updating_is_told(sessions: Sessions, recorder: Recorder) -> None:
+async def test_updating_is_sent(sessions: Sessions, recorder: Recorder) -> None:
     """By update(), before and after the row changes."""
     recorder.record(pre_update, Disc)
     recorder.record(post_update, Disc)
@@ -305,7 +305,7 @@ async def test_updating_is_told(sessions: Sessions, recorder: Recorder) -> None:
 
 
 @pytest.mark.shows("Available signals: pre_delete, post_delete", "pre_delete", "post_delete")
-async def test_deleting_is_told(sessions: Sessions, recorder: Recorder) -> None:
+async def test_deleting_is_sent(sessions: Sessions, recorder: Recorder) -> None:
     """By delete(), before and after the row is gone (the text's descriptions are exchanged)."""
     recorder.record(pre_delete, Disc)
     recorder.record(post_delete, Disc)
@@ -329,7 +329,7 @@ RELATED = {
     "pre_relation_add",
     "post_relation_add",
 )
-async def test_additions_to_a_relation_are_told(
+async def test_additions_to_a_relation_are_sent(
     sessions: Sessions, recorder: Recorder, name: str
 ) -> None:
     """With the owner, the child, the relation's name and what add() was given besides."""
@@ -359,7 +359,7 @@ async def test_additions_to_a_relation_are_told(
     "pre_relation_remove",
     "post_relation_remove",
 )
-async def test_removals_from_a_relation_are_told(
+async def test_removals_from_a_relation_are_sent(
     sessions: Sessions, recorder: Recorder, name: str
 ) -> None:
     """With the owner, the child and the relation's name."""
@@ -386,7 +386,7 @@ async def test_removals_from_a_relation_are_told(
 
 
 @pytest.mark.shows("Available signals: post_bulk_update", "post_bulk_update")
-async def test_a_bulk_update_is_told_once(sessions: Sessions, recorder: Recorder) -> None:
+async def test_a_bulk_update_is_sent_once(sessions: Sessions, recorder: Recorder) -> None:
     """With all instances, once they are written."""
     recorder.record(post_bulk_update, Disc)
     discs = await Disc.objects.bulk_create([Disc(name="a"), Disc(name="b")])
@@ -448,9 +448,9 @@ async def test_a_subclass_triggers_a_signal_of_its_own(sessions: Sessions) -> No
     assert seen == ["Dream Pop"]
 
 
-@pytest.mark.shows("Beyond the text: bulk creation is told as well", "post_bulk_create")
-async def test_a_bulk_creation_is_told_once(sessions: Sessions, recorder: Recorder) -> None:
-    """ormar is silent about bulk creation; here it is told as a whole."""
+@pytest.mark.shows("Beyond the text: bulk creation is sent as well", "post_bulk_create")
+async def test_a_bulk_creation_is_sent_once(sessions: Sessions, recorder: Recorder) -> None:
+    """ormar is silent about bulk creation; here it is sent as a whole."""
     recorder.record(post_bulk_create, Disc)
     discs = await Disc.objects.bulk_create([Disc(name="a"), Disc(name="b")])
     assert [call.payload["instances"] for call in recorder.calls] == [discs]

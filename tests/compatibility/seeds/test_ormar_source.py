@@ -115,7 +115,7 @@ def test_an_instance_connects_its_class(session: Session) -> None:
 
 @pytest.mark.shows("Defining receivers: a list of models, several receivers", "pre_update")
 def test_lists_of_models_and_of_receivers(session: Session) -> None:
-    """One receiver hears two models, two hear one of them."""
+    """One receiver is called for two models, two for one of them."""
     seen: list[str] = []
 
     @pre_update([Single, Crate])
@@ -145,10 +145,10 @@ def test_a_method_is_connected_and_disconnected(session: Session) -> None:
     """What a method adds to the session is written by the same flush."""
     chronicler = Chronicler()
     pre_save(Single)(chronicler.note)
-    saved(session, Single(name="heard"))
+    saved(session, Single(name="received"))
     assert Single.Meta.signals.pre_save.disconnect(chronicler.note)
-    saved(session, Single(name="unheard"))
-    assert [entry.text for entry in session.query(Diary)] == ["Single heard"]
+    saved(session, Single(name="silent"))
+    assert [entry.text for entry in session.query(Diary)] == ["Single received"]
 
 
 LIFE_CYCLE = {
@@ -164,13 +164,13 @@ LIFE_CYCLE = {
 @pytest.mark.shows("Available signals: the signatures", *(signal.name for signal in LIFE_CYCLE))
 def test_signatures_of_the_life_cycle(session: Session) -> None:
     """Each takes sender and instance by position, and is sent by the operations it names."""
-    heard: dict[Signal, list[str]] = {signal: [] for signal in LIFE_CYCLE}
+    received: dict[Signal, list[str]] = {signal: [] for signal in LIFE_CYCLE}
     under_way = ""
 
     def receiver(sender: type, instance: Single, /, *, signal: Signal, **kwargs: Any) -> None:
         assert sender is Single
         assert isinstance(instance, Single)
-        heard[signal].append(under_way)
+        received[signal].append(under_way)
 
     for signal in LIFE_CYCLE:
         options = {"created": True} if signal in (pre_save, post_save) else {}
@@ -183,7 +183,7 @@ def test_signatures_of_the_life_cycle(session: Session) -> None:
     under_way = "delete"
     session.delete(single)
     session.commit()
-    assert heard == LIFE_CYCLE
+    assert received == LIFE_CYCLE
 
 
 @pytest.mark.shows(
@@ -194,7 +194,7 @@ def test_signatures_of_the_life_cycle(session: Session) -> None:
     "post_relation_remove",
 )
 def test_signatures_of_relations(session: Session, recorder: Recorder) -> None:
-    """Plain list operations are told, with nothing passed besides."""
+    """Plain list operations are sent, with nothing passed besides."""
     for signal in (pre_relation_add, post_relation_add, pre_relation_remove, post_relation_remove):
         recorder.record(signal, Crate, sync=True)
     single, crate = Single(name="s"), Crate(name="c")
