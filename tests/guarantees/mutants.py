@@ -10,7 +10,7 @@ Which test reaches which line is found out once and kept; only what has changed 
 A mutant lives in a forked process, as a module that is compiled from the changed syntax tree: no
 file is changed. Programs that a test starts know nothing of it.
 
-``mutants.toml`` names the mutants that nobody can notice and those that survive, with the reason.
+``mutants.toml`` names the mutants that no test can notice and those that survive, with the reason.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ class Tally:
     """How the mutants fared."""
 
     equivalent: dict[str, str]
-    """Why nobody can notice: by name."""
+    """Why no test can notice: by name."""
     known: dict[str, str]
     """Why it survives: by name."""
     killed: list[Trial] = field(default_factory=list)

@@ -22,7 +22,7 @@ def light_heap() -> Iterator[None]:
 
 @pytest.fixture
 def reported() -> Iterator[list[dict[str, Any]]]:
-    """What on_delivery_error tells."""
+    """What on_delivery_error sends."""
     reports: list[dict[str, Any]] = []
 
     def observe(**payload: Any) -> None:

@@ -1,4 +1,4 @@
-"""Tasks are cancelled at every await there is: nothing is lost, and nothing is told wrongly."""
+"""Tasks are cancelled at every await there is: nothing is lost, and nothing is sent wrongly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from aksara_signals import drain, post_save, pre_save
 from aksara_signals.orm import on_commit, on_rollback
 
-# aiosqlite forgets the connection that it was opening when it was cancelled; Python 3.13 tells.
+# aiosqlite forgets the connection that it was opening when it was cancelled; Python 3.13 warns.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 
 
@@ -119,7 +119,7 @@ async def test_cancelled_anywhere_delivered_is_what_is_in_the_database(
     async with AsyncSession(engine) as session:
         rows = set(await session.scalars(select(Entry.id)))
     assert committed == Counter(dict.fromkeys(rows, 1))
-    # Of several rows in one flush, some may have been told to nobody yet: they are undone, too.
+    # Of several rows in one flush, some may not have been sent yet: they are undone, too.
     assert flushed.keys() - rows <= undone.keys()
     assert not undone.keys() & rows
     assert set(undone.values()) <= {1}
@@ -207,23 +207,23 @@ async def test_a_time_limit_around_a_write_surfaces(engine: AsyncEngine, when: s
     assert pool.checkedout() == 0
 
 
-async def test_a_receivers_own_limit_hurts_nobody(
+async def test_a_receivers_own_limit_stops_no_other(
     engine: AsyncEngine, reported: list[dict[str, Any]]
 ) -> None:
     """timeout_seconds cancels one receiver that waited: it is reported, all others run."""
     forever = asyncio.Event()
-    heard: list[str] = []
+    received: list[str] = []
 
     async def stuck(**kwargs: Any) -> None:
         await forever.wait()
 
     post_save.connect(stuck, sender=Entry, phase="after_commit", timeout_seconds=0.01)
-    post_save.connect(lambda **k: heard.append("next"), sender=Entry, phase="after_commit")
+    post_save.connect(lambda **k: received.append("next"), sender=Entry, phase="after_commit")
     for number in range(1, 1 + times(3)):
         async with AsyncSession(engine) as session:
             session.add(Entry(id=number))
             async with asyncio.timeout(60):
                 await session.commit()
             assert not queued(session)
-    assert heard == ["next"] * times(3)
+    assert received == ["next"] * times(3)
     assert [type(each["error"]) for each in reported] == [TimeoutError] * times(3)

@@ -1,4 +1,4 @@
-"""What nobody uses any more can be collected, whatever has happened to it."""
+"""What is no longer used can be collected, whatever has happened to it."""
 
 from __future__ import annotations
 
@@ -45,32 +45,32 @@ async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-def audience(silent_log: list[int]) -> None:
+def receivers(silent_log: list[int]) -> None:
     """Receivers of every kind listen, some of which ask for changes."""
 
-    async def hear(**kwargs: Any) -> None:
+    async def receive(**kwargs: Any) -> None:
         await asyncio.sleep(0)
 
     def ask(changes: Any, **kwargs: Any) -> None: ...
 
-    def hear_late(**kwargs: Any) -> None: ...
+    def receive_late(**kwargs: Any) -> None: ...
 
-    async def hear_together(**kwargs: Any) -> None:
+    async def receive_concurrently(**kwargs: Any) -> None:
         await asyncio.sleep(0)
 
     for signal in SIGNALS:
-        signal.connect(hear, sender=[Entry, Label])
-        signal.connect(hear_together, sender=[Entry, Label], concurrent=True)
+        signal.connect(receive, sender=[Entry, Label])
+        signal.connect(receive_concurrently, sender=[Entry, Label], concurrent=True)
     post_save.connect(ask, sender=[Entry, Label])
     for signal in (post_save, post_update, post_delete, m2m_changed):
         for phase in ("after_commit", "after_rollback"):
-            signal.connect(hear_late, sender=[Entry, Label], phase=phase)
-            signal.connect(hear, sender=[Entry, Label], phase=phase)
+            signal.connect(receive_late, sender=[Entry, Label], phase=phase)
+            signal.connect(receive, sender=[Entry, Label], phase=phase)
 
 
 @pytest.mark.parametrize("work", ALL, ids=lambda work: work.__name__)
 async def test_sessions_and_instances_can_be_collected(
-    engine: AsyncEngine, audience: None, work: Work
+    engine: AsyncEngine, receivers: None, work: Work
 ) -> None:
     """After success, failure and cancellation, nothing keeps a session or an instance alive."""
     shown: list[weakref.ref[Any]] = []
@@ -81,7 +81,7 @@ async def test_sessions_and_instances_can_be_collected(
     assert [type(kept) for each in shown if (kept := each()) is not None] == []
 
 
-async def test_sessions_keep_nothing(engine: AsyncEngine, audience: None) -> None:
+async def test_sessions_keep_nothing(engine: AsyncEngine, receivers: None) -> None:
     """However often sessions do all of it, there are as many objects as before."""
 
     async def work() -> None:
@@ -91,7 +91,7 @@ async def test_sessions_keep_nothing(engine: AsyncEngine, audience: None) -> Non
     assert await async_growth_of(work, times(10)) == {}
 
 
-async def test_sessions_that_nobody_hears_keep_nothing(engine: AsyncEngine) -> None:
+async def test_sessions_without_receivers_keep_nothing(engine: AsyncEngine) -> None:
     """The same where no receiver is connected but those that the work itself connects."""
     assert await async_growth_of(lambda: commits(engine, lambda thing: None), times(30)) == {}
 
@@ -100,9 +100,9 @@ def test_an_abandoned_session_goes_with_what_waits_in_it(database: Database) -> 
     """A session that is dropped in the midst of a transaction delivers nothing and is collected."""
     engine = database.create_sync_engine(pool_size=1, max_overflow=0, pool_timeout=10)
     Base.metadata.create_all(engine)
-    told: list[Any] = []
-    post_save.connect(lambda **kwargs: told.append(1), sender=Entry, phase="after_commit")
-    post_save.connect(lambda **kwargs: told.append(1), sender=Entry, phase="after_rollback")
+    sent: list[Any] = []
+    post_save.connect(lambda **kwargs: sent.append(1), sender=Entry, phase="after_commit")
+    post_save.connect(lambda **kwargs: sent.append(1), sender=Entry, phase="after_rollback")
     for _ in range(times(5)):  # each needs the connection that the last one has left
         session = Session(engine)
         entry = Entry(text="x")
@@ -114,12 +114,12 @@ def test_an_abandoned_session_goes_with_what_waits_in_it(database: Database) -> 
         del session, entry
         gc.collect()
         assert [each() for each in refs] == [None] * 3
-    assert told == []
+    assert sent == []
     engine.dispose()
 
 
 def test_an_engine_can_be_collected(database: Database) -> None:
-    """Nothing keeps an engine whose sessions were told of."""
+    """Nothing keeps an engine whose sessions have sent signals."""
     engine = database.create_sync_engine()
     Base.metadata.create_all(engine)
     post_save.connect(lambda **kwargs: None, sender=Entry, phase="after_commit")
@@ -133,7 +133,7 @@ def test_an_engine_can_be_collected(database: Database) -> None:
 
 
 def test_a_receiver_that_was_disconnected_can_be_collected(database: Database) -> None:
-    """Who has heard a class that is never written again is not kept for it."""
+    """The cached receivers of a class that is never written again don't keep a receiver alive."""
 
     class Receiver:
         def __call__(self, **kwargs: Any) -> None: ...
@@ -153,7 +153,7 @@ def test_a_receiver_that_was_disconnected_can_be_collected(database: Database) -
 
 
 @pytest.mark.parametrize("how", ["all", "string", "class"])
-def test_a_class_can_be_collected_whoever_listened(how: str) -> None:
+def test_a_class_with_receivers_can_be_collected(how: str) -> None:
     """A class with a many-to-many relationship goes with its registry, receivers or not."""
     base = new_base()
     link = Table(

@@ -27,19 +27,19 @@ def test_a_custom_signal_is_made_once() -> None:
         model: Any = type("Model", (SignalMixin,), {})
 
         def connect(model: Any = model) -> Any:
-            return model.signals.on_verify.connect(lambda **kwargs: "heard")
+            return model.signals.on_verify.connect(lambda **kwargs: "received")
 
         made = at_once([connect] * 5)
         assert [each for each, _ in model.signals.on_verify.send_sync(model)] != []
         assert {each for each, _ in model.signals.on_verify.send_sync(model)} == set(made)
 
 
-def test_construction_is_told_once_whoever_connects_meanwhile() -> None:
-    """While threads connect, disconnect and map, each construction is told exactly once."""
+def test_construction_is_sent_once_while_others_connect() -> None:
+    """While threads connect, disconnect and map, each construction is sent exactly once."""
     base = new_base()
     classes = [new_class(f"Constructed{each}", base) for each in range(8)]
-    told: list[Any] = []
-    post_init.connect(lambda instance, **kwargs: told.append(instance), sender=base)
+    sent: list[Any] = []
+    post_init.connect(lambda instance, **kwargs: sent.append(instance), sender=base)
     stop = threading.Event()
 
     def churn() -> None:
@@ -58,8 +58,8 @@ def test_construction_is_told_once_whoever_connects_meanwhile() -> None:
 
     work: list[Callable[[], Any]] = [lambda: map_more("LaterA"), lambda: map_more("LaterB")]
     made = at_once([churn, churn, construct, construct, *work])[2:]
-    assert len(told) == sum(map(len, made))
-    assert {id(each) for each in told} == {id(each) for some in made for each in some}
+    assert len(sent) == sum(map(len, made))
+    assert {id(each) for each in sent} == {id(each) for some in made for each in some}
     base.registry.dispose()
 
 
@@ -77,15 +77,15 @@ def test_string_senders_are_resolved_while_classes_are_mapped() -> None:
     """A name may be connected in one thread while others map classes, that one among them."""
     base = new_base()
     for turn in range(times(3)):
-        told: list[str] = []
+        sent: list[str] = []
 
-        def connect(turn: int = turn, told: list[str] = told) -> None:
+        def connect(turn: int = turn, sent: list[str] = sent) -> None:
             for each in range(10):
                 signal = Signal("by name", providing_args=["instance"])
                 signal.connect(lambda **kwargs: None, sender=f"Named{turn}x{each}")
                 signal.send_sync(Entry, instance=None)
             post_save.connect(
-                lambda instance, **kwargs: told.append(type(instance).__name__),
+                lambda instance, **kwargs: sent.append(type(instance).__name__),
                 sender=[f"Named{turn}x{each}" for each in range(10)],
             )
 
@@ -95,7 +95,7 @@ def test_string_senders_are_resolved_while_classes_are_mapped() -> None:
         _, one, two = at_once([connect, lambda: map_some(0), lambda: map_some(5)])
         for cls in (*one, *two):
             post_save.send_sync(cls, instance=cls())
-        assert sorted(told) == [f"Named{turn}x{each}" for each in range(10)]
+        assert sorted(sent) == [f"Named{turn}x{each}" for each in range(10)]
     base.registry.dispose()
 
 
@@ -103,7 +103,7 @@ def test_string_senders_are_resolved_while_classes_are_mapped() -> None:
 def test_what_is_registered_in_the_midst_of_a_flush_counts_from_the_next_one(
     late: Callable[[type], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who hears a class is worked out anew if it was (un)registered while that was worked out."""
+    """The receivers of a class that is (un)registered while they are looked up are looked up anew."""
 
     class Plain(DeclarativeBase):
         pass
@@ -112,8 +112,8 @@ def test_what_is_registered_in_the_midst_of_a_flush_counts_from_the_next_one(
         __tablename__ = "endured_late"
         id: Mapped[int] = mapped_column(primary_key=True)
 
-    is_heard = late is register
-    if not is_heard:
+    has_receivers = late is register
+    if not has_receivers:
         register(Late)
     real = recipients.is_wired
 
@@ -125,8 +125,8 @@ def test_what_is_registered_in_the_midst_of_a_flush_counts_from_the_next_one(
     pre_save.connect(lambda **kwargs: None, sender=Late)
     with monkeypatch.context() as patched:
         patched.setattr(recipients, "is_wired", overtaken)
-        assert recipients.recipients_of(Late).has_receivers is not is_heard
-    assert recipients.recipients_of(Late).has_receivers is is_heard
+        assert recipients.recipients_of(Late).has_receivers is not has_receivers
+    assert recipients.recipients_of(Late).has_receivers is has_receivers
     unregister(Late)
     Plain.registry.dispose()
 
@@ -158,8 +158,8 @@ def test_collections_are_changed_while_others_connect() -> None:
     assert at_once([write, write, churn, churn])[:2] == [times(750)] * 2
 
 
-def test_threads_that_flush_first_hear_their_own_rows(database: Database) -> None:
-    """Sessions of many threads, on classes never used before, tell each thread of its own rows."""
+def test_threads_that_flush_first_are_sent_their_own_rows(database: Database) -> None:
+    """Sessions of many threads, on classes never used before, send each thread its own rows."""
     base = new_base()
 
     class Fresh(base):
@@ -170,30 +170,30 @@ def test_threads_that_flush_first_hear_their_own_rows(database: Database) -> Non
     options: dict[str, Any] = {"timeout": 60} if database.dialect == "sqlite" else {}
     engine = database.create_sync_engine(connect_args=options)
     base.metadata.create_all(engine)
-    told: dict[tuple[str, int], list[int]] = {}
+    sent: dict[tuple[str, int], list[int]] = {}
     here = threading.local()
 
-    def hear(signal: Any, instance: Any, **kwargs: Any) -> None:
-        assert instance.owner == here.owner, "told in a thread of others"
-        told.setdefault((signal.name, instance.owner), []).append(instance.id)
+    def receive(signal: Any, instance: Any, **kwargs: Any) -> None:
+        assert instance.owner == here.owner, "sent in a thread of others"
+        sent.setdefault((signal.name, instance.owner), []).append(instance.id)
 
-    def hear_late(instance: Any, **kwargs: Any) -> None:
-        assert instance.owner == here.owner, "told in a thread of others"
-        told.setdefault(("committed", instance.owner), []).append(instance.id)
+    def receive_late(instance: Any, **kwargs: Any) -> None:
+        assert instance.owner == here.owner, "sent in a thread of others"
+        sent.setdefault(("committed", instance.owner), []).append(instance.id)
 
     count = times(10)
 
     def work(owner: int) -> None:
         here.owner = owner
-        pre_save.connect(hear, sender=Fresh)
-        post_save.connect(hear, sender="Fresh")
-        post_save.connect(hear_late, sender=Fresh, phase="after_commit")
+        pre_save.connect(receive, sender=Fresh)
+        post_save.connect(receive, sender="Fresh")
+        post_save.connect(receive_late, sender=Fresh, phase="after_commit")
         for each in range(count):
             with Session(engine) as session, session.begin():
                 session.add(Fresh(id=owner * count + each, owner=owner))
 
     at_once([lambda owner=owner: work(owner) for owner in range(4)])
-    assert told == {
+    assert sent == {
         (name, owner): [*range(owner * count, (owner + 1) * count)]
         for name in ("pre_save", "post_save", "committed")
         for owner in range(4)
@@ -208,7 +208,7 @@ def test_threads_may_import_and_use_it_first() -> None:
         import faulthandler, sys, threading
         faulthandler.dump_traceback_later(60, exit=True)
         sys.setswitchinterval(1e-6)
-        barrier, errors, told = threading.Barrier(6), [], []
+        barrier, errors, sent = threading.Barrier(6), [], []
 
         def work(each):
             try:
@@ -217,7 +217,7 @@ def test_threads_may_import_and_use_it_first() -> None:
                 from aksara_signals.orm import SignalMixin
                 from sqlalchemy import create_engine
                 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-                post_save.connect(lambda instance, **k: told.append(instance.id), f"Model{each}")
+                post_save.connect(lambda instance, **k: sent.append(instance.id), f"Model{each}")
                 pre_init.connect(lambda **k: None, sender=int)
                 m2m_changed.connect(lambda **k: None, sender=int)
                 class Base(SignalMixin, DeclarativeBase): ...
@@ -235,7 +235,7 @@ def test_threads_may_import_and_use_it_first() -> None:
         threads = [threading.Thread(target=work, args=(each,)) for each in range(6)]
         [each.start() for each in threads]
         [each.join() for each in threads]
-        print(errors, sorted(told))
+        print(errors, sorted(sent))
     """
     for _ in range(min(times(1), 20)):
         done = subprocess.run(

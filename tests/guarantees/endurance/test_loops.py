@@ -76,7 +76,7 @@ def run(
     return run
 
 
-class Heard:
+class Receivers:
     """Receivers of every kind, all of which have to wait for something."""
 
     def __init__(self) -> None:
@@ -101,11 +101,11 @@ class Heard:
 
 def test_flows(run: Callable[..., Any]) -> None:
     """Sends, flushes, commits, rollbacks and links run on every loop, without a complaint."""
-    heard = Heard()
+    receivers = Receivers()
 
     async def flow(engine: AsyncEngine) -> None:
         for _ in range(times(2)):
-            heard.calls.clear()
+            receivers.calls.clear()
             signal = Signal("sent")
             for concurrent in (False, True, True):
                 signal.connect(lambda **kwargs: asyncio.sleep(0, "ok"), concurrent=concurrent)
@@ -122,7 +122,7 @@ def test_flows(run: Callable[..., Any]) -> None:
                 assert not queued(session)
             assert called == [1]
             assert await drain() == 0
-            assert sorted(set(heard.calls)) == sorted(
+            assert sorted(set(receivers.calls)) == sorted(
                 [
                     "pre_save",
                     "post_save",
@@ -132,7 +132,11 @@ def test_flows(run: Callable[..., Any]) -> None:
                     "limited",
                 ]
             )
-            assert heard.calls.count("after_commit") == heard.calls.count("after_rollback") == 2
+            assert (
+                receivers.calls.count("after_commit")
+                == receivers.calls.count("after_rollback")
+                == 2
+            )
 
     run(flow)
 
@@ -140,7 +144,7 @@ def test_flows(run: Callable[..., Any]) -> None:
 def test_cancel_scopes_of_anyio(run: Callable[..., Any]) -> None:
     """Scopes that end in the midst of a write roll it back; at the delivery, it goes on."""
     entered: list[str] = []
-    told: list[int] = []
+    sent: list[int] = []
 
     async def flow(engine: AsyncEngine) -> None:
         scope = anyio.CancelScope()
@@ -155,7 +159,7 @@ def test_cancel_scopes_of_anyio(run: Callable[..., Any]) -> None:
             if instance.text == "late":
                 scope.cancel()
             await asyncio.sleep(0.001)  # cancelled again and again, the committing task only
-            told.append(instance.id)
+            sent.append(instance.id)
 
         post_save.connect(stuck, sender=Entry)
         post_save.connect(late, sender=Entry, phase="after_commit")
@@ -187,7 +191,7 @@ def test_cancel_scopes_of_anyio(run: Callable[..., Any]) -> None:
         async with AsyncSession(engine) as session:
             rows = (await session.execute(select(Entry.id, Entry.text))).all()
         assert {text for _, text in rows} == {"late", *after}
-        assert sorted(told) == sorted(number for number, _ in rows)
+        assert sorted(sent) == sorted(number for number, _ in rows)
         pool: Any = engine.pool
         assert pool.checkedout() == 0
 
@@ -195,19 +199,19 @@ def test_cancel_scopes_of_anyio(run: Callable[..., Any]) -> None:
 
 
 def test_concurrent_writers_in_one_task_group(run: Callable[..., Any]) -> None:
-    """Each of many tasks is told, at once and after commit, of its own session's rows."""
-    told: dict[str, list[str]] = {}
+    """Each of many tasks is sent, at once and after commit, its own session's rows."""
+    sent: dict[str, list[str]] = {}
 
-    async def hear(instance: Entry, session: AsyncSession, **kwargs: Any) -> None:
+    async def receive(instance: Entry, session: AsyncSession, **kwargs: Any) -> None:
         await asyncio.sleep(0)
-        told.setdefault(session.info["owner"], []).append(instance.text)
+        sent.setdefault(session.info["owner"], []).append(instance.text)
 
-    async def hear_late(instance: Entry, session: AsyncSession, **kwargs: Any) -> None:
+    async def receive_late(instance: Entry, session: AsyncSession, **kwargs: Any) -> None:
         await asyncio.sleep(0)
-        told.setdefault(f"{session.info['owner']} late", []).append(instance.text)
+        sent.setdefault(f"{session.info['owner']} late", []).append(instance.text)
 
-    post_save.connect(hear, sender=Entry)
-    post_save.connect(hear_late, sender=Entry, phase="after_commit")
+    post_save.connect(receive, sender=Entry)
+    post_save.connect(receive_late, sender=Entry, phase="after_commit")
 
     async def flow(engine: AsyncEngine) -> None:
         async def write(owner: str) -> None:
@@ -222,7 +226,7 @@ def test_concurrent_writers_in_one_task_group(run: Callable[..., Any]) -> None:
         assert await drain() == 0
 
     run(flow)
-    assert told == {
+    assert sent == {
         f"owner {owner}{late}": [f"owner {owner} {each}" for each in range(times(3))]
         for owner in range(4)
         for late in ("", " late")

@@ -31,10 +31,10 @@ async def _fail_later(**kwargs: Any) -> None:
     raise ReceiverError
 
 
-def _hear(self: object, **kwargs: Any) -> None: ...
+def _receive(self: object, **kwargs: Any) -> None: ...
 
 
-def to_nobody(signal: Signal) -> Callable[[], Any]:
+def without_receivers(signal: Signal) -> Callable[[], Any]:
     return lambda: signal.send(object())
 
 
@@ -99,7 +99,7 @@ def connected_for_a_while(signal: Signal) -> Callable[[], Any]:
             await signal.send(sender)
         signal.connect(lambda **kwargs: None, sender="Sender", dispatch_uid="uid")
         await signal.send(sender)
-        signal.connect(type("Mortal", (), {"hear": _hear})().hear, weak=True)
+        signal.connect(type("Mortal", (), {"receive": _receive})().receive, weak=True)
         signal.connect(lambda **kwargs: None, sender=type("Mortal", (), {}))
         assert signal.disconnect(sender="Sender", dispatch_uid="uid")
 
@@ -119,7 +119,7 @@ def made_on_the_way(signal: Signal) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     "scenario",
     [
-        to_nobody,
+        without_receivers,
         to_sync,
         to_async,
         to_concurrent,

@@ -1,4 +1,4 @@
-"""Many tasks at once: each is silenced, and told, for itself."""
+"""Many tasks at once: each is silenced, and sent signals, for itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SENDERS = (Silenced, Entry, int)
 async def test_contexts_of_many_tasks_never_meet(seed: int) -> None:
     """Whatever tasks enter, leave in any order, hand to children and are cancelled in."""
     signal = Signal("silenced")
-    signal.connect(lambda **kwargs: "heard")
+    signal.connect(lambda **kwargs: "received")
     chance = random.Random(seed)
     shared = {each: SignalContext.disable_for(each) for each in SENDERS}
     checked = 0
@@ -90,7 +90,7 @@ async def test_contexts_of_many_tasks_never_meet(seed: int) -> None:
 async def test_a_cancelled_block_is_left() -> None:
     """A task that is cancelled inside contexts, at any of its awaits, goes on unsilenced."""
     signal = Signal("left")
-    signal.connect(lambda **kwargs: "heard")
+    signal.connect(lambda **kwargs: "received")
 
     @SignalContext.disable_all()
     async def sleep() -> None:
@@ -117,7 +117,7 @@ async def test_a_cancelled_block_is_left() -> None:
 async def test_a_context_inside_a_generator_stays_with_who_iterates() -> None:
     """An async generator can't be decorated; a block in it is left when the generator is closed."""
     signal = Signal("generated")
-    signal.connect(lambda **kwargs: "heard")
+    signal.connect(lambda **kwargs: "received")
     quiet = SignalContext.disable_all()
 
     async def generate() -> AsyncIterator[int]:
@@ -153,27 +153,27 @@ async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-async def test_sessions_of_many_tasks_are_told_apart(engine: AsyncEngine) -> None:
-    """Each task hears, at once and after the outcome, of its own session's rows and no others."""
+async def test_sessions_of_many_tasks_are_kept_apart(engine: AsyncEngine) -> None:
+    """Each task is sent, at once and after the outcome, its own session's rows and no others."""
     owner: contextvars.ContextVar[str] = contextvars.ContextVar("owner")
-    told: dict[str, list[str]] = {"committed": [], "rolled back": []}
+    sent: dict[str, list[str]] = {"committed": [], "rolled back": []}
     chance = random.Random(1)
 
-    async def hear(instance: Entry, session: AsyncSession, **kwargs: Any) -> None:
+    async def receive(instance: Entry, session: AsyncSession, **kwargs: Any) -> None:
         await asyncio.sleep(0)
         assert instance.text.split()[0] == owner.get()
         assert instance in session
         assert await session.scalar(select(Entry.text).where(Entry.id == instance.id))
 
     def note(what: str) -> Any:
-        async def hear_late(instance: Entry, **kwargs: Any) -> None:
+        async def receive_late(instance: Entry, **kwargs: Any) -> None:
             await asyncio.sleep(0)
             assert instance.text.split()[0] == owner.get()
-            told[what].append(instance.text)
+            sent[what].append(instance.text)
 
-        return hear_late
+        return receive_late
 
-    post_save.connect(hear, sender=Entry)
+    post_save.connect(receive, sender=Entry)
     post_save.connect(note("committed"), sender=Entry, phase="after_commit")
     post_save.connect(note("rolled back"), sender=Entry, phase="after_rollback", concurrent=True)
     expected: dict[str, list[str]] = {"committed": [], "rolled back": []}
@@ -198,6 +198,6 @@ async def test_sessions_of_many_tasks_are_told_apart(engine: AsyncEngine) -> Non
 
     await asyncio.gather(*(write(f"task{each}") for each in range(8)))
     assert await drain() == 0
-    assert {what: sorted(texts) for what, texts in told.items()} == {
+    assert {what: sorted(texts) for what, texts in sent.items()} == {
         what: sorted(texts) for what, texts in expected.items()
     }

@@ -20,13 +20,13 @@ from aksara_signals import Signal, SignalContext
 
 
 class Sender:
-    """Somebody who may die."""
+    """A sender that may die."""
 
 
 class Listener:
-    """Somebody whose method is connected weakly, and who may die."""
+    """An object whose method is connected weakly, and which may die."""
 
-    def hear(self, **kwargs: Any) -> str:
+    def receive(self, **kwargs: Any) -> str:
         return "weak"
 
 
@@ -40,8 +40,8 @@ def _churn(signal: Signal, seed: int, problems: list[Any]) -> None:
             problems += ["lost" for each in mine if not signal.disconnect(each)]
         elif kind == "weak":
             listener = Listener()
-            signal.connect(listener.hear, weak=True)
-            if chance.random() < 0.5 and not signal.disconnect(listener.hear):
+            signal.connect(listener.receive, weak=True)
+            if chance.random() < 0.5 and not signal.disconnect(listener.receive):
                 problems.append("weak lost")
         elif kind == "uid":
             uid = seed, chance.randrange(3)
@@ -52,7 +52,7 @@ def _churn(signal: Signal, seed: int, problems: list[Any]) -> None:
             one, two = Sender(), Sender()
             receiver = signal.connect(lambda **kwargs: "sender", sender=[one, two])
             if (receiver, "sender") not in signal.send_sync(two):
-                problems.append("sender not heard")
+                problems.append("sender not reached")
             if not signal.disconnect(receiver, sender=one):
                 problems.append("sender lost")
         elif kind == "mortal":
@@ -60,7 +60,7 @@ def _churn(signal: Signal, seed: int, problems: list[Any]) -> None:
         elif kind == "block":
             with signal.connected_to(lambda **kwargs: "block"):
                 if "block" not in [response for _, response in signal.send_sync()]:
-                    problems.append("block not heard")
+                    problems.append("block not reached")
         else:
             gc.collect()
 
@@ -104,7 +104,7 @@ def test_a_receiver_is_connected_once(uid: str | None) -> None:
         assert not signal.is_connected
 
 
-def test_nobody_is_lost_among_many_who_connect() -> None:
+def test_no_receiver_is_lost_among_many_that_connect() -> None:
     """What many threads connect at once is all there, each thread's in its own order."""
     for _ in range(times(10)):
         signal = Signal("all")
@@ -130,12 +130,12 @@ def test_a_finaliser_may_disconnect_and_connect() -> None:
         def __call__(self, **kwargs: Any) -> None: ...
 
         def __del__(self) -> None:
-            heard.append(
+            disconnected.append(
                 signal.disconnect(self),
             )
-            heard.append(signal.disconnect(other))
+            disconnected.append(signal.disconnect(other))
             signal.connect(late)
-            heard.append(signal.disconnect(other))
+            disconnected.append(signal.disconnect(other))
 
     def other(**kwargs: Any) -> str:
         return "other"
@@ -143,7 +143,7 @@ def test_a_finaliser_may_disconnect_and_connect() -> None:
     def late(**kwargs: Any) -> str:
         return "late"
 
-    heard: list[bool] = []
+    disconnected: list[bool] = []
     sender = Sender()
     signal.connect(other)
     signal.connect(Mortal(), sender=sender)
@@ -158,7 +158,7 @@ def test_a_finaliser_may_disconnect_and_connect() -> None:
     guarded.join(10)
     assert not guarded.is_alive(), "a finaliser waits for the change that it interrupts"
     assert sorted(response for _, response in signal.send_sync()) == ["late", "new"]
-    assert heard[:2] == [False, True]
+    assert disconnected[:2] == [False, True]
 
 
 def test_finalisers_run_by_the_collector_do_no_harm() -> None:
@@ -233,13 +233,13 @@ def test_receivers_may_disconnect_during_a_send() -> None:
 def test_silence_stays_in_its_thread() -> None:
     """One context entered in many threads at once silences each only where it is entered."""
     signal = Signal("silent")
-    signal.connect(lambda **kwargs: "heard")
+    signal.connect(lambda **kwargs: "received")
     quiet = SignalContext.disable_all()
     problems: list[Any] = []
 
-    def expect(is_heard: bool) -> None:
-        if bool(signal.send_sync(Sender)) is not is_heard:
-            problems.append(is_heard)
+    def expect(is_sent: bool) -> None:
+        if bool(signal.send_sync(Sender)) is not is_sent:
+            problems.append(is_sent)
 
     def work() -> None:
         for _ in range(times(50)):
@@ -259,28 +259,28 @@ def test_silence_stays_in_its_thread() -> None:
 async def test_silence_goes_where_its_context_goes() -> None:
     """Threads that run in a copy of the context are silenced, pooled threads of others are not."""
     signal = Signal("copied")
-    signal.connect(lambda **kwargs: "heard")
+    signal.connect(lambda **kwargs: "received")
 
-    def is_heard() -> bool:
+    def is_sent() -> bool:
         return bool(signal.send_sync(Sender))
 
     def leave_and_enter(context: SignalContext) -> None:
         context.__exit__(None, None, None)  # of the copy only
-        assert is_heard()
+        assert is_sent()
         with context:
-            assert not is_heard()
+            assert not is_sent()
 
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(2) as pool:
         for _ in range(times(20)):
             with SignalContext.disable_for(Sender) as quiet:
-                assert not await asyncio.to_thread(is_heard)
+                assert not await asyncio.to_thread(is_sent)
                 copied = contextvars.copy_context()
-                assert not await loop.run_in_executor(pool, copied.run, is_heard)
+                assert not await loop.run_in_executor(pool, copied.run, is_sent)
                 await asyncio.to_thread(leave_and_enter, quiet)
-                assert await loop.run_in_executor(pool, is_heard)
-                assert not is_heard()
-            work: list[Callable[[], bool]] = [is_heard] * 4
+                assert await loop.run_in_executor(pool, is_sent)
+                assert not is_sent()
+            work: list[Callable[[], bool]] = [is_sent] * 4
             assert all(await asyncio.gather(*(asyncio.to_thread(each) for each in work)))
-            assert not copied.run(is_heard)
-            assert await loop.run_in_executor(pool, is_heard)
+            assert not copied.run(is_sent)
+            assert await loop.run_in_executor(pool, is_sent)

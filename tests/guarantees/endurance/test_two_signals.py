@@ -27,8 +27,8 @@ class Watched:
         return id(self)
 
 
-def hear(**kwargs: Any) -> str:
-    return "heard"
+def receive(**kwargs: Any) -> str:
+    return "received"
 
 
 def start_together(jobs: list[Any]) -> list[threading.Thread]:
@@ -44,8 +44,8 @@ def test_two_changes_that_reach_for_each_other_end() -> None:
     """What dies in the change of one signal may disconnect from the other, in two threads at once."""
     one, two = Signal("one"), Signal("two")
     inside = {one: threading.Event(), two: threading.Event()}
-    one.connect(hear, dispatch_uid="dying")
-    two.connect(hear, dispatch_uid="dying")
+    one.connect(receive, dispatch_uid="dying")
+    two.connect(receive, dispatch_uid="dying")
 
     class Dying:
         def __init__(self, other: Signal) -> None:
@@ -76,7 +76,7 @@ def test_the_adapter_is_asked_when_all_changes_have_ended() -> None:
 
     def watch(signal: Signal) -> None:
         def other_thread() -> None:
-            signal.connect(hear, dispatch_uid="from a thread")
+            signal.connect(receive, dispatch_uid="from a thread")
 
         name, count = signal.name or "", len(signal.connections)
         if not seen or count == 1:
@@ -85,7 +85,7 @@ def test_the_adapter_is_asked_when_all_changes_have_ended() -> None:
 
     by_payload = {signal.payload: signal for signal in (one, two)}
     with answering(connections_changed=lambda payload: watch(by_payload[payload])):
-        one.connect(hear, dispatch_uid=Watched(lambda: two.connect(hear)))
+        one.connect(receive, dispatch_uid=Watched(lambda: two.connect(receive)))
     assert {name for name, _ in seen} == {"one", "two"}
     assert [len(signal.connections) for signal in (one, two)] == [2, 2]
 
@@ -95,13 +95,13 @@ def test_a_change_that_fails_does_what_was_asked_for_meanwhile() -> None:
     one, two = Signal("one"), Signal("two")
 
     def fail() -> None:
-        two.connect(hear)
-        one.connect(hear, dispatch_uid="late")
+        two.connect(receive)
+        one.connect(receive, dispatch_uid="late")
         raise LookupError
 
     for _ in range(2):
         try:
-            one.connect(hear, dispatch_uid=Watched(fail))
+            one.connect(receive, dispatch_uid=Watched(fail))
         except LookupError:
             pass
         else:
@@ -112,10 +112,10 @@ def test_a_change_that_fails_does_what_was_asked_for_meanwhile() -> None:
 
 
 def test_garbage_disconnects_across_signals() -> None:
-    """Cyclic garbage of any thread, each piece connected to several signals, harms nobody."""
+    """Cyclic garbage of any thread, each piece connected to several signals, does no harm."""
     signals = [Signal(f"signal {number}") for number in range(4)]
     for signal in signals:
-        signal.connect(hear)
+        signal.connect(receive)
 
     class Cyclic:
         def __init__(self) -> None:
@@ -139,4 +139,4 @@ def test_garbage_disconnects_across_signals() -> None:
     finally:
         gc.set_threshold(*before)
     gc.collect()
-    assert [[each.receiver for each in signal.connections] for signal in signals] == [[hear]] * 4
+    assert [[each.receiver for each in signal.connections] for signal in signals] == [[receive]] * 4

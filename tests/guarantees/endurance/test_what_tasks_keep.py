@@ -1,4 +1,4 @@
-"""A task that a receiver has started keeps a copy of the context, and nothing that was told in it."""
+"""A task that a receiver has started keeps a copy of the context, and nothing that was sent in it."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
 
 
 class Tasks:
-    """Long-lived tasks of receivers, which have been told of things that shall die."""
+    """Long-lived tasks of receivers, which were sent objects that shall die."""
 
     def __init__(self) -> None:
         self.tasks: list[asyncio.Task[Any]] = []
-        self.told: list[weakref.ref[Any]] = []
+        self.sent: list[weakref.ref[Any]] = []
 
-    def start(self, *told: Any) -> None:
+    def start(self, *sent: Any) -> None:
         """Begin a task that goes on until the end."""
         self.tasks.append(asyncio.create_task(asyncio.Event().wait()))
-        self.told += [weakref.ref(each) for each in told]
+        self.sent += [weakref.ref(each) for each in sent]
 
     async def end(self) -> None:
         for task in self.tasks:
@@ -55,7 +55,7 @@ class Tasks:
 
     def kept(self) -> list[Any]:
         gc.collect()
-        return [kept for each in self.told if (kept := each()) is not None]
+        return [kept for each in self.sent if (kept := each()) is not None]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ async def test_what_concurrent_receivers_were_sent_goes(way: str, tasks: Tasks) 
     signal.connect(lambda thing, **kwargs: tasks.start(thing), concurrent=True)
     signal.connect(lambda thing, **kwargs: tasks.start(thing), concurrent=True)
     await getattr(signal, way)(None, thing=Thing())
-    assert len(tasks.told) == 2
+    assert len(tasks.sent) == 2
     assert tasks.kept() == []
 
 
@@ -81,7 +81,7 @@ async def test_what_concurrent_receivers_were_sent_goes(way: str, tasks: Tasks) 
 async def test_instances_and_sessions_go(
     phase: str, concurrent: bool, engine: AsyncEngine, tasks: Tasks
 ) -> None:
-    """The same of a flush and of a transaction's outcome, whose session is let go as well."""
+    """The same of a flush and of a transaction's outcome, whose session is released as well."""
 
     def start(instance: Any, session: Any, changes: Any = None, **kwargs: Any) -> None:
         tasks.start(instance, *([session] if session is not None else []))
@@ -101,12 +101,12 @@ async def test_instances_and_sessions_go(
     await session.commit()
     await session.close()
     del session
-    assert len(tasks.told) >= 2
+    assert len(tasks.sent) >= 2
     assert [type(each) for each in tasks.kept()] == []
 
 
-async def test_relations_and_bulk_operations_let_go(engine: AsyncEngine, tasks: Tasks) -> None:
-    """What is told of a link, and the instances of a bulk operation, are kept by no task either."""
+async def test_links_and_bulk_instances_go(engine: AsyncEngine, tasks: Tasks) -> None:
+    """The objects of a link, and the instances of a bulk operation, are kept by no task either."""
 
     def start_link(instance: Any, objects: Any, **kwargs: Any) -> None:
         tasks.start(instance, *objects)
@@ -122,15 +122,15 @@ async def test_relations_and_bulk_operations_let_go(engine: AsyncEngine, tasks: 
         await Entry.objects.bulk_create([Entry(text="y")], session=session)
         await session.commit()
     del session
-    assert len(tasks.told) == 5
+    assert len(tasks.sent) == 5
     assert [type(each) for each in tasks.kept()] == []
 
 
 @pytest.mark.parametrize("options", [{}, {"timeout_seconds": 0.01}, {"concurrent": True}])
-async def test_a_failure_is_told_with_what_was_sent(
+async def test_a_failure_is_reported_with_what_was_sent(
     options: dict[str, Any], engine: AsyncEngine, tasks: Tasks
 ) -> None:
-    """What is let go is there until on_delivery_error has told of it."""
+    """What is released is there until on_delivery_error has been sent for it."""
     texts: list[str] = []
 
     def report(payload: Any, error: Any, **kwargs: Any) -> None:
@@ -152,7 +152,7 @@ async def test_a_failure_is_told_with_what_was_sent(
 
 
 async def test_a_chain_still_says_what_is_under_way() -> None:
-    """A send inside of a receiver knows by whom it was caused, with what was sent."""
+    """A send inside of a receiver knows the delivery that caused it, with its payload."""
     from aksara_signals.dispatch.delivery.frame import get_current
 
     outer, inner = Signal("outer"), Signal("inner")

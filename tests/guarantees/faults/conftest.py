@@ -37,6 +37,6 @@ async def twin(
 
 
 @pytest.fixture
-def told() -> Told:
-    """What was told of the rows, from now on."""
+def sent() -> Told:
+    """What is sent for the rows, from now on."""
     return Told()

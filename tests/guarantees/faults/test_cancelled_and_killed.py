@@ -35,17 +35,17 @@ async def twin(postgresql: Database, server: Server) -> AsyncIterator[Twin]:
     await twin.dispose()
 
 
-async def two_flushes(twin: Twin, told: Told) -> None:
+async def two_flushes(twin: Twin, sent: Told) -> None:
     async with twin.session as session, session.begin():
-        told.promise(session, 1)
+        sent.promise(session, 1)
         session.add(Row(id=1))
         await session.flush()
         async with session.begin_nested():
             session.add(Row(id=2))
 
 
-async def plain_commit(twin: Twin, told: Told) -> None:
-    told.promise(twin.session, 1)
+async def plain_commit(twin: Twin, sent: Told) -> None:
+    sent.promise(twin.session, 1)
     twin.session.add(Row(id=1))
     await twin.session.flush()
     twin.session.add(Row(id=2))
@@ -59,15 +59,15 @@ Strike = Callable[[Connection], None]
 @pytest.mark.parametrize("first", ["kill", "cancel"])
 @pytest.mark.parametrize("script", SCRIPTS)
 async def test_cancelled_and_killed_at_every_point(
-    twin: Twin, server: Server, told: Told, script: Any, first: str
+    twin: Twin, server: Server, sent: Told, script: Any, first: str
 ) -> None:
-    """Either error may come; nothing hangs, nothing is told as committed, the session goes on."""
+    """Either error may come; nothing hangs, nothing is sent as committed, the session goes on."""
 
     async def go(at: int | None, strike: Strike) -> tuple[BaseException | None, list[str]]:
         server.write()
-        told.clear()
+        sent.clear()
         with trips(twin.engine, strike, at) as found:
-            tasks.append(asyncio.create_task(script(twin, told)))
+            tasks.append(asyncio.create_task(script(twin, sent)))
             async with asyncio.timeout(60):
                 await asyncio.wait(tasks[-1:])
         error = None if tasks[-1].cancelled() else tasks[-1].exception()
@@ -89,13 +89,13 @@ async def test_cancelled_and_killed_at_every_point(
         assert tasks[-1].cancelled() or is_sqlalchemys(error), point
         await twin.do(recover)
         assert server.rows() == set(), point
-        assert sorted(told.of(ROLLBACK)) == sorted(told.of(IMMEDIATE)), point
-        assert told.of(COMMIT) == told.called[COMMIT] == [], point
-        assert told.called[ROLLBACK] == [1], point
-        await check_next_transaction(twin, told, server)
+        assert sorted(sent.of(ROLLBACK)) == sorted(sent.of(IMMEDIATE)), point
+        assert sent.of(COMMIT) == sent.called[COMMIT] == [], point
+        assert sent.called[ROLLBACK] == [1], point
+        await check_next_transaction(twin, sent, server)
 
 
-async def test_a_commit_is_killed_and_cancelled(twin: Twin, server: Server, told: Told) -> None:
+async def test_a_commit_is_killed_and_cancelled(twin: Twin, server: Server, sent: Told) -> None:
     """The error of the database comes first, then the cancellation, from ``rollback()``."""
     errors: list[DBAPIError] = []
 
@@ -117,5 +117,5 @@ async def test_a_commit_is_killed_and_cancelled(twin: Twin, server: Server, told
             await task
     assert found.names[2] == "before COMMIT"
     assert [is_sqlalchemys(error) for error in errors] == [True]
-    assert told.of(ROLLBACK) == [1]
-    await check_next_transaction(twin, told, server)
+    assert sent.of(ROLLBACK) == [1]
+    await check_next_transaction(twin, sent, server)

@@ -80,9 +80,9 @@ def lock_the_others(instance: Row, session: Any, **kwargs: Any) -> None:
 
 @pytest.mark.parametrize("place", ["flush", "pre", "post"])
 async def test_the_victim_of_a_deadlock_tries_again(
-    twin: Twin, other: Twin, server: Server, told: Told, place: str
+    twin: Twin, other: Twin, server: Server, sent: Told, place: str
 ) -> None:
-    """It gets the database's error; its first try is told as rolled back, all else once."""
+    """It gets the database's error; its first try is sent as rolled back, all else once."""
     server.write(1, 2)
     is_superuser = server.execute("select rolsuper from pg_roles where rolname = current_user")
 
@@ -125,13 +125,13 @@ async def test_the_victim_of_a_deadlock_tries_again(
     assert all(is_sqlalchemys(error) for error in errors)
     assert {state_of(error) for error in errors} == {DEADLOCK}
     written = [1, 1, 2, 2] if place == "flush" else [1, 2, 11, 12]
-    assert sorted(told.of(COMMIT)) == written
-    assert sorted(told.of(IMMEDIATE)) == sorted(told.of(COMMIT) + told.of(ROLLBACK))
-    assert len(told.of(ROLLBACK)) == len(errors) * (2 if place == "post" else 1)
+    assert sorted(sent.of(COMMIT)) == written
+    assert sorted(sent.of(IMMEDIATE)) == sorted(sent.of(COMMIT) + sent.of(ROLLBACK))
+    assert len(sent.of(ROLLBACK)) == len(errors) * (2 if place == "post" else 1)
     assert is_empty(other.plain)
     if place != "flush":
         signal.disconnect(lock_the_others, sender=Row)
-    await check_next_transaction(twin, told, server)
+    await check_next_transaction(twin, sent, server)
 
 
 # -- serialization ----------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def raise_the_count(session: Session) -> None:
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 async def test_a_serialization_failure_in_a_flush_is_tried_again(
-    postgresql: Database, server: Server, told: Told, level: str, twin: Twin
+    postgresql: Database, server: Server, sent: Told, level: str, twin: Twin
 ) -> None:
     """What was read is out of date when it is written; the second try counts."""
     server.write(1)
@@ -165,15 +165,15 @@ async def test_a_serialization_failure_in_a_flush_is_tried_again(
     assert is_sqlalchemys(errors[0])
     assert reads == ["", "5"]
     assert server.execute("select secret from row_of_faults where id = 1") == "6"
-    assert told.of(IMMEDIATE) == [10, 11, 1]
-    assert told.of(ROLLBACK) == [10]
-    assert told.of(COMMIT) == [11, 1]
-    await check_next_transaction(mine, told, server)
+    assert sent.of(IMMEDIATE) == [10, 11, 1]
+    assert sent.of(ROLLBACK) == [10]
+    assert sent.of(COMMIT) == [11, 1]
+    await check_next_transaction(mine, sent, server)
     await mine.dispose()
 
 
 async def test_a_serialization_failure_of_commit_is_tried_again(
-    postgresql: Database, server: Server, told: Told, twin: Twin
+    postgresql: Database, server: Server, sent: Told, twin: Twin
 ) -> None:
     """Two transactions each read what the other writes: COMMIT itself refuses the second."""
     one = Twin(twin.driver, postgresql, isolation_level="SERIALIZABLE")
@@ -181,7 +181,7 @@ async def test_a_serialization_failure_of_commit_is_tried_again(
 
     def count_and_add(session: Session, key: int) -> None:
         session.scalars(select(Row.id)).all()
-        told.promise(session, key)
+        sent.promise(session, key)
         session.add(Row(id=key))
         session.flush()
 
@@ -198,10 +198,10 @@ async def test_a_serialization_failure_of_commit_is_tried_again(
     assert state_of(raised.value) == SERIALIZATION
     await two.do(recover)
     assert await retried(two, again) == []
-    assert told.of(COMMIT) == told.called[COMMIT] == [10, 21]
-    assert told.of(ROLLBACK) == told.called[ROLLBACK] == [20]
+    assert sent.of(COMMIT) == sent.called[COMMIT] == [10, 21]
+    assert sent.of(ROLLBACK) == sent.called[ROLLBACK] == [20]
     assert server.rows() == {10, 21}
-    await check_next_transaction(two, told, server)
+    await check_next_transaction(two, sent, server)
     await one.dispose()
     await two.dispose()
 
@@ -211,7 +211,7 @@ async def test_a_serialization_failure_of_commit_is_tried_again(
 
 @pytest.mark.parametrize("place", ["flush", "post"])
 async def test_a_lock_that_isnt_had_in_time(
-    twin: Twin, other: Twin, server: Server, told: Told, place: str
+    twin: Twin, other: Twin, server: Server, sent: Told, place: str
 ) -> None:
     """The error of a lock timeout comes through, from a flush and from a receiver of one."""
     server.write(1)
@@ -244,8 +244,8 @@ async def test_a_lock_that_isnt_had_in_time(
         assert "Row 3" in note
     await twin.do(recover)
     await other.do(Session.rollback)
-    assert 2 in told.of(ROLLBACK)
-    assert told.of(COMMIT) == []
+    assert 2 in sent.of(ROLLBACK)
+    assert sent.of(COMMIT) == []
     assert await retried(twin, write) == []
     post_save.disconnect(receiver, sender=Row)
-    await check_next_transaction(twin, told, server)
+    await check_next_transaction(twin, sent, server)

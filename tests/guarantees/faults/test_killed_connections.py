@@ -138,29 +138,29 @@ class Scripted:
 
 
 async def test_a_connection_is_killed_at_every_point(twin: Twin, server: Server) -> None:
-    """The error is SQLAlchemy's, what was flushed is told as rolled back, the session goes on."""
-    told = Told()
+    """The error is SQLAlchemy's, what was flushed is sent as rolled back, the session goes on."""
+    sent = Told()
     for name in SCRIPTS:
         scripted = Scripted(twin, server, name)
         points = await scripted.points()
         for at, point in some(points, name):
             for end in ENDS if EFFORT > 1 else [ENDS[at % len(ENDS)]]:
                 where = name, point, end
-                told.clear()
+                sent.clear()
                 error, passed = await scripted.fail_at(at)
                 assert passed[: at + 1] == points[: at + 1], where
                 if error is not None:
                     assert is_sqlalchemys(error), where
                     assert error.connection_invalidated, where
                 await twin.do(lambda session: recover(session, end))
-                assert told.of(COMMIT) == [], where
-                assert sorted(told.of(ROLLBACK)) == sorted(told.of(IMMEDIATE)), where
+                assert sent.of(COMMIT) == [], where
+                assert sorted(sent.of(ROLLBACK)) == sorted(sent.of(IMMEDIATE)), where
                 assert server.rows() == {1, 2}, where
-                await check_next_transaction(twin, told, server)
+                await check_next_transaction(twin, sent, server)
 
 
 async def test_errors_are_those_of_sqlalchemy_alone(twin: Twin, server: Server) -> None:
-    """At every point, the caller gets the class of error that he gets when nobody listens."""
+    """At every point, the caller gets the class of error that it gets without receivers."""
     raised: list[list[tuple[type, type]]] = [[], []]
     for errors in raised:
         for name in SCRIPTS:
@@ -175,18 +175,18 @@ async def test_errors_are_those_of_sqlalchemy_alone(twin: Twin, server: Server) 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("is_nested", [False, True])
-async def test_close_of_a_lost_connection_tells(
-    twin: Twin, server: Server, told: Told, end: str, is_nested: bool
+async def test_close_of_a_lost_connection_sends_the_rollback(
+    twin: Twin, server: Server, sent: Told, end: str, is_nested: bool
 ) -> None:
-    """``close()`` raises, because its ROLLBACK fails; what waited is told all the same."""
+    """``close()`` raises, because its ROLLBACK fails; deferred receivers are called all the same."""
 
     def write(session: Session) -> None:
-        told.promise(session, 1)
+        sent.promise(session, 1)
         session.add(Row(id=1))
         session.flush()
         if is_nested:
             session.begin_nested()
-            told.promise(session, 2)
+            sent.promise(session, 2)
             session.add(Row(id=2))
             session.flush()
         server.kill(process_of(session.connection()))
@@ -196,45 +196,45 @@ async def test_close_of_a_lost_connection_tells(
         await twin.do(lambda session: getattr(session, end)())
     await twin.do(lambda session: recover(session, end))  # SQLAlchemy leaves the outer one open
     written = [1, 2] if is_nested else [1]
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == written
-    assert told.called == {COMMIT: [], ROLLBACK: written}
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == written
+    assert sent.called == {COMMIT: [], ROLLBACK: written}
     assert is_empty(twin.plain)
-    await check_next_transaction(twin, told, server)
+    await check_next_transaction(twin, sent, server)
 
 
-async def test_a_refused_close_ends_nothing(twin: Twin, server: Server, told: Told) -> None:
-    """Where SQLAlchemy refuses ``close()``, the transaction goes on, and is told when it ends."""
+async def test_a_refused_close_ends_nothing(twin: Twin, server: Server, sent: Told) -> None:
+    """Where SQLAlchemy refuses ``close()``, the transaction goes on, and its signals are sent when it ends."""
 
     def close(session: Session, *_: object) -> None:
         with pytest.raises(IllegalStateChangeError):
             session.close()
 
     def write(session: Session) -> None:
-        told.promise(session, 1)
+        sent.promise(session, 1)
         session.connection()
-        assert told.called == {COMMIT: [], ROLLBACK: []}
+        assert sent.called == {COMMIT: [], ROLLBACK: []}
         session.add(Row(id=1))
         session.flush()
-        assert told.of(COMMIT) == told.called[ROLLBACK] == []
+        assert sent.of(COMMIT) == sent.called[ROLLBACK] == []
         session.commit()
 
     event.listen(twin.plain, "after_begin", close)
     await twin.do(write)
-    assert told.of(COMMIT) == told.called[COMMIT] == [1]
+    assert sent.of(COMMIT) == sent.called[COMMIT] == [1]
     event.remove(twin.plain, "after_begin", close)
-    await check_next_transaction(twin, told, server)
+    await check_next_transaction(twin, sent, server)
 
 
-async def test_a_commit_whose_connection_cant_go_back_is_told(
-    twin: Twin, server: Server, told: Told
+async def test_a_commit_whose_connection_cant_go_back_is_sent(
+    twin: Twin, server: Server, sent: Told
 ) -> None:
-    """What fails behind COMMIT raises from ``commit()``; the rows are there, and are told so."""
+    """What fails behind COMMIT raises from ``commit()``; the rows are there, and are sent as committed."""
 
     def refuse(*_: object) -> None:
         raise ZeroDivisionError
 
     def write(session: Session) -> None:
-        told.promise(session, 1)
+        sent.promise(session, 1)
         session.add(Row(id=1))
         session.commit()
 
@@ -245,6 +245,6 @@ async def test_a_commit_whose_connection_cant_go_back_is_told(
     event.remove(twin.engine.pool, "reset", refuse)
     event.remove(twin.engine.pool, "checkin", refuse)
     assert server.rows() == {1}
-    assert told.of(COMMIT) == told.called[COMMIT] == [1]
+    assert sent.of(COMMIT) == sent.called[COMMIT] == [1]
     assert is_empty(twin.plain)
     twin.lost_by_sqlalchemy = 1

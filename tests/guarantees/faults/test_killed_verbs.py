@@ -95,19 +95,19 @@ async def delete_with_signals(session: Any) -> None:
 
 
 @pytest.fixture
-def told_in_bulk() -> Iterator[dict[str, list[list[int]]]]:
+def sent_in_bulk() -> Iterator[dict[str, list[list[int]]]]:
     """The keys in each bulk signal, by phase."""
-    heard: dict[str, list[list[int]]] = {phase: [] for phase in PHASES}
+    keys: dict[str, list[list[int]]] = {phase: [] for phase in PHASES}
     connected = []
     for phase in PHASES:
         for signal in (post_bulk_create, post_bulk_update):
 
             def receiver(instances: list[Row], phase: str = phase, **kwargs: Any) -> None:
-                heard[phase].append([row.id for row in instances])
+                keys[phase].append([row.id for row in instances])
 
             signal.connect(receiver, sender=Row, phase=phase)
             connected.append((signal, receiver))
-    yield heard
+    yield keys
     for signal, receiver in connected:
         signal.disconnect(receiver, sender=Row)
 
@@ -142,16 +142,16 @@ class Verbs:
 async def test_a_verb_fails_with_its_connection(
     twin: Twin,
     server: Server,
-    told: Told,
-    told_in_bulk: dict[str, list[list[int]]],
+    sent: Told,
+    sent_in_bulk: dict[str, list[list[int]]],
     is_own: bool,
 ) -> None:
-    """SQLAlchemy's error comes out of the verb; nothing is written or told as committed."""
+    """SQLAlchemy's error comes out of the verb; nothing is written or sent as committed."""
 
     def forget() -> None:
-        told.clear()
-        for heard in told_in_bulk.values():
-            heard.clear()
+        sent.clear()
+        for keys in sent_in_bulk.values():
+            keys.clear()
 
     verbs = Verbs(twin, server, is_own=is_own)
     Row.bind_sessions(twin.sessions if is_own else None)
@@ -159,16 +159,16 @@ async def test_a_verb_fails_with_its_connection(
         for name, verb in VERBS.items():
             error, points = await verbs.call(verb, None)
             assert error is None
-            assert told.of(COMMIT) or told_in_bulk[COMMIT], name
+            assert sent.of(COMMIT) or sent_in_bulk[COMMIT], name
             for at, point in some(points, name):
                 forget()
                 error, _ = await verbs.call(verb, at)
                 assert is_sqlalchemys(error), (name, point)
                 assert server.contents() == [(1, ""), (2, "")], (name, point)
-                assert told.of(COMMIT) == told_in_bulk[COMMIT] == [], (name, point)
-                assert sorted(told.of(ROLLBACK)) == sorted(told.of(IMMEDIATE)), (name, point)
-                assert told_in_bulk[ROLLBACK] == told_in_bulk[IMMEDIATE], (name, point)
-                await check_next_transaction(twin, told, server)
+                assert sent.of(COMMIT) == sent_in_bulk[COMMIT] == [], (name, point)
+                assert sorted(sent.of(ROLLBACK)) == sorted(sent.of(IMMEDIATE)), (name, point)
+                assert sent_in_bulk[ROLLBACK] == sent_in_bulk[IMMEDIATE], (name, point)
+                await check_next_transaction(twin, sent, server)
             forget()
     finally:
         Row.bind_sessions(None)

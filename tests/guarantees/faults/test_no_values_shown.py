@@ -54,7 +54,7 @@ def fail(session: Any) -> None:
 
 @pytest.mark.parametrize("name", SIGNALS)
 async def test_an_error_of_a_receivers_statement_shows_no_values(
-    hiding: Twin, told: Told, log: io.StringIO, name: str
+    hiding: Twin, sent: Told, log: io.StringIO, name: str
 ) -> None:
     """The note names the class and the key."""
 
@@ -74,7 +74,7 @@ async def test_an_error_of_a_receivers_statement_shows_no_values(
 
 
 async def test_a_log_line_of_a_failed_delivery_shows_no_values(
-    hiding: Twin, postgresql: Database, told: Told, log: io.StringIO
+    hiding: Twin, postgresql: Database, sent: Told, log: io.StringIO
 ) -> None:
     """Neither of a receiver that fails, nor of an observer of failures that fails."""
 
@@ -94,14 +94,14 @@ async def test_a_log_line_of_a_failed_delivery_shows_no_values(
     ):
         await hiding.do(add)
     await other.dispose()
-    assert told.of(COMMIT) == [77]
+    assert sent.of(COMMIT) == [77]
     shown = log.getvalue()
     assert "Row 77" in shown
     assert "LookupError" in shown
     assert SECRET not in shown
 
 
-async def test_a_broken_flush_shows_no_values(hiding: Twin, told: Told, log: io.StringIO) -> None:
+async def test_a_broken_flush_shows_no_values(hiding: Twin, sent: Told, log: io.StringIO) -> None:
     """An error of the flush itself is SQLAlchemy's, and nothing is added to it."""
     await hiding.do(add)
 
@@ -118,7 +118,7 @@ async def test_a_broken_flush_shows_no_values(hiding: Twin, told: Told, log: io.
 
 
 async def test_parameters_are_shown_by_sqlalchemy_alone(
-    twin: Twin, server: Server, told: Told
+    twin: Twin, server: Server, sent: Told
 ) -> None:
     """Without ``hide_parameters`` its text shows them, and the note of ours doesn't."""
 

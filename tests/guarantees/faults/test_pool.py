@@ -49,24 +49,24 @@ def own_session(twin: Twin) -> Any:
 
 
 async def test_one_connection_is_enough_after_a_commit(
-    twin: Twin, server: Server, told: Told
+    twin: Twin, server: Server, sent: Told
 ) -> None:
     """The committing session's connection is back in the pool before receivers run."""
     receiver, seen = own_session(twin)
     with post_save.connected_to(receiver, sender=Row, phase=COMMIT):
         await twin.do(write)
     assert seen == [1]
-    await check_next_transaction(twin, told, server)
+    await check_next_transaction(twin, sent, server)
 
 
 async def test_an_exhausted_pool_after_a_commit_is_logged(
     postgresql: Database,
     server: Server,
     twin: Twin,
-    told: Told,
+    sent: Told,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Somebody else took the connection meanwhile: other receivers run, the commit stands."""
+    """Another session took the connection meanwhile: other receivers run, the commit stands."""
     mine = Twin(twin.driver, postgresql, pool_timeout=0.05)
     holder = mine.sessions()
     caplog.set_level(logging.ERROR, "aksara_signals")
@@ -87,18 +87,18 @@ async def test_an_exhausted_pool_after_a_commit_is_logged(
     [record] = caplog.records
     assert isinstance(record.exc_info[1], PoolTimeoutError)
     assert seen == []
-    assert told.of(COMMIT) == [1]
+    assert sent.of(COMMIT) == [1]
     assert server.rows() == {1}
     if mine.is_async:
         await holder.close()
     else:
         holder.close()
-    await check_next_transaction(mine, told, server)
+    await check_next_transaction(mine, sent, server)
     await mine.dispose()
 
 
 async def test_an_exhausted_pool_in_an_immediate_receiver_undoes_the_write(
-    postgresql: Database, server: Server, twin: Twin, told: Told
+    postgresql: Database, server: Server, twin: Twin, sent: Told
 ) -> None:
     """The transaction holds the only connection: SQLAlchemy's timeout comes through."""
     mine = Twin(twin.driver, postgresql, pool_timeout=0.05)
@@ -111,33 +111,33 @@ async def test_an_exhausted_pool_in_an_immediate_receiver_undoes_the_write(
     assert "post_save" in raised.value.__notes__[0]
     await mine.do(recover)
     assert server.rows() == set()
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == [1]
-    assert told.of(COMMIT) == seen == []
-    await check_next_transaction(mine, told, server)
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == [1]
+    assert sent.of(COMMIT) == seen == []
+    await check_next_transaction(mine, sent, server)
     await mine.dispose()
 
 
 async def test_an_exhausted_pool_before_the_transaction(
-    postgresql: Database, server: Server, twin: Twin, told: Told
+    postgresql: Database, server: Server, twin: Twin, sent: Told
 ) -> None:
-    """No connection at all: nothing was flushed, and callbacks are told of the rollback."""
+    """No connection at all: nothing was flushed, and callbacks of the rollback are called."""
     mine = Twin(twin.driver, postgresql, pool_timeout=0.05)
     await mine.do(lambda session: session.execute(text("select 1")))
     holder, mine.session = mine.session, mine.sessions()
 
     def work(session: Session) -> None:
-        told.promise(session, 1)
+        sent.promise(session, 1)
         write(session)
 
     with pytest.raises(PoolTimeoutError):
         await mine.do(work)
     await mine.do(recover)
-    assert told.called == {COMMIT: [], ROLLBACK: [1]}
-    assert told.of(IMMEDIATE) == told.of(COMMIT) == told.of(ROLLBACK) == []
+    assert sent.called == {COMMIT: [], ROLLBACK: [1]}
+    assert sent.of(IMMEDIATE) == sent.of(COMMIT) == sent.of(ROLLBACK) == []
     failed, mine.session = mine.session, holder
     await mine.do(Session.close)
     mine.session = failed
-    await check_next_transaction(mine, told, server)
+    await check_next_transaction(mine, sent, server)
     await mine.dispose()
 
 
@@ -155,12 +155,12 @@ async def process_in_pool(twin: Twin) -> int:
     return await twin.do(find)
 
 
-async def test_a_dead_connection_in_the_pool(twin: Twin, server: Server, told: Told) -> None:
+async def test_a_dead_connection_in_the_pool(twin: Twin, server: Server, sent: Told) -> None:
     """The first transaction fails before anything is flushed, the next one has a new connection."""
     server.kill(await process_in_pool(twin))
 
     def work(session: Session) -> None:
-        told.promise(session, 1)
+        sent.promise(session, 1)
         write(session)
 
     with pytest.raises(DBAPIError) as raised:
@@ -168,28 +168,28 @@ async def test_a_dead_connection_in_the_pool(twin: Twin, server: Server, told: T
     assert is_sqlalchemys(raised.value)
     assert raised.value.connection_invalidated
     await twin.do(recover)
-    assert told.called == {COMMIT: [], ROLLBACK: [1]}
-    assert told.of(COMMIT) == told.of(ROLLBACK) == told.of(IMMEDIATE) == []
-    await check_next_transaction(twin, told, server)
+    assert sent.called == {COMMIT: [], ROLLBACK: [1]}
+    assert sent.of(COMMIT) == sent.of(ROLLBACK) == sent.of(IMMEDIATE) == []
+    await check_next_transaction(twin, sent, server)
 
 
 async def test_pre_ping_replaces_a_dead_connection(
-    postgresql: Database, server: Server, twin: Twin, told: Told
+    postgresql: Database, server: Server, twin: Twin, sent: Told
 ) -> None:
-    """Nobody notices, each receiver is told once."""
+    """No error is raised, and each receiver is called once."""
     mine = Twin(twin.driver, postgresql, pool_pre_ping=True)
     server.kill(await process_in_pool(mine))
     await mine.do(write)
-    assert told.of(IMMEDIATE) == told.of(COMMIT) == [1]
-    assert told.of(ROLLBACK) == []
+    assert sent.of(IMMEDIATE) == sent.of(COMMIT) == [1]
+    assert sent.of(ROLLBACK) == []
     server.kill(await process_in_pool(mine))
-    await check_next_transaction(mine, told, server)
+    await check_next_transaction(mine, sent, server)
     await mine.dispose()
 
 
 @pytest.mark.parametrize("how", ["connection", "session"])
-async def test_an_invalidated_connection(twin: Twin, server: Server, told: Told, how: str) -> None:
-    """``invalidate()`` throws the transaction away; what was flushed is told as rolled back."""
+async def test_an_invalidated_connection(twin: Twin, server: Server, sent: Told, how: str) -> None:
+    """``invalidate()`` throws the transaction away; what was flushed is sent as rolled back."""
 
     def work(session: Session) -> None:
         session.add(Row(id=1))
@@ -198,16 +198,16 @@ async def test_an_invalidated_connection(twin: Twin, server: Server, told: Told,
 
     await twin.do(work)
     await twin.do(recover)
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == [1]
-    assert told.of(COMMIT) == []
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == [1]
+    assert sent.of(COMMIT) == []
     assert server.rows() == set()
-    await check_next_transaction(twin, told, server)
+    await check_next_transaction(twin, sent, server)
 
 
 async def test_a_killed_session_of_a_receiver_after_the_commit(
-    twin: Twin, server: Server, told: Told, caplog: pytest.LogCaptureFixture
+    twin: Twin, server: Server, sent: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its error is logged and its row told as rolled back; the commit and the others stand."""
+    """Its error is logged and its row sent as rolled back; the commit and the others stand."""
     caplog.set_level(logging.ERROR, "aksara_signals")
 
     def write_and_die(session: Session) -> None:
@@ -231,7 +231,7 @@ async def test_a_killed_session_of_a_receiver_after_the_commit(
         await twin.do(write)
     [record] = caplog.records
     assert is_sqlalchemys(record.exc_info[1])
-    assert told.of(COMMIT) == [1]
-    assert told.of(ROLLBACK) == [2]
+    assert sent.of(COMMIT) == [1]
+    assert sent.of(ROLLBACK) == [2]
     assert server.rows() == {1}
-    await check_next_transaction(twin, told, server)
+    await check_next_transaction(twin, sent, server)

@@ -30,10 +30,10 @@ ENDS = ("rollback", "close", "reset", "invalidate")
 class Script:
     """Steps drawn once, to be gone through as often as needed; each flush writes rows of its own."""
 
-    def __init__(self, draw: random.Random, keys: Iterator[int], told: Told) -> None:
+    def __init__(self, draw: random.Random, keys: Iterator[int], sent: Told) -> None:
         self._draw = draw
         self._keys = keys
-        self._told = told
+        self._sent = sent
         self._seed = draw.random()
 
     def play(self, session: Session) -> None:
@@ -55,7 +55,7 @@ class Script:
             step = draw.choice(["add", "add", "update", "begin", "release", "undo", "read"])
             if step == "add":
                 rows = [Row(id=next(self._keys)) for _ in range(draw.randint(1, 3))]
-                self._told.promise(session, rows[0].id)
+                self._sent.promise(session, rows[0].id)
                 session.add_all(rows)
                 session.flush()
             elif step == "update" and rows and all(row in session for row in rows):
@@ -73,7 +73,7 @@ class Script:
         getattr(session, draw.choice(["commit", "commit", "commit", "rollback", "close"]))()
 
 
-async def test_a_connection_is_killed_at_random(twin: Twin, server: Server, told: Told) -> None:
+async def test_a_connection_is_killed_at_random(twin: Twin, server: Server, sent: Told) -> None:
     """Committed are the rows that the database shows, whatever is killed; the session goes on."""
     draw = random.Random(f"{twin.driver} 7")
     keys = iter(range(1, 10**9))
@@ -83,8 +83,8 @@ async def test_a_connection_is_killed_at_random(twin: Twin, server: Server, told
         server.kill(process_of(connection))
 
     for _ in range(times(40)):
-        script = Script(draw, keys, told)
-        told.clear()
+        script = Script(draw, keys, sent)
+        sent.clear()
         server.write()
         with trips(twin.engine, kill, draw.randrange(draw.choice([4, 12, 24]))) as found:
             error = await twin.do(script.failure)
@@ -93,10 +93,10 @@ async def test_a_connection_is_killed_at_random(twin: Twin, server: Server, told
         await twin.do(lambda session: recover(session, draw.choice(ENDS)))
         # Each flush of a row that was committed has left its mark in it.
         kept = {key: 1 + len(marks) for key, marks in server.contents()}
-        assert Counter(told.of(COMMIT)) == kept, found.names
-        assert sorted(told.of(IMMEDIATE)) == sorted(told.of(COMMIT) + told.of(ROLLBACK))
-        assert set(told.called[COMMIT]) <= set(kept)
-        assert not set(told.called[ROLLBACK]) & set(kept)
+        assert Counter(sent.of(COMMIT)) == kept, found.names
+        assert sorted(sent.of(IMMEDIATE)) == sorted(sent.of(COMMIT) + sent.of(ROLLBACK))
+        assert set(sent.called[COMMIT]) <= set(kept)
+        assert not set(sent.called[ROLLBACK]) & set(kept)
         assert is_empty(twin.plain)
         assert twin.engine.pool.checkedout() == 0
     assert kills > times(40) / 6

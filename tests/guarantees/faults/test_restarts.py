@@ -122,10 +122,10 @@ def postgresql_server(restartable: databases.RestartableServer) -> URL:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_the_server_is_restarted(
-    twin: Twin, server: Server, told: Told, restartable: databases.RestartableServer, mode: str
+    twin: Twin, server: Server, sent: Told, restartable: databases.RestartableServer, mode: str
 ) -> None:
-    """Told as committed is what is there afterwards, and the same session goes on."""
-    # Without it a crash loses what was committed last, and nobody is told.
+    """What is sent as committed is there afterwards, and the same session goes on."""
+    # Without it a crash silently loses what was committed last.
     server.execute("alter system set synchronous_commit = on")
     server.execute("select pg_reload_conf()")
     restarts: list[str] = []
@@ -144,15 +144,15 @@ async def test_the_server_is_restarted(
     chosen = [name for _, name in some(list(POINTS), f"{mode} {twin.driver}", most=3)]
     for name in chosen:
         server.write()
-        told.clear()
+        sent.clear()
         error = await twin.do(failure)
         assert (error is None) == (name == "in_a_receiver_after_the_commit"), name
         assert error is None or is_sqlalchemys(error), name
         await twin.do(recover)
-        assert set(told.of(COMMIT)) == server.rows(), name
-        assert sorted(told.of(COMMIT) + told.of(ROLLBACK)) == sorted(told.of(IMMEDIATE)), name
+        assert set(sent.of(COMMIT)) == server.rows(), name
+        assert sorted(sent.of(COMMIT) + sent.of(ROLLBACK)) == sorted(sent.of(IMMEDIATE)), name
         # The pool learns of the other dead connections one by one.
         twin.engine.pool.dispose()
-        await check_next_transaction(twin, told, server)
+        await check_next_transaction(twin, sent, server)
     assert restarts == chosen
     assert EFFORT == 1 or chosen == list(POINTS)

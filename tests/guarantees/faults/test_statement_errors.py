@@ -1,4 +1,4 @@
-"""Statements that the server gives up: time limits, cancellations, errors that somebody catches."""
+"""Statements that the server gives up: time limits, cancellations, errors that a receiver catches."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def caught_in_a_savepoint(session: Any) -> None:
 
 
 @pytest.fixture
-def in_receiver(told: Told) -> Any:
+def in_receiver(sent: Told) -> Any:
     """Does something with the session in a receiver of row 2."""
     connected: list[Any] = []
 
@@ -76,7 +76,7 @@ def in_receiver(told: Told) -> Any:
 
 @pytest.mark.parametrize("place", SIGNALS)
 async def test_a_time_limit_in_a_receiver(
-    twin: Twin, server: Server, told: Told, in_receiver: Any, place: str
+    twin: Twin, server: Server, sent: Told, in_receiver: Any, place: str
 ) -> None:
     """Its error says which receiver's query it was, and undoes the transaction."""
     in_receiver(place, wait_too_long)
@@ -89,14 +89,14 @@ async def test_a_time_limit_in_a_receiver(
     ]
     await twin.do(recover)
     assert server.rows() == set()
-    assert told.of(ROLLBACK) == told.of(IMMEDIATE)
-    assert told.of(COMMIT) == []
-    await check_next_transaction(twin, told, server)
+    assert sent.of(ROLLBACK) == sent.of(IMMEDIATE)
+    assert sent.of(COMMIT) == []
+    await check_next_transaction(twin, sent, server)
 
 
 @pytest.mark.parametrize("place", SIGNALS)
 async def test_a_receiver_that_catches_an_error_saves_nothing(
-    twin: Twin, server: Server, told: Told, in_receiver: Any, place: str
+    twin: Twin, server: Server, sent: Told, in_receiver: Any, place: str
 ) -> None:
     """PostgreSQL would take the COMMIT that follows for a ROLLBACK, and not say so."""
     in_receiver(place, caught)
@@ -106,32 +106,32 @@ async def test_a_receiver_that_catches_an_error_saves_nothing(
     assert raised.value.orig.sqlstate == ABORTED
     await twin.do(recover)
     assert server.rows() == set()
-    assert told.of(ROLLBACK) == told.of(IMMEDIATE)
-    assert told.of(COMMIT) == []
-    await check_next_transaction(twin, told, server)
+    assert sent.of(ROLLBACK) == sent.of(IMMEDIATE)
+    assert sent.of(COMMIT) == []
+    await check_next_transaction(twin, sent, server)
 
 
 async def test_a_receiver_that_catches_an_error_in_a_savepoint_goes_on(
-    twin: Twin, server: Server, told: Told, in_receiver: Any
+    twin: Twin, server: Server, sent: Told, in_receiver: Any
 ) -> None:
     """What the savepoint has rolled back is all that is lost."""
     in_receiver("post", caught_in_a_savepoint)
     await twin.do(write)
     assert server.rows() == {1, 2}
-    assert told.of(IMMEDIATE) == told.of(COMMIT) == [1, 2]
-    assert told.of(ROLLBACK) == []
-    await check_next_transaction(twin, told, server)
+    assert sent.of(IMMEDIATE) == sent.of(COMMIT) == [1, 2]
+    assert sent.of(ROLLBACK) == []
+    await check_next_transaction(twin, sent, server)
 
 
 @pytest.mark.parametrize("is_callback", [False, True])
 async def test_a_commit_after_a_caught_error_is_none(
-    twin: Twin, server: Server, told: Told, is_callback: bool
+    twin: Twin, server: Server, sent: Told, is_callback: bool
 ) -> None:
-    """Also outside of receivers: nobody is told of a commit that was a rollback."""
+    """A commit that was a rollback is not sent as a commit, also outside of receivers."""
 
     def work(session: Session) -> None:
         if is_callback:
-            told.promise(session, 1)
+            sent.promise(session, 1)
         else:
             session.add(Row(id=1))
             session.flush()
@@ -144,13 +144,13 @@ async def test_a_commit_after_a_caught_error_is_none(
     assert raised.value.orig.sqlstate == ABORTED
     await twin.do(recover)
     assert server.rows() == set()
-    assert told.of(COMMIT) == told.called[COMMIT] == []
-    assert told.called[ROLLBACK] == ([1] if is_callback else [])
-    await check_next_transaction(twin, told, server)
+    assert sent.of(COMMIT) == sent.called[COMMIT] == []
+    assert sent.called[ROLLBACK] == ([1] if is_callback else [])
+    await check_next_transaction(twin, sent, server)
 
 
 async def test_a_session_in_which_nothing_waits_is_left_alone(twin: Twin, server: Server) -> None:
-    """Where nobody listens, COMMIT after a caught error does what it does without the library."""
+    """Without receivers, COMMIT after a caught error does what it does without the library."""
 
     def work(session: Session) -> None:
         session.add(Row(id=1))
@@ -163,7 +163,7 @@ async def test_a_session_in_which_nothing_waits_is_left_alone(twin: Twin, server
 
 
 async def test_a_time_limit_after_the_commit(
-    twin: Twin, server: Server, told: Told, caplog: pytest.LogCaptureFixture
+    twin: Twin, server: Server, sent: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Is logged; the other receivers run, and the caller doesn't notice."""
 
@@ -175,16 +175,16 @@ async def test_a_time_limit_after_the_commit(
     caplog.set_level(logging.ERROR, "aksara_signals")
     await twin.do(write)
     post_save.disconnect(receiver, sender=Row)
-    assert told.of(COMMIT) == [1, 2]
+    assert sent.of(COMMIT) == [1, 2]
     assert [record.exc_info[1].orig.sqlstate for record in caplog.records] == [CANCELED] * 2
-    await check_next_transaction(twin, told, server)
+    await check_next_transaction(twin, sent, server)
 
 
-# -- cancelled by somebody else ----------------------------------------------------------------------
+# -- cancelled from outside --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["flush", "commit"])
-async def test_a_statement_is_cancelled(twin: Twin, server: Server, told: Told, place: str) -> None:
+async def test_a_statement_is_cancelled(twin: Twin, server: Server, sent: Told, place: str) -> None:
     """``pg_cancel_backend`` in an INSERT, or in a trigger that runs within COMMIT."""
     # An INSERT, or its COMMIT, cancels itself: nothing is faster than another connection.
     server.execute(
@@ -204,9 +204,9 @@ async def test_a_statement_is_cancelled(twin: Twin, server: Server, told: Told, 
     assert not raised.value.connection_invalidated
     await twin.do(recover)
     assert server.rows() == set()
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == ([1, 2] if place == "commit" else [1])
-    assert told.of(COMMIT) == []
-    await check_next_transaction(twin, told, server)
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == ([1, 2] if place == "commit" else [1])
+    assert sent.of(COMMIT) == []
+    await check_next_transaction(twin, sent, server)
 
 
 # -- errors that a trigger raises ------------------------------------------------------------------
@@ -215,7 +215,7 @@ async def test_a_statement_is_cancelled(twin: Twin, server: Server, told: Told, 
 @pytest.mark.parametrize("state", ["53100", "23505", "P0001"])  # disk full, unique, raised
 @pytest.mark.parametrize("place", ["flush", "commit"])
 async def test_a_trigger_raises(
-    twin: Twin, server: Server, told: Told, place: str, state: str
+    twin: Twin, server: Server, sent: Told, place: str, state: str
 ) -> None:
     """In the INSERT or, deferred, in COMMIT: the error comes through, everything is undone."""
     server.execute(
@@ -234,13 +234,13 @@ async def test_a_trigger_raises(
     assert raised.value.orig.sqlstate == state
     await twin.do(recover)
     assert server.rows() == set()
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == ([1, 2] if place == "commit" else [1])
-    assert told.of(COMMIT) == []
-    await check_next_transaction(twin, told, server)
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == ([1, 2] if place == "commit" else [1])
+    assert sent.of(COMMIT) == []
+    await check_next_transaction(twin, sent, server)
 
 
 async def test_the_rollback_of_a_savepoint_after_an_error_is_no_doubt(
-    twin: Twin, server: Server, told: Told
+    twin: Twin, server: Server, sent: Told
 ) -> None:
     """One SELECT asks the database whether a caught error was undone, and no later commit asks."""
 
@@ -258,6 +258,6 @@ async def test_the_rollback_of_a_savepoint_after_an_error_is_no_doubt(
         assert found.names.count("before SELECT") == 1
 
     await twin.do(work)
-    assert told.of(COMMIT) == [1, 2, 3]
+    assert sent.of(COMMIT) == [1, 2, 3]
     assert server.rows() == {1, 2, 3}
-    await check_next_transaction(twin, told, server)
+    await check_next_transaction(twin, sent, server)

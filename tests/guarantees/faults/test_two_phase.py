@@ -72,9 +72,9 @@ def xids(two_phase: Twin, server: Server) -> Any:
 
 
 async def test_a_prepare_that_fails(
-    two_phase: Twin, server: Server, told: Told, xids: list[str]
+    two_phase: Twin, server: Server, sent: Told, xids: list[str]
 ) -> None:
-    """A deferred trigger refuses: nothing is prepared, all is told as rolled back at once."""
+    """A deferred trigger refuses: nothing is prepared, all is sent as rolled back at once."""
     server.execute(
         "create function refuse() returns trigger language plpgsql as "
         "'begin if new.id = 1 then raise exception ''no''; end if; return null; end'"
@@ -90,15 +90,15 @@ async def test_a_prepare_that_fails(
     expected = {"asyncpg": RAISED, "psycopg": UNDEFINED}[two_phase.driver]
     assert raised.value.orig.sqlstate == expected
     await two_phase.do(recover)
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == [1]
-    assert told.of(COMMIT) == []
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == [1]
+    assert sent.of(COMMIT) == []
     assert prepared(server, xids) == []
-    await check_next_transaction(two_phase, told, server)
+    await check_next_transaction(two_phase, sent, server)
 
 
 @pytest.mark.parametrize("point", ["prepare_twophase", "commit_twophase"])
 async def test_a_connection_is_killed_between_the_phases(
-    two_phase: Twin, server: Server, told: Told, xids: list[str], point: str
+    two_phase: Twin, server: Server, sent: Told, xids: list[str], point: str
 ) -> None:
     """Before PREPARE nothing is left; behind it the server keeps what was prepared, undecided."""
 
@@ -112,17 +112,17 @@ async def test_a_connection_is_killed_between_the_phases(
     assert is_sqlalchemys(raised.value)
     assert raised.value.connection_invalidated
     await two_phase.do(recover)
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == [1]
-    assert told.of(COMMIT) == []
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == [1]
+    assert sent.of(COMMIT) == []
     assert server.rows() == set()
     assert len(prepared(server, xids)) == (1 if point == "commit_twophase" else 0)
-    await check_next_transaction(two_phase, told, server)
+    await check_next_transaction(two_phase, sent, server)
 
 
 async def test_a_prepared_transaction_that_somebody_else_has_ended(
-    two_phase: Twin, server: Server, told: Told, xids: list[str]
+    two_phase: Twin, server: Server, sent: Told, xids: list[str]
 ) -> None:
-    """COMMIT PREPARED finds nothing to commit, and nobody is told of a commit."""
+    """COMMIT PREPARED finds nothing to commit, and nothing is sent as committed."""
 
     def end(*_: Any) -> None:
         [name] = prepared(server, xids)
@@ -135,7 +135,7 @@ async def test_a_prepared_transaction_that_somebody_else_has_ended(
     assert is_sqlalchemys(raised.value)
     assert raised.value.orig.sqlstate == UNDEFINED
     await two_phase.do(recover)
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == [1]
-    assert told.of(COMMIT) == []
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == [1]
+    assert sent.of(COMMIT) == []
     assert server.rows() == set()
-    await check_next_transaction(two_phase, told, server)
+    await check_next_transaction(two_phase, sent, server)

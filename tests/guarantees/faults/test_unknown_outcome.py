@@ -48,13 +48,13 @@ async def cut_twin(
 
 @pytest.mark.parametrize("end", ["rollback", "close"])
 @pytest.mark.parametrize("how", HOW)
-async def test_a_commit_without_an_answer_is_told_as_rolled_back(
-    cut_twin: Twin, proxy: CuttingProxy, server: Server, told: Told, how: str, end: str
+async def test_a_commit_without_an_answer_is_sent_as_rolled_back(
+    cut_twin: Twin, proxy: CuttingProxy, server: Server, sent: Told, how: str, end: str
 ) -> None:
-    """Whether its rows are there or not: no commit is known, and nobody is told of one."""
+    """Whether its rows are there or not, no commit is known, and nothing is sent as committed."""
 
     def write(session: Session) -> None:
-        told.promise(session, 1)
+        sent.promise(session, 1)
         session.add(Row(id=1))
         session.flush()
         proxy.cut = b"COMMIT", how
@@ -64,18 +64,18 @@ async def test_a_commit_without_an_answer_is_told_as_rolled_back(
         await cut_twin.do(write)
     assert is_sqlalchemys(raised.value)
     assert raised.value.connection_invalidated
-    assert told.of(ROLLBACK) == []
+    assert sent.of(ROLLBACK) == []
     assert await cut_twin.do(lambda session: recover(session, end)) == []
     assert server.rows() == HOW[how]
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == told.called[ROLLBACK] == [1]
-    assert told.of(COMMIT) == told.called[COMMIT] == []
-    await check_next_transaction(cut_twin, told, server)
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == sent.called[ROLLBACK] == [1]
+    assert sent.of(COMMIT) == sent.called[COMMIT] == []
+    await check_next_transaction(cut_twin, sent, server)
 
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("verb", ["save", "create", "begin_block", "maker_block"])
 async def test_short_transactions_of_the_library_fail_alike(
-    cut_twin: Twin, proxy: CuttingProxy, server: Server, told: Told, how: str, verb: str
+    cut_twin: Twin, proxy: CuttingProxy, server: Server, sent: Told, how: str, verb: str
 ) -> None:
     """``save()`` and ``create()`` with bound sessions raise what the COMMIT of their own raises."""
     proxy.cut = b"COMMIT", how
@@ -90,19 +90,19 @@ async def test_short_transactions_of_the_library_fail_alike(
                 await cut_twin.block(Row(id=1), of_maker=verb == "maker_block")
         assert is_sqlalchemys(raised.value)
         assert server.rows() == HOW[how]
-        assert told.of(IMMEDIATE) == told.of(ROLLBACK) == [1]
-        assert told.of(COMMIT) == []
+        assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == [1]
+        assert sent.of(COMMIT) == []
         await Row.objects.create(id=2)
-        assert told.of(COMMIT) == [2]
+        assert sent.of(COMMIT) == [2]
     finally:
         Row.bind_sessions(None)
-    await check_next_transaction(cut_twin, told, server)
+    await check_next_transaction(cut_twin, sent, server)
 
 
 @pytest.mark.parametrize("statement", ["SAVEPOINT", "RELEASE", "ROLLBACK TO"])
 @pytest.mark.parametrize("how", [BEFORE, AFTER])
 async def test_other_statements_without_an_answer(
-    cut_twin: Twin, proxy: CuttingProxy, server: Server, told: Told, how: str, statement: str
+    cut_twin: Twin, proxy: CuttingProxy, server: Server, sent: Told, how: str, statement: str
 ) -> None:
     """Executed or not, they belong to a transaction that ends with its connection."""
 
@@ -122,9 +122,9 @@ async def test_other_statements_without_an_answer(
     assert is_sqlalchemys(raised.value)
     await cut_twin.do(recover)
     assert server.rows() == set()
-    assert told.of(COMMIT) == []
-    assert sorted(told.of(ROLLBACK)) == told.of(IMMEDIATE)
-    await check_next_transaction(cut_twin, told, server)
+    assert sent.of(COMMIT) == []
+    assert sorted(sent.of(ROLLBACK)) == sent.of(IMMEDIATE)
+    await check_next_transaction(cut_twin, sent, server)
 
 
 # -- cancelled meanwhile ---------------------------------------------------------------------------
@@ -155,7 +155,7 @@ async def silence(proxy: CuttingProxy) -> None:
 
 @pytest.mark.parametrize("end", ["rollback", "close", "block"])
 async def test_a_cancellation_waits_for_a_commit_that_gets_lost(
-    silent: Twin, proxy: CuttingProxy, server: Server, told: Told, end: str
+    silent: Twin, proxy: CuttingProxy, server: Server, sent: Told, end: str
 ) -> None:
     """The commit raises the database's error; the cancellation surfaces when the session ends."""
     seen: list[Any] = []
@@ -182,13 +182,13 @@ async def test_a_cancellation_waits_for_a_commit_that_gets_lost(
         await task
     assert [is_sqlalchemys(error) for error in seen] == [True]
     assert server.rows() == {1}
-    assert told.of(IMMEDIATE) == told.of(ROLLBACK) == [1]
-    assert told.of(COMMIT) == []
-    await check_next_transaction(silent, told, server)
+    assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == [1]
+    assert sent.of(COMMIT) == []
+    await check_next_transaction(silent, sent, server)
 
 
 async def test_a_time_limit_that_is_over_cancels_nothing_later(
-    silent: Twin, proxy: CuttingProxy, server: Server, told: Told
+    silent: Twin, proxy: CuttingProxy, server: Server, sent: Told
 ) -> None:
     """``asyncio.timeout`` around a failing commit takes its cancellation back; so does the session."""
 
@@ -208,12 +208,12 @@ async def test_a_time_limit_that_is_over_cancels_nothing_later(
     assert asyncio.current_task().cancelling() == 0
     await silent.session.rollback()
     await helper
-    assert told.of(ROLLBACK) == [1]
-    await check_next_transaction(silent, told, server)
+    assert sent.of(ROLLBACK) == [1]
+    await check_next_transaction(silent, sent, server)
 
 
-async def test_whoever_closes_the_session_later_isnt_cancelled(
-    silent: Twin, proxy: CuttingProxy, server: Server, told: Told
+async def test_code_that_closes_the_session_later_isnt_cancelled(
+    silent: Twin, proxy: CuttingProxy, server: Server, sent: Told
 ) -> None:
     """A cancellation is for the task that was committing, and ends with it."""
     task = asyncio.create_task(committing(silent, proxy))
@@ -224,15 +224,15 @@ async def test_whoever_closes_the_session_later_isnt_cancelled(
     with pytest.raises(DBAPIError):
         await task
     await silent.session.close()
-    assert told.of(ROLLBACK) == [1]
+    assert sent.of(ROLLBACK) == [1]
     assert is_empty(silent.plain)
-    await check_next_transaction(silent, told, server)
+    await check_next_transaction(silent, sent, server)
 
 
 if EFFORT > 1:  # it waits for a limit that no other statement may exceed
 
     async def test_the_drivers_own_limit_ends_a_silent_commit(
-        proxy: CuttingProxy, server: Server, told: Told
+        proxy: CuttingProxy, server: Server, sent: Told
     ) -> None:
         """With asyncpg's ``command_timeout``, a COMMIT that gets no answer is no hang."""
         options: dict[str, Any] = {"connect_args": {"command_timeout": 5}}
@@ -241,6 +241,6 @@ if EFFORT > 1:  # it waits for a limit that no other statement may exceed
             await committing(twin, proxy)
         proxy.end_silence()
         await twin.do(recover)
-        assert told.of(IMMEDIATE) == told.of(ROLLBACK) == [1]
-        assert told.of(COMMIT) == []
+        assert sent.of(IMMEDIATE) == sent.of(ROLLBACK) == [1]
+        assert sent.of(COMMIT) == []
         await twin.dispose()

@@ -132,7 +132,7 @@ Outcome = int | type[BaseException]
 """What it becomes: the response, or what is raised."""
 
 AWAITABLES: dict[str, tuple[Callable[[], Any], Outcome, Outcome]] = {
-    # name: what returns it, outcome where one can await, outcome where nobody can
+    # name: what returns it, outcome in an async send, outcome in a sync send
     "coroutine": (seven, 7, 7),
     "used up": (used_up, RuntimeError, RuntimeError),
     "of another loop": (of_another_loop, RuntimeError, AsyncReceiverError),
@@ -173,7 +173,7 @@ async def test_whatever_is_awaitable_is_awaited(way: str, concurrent: bool, trac
                 assert found == expected, name
             else:
                 assert type(found) is expected, name
-            await asyncio.sleep(0)  # a task that nobody waited for ends
+            await asyncio.sleep(0)  # a task that was not awaited ends
     finally:
         stop_logging_deliveries()
 
@@ -224,7 +224,7 @@ class AwaitsAFuture:
 def test_bystanders_can_await_what_a_refused_receiver_has_asked_for(
     loop_factory: Any, kind: Callable[[Any], Any], way: str
 ) -> None:
-    """A future or task that somebody else awaits goes on to be one that can be awaited."""
+    """A future or task that other code awaits can still be awaited by it."""
     signal = Signal("shared")
 
     async def program() -> None:

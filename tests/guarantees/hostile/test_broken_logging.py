@@ -66,27 +66,27 @@ async def test_a_robust_send_calls_the_others(way: str, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.usefixtures("broken_logger")
-async def test_who_commits_never_hears_of_it(
+async def test_the_committing_code_gets_no_error(
     place: str, async_engine: AsyncEngine, sync_engine: Engine
 ) -> None:
     """Every receiver that waited is called, under both kinds of session."""
     await databases.create_all(async_engine, Base.metadata)
     for session in (AsyncSession(async_engine), Session(sync_engine)):
-        heard: list[str] = []
+        calls: list[str] = []
 
-        def hear(heard: list[str] = heard, **kwargs: Any) -> None:
-            heard.append("called")
+        def receive(calls: list[str] = calls, **kwargs: Any) -> None:
+            calls.append("called")
 
         PLACES[place](lambda **kwargs: fail(), session)
-        PLACES[place](hear, session)
+        PLACES[place](receive, session)
         await write(session, type(session).__name__)
         await do(session, "commit" if place in AFTER_COMMIT else "rollback")
-        assert heard == ["called"]
+        assert calls == ["called"]
         await do(session, "close")
 
 
 @pytest.mark.usefixtures("broken_logger")
-def test_without_a_standard_error_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_standard_error_it_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nowhere left to show it, and the receivers matter more."""
 
     class Closed:

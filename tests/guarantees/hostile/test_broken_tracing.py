@@ -79,20 +79,20 @@ async def session(async_engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-def connect_four(phase: str, heard: list[str]) -> None:
+def connect_four(phase: str, calls: list[str]) -> None:
     """One after another, within a time limit, and together with others."""
 
     def first(**kwargs: Any) -> None:
-        heard.append("first")
+        calls.append("first")
 
     def second(**kwargs: Any) -> None:
-        heard.append("second")
+        calls.append("second")
 
     def limited(**kwargs: Any) -> None:
-        heard.append("limited")
+        calls.append("limited")
 
     def together(**kwargs: Any) -> None:
-        heard.append("together")
+        calls.append("together")
 
     post_save.connect(first, sender=Account, phase=phase)
     post_save.connect(second, sender=Account, phase=phase)
@@ -126,21 +126,21 @@ async def test_the_rest_is_delivered(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A hook that raises around one send costs no other; it is logged and reported."""
-    heard: list[str] = []
-    connect_four(phase, heard)
+    calls: list[str] = []
+    connect_four(phase, calls)
     for number, name in enumerate(NAMES, 1):
         session.add(Account(name="a"))
         await session.flush()
         with traced(Tracing(when, nth_send(number))):
             await do(session, "commit" if phase == "after_commit" else "rollback")
-        assert heard == [each for each in NAMES if when == "after" or each != name]
+        assert calls == [each for each in NAMES if when == "after" or each != name]
         assert failures == [(Broken, name)]
         [record] = caplog.records
         assert record.name == "aksara_signals"
         assert record.message.startswith("a delivery hook failed: post_save sent by")
         assert record.exc_info
         assert record.exc_info[0] is Broken
-        for each in (heard, failures, caplog.records):
+        for each in (calls, failures, caplog.records):
             each.clear()
         assert_nothing_is_left(session)
     committed = await session.scalar(select(func.count(Account.id)))
@@ -152,9 +152,9 @@ async def test_the_rest_is_delivered(
 def test_the_rest_is_delivered_under_a_plain_session(
     phase: str, when: str, sync_engine: Engine, failures: list[Any]
 ) -> None:
-    """The same where nobody can wait."""
-    heard: list[str] = []
-    connect_four(phase, heard)
+    """The same in a sync send, which can't wait."""
+    calls: list[str] = []
+    connect_four(phase, calls)
     Base.metadata.create_all(sync_engine)
     for number, name in enumerate(NAMES, 1):
         with Session(sync_engine) as session:
@@ -163,9 +163,9 @@ def test_the_rest_is_delivered_under_a_plain_session(
             with traced(Tracing(when, nth_send(number))):
                 session.commit() if phase == "after_commit" else session.rollback()
             assert_nothing_is_left(session)
-        assert heard == [each for each in NAMES if when == "after" or each != name]
+        assert calls == [each for each in NAMES if when == "after" or each != name]
         assert failures == [(Broken, name)]
-        for each in (heard, failures):
+        for each in (calls, failures):
             each.clear()
 
 
@@ -174,11 +174,11 @@ async def test_a_hook_that_always_raises_never_reaches_who_commits(
     when: str, session: AsyncSession, sync_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also around the report of what it did, and around callbacks; each is logged."""
-    heard: list[str] = []
-    connect_four("after_commit", heard)
+    calls: list[str] = []
+    connect_four("after_commit", calls)
 
     def report(**kwargs: Any) -> None:
-        heard.append("report")
+        calls.append("report")
 
     with (
         on_delivery_error.connected_to(report),
@@ -186,14 +186,14 @@ async def test_a_hook_that_always_raises_never_reaches_who_commits(
         Session(sync_engine) as plain,
     ):
         for each in (session, plain):
-            on_commit(each, lambda: heard.append("callback"))
+            on_commit(each, lambda: calls.append("callback"))
             each.add(Account(name="a"))
             await do(each, "commit")
-            called = [name for name in heard if name != "report"]
+            called = [name for name in calls if name != "report"]
             assert sorted(called) == (sorted([*NAMES, "callback"]) if when == "after" else [])
-            assert heard.count("report") == (5 if when == "after" else 0)
+            assert calls.count("report") == (5 if when == "after" else 0)
             assert len(caplog.records) == 10
-            for each_list in (heard, caplog.records):
+            for each_list in (calls, caplog.records):
                 each_list.clear()
             assert_nothing_is_left(each)
     assert await session.scalar(select(func.count(Account.id))) == 2
@@ -228,7 +228,7 @@ async def test_an_error_that_is_under_way_is_no_failure_of_the_hook(
     session: AsyncSession, failures: list[Any]
 ) -> None:
     """Hooks that are left with a receiver's BaseException hand it on; nothing is called after it."""
-    heard: list[str] = []
+    calls: list[str] = []
     left: list[str] = []
 
     class Own(BaseException):
@@ -246,7 +246,7 @@ async def test_an_error_that_is_under_way_is_no_failure_of_the_hook(
             raise
 
     post_save.connect(fail, sender=Account, phase="after_commit")
-    connect_four("after_commit", heard)
+    connect_four("after_commit", calls)
     session.add(Account(name="a"))
     add_delivery_hook(see)
     try:
@@ -254,4 +254,4 @@ async def test_an_error_that_is_under_way_is_no_failure_of_the_hook(
             await session.commit()
     finally:
         remove_delivery_hook(see)
-    assert (heard, left, failures) == ([], ["Own", "Own"], [])
+    assert (calls, left, failures) == ([], ["Own", "Own"], [])

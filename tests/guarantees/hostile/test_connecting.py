@@ -15,19 +15,19 @@ from aksara_signals import Signal, post_save, pre_save
 
 @pytest.mark.parametrize("concurrent", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_send_calls_whom_it_found(way: str, concurrent: bool) -> None:
-    """Whoever disconnects itself, others or everybody, or connects more, changes the next send."""
+async def test_a_send_calls_the_receivers_it_found(way: str, concurrent: bool) -> None:
+    """A receiver that connects or disconnects receivers, itself included, changes the next send."""
     signal = Signal("changing")
-    heard: list[str] = []
+    received: list[str] = []
 
     def newcomer(**kwargs: Any) -> None:
-        heard.append("newcomer")
+        received.append("newcomer")
 
     def second(**kwargs: Any) -> None:
-        heard.append("second")
+        received.append("second")
 
     def first(**kwargs: Any) -> None:
-        heard.append("first")
+        received.append("first")
         for connection in signal.connections:
             signal.disconnect(connection.receiver)
         for number in range(100):
@@ -38,9 +38,9 @@ async def test_a_send_calls_whom_it_found(way: str, concurrent: bool) -> None:
     signal.connect(first, concurrent=concurrent)
     signal.connect(second, concurrent=concurrent)
     await send(signal, way)
-    assert heard == ["first", "second"]
+    assert received == ["first", "second"]
     await send(signal, way)
-    assert heard == ["first", "second", "newcomer"]
+    assert received == ["first", "second", "newcomer"]
     assert len(signal.connections) == 1
 
 
@@ -48,13 +48,13 @@ async def test_a_send_calls_whom_it_found(way: str, concurrent: bool) -> None:
 async def test_a_priority_changed_meanwhile_counts_next_time(way: str) -> None:
     """Connecting again under another priority takes effect with the next send."""
     signal = Signal("ranked")
-    heard: list[str] = []
+    received: list[str] = []
 
     def low(**kwargs: Any) -> None:
-        heard.append("low")
+        received.append("low")
 
     def high(**kwargs: Any) -> None:
-        heard.append("high")
+        received.append("high")
         signal.disconnect(low)
         signal.connect(low, priority=9)
 
@@ -62,7 +62,7 @@ async def test_a_priority_changed_meanwhile_counts_next_time(way: str) -> None:
     signal.connect(low)
     await send(signal, way)
     await send(signal, way)
-    assert heard == ["high", "low", "low", "high"]
+    assert received == ["high", "low", "low", "high"]
 
 
 @pytest.mark.parametrize("concurrent", [False, True])
@@ -72,25 +72,25 @@ async def test_a_weak_receiver_that_dies_meanwhile_is_passed_over(
 ) -> None:
     """One whose object is gone when its turn comes isn't called; one that runs lives on."""
     signal = Signal("dying")
-    heard: list[str] = []
+    received: list[str] = []
     living: list[Any] = []
 
     class Weak:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def hear(self, **kwargs: Any) -> None:
+        def receive(self, **kwargs: Any) -> None:
             living.clear()
             gc.collect()
-            heard.append(self.name)
+            received.append(self.name)
 
     for name in ("one", "two", "three"):
         living.append(Weak(name))
         signal.connect(
-            living[-1].hear, weak=True, concurrent=False if name == "one" else concurrent
+            living[-1].receive, weak=True, concurrent=False if name == "one" else concurrent
         )
     responses = await send(signal, way)
-    assert heard == ["one"]
+    assert received == ["one"]
     assert len(responses) == 1
     del responses
     gc.collect()
@@ -104,12 +104,12 @@ async def test_one_that_connects_itself_anew_is_no_endless_send(way: str) -> Non
     count: list[int] = []
 
     def make() -> Any:
-        def hear(**kwargs: Any) -> None:
+        def receive(**kwargs: Any) -> None:
             count.append(1)
-            signal.disconnect(hear)
+            signal.disconnect(receive)
             signal.connect(make())
 
-        return hear
+        return receive
 
     signal.connect(make())
     for _ in range(5):
@@ -119,39 +119,39 @@ async def test_one_that_connects_itself_anew_is_no_endless_send(way: str) -> Non
 
 
 def test_a_flush_asks_twice(sync_engine: Engine) -> None:
-    """Whom a pre receiver connects hears the post signals of that flush, and its commit."""
+    """What a pre receiver connects is called for the post signals of that flush and its commit."""
     Base.metadata.create_all(sync_engine)
-    heard: list[str] = []
+    received: list[str] = []
 
     @pre_save(Account)
     def before(**kwargs: Any) -> None:
         pre_save.disconnect(before, sender=Account)
-        pre_save.connect(lambda **kwargs: heard.append("pre"), sender=Account)
-        post_save.connect(lambda **kwargs: heard.append("post"), sender=Account)
+        pre_save.connect(lambda **kwargs: received.append("pre"), sender=Account)
+        post_save.connect(lambda **kwargs: received.append("post"), sender=Account)
         post_save.connect(
-            lambda **kwargs: heard.append("committed"), sender=Account, phase="after_commit"
+            lambda **kwargs: received.append("committed"), sender=Account, phase="after_commit"
         )
 
     with Session(sync_engine) as session:
         session.add(Account(name="a"))
         session.commit()
-    assert heard == ["post", "committed"]
+    assert received == ["post", "committed"]
 
 
 @pytest.mark.parametrize("phase", ["after_commit", "after_rollback"])
 def test_who_waits_is_called_although_disconnected(phase: str, sync_engine: Engine) -> None:
-    """What was told before stays to be delivered; what one connects then is too late for it."""
+    """What was sent before is still delivered; a receiver that is connected then comes too late."""
     Base.metadata.create_all(sync_engine)
-    heard: list[str] = []
+    received: list[str] = []
 
     def second(**kwargs: Any) -> None:
-        heard.append("second")
+        received.append("second")
 
     def first(**kwargs: Any) -> None:
-        heard.append("first")
+        received.append("first")
         post_save.disconnect(first, sender=Account)
         post_save.disconnect(second, sender=Account)
-        post_save.connect(lambda **kwargs: heard.append("third"), sender=Account, phase=phase)
+        post_save.connect(lambda **kwargs: received.append("third"), sender=Account, phase=phase)
 
     for receiver in (first, second):
         post_save.connect(receiver, sender=Account, phase=phase)
@@ -160,4 +160,4 @@ def test_who_waits_is_called_although_disconnected(phase: str, sync_engine: Engi
         session.flush()
         if phase == "after_commit":
             session.commit()
-    assert heard == ["first", "second"]
+    assert received == ["first", "second"]

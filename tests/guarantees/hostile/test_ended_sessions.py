@@ -1,4 +1,4 @@
-"""Receivers that end or empty the session of whoever has committed."""
+"""Receivers that end or empty the session that has committed."""
 
 from __future__ import annotations
 

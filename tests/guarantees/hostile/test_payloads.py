@@ -1,4 +1,4 @@
-"""Receivers that change what they are given: whom does it reach?"""
+"""Receivers that change what they are given: which others see the change?"""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Doc(Own):
 async def test_each_receiver_has_keywords_of_its_own(way: str, concurrent: bool) -> None:
     """A receiver that empties its kwargs takes nothing from the others; values are shared."""
     signal = Signal("emptied")
-    heard: list[Any] = []
+    received: list[Any] = []
 
     def empty(**kwargs: Any) -> None:
-        heard.append({**kwargs, "numbers": [*kwargs["numbers"]]})
-        kwargs["numbers"].append(len(heard))
+        received.append({**kwargs, "numbers": [*kwargs["numbers"]]})
+        kwargs["numbers"].append(len(received))
         kwargs.clear()
         kwargs["forged"] = True
 
@@ -45,30 +45,30 @@ async def test_each_receiver_has_keywords_of_its_own(way: str, concurrent: bool)
     signal.connect(partial(empty), concurrent=concurrent)
     await send(signal, way, "me", numbers=[], text="x")
     common = {"signal": signal, "sender": "me", "text": "x"}
-    assert heard == [{**common, "numbers": []}, {**common, "numbers": [1]}]
+    assert received == [{**common, "numbers": []}, {**common, "numbers": [1]}]
 
 
-async def test_what_is_told_of_a_flush_cannot_be_changed(sync_engine: Engine) -> None:
+async def test_payloads_of_a_flush_cannot_be_changed(sync_engine: Engine) -> None:
     """``changes`` is read-only, ``pk_set`` and ``update_fields`` are frozen."""
     Base.metadata.create_all(sync_engine)
-    told: list[Any] = []
+    sent: list[Any] = []
 
     @post_save(Account)
     def tamper(changes: Any, update_fields: Any, **kwargs: Any) -> None:
         with pytest.raises(TypeError):
             changes["name"] = ("a", "b")
-        told.append(changes["name"])
+        sent.append(changes["name"])
 
     @m2m_changed(Account.teams)
     def tamper_more(pk_set: Any, objects: Any, **kwargs: Any) -> None:
         with pytest.raises(AttributeError):
             pk_set.add(7)
-        told.append(len(objects))
+        sent.append(len(objects))
 
     with Session(sync_engine) as session:
         session.add(Account(name="x", teams=[Team(name="y")]))
         session.commit()
-    assert told == [1, (None, "x"), 1]
+    assert sent == [1, (None, "x"), 1]
 
 
 @pytest.mark.parametrize("coalesce", [False, True])
@@ -77,15 +77,15 @@ async def test_changes_after_a_commit_are_those_of_their_flush(
 ) -> None:
     """A value changed in place afterwards, by the program or by another receiver, isn't seen."""
     await databases.create_all(async_engine, Own.metadata)
-    told: list[Any] = []
+    sent: list[Any] = []
 
-    def hear(instance: Doc, changes: Any, **kwargs: Any) -> None:
-        told.append((changes["data"][1]["a"], instance.data["a"]))
+    def receive(instance: Doc, changes: Any, **kwargs: Any) -> None:
+        sent.append((changes["data"][1]["a"], instance.data["a"]))
         changes["data"][1]["a"] = instance.data["a"] = "forged"
 
     for number in range(2):
         post_save.connect(
-            partial(hear),
+            partial(receive),
             sender=Doc,
             phase="after_commit",
             coalesce=coalesce,
@@ -99,7 +99,7 @@ async def test_changes_after_a_commit_are_those_of_their_flush(
         await session.flush()
         doc.data["a"] = 3
         await session.commit()
-    assert told == [(n, n) for n in ([3, 3] if coalesce else [1, 1, 2, 2, 3, 3])]
+    assert sent == [(n, n) for n in ([3, 3] if coalesce else [1, 1, 2, 2, 3, 3])]
 
 
 async def test_passed_args_after_a_commit_are_each_receivers_own(
@@ -107,17 +107,19 @@ async def test_passed_args_after_a_commit_are_each_receivers_own(
 ) -> None:
     """As they were when they were passed, with copies of instances; other values are the same."""
     await databases.create_all(async_engine, Base.metadata)
-    told: list[Any] = []
+    sent: list[Any] = []
     reasons = ["because"]
 
-    def hear(passed_args: Any, **kwargs: Any) -> None:
-        told.append(([*passed_args], passed_args["by"].name, passed_args["reasons"]))
+    def receive(passed_args: Any, **kwargs: Any) -> None:
+        sent.append(([*passed_args], passed_args["by"].name, passed_args["reasons"]))
         passed_args["by"].name = "forged"
         passed_args.clear()
 
     post_relation_add = signals.post_relation_add
     for number, phase in enumerate(["immediate", "after_commit", "after_commit"]):
-        post_relation_add.connect(partial(hear), sender=Account, phase=phase, dispatch_uid=number)
+        post_relation_add.connect(
+            partial(receive), sender=Account, phase=phase, dispatch_uid=number
+        )
     async with AsyncSession(async_engine, expire_on_commit=True) as session:
         by, account = Account(name="by"), Account(name="x")
         session.add_all([by, account])
@@ -125,14 +127,14 @@ async def test_passed_args_after_a_commit_are_each_receivers_own(
         await session.refresh(by)
         await account.related("teams", session).add(Team(name="a"), by=by, reasons=reasons)
         await session.commit()
-    assert told == [(["by", "reasons"], "by", reasons)] * 3
+    assert sent == [(["by", "reasons"], "by", reasons)] * 3
 
 
 async def test_what_is_sent_by_hand_waits_as_it_is(async_engine: AsyncEngine) -> None:
     """Values of a payload of one's own are the same objects, but for instances."""
     await databases.create_all(async_engine, Base.metadata)
-    custom, told, data = Signal("custom"), [], {"a": [1]}
-    custom.connect(lambda **kwargs: told.append(kwargs), phase="after_commit")
+    custom, sent, data = Signal("custom"), [], {"a": [1]}
+    custom.connect(lambda **kwargs: sent.append(kwargs), phase="after_commit")
     account = Account(name="x")
     async with AsyncSession(async_engine) as session:
         session.add(account)
@@ -140,25 +142,25 @@ async def test_what_is_sent_by_hand_waits_as_it_is(async_engine: AsyncEngine) ->
         await custom.send(None, session=session, data=data, passed_args=data, who=account)
         await custom.send(None, session=session, data=data, passed_args=None, who=[account])
         await session.commit()
-    assert [each["data"] is data for each in told] == [True, True]
-    assert [each["passed_args"] for each in told] == [data, None]
-    assert told[0]["who"] is not account
-    assert told[1]["who"][0] is not account
+    assert [each["data"] is data for each in sent] == [True, True]
+    assert [each["passed_args"] for each in sent] == [data, None]
+    assert sent[0]["who"] is not account
+    assert sent[1]["who"][0] is not account
 
 
 async def test_who_creates_in_bulk_gets_what_was_created(async_engine: AsyncEngine) -> None:
     """A post receiver that empties ``instances`` changes neither the result nor what waits."""
     await databases.create_all(async_engine, Base.metadata)
-    told: list[Any] = []
+    sent: list[Any] = []
     signals.post_bulk_create.connect(lambda instances, **kwargs: instances.clear(), sender=Team)
     signals.post_bulk_create.connect(
-        lambda instances, **kwargs: told.append(len(instances)), sender=Team, phase="after_commit"
+        lambda instances, **kwargs: sent.append(len(instances)), sender=Team, phase="after_commit"
     )
     async with AsyncSession(async_engine) as session:
         made = await Team.objects.bulk_create([Team(name="a"), Team(name="b")], session=session)
         await session.commit()
     assert len(made) == 2
-    assert told == [2]
+    assert sent == [2]
 
 
 async def test_what_a_pre_receiver_leaves_in_bulk_is_checked(async_engine: AsyncEngine) -> None:
@@ -181,16 +183,16 @@ async def test_what_a_pre_receiver_leaves_in_bulk_is_checked(async_engine: Async
 async def test_payload_names_of_any_kind(way: str) -> None:
     """Whatever Python lets stand as a keyword arrives, but for ``signal``, which is taken."""
     signal = Signal("named")
-    heard: list[Any] = []
+    received: list[Any] = []
 
-    def hear(**kwargs: Any) -> None:
-        heard.append(kwargs)
+    def receive(**kwargs: Any) -> None:
+        received.append(kwargs)
 
-    signal.connect(hear)
+    signal.connect(receive)
     payload = dict.fromkeys(("self", "receiver", "connection", "no name", "", "\n", "class"), 1)
     payload |= {f"key{number}": number for number in range(5000)}
     await send(signal, way, None, **payload)
-    assert heard == [{"signal": signal, "sender": None, **payload}]
+    assert received == [{"signal": signal, "sender": None, **payload}]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -53,11 +53,11 @@ async def test_what_a_receiver_raises_is_what_arrives(
 ) -> None:
     """A robust send collects every Exception and no other; the rest escapes as it is."""
     signal = Signal("raised")
-    heard: list[str] = []
+    received: list[str] = []
     thrown: list[BaseException] = []
-    signal.connect(lambda **kwargs: heard.append("before"))
+    signal.connect(lambda **kwargs: received.append("before"))
     signal.connect(raising(EXCEPTIONS[name], is_async, thrown))
-    signal.connect(lambda **kwargs: heard.append("after"))
+    signal.connect(lambda **kwargs: received.append("after"))
     caught: BaseException | None = None
     responses: Any = None
     with SignalContext.disable_for(int):
@@ -71,11 +71,11 @@ async def test_what_a_receiver_raises_is_what_arrives(
     [error] = thrown
     if "robust" in way and isinstance(error, Exception):
         assert caught is None
-        assert heard == ["before", "after"]
+        assert received == ["before", "after"]
         assert is_same(responses[1][1], error)
         assert len(records.texts) == 1
         return
-    assert heard == ["before"]
+    assert received == ["before"]
     assert caught is not None
     assert is_same(caught, error)
     assert records.texts == []
@@ -94,20 +94,20 @@ async def test_concurrent_receivers_do_not_lose_one_another(
     """Whatever one concurrent receiver raises, the other runs to its end, CancelledError too."""
     signal = Signal("raised together")
     thrown: list[BaseException] = []
-    heard: list[str] = []
+    received: list[str] = []
     signal.connect(raising(EXCEPTIONS[name], True, thrown), concurrent=True)
 
     @signal.connect(concurrent=True)
     async def good(**kwargs: Any) -> None:
         await asyncio.sleep(0)
-        heard.append("good")
+        received.append("good")
 
     caught: BaseException | None = None
     try:
         await send(signal, way)
     except BaseException as error:
         caught = error
-    assert heard == ["good"]
+    assert received == ["good"]
     assert get_current() is None
     collected = way == "send_robust" and isinstance(thrown[0], Exception)
     assert (caught is None) if collected else (caught is not None and is_same(caught, thrown[0]))

@@ -72,7 +72,7 @@ class Trial:
         try:
             PLACES[self.place](self.receiver, session)
             last = "after_rollback" if self.place in AFTER_ROLLBACK else "after_commit"
-            post_save.connect(lambda **kwargs: self.after.append("heard"), Account, phase=last)
+            post_save.connect(lambda **kwargs: self.after.append("received"), Account, phase=last)
             try:
                 await write(session, "tried")
                 await do(session, "rollback" if self.place in AFTER_ROLLBACK else "commit")
@@ -100,7 +100,7 @@ class Trial:
         error = self.thrown[0]
         if self.is_collected:
             assert self.caught is None, what
-            assert self.after == ["heard"], what
+            assert self.after == ["received"], what
         else:
             assert self.caught is not None, what
             assert is_same(self.caught, error), what

@@ -87,7 +87,7 @@ def ends_it(names: list[str], robust: bool) -> bool:
 @given(before=SEQUENCES, after=SEQUENCES, way=st.sampled_from(WAYS))
 @settings(max_examples=times(150), deadline=None)
 def test_sends(before: list[Any], after: list[Any], way: str) -> None:
-    """The good receiver is called if nobody before it raised what this send lets escape."""
+    """The good receiver is called if none before it raised what this send lets escape."""
     signal = Signal("mixed")
     thrown: list[BaseException] = []
     good: list[str] = []
@@ -165,7 +165,7 @@ def ends_deliveries(entry: tuple[str, bool, str]) -> bool:
 @given(before=WRITING, after=WRITING)
 @settings(max_examples=times(60), deadline=None)
 def test_writes(before: list[Any], after: list[Any]) -> None:
-    """The row is there unless somebody vetoed it, and the good receiver is told of just that."""
+    """The row is there unless a receiver vetoed it, and the good receiver is sent just that."""
     thrown: list[BaseException] = []
     good: list[str] = []
     try:

@@ -71,7 +71,7 @@ class Trial:
     """A write whose first receiver does something to the session."""
 
     def __init__(self, signal: Any, phase: str, action: Action, forgives: bool) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.sent: list[tuple[str, str]] = []
         self.error: BaseException | None = None
         self.refused: BaseException | None = None
         self._action, self._forgives = action, forgives
@@ -81,10 +81,10 @@ class Trial:
                 self.listen(each, when)
 
     def listen(self, signal: Any, when: str) -> None:
-        def hear(signal: Any, **kwargs: Any) -> None:
-            self.told.append((signal.name, when))
+        def receive(signal: Any, **kwargs: Any) -> None:
+            self.sent.append((signal.name, when))
 
-        signal.connect(hear, sender=Account, phase=when)
+        signal.connect(receive, sender=Account, phase=when)
 
     def bad(self, signal: Any, instance: Any, session: Any, **kwargs: Any) -> None:
         signal.disconnect(self.bad, sender=Account)
@@ -125,7 +125,7 @@ def prepare(engine: Engine) -> None:
 def check(trial: Trial, engine: Engine, what: str) -> None:
     assert engine.pool.checkedout() == 0, what
     is_changed = rows(engine) != ["old"]
-    assert is_changed == any(when == "after_commit" for _, when in trial.told), what
+    assert is_changed == any(when == "after_commit" for _, when in trial.sent), what
     with Session(engine) as session:
         session.add(Account(name="afterwards"))
         session.commit()
@@ -159,7 +159,7 @@ SHARE = 1 if EFFORT > 1 else 13
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.filterwarnings("ignore")  # SQLAlchemy's, on what becomes of such sessions
 def test_under_a_plain_session(moment: str, forgives: bool, sync_engine: Engine) -> None:
-    """Whatever a receiver does, what is told is what is in the database, or it is an error."""
+    """Whatever a receiver does, what is sent is what is in the database, or it is an error."""
     for name, kind, flushes in CASES[(2 * MOMENTS.index(moment) + forgives) % SHARE :: SHARE]:
         what = f"{name} in {moment} of {kind}, flush={flushes}"
         prepare(sync_engine)
@@ -211,14 +211,14 @@ async def test_under_an_async_session(
 def test_a_connection_that_is_committed_behind_the_session(
     signal: Any, sync_engine: Engine
 ) -> None:
-    """SQLAlchemy refuses the session's commit; what was written stays, and is told as undone."""
+    """SQLAlchemy refuses the session's commit; what was written stays, and is sent as rolled back."""
     prepare(sync_engine)
     trial = Trial(signal, "immediate", lambda s, _: s.connection().commit(), forgives=False)
     with Session(sync_engine) as session:
         start(session, "create")
         with pytest.raises(Exception, match="This transaction is inactive"):
             session.commit()
-    assert trial.told == [("post_save", "after_rollback")]
+    assert trial.sent == [("post_save", "after_rollback")]
     assert rows(sync_engine) == (["old"] if signal is pre_save else ["old", "new"])
 
 
@@ -231,5 +231,5 @@ def test_sql_that_ends_the_transaction_is_not_seen(sync_engine: Engine) -> None:
         start(session, "create")
         session.commit()
         assert session.scalar(select(func.count(Account.id))) == 1
-    assert trial.told == [("post_save", "after_commit")]
+    assert trial.sent == [("post_save", "after_commit")]
     assert rows(sync_engine) == ["old"]

@@ -209,8 +209,8 @@ async def test_a_strange_receiver_is_called(
     except ValueError as raised:
         error = raised
     assert str(error) == "the receiver's own"
-    told = caplog.messages if "robust" in way else error.__notes__
-    [text] = told
+    texts = caplog.messages if "robust" in way else error.__notes__
+    [text] = texts
     assert text.isprintable()
     with SignalContext.disable_for(signals=signal, receivers=receiver):
         assert await send(signal, way, None, fails=fail) == []
@@ -226,16 +226,16 @@ async def test_a_strange_sender_is_matched_by_identity(
     """Also beside connections to names, numbers and classes, and where the error names it."""
     signal = Signal("strange")
     sender, other = SENDERS[name](), SENDERS[name]()
-    heard: list[int] = []
+    received: list[int] = []
     for number, each in enumerate((sender, other, None, "Made up", 7, int)):
-        signal.connect(lambda number=number, **kwargs: heard.append(number), sender=each)
+        signal.connect(lambda number=number, **kwargs: received.append(number), sender=each)
     await send(signal, way, sender)
-    assert heard == [0, 2]
+    assert received == [0, 2]
     assert "\n" not in repr(signal.connections)
     with SignalContext.disable_for(sender):
         await send(signal, way, sender)
         await send(signal, way, other)
-    assert heard == [0, 2, 1, 2]
+    assert received == [0, 2, 1, 2]
 
     def refuse(**kwargs: Any) -> None:
         raise ValueError("the receiver's own")
@@ -277,8 +277,8 @@ async def test_a_model_whose_class_has_no_names(way: str, caplog: pytest.LogCapt
     finally:
         stop_logging_deliveries()
     assert str(error) == "the receiver's own"
-    [told] = error.__notes__ if "robust" not in way else caplog.messages[-1:]
-    assert "post_save sent by tests.guarantees.hostile.test_strange_objects.Made to" in told
+    [text] = error.__notes__ if "robust" not in way else caplog.messages[-1:]
+    assert "post_save sent by tests.guarantees.hostile.test_strange_objects.Made to" in text
 
 
 @pytest.mark.parametrize("way", WAYS)

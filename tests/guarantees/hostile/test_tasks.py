@@ -162,7 +162,7 @@ async def test_a_task_that_uses_the_session_later(session: AsyncSession) -> None
 async def test_a_cancelled_commit_waits_for_those_after_it(session: AsyncSession) -> None:
     """Who waited runs to the end; a time limit ends the one that never would."""
     started = asyncio.Event()
-    heard: list[str] = []
+    received: list[str] = []
     reported: list[Any] = []
 
     def report(error: Any, **kwargs: Any) -> None:
@@ -174,8 +174,8 @@ async def test_a_cancelled_commit_waits_for_those_after_it(session: AsyncSession
         await asyncio.Event().wait()
 
     @post_save(Account, phase="after_commit")
-    async def hear(**kwargs: Any) -> None:
-        heard.append("heard")
+    async def receive(**kwargs: Any) -> None:
+        received.append("received")
 
     session.add(Account(name="a"))
     task = asyncio.create_task(session.commit())
@@ -183,14 +183,14 @@ async def test_a_cancelled_commit_waits_for_those_after_it(session: AsyncSession
     task.cancel()
     with on_delivery_error.connected_to(report), pytest.raises(asyncio.CancelledError):
         await task
-    assert heard == ["heard"]
+    assert received == ["received"]
     assert reported == [TimeoutError]
     assert await names(session) == ["a"]
 
 
 async def test_one_that_cancels_its_own_task_after_a_commit(session: AsyncSession) -> None:
     """The deliveries of that commit end there, and commit() says so; the rows stay."""
-    heard: list[str] = []
+    received: list[str] = []
 
     @post_save(Account, phase="after_commit")
     async def cancel(**kwargs: Any) -> None:
@@ -200,8 +200,8 @@ async def test_one_that_cancels_its_own_task_after_a_commit(session: AsyncSessio
         await asyncio.sleep(0)
 
     @post_save(Account, phase="after_commit")
-    async def hear(**kwargs: Any) -> None:
-        heard.append("heard")
+    async def receive(**kwargs: Any) -> None:
+        received.append("received")
 
     session.add(Account(name="a"))
     with pytest.raises(asyncio.CancelledError):
@@ -210,4 +210,4 @@ async def test_one_that_cancels_its_own_task_after_a_commit(session: AsyncSessio
     assert await names(session) == ["a"]
     session.add(Account(name="b"))
     await session.commit()
-    assert heard == ["heard"]
+    assert received == ["received"]

@@ -302,7 +302,7 @@ def test_classes_are_registered_together_or_not_at_all() -> None:
 
 
 async def test_factories_that_make_no_session() -> None:
-    """Told from one that does when it is bound or, where nobody can tell, at its first use."""
+    """They are recognised when they are bound or, where that is impossible, at their first use."""
     engine = create_engine("sqlite://")
 
     async def late(**kwargs: Any) -> Any:
@@ -344,7 +344,7 @@ class Equal:
         raise AssertionError("not called here")
 
 
-def test_hooks_are_told_apart_by_identity() -> None:
+def test_hooks_are_distinguished_by_identity() -> None:
     """Two that are equal are two; a method is the same each time that it is asked for."""
     one, two = Equal(), Equal()
     from aksara_signals import remove_delivery_hook

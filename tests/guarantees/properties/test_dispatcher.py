@@ -184,7 +184,7 @@ class SignalMachine(RuleBasedStateMachine):
 
     @rule(sender=SENDING)
     def send_in_thread(self, sender: Any) -> None:
-        """Another thread hears everything: no context reaches it."""
+        """Every receiver is called in another thread: no context reaches it."""
         responses: list[Any] = []
         thread = threading.Thread(target=lambda: responses.extend(self.signal.send_sync(sender)))
         thread.start()

@@ -68,11 +68,11 @@ def play(reactions: list[Reaction]) -> Trial:
 Patch = pytest.MonkeyPatch
 
 
-def nobody_foresees_children(patch: Patch) -> None:
+def ignore_children(patch: Patch) -> None:
     patch.setattr(Prediction, "_find_linked", lambda *_: None)
 
 
-def nobody_foresees_abandoned_children(patch: Patch) -> None:
+def ignore_abandoned_children(patch: Patch) -> None:
     patch.setattr(Prediction, "_find_abandoned", lambda *_: None)
 
 
@@ -143,8 +143,8 @@ def links_stay_away(patch: Patch) -> None:
 
 
 SABOTAGE = [
-    nobody_foresees_children,
-    nobody_foresees_abandoned_children,
+    ignore_children,
+    ignore_abandoned_children,
     everything_is_foreseen,
     changes_forget_a_column,
     changes_have_wrong_old_values,
@@ -160,7 +160,7 @@ SABOTAGE = [
 @pytest.mark.parametrize("reactions", [[], REACTIONS], ids=["alone", "with receivers that write"])
 @pytest.mark.parametrize("sabotage", SABOTAGE, ids=lambda each: each.__name__)
 def test_a_witness_objects(monkeypatch: Patch, sabotage: Any, reactions: list[Reaction]) -> None:
-    """Whatever is told wrongly, doubly or not at all, and with the story as a script."""
+    """It names what is sent wrongly, twice or not at all, and adds the story as a script."""
     sabotage(monkeypatch)
     with pytest.raises((AssertionError, AksaraSignalsWarning)) as objection:
         play(reactions)
@@ -178,5 +178,5 @@ def test_a_story_runs_as_a_script(tmp_path: Path, reactions: list[Reaction]) -> 
         [sys.executable, script], capture_output=True, text=True, encoding="utf-8", check=False
     )
     assert run.returncode == 0, run.stderr
-    told = [line.split()[0] for line in run.stdout.splitlines() if line.startswith("    ")]
-    assert {"pre_save", "post_update", "post_delete"} <= {*told}
+    sent = [line.split()[0] for line in run.stdout.splitlines() if line.startswith("    ")]
+    assert {"pre_save", "post_update", "post_delete"} <= {*sent}

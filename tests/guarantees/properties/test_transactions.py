@@ -113,7 +113,7 @@ class Transactions(RuleBasedStateMachine):
         return bool(self.do(lambda session: session.in_transaction()))
 
     def settle(self) -> None:
-        """The outermost transaction has ended: all that was flushed must have been told."""
+        """The outermost transaction has ended: all that was flushed must have been sent."""
         assert not self.is_open
         self.savepoints = []
         kept = self.committed_rows() - self.before
@@ -177,7 +177,7 @@ class Transactions(RuleBasedStateMachine):
 
     @rule(is_rolled_back=st.booleans())
     def flush_in_a_receiver(self, is_rolled_back: bool) -> None:
-        """A receiver opens a savepoint inside the flush that tells it, and flushes a row there."""
+        """A receiver opens a savepoint inside the flush that calls it, and flushes a row there."""
         outer, inner = self.next_number(), self.next_number()
 
         def receiver(instance: Row, session: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The unit of work at random: what is told is what is written, before and after, once each.
+"""The unit of work at random: what is sent is what is written, before and after, once each.
 
 Random classes, relationships and steps, on both databases. When one of these tests fails, Hypothesis
 prints the smallest script that it found; it runs by itself.
@@ -34,23 +34,23 @@ def play_async(engine: AsyncEngine, *arguments: Any) -> None:
 
 
 def play_twice(sessions: Callable[[], Any], blueprint: Blueprint, steps: list[Step]) -> None:
-    """Play before a witness, and again with nobody listening; both must come to the same."""
-    heard, unheard = Trial(blueprint), Trial(blueprint)
+    """Play before a witness, and again without receivers; both must come to the same."""
+    watched, silent = Trial(blueprint), Trial(blueprint)
     with sessions() as session:
-        heard.play(session, steps, [])
+        watched.play(session, steps, [])
     with sessions() as session:
-        unheard.replay(session, [*heard.story.lines])
+        silent.replay(session, [*watched.story.lines])
     try:
-        assert heard.refusals == unheard.refusals
-        assert heard.rows == unheard.rows
+        assert watched.refusals == silent.refusals
+        assert watched.rows == silent.rows
     except AssertionError as objection:
-        objection.add_note(heard.story.script())
+        objection.add_note(watched.story.script())
         raise
 
 
 @settings(max_examples=times(60), deadline=None, derandomize=IS_ORDINARY)
 @given(blueprints(), STEPS)
-def test_every_written_row_is_told(blueprint: Blueprint, steps: list[Step]) -> None:
+def test_every_written_row_is_sent(blueprint: Blueprint, steps: list[Step]) -> None:
     """Once before and once after it is written, with its true changes; and nothing else happens."""
     play_twice(sqlite_session, blueprint, steps)
 
@@ -60,7 +60,7 @@ def test_every_written_row_is_told(blueprint: Blueprint, steps: list[Step]) -> N
 def test_receivers_may_write(
     blueprint: Blueprint, steps: list[Step], reactions: list[Reaction]
 ) -> None:
-    """What receivers write is told like everything else."""
+    """What receivers write is sent like everything else."""
     with sqlite_session() as session:
         Trial(blueprint).play(session, steps, reactions)
 
@@ -105,6 +105,6 @@ def test_receivers_may_write_on_postgresql(
     steps: list[Step],
     reactions: list[Reaction],
 ) -> None:
-    """What receivers write on PostgreSQL, in an async session, is told like everything else."""
+    """What receivers write on PostgreSQL, in an async session, is sent like everything else."""
     with postgresql_session(database):
         play_async(database.create_async_engine(), blueprint, steps, reactions)
