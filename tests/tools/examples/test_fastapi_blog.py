@@ -19,7 +19,7 @@ def app(blog, async_url):
 
 @pytest.fixture
 async def client(app):
-    # An error that nobody handles is answered with 500, as a server would.
+    # An unhandled error is answered with 500, as a server would.
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

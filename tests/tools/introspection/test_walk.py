@@ -39,7 +39,7 @@ SIGNAL = """
 
 
 def run_alone(project, *arguments):
-    """A command in a process of its own, where nobody else has mapped anything."""
+    """A command in a process of its own, where nothing else is mapped."""
     done = subprocess.run(
         [sys.executable, "-m", "aksara_signals", *arguments],
         capture_output=True,

@@ -111,7 +111,7 @@ async def test_captures_nest_and_run_side_by_side(paid: Signal) -> None:
 
 
 def test_a_capture_decorates_nothing(paid: Signal) -> None:
-    """Nobody would be given the calls."""
+    """The calls would be lost."""
     with pytest.raises(InvalidOptionError, match="with capture_signals"):
 
         @capture_signals(paid)

@@ -93,10 +93,10 @@ async def test_mocks_nest_and_end_exactly(signal: Signal) -> None:
     def notify(**kwargs: Any) -> str:
         return "real"
 
-    with mock_receiver(notify) as untold:
+    with mock_receiver(notify) as unconfigured:
         [(_, response)] = signal.send_sync()
         assert response.anything() is response.anything.return_value
-        assert isinstance(untold, mock.Mock)
+        assert isinstance(unconfigured, mock.Mock)
     with mock_receiver(notify, return_value="outer") as outer:
         with pytest.raises(RuntimeError), mock_receiver(notify, side_effect=RuntimeError) as inner:
             signal.send_sync()
