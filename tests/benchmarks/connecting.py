@@ -122,7 +122,7 @@ def sends_leave(count: int) -> float:
 
 
 def short_lives_leave(count: int) -> float:
-    """Memory after many senders and weak receivers have come, heard one send, and gone."""
+    """Memory after many senders and weak receivers have come, received one send, and gone."""
     signal = Signal()
 
     def job() -> None:

@@ -38,8 +38,8 @@ class Plain(Columns, PlainBase):
     __tablename__ = "plain"
 
 
-class Heard(Columns, SignalBase):
-    __tablename__ = "heard"
+class Sending(Columns, SignalBase):
+    __tablename__ = "sending"
 
 
 class Watched(Columns, PlainBase):
@@ -111,34 +111,37 @@ def rows(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison]:
     def construct(model: Any) -> Job:
         return lambda: [model(title="x") for _ in range(1000)]
 
-    plain, heard, watched = flush(Plain), flush(Heard), flush(Watched)
-    one_plain, one_heard = flush(Plain, 1, times=30), flush(Heard, 1, times=30)
+    plain, sending, watched = flush(Plain), flush(Sending), flush(Watched)
+    one_plain, one_sending = flush(Plain, 1, times=30), flush(Sending, 1, times=30)
     yield compare(
         "a flush of 10,000 new rows, nothing connected, against no mixin",
         1.02,
-        ours=heard,
+        ours=sending,
         reference=plain,
         rounds=8,
     )
     yield compare(
         "one row per flush, nothing connected, against no mixin",
         1.03,
-        ours=one_heard,
+        ours=one_sending,
         reference=one_plain,
         rounds=60,
     )
     yield compare(
         "1,000 instances constructed, no init receiver, against no mixin",
         1.0,
-        ours=construct(Heard),
+        ours=construct(Sending),
         reference=construct(Plain),
         rounds=800,
     )
-    with pre_save.connected_to(receive, sender=Heard), post_save.connected_to(look, sender=Heard):
+    with (
+        pre_save.connected_to(receive, sender=Sending),
+        post_save.connected_to(look, sender=Sending),
+    ):
         yield compare(
             "a flush of 10,000 rows with pre_save and post_save, against no receivers",
             1.10,
-            ours=heard,
+            ours=sending,
             reference=plain,
             peers={"SQLAlchemy's listeners": watched},
             must_beat=("SQLAlchemy's listeners",),
@@ -147,26 +150,26 @@ def rows(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison]:
         yield compare(
             "one row per flush with pre_save and post_save, against no receivers",
             1.10,
-            ours=one_heard,
+            ours=one_sending,
             reference=one_plain,
             rounds=60,
         )
-        with SignalContext.disable_for(Heard):
+        with SignalContext.disable_for(Sending):
             yield compare(
                 "a flush of 10,000 rows inside disable_for(), against no mixin",
                 1.02,
-                ours=heard,
+                ours=sending,
                 reference=plain,
                 rounds=8,
             )
     with (
-        pre_save.connected_to(receive_sync, sender=Heard),
-        post_save.connected_to(look_sync, sender=Heard),
+        pre_save.connected_to(receive_sync, sender=Sending),
+        post_save.connected_to(look_sync, sender=Sending),
     ):
         yield compare(
             "one row per flush with functions as receivers, against no receivers",
             1.05,
-            ours=one_heard,
+            ours=one_sending,
             reference=one_plain,
             rounds=60,
         )
@@ -214,8 +217,8 @@ def _after_commit(loop: asyncio.AbstractEventLoop, engine: AsyncEngine) -> Compa
 def _bulk(engine: Engine) -> Comparison:
     def ours() -> None:
         with Session(engine) as session:
-            coroutine = Heard.objects.bulk_create(
-                [Heard(title="x") for _ in range(ROWS)], session=session
+            coroutine = Sending.objects.bulk_create(
+                [Sending(title="x") for _ in range(ROWS)], session=session
             )
             try:
                 coroutine.send(None)
@@ -224,8 +227,8 @@ def _bulk(engine: Engine) -> Comparison:
 
     def reference() -> None:
         with Session(engine) as session:
-            rows = [{"title": Heard(title="x").title} for _ in range(ROWS)]
-            session.execute(insert(Heard).returning(Heard), rows).all()
+            rows = [{"title": Sending(title="x").title} for _ in range(ROWS)]
+            session.execute(insert(Sending).returning(Sending), rows).all()
             session.rollback()
 
     return compare(

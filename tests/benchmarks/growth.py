@@ -106,17 +106,19 @@ def flush_series(loop: asyncio.AbstractEventLoop) -> Series:
         count: {
             "SQLAlchemy alone": flush(flushing.Plain, count),
             "SQLAlchemy's own listeners": flush(flushing.Watched, count),
-            "the mixin, nothing connected": flush(flushing.Heard, count),
+            "the mixin, nothing connected": flush(flushing.Sending, count),
         }
         for count in ROWS
     }
     series = collect(silent, budget=60_000)
     with (
-        pre_save.connected_to(flushing.receive, sender=flushing.Heard),
-        post_save.connected_to(flushing.look, sender=flushing.Heard),
+        pre_save.connected_to(flushing.receive, sender=flushing.Sending),
+        post_save.connected_to(flushing.look, sender=flushing.Sending),
     ):
-        heard = {count: {"pre_save and post_save": flush(flushing.Heard, count)} for count in ROWS}
-        series |= collect(heard, budget=60_000)
+        receiving = {
+            count: {"pre_save and post_save": flush(flushing.Sending, count)} for count in ROWS
+        }
+        series |= collect(receiving, budget=60_000)
     loop.run_until_complete(engine.dispose())
     return series
 
