@@ -1,4 +1,4 @@
-"""Ways to commit a post, and the phases in which receivers hear of it."""
+"""Ways to commit a post, and the phases in which receivers are called."""
 
 from __future__ import annotations
 

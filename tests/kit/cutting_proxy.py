@@ -18,7 +18,7 @@ executed, and there is neither an answer nor an end of the connection."""
 
 
 class CuttingProxy:
-    """Passes everything on, until a statement comes that it was told to cut at."""
+    """Passes everything on, until the statement comes at which it cuts."""
 
     def __init__(self, database: Database) -> None:
         url = database.sync_url

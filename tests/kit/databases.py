@@ -43,7 +43,7 @@ class Database:
     """The PostgreSQL schema that stands first in the search path of every connection."""
 
     def create_async_engine(self, **options: Any) -> AsyncEngine:
-        """A new engine; whoever asks for it disposes of it."""
+        """A new engine; the caller disposes of it."""
         connect_args = dict(options.pop("connect_args", {}))
         if self.schema is not None:
             connect_args["server_settings"] = {"search_path": self.schema}
@@ -53,7 +53,7 @@ class Database:
         return engine
 
     def create_sync_engine(self, **options: Any) -> Engine:
-        """A new engine; whoever asks for it disposes of it."""
+        """A new engine; the caller disposes of it."""
         connect_args = dict(options.pop("connect_args", {}))
         if self.schema is not None:
             connect_args["options"] = f"-csearch_path={self.schema}"
@@ -154,7 +154,7 @@ def server_for_two_phases(server: URL) -> Iterator[URL]:
 
 
 class RestartableServer:
-    """A server of our own, which nobody else is on."""
+    """A server of our own, without other users."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
@@ -181,7 +181,7 @@ class RestartableServer:
 def restartable_server() -> Iterator[RestartableServer]:
     """A throw-away server that can be restarted."""
     # Not pytest's own temporary folder: its path is too long for the server's socket, and closed
-    # to the other user as whom the server runs if the tests run as root.
+    # to the other user that runs the server if the tests run as root.
     folder = Path(tempfile.mkdtemp(prefix="aksara-"))
     try:
         with warnings.catch_warnings():

@@ -41,7 +41,7 @@ class Entry(Base):
 
 
 class Country(Base):
-    """A natural key: nothing that the database makes can tell its rows apart."""
+    """A natural key: nothing that the database makes distinguishes its rows."""
 
     __tablename__ = "country"
 

@@ -1,4 +1,4 @@
-"""What the tests of faults have in common: a session that fails, and what was told meanwhile."""
+"""What the tests of faults have in common: a session that fails, and what is sent meanwhile."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Row(Base):
     secret: Mapped[str] = mapped_column(default="")
 
 
-class Told:
-    """What receivers were told: the key of each row that was saved, minus the key if deleted."""
+class ReceivedKeys:
+    """What receivers get: the key of each row that is saved, minus the key of one that is deleted."""
 
     def __init__(self) -> None:
         self.called: dict[str, list[int]] = {COMMIT: [], ROLLBACK: []}
-        self._heard: dict[tuple[str, bool], list[int]] = {}
+        self._received: dict[tuple[str, bool], list[int]] = {}
         for phase in PHASES:
             for is_async in (False, True):
                 for signal, sign in (post_save, 1), (post_delete, -1):
@@ -50,10 +50,10 @@ class Told:
                     signal.connect(receiver, sender=Row, phase=phase)
 
     def _receiver(self, phase: str, is_async: bool, sign: int) -> Callable[..., Any]:
-        heard = self._heard.setdefault((phase, is_async), [])
+        received = self._received.setdefault((phase, is_async), [])
 
         def note(instance: Row, **kwargs: Any) -> None:
-            heard.append(sign * instance.id)
+            received.append(sign * instance.id)
 
         async def note_later(instance: Row, **kwargs: Any) -> None:
             note(instance)
@@ -66,15 +66,15 @@ class Told:
         on_rollback(session, lambda: self.called[ROLLBACK].append(number))
 
     def of(self, phase: str) -> list[int]:
-        """What was told in a phase, to async receivers as to sync ones."""
-        sync, later = (self._heard[phase, is_async] for is_async in (False, True))
+        """What was sent in a phase, to async receivers as to sync ones."""
+        sync, later = (self._received[phase, is_async] for is_async in (False, True))
         assert Counter(sync) == Counter(later)  # those of two sessions at once may be out of step
         return list(sync)
 
     def clear(self) -> None:
-        """Forget what was told."""
-        for heard in (*self._heard.values(), *self.called.values()):
-            heard.clear()
+        """Forget what was received."""
+        for received in (*self._received.values(), *self.called.values()):
+            received.clear()
 
 
 class Server:
@@ -173,7 +173,7 @@ class Twin:
 
 
 def process_of(connection: Connection) -> int:
-    """The server's process behind a connection; asks nobody."""
+    """The server's process behind a connection, without a query."""
     driver: Any = connection.connection.driver_connection
     if hasattr(driver, "get_server_pid"):
         return driver.get_server_pid()
@@ -278,22 +278,24 @@ def recover(session: Session, how: str = "rollback") -> list[DBAPIError]:
     raise AssertionError("the session doesn't end")
 
 
-async def check_next_transaction(twin: Twin, told: Told, server: Server, key: int = 900) -> None:
-    """The very session that has failed writes a row, and all are told once."""
+async def check_next_transaction(
+    twin: Twin, received: ReceivedKeys, server: Server, key: int = 900
+) -> None:
+    """The session that has failed writes a row, and all receivers are called once."""
     assert is_empty(twin.plain)
-    before = {phase: told.of(phase) for phase in PHASES}
-    called = {phase: list(keys) for phase, keys in told.called.items()}
+    before = {phase: received.of(phase) for phase in PHASES}
+    called = {phase: list(keys) for phase, keys in received.called.items()}
 
     def write(session: Session) -> None:
-        told.promise(session, key)
+        received.promise(session, key)
         session.add(Row(id=key))
         session.commit()
 
     await twin.do(write)
-    assert told.of(IMMEDIATE) == [*before[IMMEDIATE], key]
-    assert told.of(COMMIT) == [*before[COMMIT], key]
-    assert told.of(ROLLBACK) == before[ROLLBACK]
-    assert told.called == {COMMIT: [*called[COMMIT], key], ROLLBACK: called[ROLLBACK]}
+    assert received.of(IMMEDIATE) == [*before[IMMEDIATE], key]
+    assert received.of(COMMIT) == [*before[COMMIT], key]
+    assert received.of(ROLLBACK) == before[ROLLBACK]
+    assert received.called == {COMMIT: [*called[COMMIT], key], ROLLBACK: called[ROLLBACK]}
     assert key in server.rows()
     assert is_empty(twin.plain)
     assert twin.engine.pool.checkedout() == 0

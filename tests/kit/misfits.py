@@ -41,7 +41,7 @@ membership = Table(
 
 
 class Account(Base):
-    """Shows its secrets to whoever asks for its ``repr``."""
+    """Shows its secrets in its ``repr``."""
 
     __tablename__ = "account"
 
@@ -69,7 +69,7 @@ class Team(Base):
 
 
 class Own(BaseException):
-    """No Exception, and nobody's but the receiver's."""
+    """No Exception, and the receiver's own."""
 
 
 class WithoutNotes(Exception):  # noqa: N818 - named by what is odd about it

@@ -49,7 +49,7 @@ class Mutant:
     number: int
     """Which one of those in this scope that read alike."""
     lines: frozenset[int]
-    """Whoever executes none of these can't notice; empty if it acts while the module is imported."""
+    """A test that executes none of these can't notice; empty if it acts while the module is imported."""
     shown_before: str
     """The statement around it, or the line of code that begins it."""
     shown_after: str
@@ -248,7 +248,7 @@ class _Finder:
             yield from self._block(handler, "body", scope, around, is_function=is_function)
 
     def _is_missed_quietly(self, node: Any) -> bool:
-        """Whether code goes on without an assignment; a NameError tells nothing about tests."""
+        """Whether code goes on without an assignment; a NameError says nothing about tests."""
         if isinstance(node, ast.AnnAssign):
             return False  # a first value
         names = [
@@ -406,7 +406,7 @@ def _last_statements(block: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _is_false(node: ast.AST) -> bool:
-    """Whether None in its place would say the same to whoever asks for a truth."""
+    """Whether None in its place has the same truth value."""
     return isinstance(node, ast.Constant) and node.value in (None, False)
 
 

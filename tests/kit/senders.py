@@ -1,4 +1,4 @@
-"""Three classes that send, and receivers that can be told apart."""
+"""Three classes that send, and receivers that can be distinguished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapters of the story that our signals tell, as in ``django_links``."""
+"""Chapters of the story that our signals are sent for, as in ``django_links``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aksara_signals.orm import on_commit
-from kit.peers.aksara_world import Author, Post, Tag, chapter, count, read, told
+from kit.peers.aksara_world import Author, Post, Tag, chapter, count, lines, read
 
 # -- many to many -----------------------------------------------------------------------------------
 
@@ -15,7 +15,7 @@ from kit.peers.aksara_world import Author, Post, Tag, chapter, count, read, told
 async def cast() -> tuple[Any, list[Any]]:
     post = await Post.objects.create(name="p")
     tags = [await Tag.objects.create(name=name) for name in "abc"]
-    told.clear()
+    lines.clear()
     return post, tags
 
 
@@ -35,7 +35,7 @@ async def adding_from_the_other_side(session: AsyncSession) -> None:
 async def adding_what_is_there(session: AsyncSession) -> None:
     post, tags = await cast()
     await post.related("tags").add(tags[0])
-    told.clear()
+    lines.clear()
     await post.related("tags").add(tags[0])
 
 
@@ -43,7 +43,7 @@ async def adding_what_is_there(session: AsyncSession) -> None:
 async def adding_partly_what_is_there(session: AsyncSession) -> None:
     post, tags = await cast()
     await post.related("tags").add(tags[0])
-    told.clear()
+    lines.clear()
     await post.related("tags").add(*tags[:2])
 
 
@@ -51,7 +51,7 @@ async def adding_partly_what_is_there(session: AsyncSession) -> None:
 async def removing(session: AsyncSession) -> None:
     post, tags = await cast()
     await post.related("tags").add(*tags)
-    told.clear()
+    lines.clear()
     await post.related("tags").remove(*tags[1:])
 
 
@@ -59,7 +59,7 @@ async def removing(session: AsyncSession) -> None:
 async def removing_from_the_other_side(session: AsyncSession) -> None:
     post, tags = await cast()
     await post.related("tags").add(*tags)
-    told.clear()
+    lines.clear()
     await tags[0].related("posts").remove(post)
 
 
@@ -73,7 +73,7 @@ async def removing_what_is_not_there(session: AsyncSession) -> None:
 async def setting(session: AsyncSession) -> None:
     post, tags = await cast()
     await post.related("tags").add(*tags[:2])
-    told.clear()
+    lines.clear()
     await post.related("tags").set(tags[1:])
 
 
@@ -81,7 +81,7 @@ async def setting(session: AsyncSession) -> None:
 async def setting_what_is_set(session: AsyncSession) -> None:
     post, tags = await cast()
     await post.related("tags").add(*tags)
-    told.clear()
+    lines.clear()
     await post.related("tags").set(tags)
 
 
@@ -89,7 +89,7 @@ async def setting_what_is_set(session: AsyncSession) -> None:
 async def clearing(session: AsyncSession) -> None:
     post, tags = await cast()
     await post.related("tags").add(*tags)
-    told.clear()
+    lines.clear()
     await post.related("tags").clear()
 
 
@@ -97,7 +97,7 @@ async def clearing(session: AsyncSession) -> None:
 async def clearing_from_the_other_side(session: AsyncSession) -> None:
     post, tags = await cast()
     await post.related("tags").add(*tags)
-    told.clear()
+    lines.clear()
     await tags[0].related("posts").clear()
 
 
@@ -111,7 +111,7 @@ async def clearing_what_is_empty(session: AsyncSession) -> None:
 async def linking_through_a_model(session: AsyncSession) -> None:
     _, tags = await cast()
     author = await Author.objects.create(name="ann")
-    told.clear()
+    lines.clear()
     await session.refresh(tags[0], ["awards"])
     tags[0].winners.append(author)
     await session.flush()
@@ -120,9 +120,9 @@ async def linking_through_a_model(session: AsyncSession) -> None:
 @chapter
 async def adding_to_one_to_many(session: AsyncSession) -> None:
     author, post = await Author.objects.create(name="ann"), await Post.objects.create(name="a")
-    told.clear()
+    lines.clear()
     await author.related("posts").add(post)
-    told.append(str(await read(session, Post.author_id)))
+    lines.append(str(await read(session, Post.author_id)))
 
 
 # -- transactions -----------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class UndoError(Exception):
 
 
 def later(session: AsyncSession, name: str) -> None:
-    on_commit(session, lambda: told.append(name))
+    on_commit(session, lambda: lines.append(name))
 
 
 @chapter
@@ -141,7 +141,7 @@ async def committing(session: AsyncSession) -> None:
     async with session.begin():
         later(session, "first")
         later(session, "second")
-        told.append("inside")
+        lines.append("inside")
 
 
 @chapter
@@ -151,7 +151,7 @@ async def rolling_back(session: AsyncSession) -> None:
             later(session, "lost")
             raise UndoError
     except UndoError:
-        told.append("rolled back")
+        lines.append("rolled back")
 
 
 @chapter
@@ -161,7 +161,7 @@ async def nested_blocks(session: AsyncSession) -> None:
         async with session.begin_nested():
             later(session, "inner")
         later(session, "outer after")
-        told.append("inside")
+        lines.append("inside")
 
 
 @chapter
@@ -175,7 +175,7 @@ async def a_nested_block_that_fails(session: AsyncSession) -> None:
                     later(session, "innermost")
                 raise UndoError
         except UndoError:
-            told.append("inner rolled back")
+            lines.append("inner rolled back")
         later(session, "outer after")
 
 
@@ -187,7 +187,7 @@ async def a_block_that_fails_around_one_that_does_not(session: AsyncSession) -> 
                 later(session, "inner")
             raise UndoError
     except UndoError:
-        told.append("rolled back")
+        lines.append("rolled back")
 
 
 @chapter
@@ -196,7 +196,7 @@ async def callbacks_see_what_was_committed(session: AsyncSession) -> None:
 
     async def look() -> None:
         async with AsyncSession(bind) as other:
-            told.append(await count(other, Tag))
+            lines.append(await count(other, Tag))
 
     async with session.begin():
         await Tag.objects.create(name="a")
@@ -205,7 +205,7 @@ async def callbacks_see_what_was_committed(session: AsyncSession) -> None:
 
 async def failing(session: AsyncSession) -> None:
     def fail() -> None:
-        told.append("fails")
+        lines.append("fails")
         raise ValueError("no")
 
     try:
@@ -213,9 +213,9 @@ async def failing(session: AsyncSession) -> None:
             on_commit(session, fail)
             later(session, "behind")
     except ValueError:
-        told.append("ValueError")
+        lines.append("ValueError")
     else:
-        told.append("committed")
+        lines.append("committed")
 
 
 @chapter
@@ -231,6 +231,6 @@ async def callbacks_that_fail(session: AsyncSession) -> None:
 @chapter
 async def callbacks_outside_of_transactions(session: AsyncSession) -> None:
     later(session, "at once")
-    told.append("registered")
+    lines.append("registered")
     async with session.begin():
-        told.append("inside")
+        lines.append("inside")

@@ -1,4 +1,4 @@
-"""Chapters of the story that our signals tell, as in ``django_receivers``."""
+"""Chapters of the story that our signals are sent for, as in ``django_receivers``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aksara_signals import post_save, pre_save
-from kit.peers.aksara_world import Author, Award, Post, Tag, Treatise, chapter, count, read, told
+from kit.peers.aksara_world import Author, Award, Post, Tag, Treatise, chapter, count, lines, read
 
 # -- what receivers do ------------------------------------------------------------------------------
 
@@ -20,7 +20,7 @@ async def a_receiver_sets_a_column(session: AsyncSession) -> None:
 
     pre_save.connect(set_slug, sender=Post)
     await Post.objects.create(name="A")
-    told.append(await read(session, Post.slug))
+    lines.append(await read(session, Post.slug))
 
 
 @chapter
@@ -34,13 +34,13 @@ async def a_receiver_sets_a_column_that_is_not_saved(session: AsyncSession) -> N
     post.name = "B"
     await post.save(update_fields=["name"])
     with session.no_autoflush:
-        told.append(await read(session, Post.slug))
+        lines.append(await read(session, Post.slug))
 
 
 @chapter
 async def keys_and_receivers(session: AsyncSession) -> None:
     async def look(signal: Any, instance: Any, **kwargs: Any) -> None:
-        told.append(f"{signal.name} key {instance.id}")
+        lines.append(f"{signal.name} key {instance.id}")
 
     pre_save.connect(look, sender=Tag)
     post_save.connect(look, sender=Tag)
@@ -56,9 +56,9 @@ async def vetoed(session: AsyncSession, signal: Any) -> None:
     try:
         await Tag.objects.create(name="a")
     except ValueError:
-        told.append("refused")
+        lines.append("refused")
     await session.rollback()
-    told.append(await count(session, Tag))
+    lines.append(await count(session, Tag))
 
 
 @chapter
@@ -96,7 +96,7 @@ async def saving_again_after_a_save(session: AsyncSession) -> None:
 
     post_save.connect(once, sender=Post)
     await Post.objects.create(name="a")
-    told.append(await read(session, Post.slug))
+    lines.append(await read(session, Post.slug))
 
 
 # -- deleting ---------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ async def saving_again_after_a_save(session: AsyncSession) -> None:
 @chapter
 async def deleting(session: AsyncSession) -> None:
     author = await Author.objects.create(name="ann")
-    told.clear()
+    lines.clear()
     await author.delete()
 
 
@@ -114,37 +114,37 @@ async def deleting_what_others_refer_to(session: AsyncSession) -> None:
     author = await Author.objects.create(name="ann")
     for name in "ab":
         await Post.objects.create(name=name, author=author)
-    told.clear()
+    lines.clear()
     await author.delete()
-    told.append(await count(session, Post))
+    lines.append(await count(session, Post))
 
 
 @chapter
 async def deleting_what_others_may_do_without(session: AsyncSession) -> None:
     author = await Author.objects.create(name="ann")
     await Post.objects.create(name="a", editor=author)
-    told.clear()
+    lines.clear()
     await author.delete()
-    told.append(str(await read(session, Post.editor_id)))
+    lines.append(str(await read(session, Post.editor_id)))
 
 
 @chapter
 async def deleting_what_others_need(session: AsyncSession) -> None:
     author, tag = await Author.objects.create(name="ann"), await Tag.objects.create(name="new")
     await Award.objects.create(author=author, tag=tag, name="award")
-    told.clear()
+    lines.clear()
     try:
         await tag.delete()
     except IntegrityError:
         await session.rollback()
-        told.append("refused")
+        lines.append("refused")
 
 
 @chapter
 async def deleting_what_is_linked(session: AsyncSession) -> None:
     post = await Post.objects.create(name="a")
     await post.related("tags").add(await Tag.objects.create(name="new"))
-    told.clear()
+    lines.clear()
     await post.delete()
 
 
@@ -152,18 +152,18 @@ async def deleting_what_is_linked(session: AsyncSession) -> None:
 async def deleting_a_query(session: AsyncSession) -> None:
     for name in "ab":
         await Tag.objects.create(name=name)
-    told.clear()
+    lines.clear()
     await Tag.objects.filter().delete()
-    told.append(await count(session, Tag))
+    lines.append(await count(session, Tag))
 
 
 @chapter
 async def deleting_a_query_with_signals(session: AsyncSession) -> None:
     for name in "ab":
         await Tag.objects.create(name=name)
-    told.clear()
+    lines.clear()
     await Tag.objects.filter().with_signals().delete()
-    told.append(await count(session, Tag))
+    lines.append(await count(session, Tag))
 
 
 # -- inheritance ------------------------------------------------------------------------------------
@@ -179,5 +179,5 @@ async def saving_a_subclass(session: AsyncSession) -> None:
 @chapter
 async def deleting_a_subclass(session: AsyncSession) -> None:
     treatise = await Treatise.objects.create(name="e")
-    told.clear()
+    lines.clear()
     await treatise.delete()

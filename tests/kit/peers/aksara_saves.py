@@ -1,4 +1,4 @@
-"""Chapters of the story that our signals tell, as in ``django_saves``."""
+"""Chapters of the story that our signals are sent for, as in ``django_saves``."""
 
 from __future__ import annotations
 
@@ -26,54 +26,54 @@ from kit.peers.aksara_world import (
     chapter,
     count,
     deleted,
+    lines,
     linked,
     made,
     read,
     saved,
-    told,
 )
 
-# -- who hears what ---------------------------------------------------------------------------------
+# -- which receivers are called ----------------------------------------------------------------------
 
 
-def heard(name: str) -> Any:
+def receiver_of(name: str) -> Any:
     async def receiver(sender: Any, **kwargs: Any) -> None:
-        told.append(f"{name} heard {sender.__name__}")
+        lines.append(f"{name} received {sender.__name__}")
 
     return receiver
 
 
 @chapter
 async def connecting_by_name(session: AsyncSession) -> None:
-    post_save.connect(heard("tags"), sender=f"{Tag.__module__}.Tag")
+    post_save.connect(receiver_of("tags"), sender=f"{Tag.__module__}.Tag")
     await Tag.objects.create(name="a")
 
 
 @chapter
 async def disconnecting_by_name(session: AsyncSession) -> None:
-    receiver = heard("tags")
+    receiver = receiver_of("tags")
     post_save.connect(receiver, sender=f"{Tag.__module__}.Tag")
-    told.append(repr(post_save.disconnect(receiver, sender=f"{Tag.__module__}.Tag")))
+    lines.append(repr(post_save.disconnect(receiver, sender=f"{Tag.__module__}.Tag")))
     await Tag.objects.create(name="a")
 
 
 @chapter
 async def connecting_by_a_bare_name(session: AsyncSession) -> None:
-    post_save.connect(heard("treatises"), sender="Treatise")
+    post_save.connect(receiver_of("treatises"), sender="Treatise")
     await Treatise.objects.create(name="a")
 
 
 @chapter
 async def listening_to_a_base(session: AsyncSession) -> None:
-    post_save.connect(heard("all"), sender=Base)
-    post_save.connect(heard("posts"), sender=Post)
+    post_save.connect(receiver_of("all"), sender=Base)
+    post_save.connect(receiver_of("posts"), sender=Post)
     await Treatise.objects.create(name="e")
 
 
 @chapter
 async def listening_to_one_relationship(session: AsyncSession) -> None:
     async def receiver(action: str, **kwargs: Any) -> None:
-        told.append(f"heard {action}")
+        lines.append(f"received {action}")
 
     m2m_changed.connect(receiver, sender=Post.tags)
     post = await Post.objects.create(name="p")
@@ -84,7 +84,7 @@ async def listening_to_one_relationship(session: AsyncSession) -> None:
 async def what_receivers_are_given(session: AsyncSession) -> None:
     async def take(signal: Any, **kwargs: Any) -> None:
         kind = f" args {type(kwargs['args']).__name__}" if "args" in kwargs else ""
-        told.append(f"{signal.name} {sorted(kwargs)}{kind}")
+        lines.append(f"{signal.name} {sorted(kwargs)}{kind}")
 
     for signal in (pre_init, post_init, pre_save, post_save, pre_delete, post_delete):
         signal.disconnect(saved)
@@ -142,7 +142,7 @@ async def saving_some_fields(session: AsyncSession) -> None:
     await post.save(update_fields=["name"])
     with session.no_autoflush:
         row = (await session.execute(select(Post.name, Post.slug))).one()
-    told.append(repr(tuple(row)))
+    lines.append(repr(tuple(row)))
 
 
 @chapter
@@ -151,7 +151,7 @@ async def saving_no_fields(session: AsyncSession) -> None:
     post.name = "b"
     await post.save(update_fields=[])
     with session.no_autoflush:
-        told.append(await read(session, Post.name))
+        lines.append(await read(session, Post.name))
 
 
 @chapter
@@ -160,7 +160,7 @@ async def saving_an_unknown_field(session: AsyncSession) -> None:
     try:
         await post.save(update_fields=["nope"])
     except ValueError:
-        told.append("ValueError")
+        lines.append("ValueError")
 
 
 @chapter
@@ -179,7 +179,7 @@ async def a_key_that_is_there(session: AsyncSession) -> None:
 async def getting_or_creating(session: AsyncSession) -> None:
     for _ in range(2):
         tag, is_new = await Tag.objects.get_or_create(name="new")
-        told.append(f"{tag.name} {is_new}")
+        lines.append(f"{tag.name} {is_new}")
 
 
 @chapter
@@ -191,22 +191,22 @@ async def fixtures(session: AsyncSession) -> None:
 @chapter
 async def creating_many(session: AsyncSession) -> None:
     await Tag.objects.bulk_create([Tag(name="a"), Tag(name="b")])
-    told.append(await count(session, Tag))
+    lines.append(await count(session, Tag))
 
 
 @chapter
 async def updating_many(session: AsyncSession) -> None:
     tags = [await Tag.objects.create(name=name) for name in "ab"]
-    told.clear()
+    lines.clear()
     for tag in tags:
         tag.name *= 2
     await Tag.objects.bulk_update(tags, ["name"])
-    told.append(str([*await session.scalars(select(Tag.name).order_by(Tag.name))]))
+    lines.append(str([*await session.scalars(select(Tag.name).order_by(Tag.name))]))
 
 
 @chapter
 async def updating_a_query(session: AsyncSession) -> None:
     await Tag.objects.create(name="a")
-    told.clear()
+    lines.clear()
     await Tag.objects.filter(name="a").update(name="b")
-    told.append(await read(session, Tag.name))
+    lines.append(await read(session, Tag.name))

@@ -1,4 +1,4 @@
-"""The models, and what their receivers write down, of the story that our signals tell."""
+"""The models of the story that our signals are sent for, and what their receivers write down."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Award(Base):
     tag: Mapped[Tag] = relationship(back_populates="awards")
 
 
-told: list[str] = []
+lines: list[str] = []
 CHAPTERS: dict[str, Callable[[AsyncSession], Awaitable[None]]] = {}
 ChapterT = Callable[[AsyncSession], Awaitable[None]]
 
@@ -107,12 +107,12 @@ def saved(signal: Any, sender: Any, instance: Any, update_fields: Any, **kwargs:
         line += " raw"
     if update_fields is not None:
         line += f" {sorted(update_fields)}"
-    told.append(line)
+    lines.append(line)
 
 
 def deleted(signal: Any, sender: Any, instance: Any, **kwargs: Any) -> None:
     known = "with" if instance.id else "without"
-    told.append(f"{signal.name} {sender.__name__} {instance.name} {known} key")
+    lines.append(f"{signal.name} {sender.__name__} {instance.name} {known} key")
 
 
 def linked(
@@ -120,12 +120,12 @@ def linked(
 ) -> None:
     side = "reverse" if reverse else "forward"
     keys = None if pk_set is None else sorted(pk_set)
-    told.append(f"{action} {instance.name} {side} {model.__name__} {keys}")
+    lines.append(f"{action} {instance.name} {side} {model.__name__} {keys}")
 
 
 def made(signal: Any, sender: Any, **kwargs: Any) -> None:
     given = f" {sorted(kwargs['kwargs'])}" if "kwargs" in kwargs else f" {kwargs['instance'].name}"
-    told.append(f"{signal.name} {sender.__name__}{given}")
+    lines.append(f"{signal.name} {sender.__name__}{given}")
 
 
 def listen() -> None:

@@ -17,12 +17,12 @@ ASYNC = ("asend", "asend_robust")
 
 
 class Dispatcher:
-    """What all have, each in its own spelling. Receivers are held strongly unless told otherwise."""
+    """What all have, each in its own spelling. Receivers are held strongly by default."""
 
     name: str
     logger: str = "aksara_signals"
     every: Any = None
-    """Connected to this sender, a receiver hears every sender."""
+    """Connected to this sender, a receiver is called for every sender."""
     methods: Mapping[str, str]
     """What the ways to send are called."""
 

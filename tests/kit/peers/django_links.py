@@ -1,4 +1,4 @@
-"""Chapters of the story that Django tells: what is linked, and what is committed."""
+"""Chapters of Django's story: what is linked, and what is committed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import transaction
 
-from kit.peers.django_world import Author, Post, Tag, chapter, told
+from kit.peers.django_world import Author, Post, Tag, chapter, lines
 
 # -- many to many -----------------------------------------------------------------------------------
 
@@ -14,7 +14,7 @@ from kit.peers.django_world import Author, Post, Tag, chapter, told
 def cast() -> tuple[Any, list[Any]]:
     post = Post.objects.create(name="p")
     tags = [Tag.objects.create(name=name) for name in "abc"]
-    told.clear()
+    lines.clear()
     return post, tags
 
 
@@ -34,7 +34,7 @@ def adding_from_the_other_side() -> None:
 def adding_what_is_there() -> None:
     post, tags = cast()
     post.tags.add(tags[0])
-    told.clear()
+    lines.clear()
     post.tags.add(tags[0])
 
 
@@ -42,7 +42,7 @@ def adding_what_is_there() -> None:
 def adding_partly_what_is_there() -> None:
     post, tags = cast()
     post.tags.add(tags[0])
-    told.clear()
+    lines.clear()
     post.tags.add(*tags[:2])
 
 
@@ -50,7 +50,7 @@ def adding_partly_what_is_there() -> None:
 def removing() -> None:
     post, tags = cast()
     post.tags.add(*tags)
-    told.clear()
+    lines.clear()
     post.tags.remove(*tags[1:])
 
 
@@ -58,7 +58,7 @@ def removing() -> None:
 def removing_from_the_other_side() -> None:
     post, tags = cast()
     post.tags.add(*tags)
-    told.clear()
+    lines.clear()
     tags[0].posts.remove(post)
 
 
@@ -72,7 +72,7 @@ def removing_what_is_not_there() -> None:
 def setting() -> None:
     post, tags = cast()
     post.tags.add(*tags[:2])
-    told.clear()
+    lines.clear()
     post.tags.set(tags[1:])
 
 
@@ -80,7 +80,7 @@ def setting() -> None:
 def setting_what_is_set() -> None:
     post, tags = cast()
     post.tags.add(*tags)
-    told.clear()
+    lines.clear()
     post.tags.set(tags)
 
 
@@ -88,7 +88,7 @@ def setting_what_is_set() -> None:
 def clearing() -> None:
     post, tags = cast()
     post.tags.add(*tags)
-    told.clear()
+    lines.clear()
     post.tags.clear()
 
 
@@ -96,7 +96,7 @@ def clearing() -> None:
 def clearing_from_the_other_side() -> None:
     post, tags = cast()
     post.tags.add(*tags)
-    told.clear()
+    lines.clear()
     tags[0].posts.clear()
 
 
@@ -110,16 +110,16 @@ def clearing_what_is_empty() -> None:
 def linking_through_a_model() -> None:
     _, tags = cast()
     author = Author.objects.create(name="ann")
-    told.clear()
+    lines.clear()
     tags[0].winners.add(author)
 
 
 @chapter
 def adding_to_one_to_many() -> None:
     author, post = Author.objects.create(name="ann"), Post.objects.create(name="a")
-    told.clear()
+    lines.clear()
     author.posts.add(post)
-    told.append(str(Post.objects.get().author_id))
+    lines.append(str(Post.objects.get().author_id))
 
 
 # -- transactions -----------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ class UndoError(Exception):
 
 
 def later(name: str) -> None:
-    transaction.on_commit(lambda: told.append(name))
+    transaction.on_commit(lambda: lines.append(name))
 
 
 @chapter
@@ -138,7 +138,7 @@ def committing() -> None:
     with transaction.atomic():
         later("first")
         later("second")
-        told.append("inside")
+        lines.append("inside")
 
 
 @chapter
@@ -148,7 +148,7 @@ def rolling_back() -> None:
             later("lost")
             raise UndoError
     except UndoError:
-        told.append("rolled back")
+        lines.append("rolled back")
 
 
 @chapter
@@ -158,7 +158,7 @@ def nested_blocks() -> None:
         with transaction.atomic():
             later("inner")
         later("outer after")
-        told.append("inside")
+        lines.append("inside")
 
 
 @chapter
@@ -172,7 +172,7 @@ def a_nested_block_that_fails() -> None:
                     later("innermost")
                 raise UndoError
         except UndoError:
-            told.append("inner rolled back")
+            lines.append("inner rolled back")
         later("outer after")
 
 
@@ -184,32 +184,32 @@ def a_block_that_fails_around_one_that_does_not() -> None:
                 later("inner")
             raise UndoError
     except UndoError:
-        told.append("rolled back")
+        lines.append("rolled back")
 
 
 @chapter
 def callbacks_see_what_was_committed() -> None:
     with transaction.atomic():
         Tag.objects.create(name="a")
-        transaction.on_commit(lambda: told.append(str(Tag.objects.count())))
+        transaction.on_commit(lambda: lines.append(str(Tag.objects.count())))
 
 
 @chapter
 def callbacks_that_fail_robustly() -> None:
     def fail() -> None:
-        told.append("fails")
+        lines.append("fails")
         raise ValueError("no")
 
     with transaction.atomic():
         transaction.on_commit(fail, robust=True)
         later("behind")
-    told.append("committed")
+    lines.append("committed")
 
 
 @chapter
 def callbacks_that_fail() -> None:
     def fail() -> None:
-        told.append("fails")
+        lines.append("fails")
         raise ValueError("no")
 
     try:
@@ -217,12 +217,12 @@ def callbacks_that_fail() -> None:
             transaction.on_commit(fail)
             later("behind")
     except ValueError:
-        told.append("ValueError")
+        lines.append("ValueError")
     else:
-        told.append("committed")
+        lines.append("committed")
 
 
 @chapter
 def callbacks_outside_of_transactions() -> None:
     later("at once")
-    told.append("registered")
+    lines.append("registered")

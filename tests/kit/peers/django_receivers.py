@@ -1,4 +1,4 @@
-"""Chapters of the story that Django tells: what receivers do, and what is deleted."""
+"""Chapters of Django's story: what receivers do, and what is deleted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import signals
 
-from kit.peers.django_world import NAMES, Author, Award, Post, Tag, Treatise, chapter, told
+from kit.peers.django_world import NAMES, Author, Award, Post, Tag, Treatise, chapter, lines
 
 # -- what receivers do ------------------------------------------------------------------------------
 
@@ -18,7 +18,7 @@ def a_receiver_sets_a_column() -> None:
 
     signals.pre_save.connect(set_slug, sender=Post)
     Post.objects.create(name="A")
-    told.append(Post.objects.get().slug)
+    lines.append(Post.objects.get().slug)
 
 
 @chapter
@@ -31,13 +31,13 @@ def a_receiver_sets_a_column_that_is_not_saved() -> None:
     signals.pre_save.connect(set_slug, sender=Post)
     post.name = "B"
     post.save(update_fields=["name"])
-    told.append(Post.objects.get().slug)
+    lines.append(Post.objects.get().slug)
 
 
 @chapter
 def keys_and_receivers() -> None:
     def look(signal: Any, instance: Any, **kwargs: Any) -> None:
-        told.append(f"{NAMES[signal]} key {instance.pk}")
+        lines.append(f"{NAMES[signal]} key {instance.pk}")
 
     signals.pre_save.connect(look, sender=Tag)
     signals.post_save.connect(look, sender=Tag)
@@ -53,8 +53,8 @@ def a_veto() -> None:
     try:
         Tag.objects.create(name="a")
     except ValueError:
-        told.append("refused")
-    told.append(str(Tag.objects.count()))
+        lines.append("refused")
+    lines.append(str(Tag.objects.count()))
 
 
 @chapter
@@ -66,8 +66,8 @@ def a_late_veto() -> None:
     try:
         Tag.objects.create(name="a")
     except ValueError:
-        told.append("refused")
-    told.append(str(Tag.objects.count()))
+        lines.append("refused")
+    lines.append(str(Tag.objects.count()))
 
 
 @chapter
@@ -97,7 +97,7 @@ def saving_again_after_a_save() -> None:
 
     signals.post_save.connect(once, sender=Post)
     Post.objects.create(name="a")
-    told.append(Post.objects.get().slug)
+    lines.append(Post.objects.get().slug)
 
 
 # -- deleting ---------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def saving_again_after_a_save() -> None:
 @chapter
 def deleting() -> None:
     author = Author.objects.create(name="ann")
-    told.clear()
+    lines.clear()
     author.delete()
 
 
@@ -115,25 +115,25 @@ def deleting_what_others_refer_to() -> None:
     author = Author.objects.create(name="ann")
     for name in "ab":
         Post.objects.create(name=name, author=author)
-    told.clear()
+    lines.clear()
     author.delete()
-    told.append(str(Post.objects.count()))
+    lines.append(str(Post.objects.count()))
 
 
 @chapter
 def deleting_what_others_may_do_without() -> None:
     author = Author.objects.create(name="ann")
     Post.objects.create(name="a", editor=author)
-    told.clear()
+    lines.clear()
     author.delete()
-    told.append(str(Post.objects.get().editor_id))
+    lines.append(str(Post.objects.get().editor_id))
 
 
 @chapter
 def deleting_what_others_need() -> None:
     author, tag = Author.objects.create(name="ann"), Tag.objects.create(name="new")
     Award.objects.create(author=author, tag=tag)
-    told.clear()
+    lines.clear()
     tag.delete()
 
 
@@ -141,7 +141,7 @@ def deleting_what_others_need() -> None:
 def deleting_what_is_linked() -> None:
     post = Post.objects.create(name="a")
     post.tags.add(Tag.objects.create(name="new"))
-    told.clear()
+    lines.clear()
     post.delete()
 
 
@@ -149,9 +149,9 @@ def deleting_what_is_linked() -> None:
 def deleting_a_query() -> None:
     for name in "ab":
         Tag.objects.create(name=name)
-    told.clear()
+    lines.clear()
     Tag.objects.all().delete()
-    told.append(str(Tag.objects.count()))
+    lines.append(str(Tag.objects.count()))
 
 
 # -- inheritance ------------------------------------------------------------------------------------
@@ -167,5 +167,5 @@ def saving_a_subclass() -> None:
 @chapter
 def deleting_a_subclass() -> None:
     treatise = Treatise.objects.create(name="e")
-    told.clear()
+    lines.clear()
     treatise.delete()

@@ -1,4 +1,4 @@
-"""Chapters of the story that Django tells: what is saved, and who hears of it."""
+"""Chapters of Django's story: what is saved, and which receivers are called."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from kit.peers.django_world import (
     Treatise,
     chapter,
     deleted,
+    lines,
     linked,
     made,
     saved,
-    told,
 )
 
-# -- who hears what ---------------------------------------------------------------------------------
+# -- which receivers are called ----------------------------------------------------------------------
 
 
-def heard(name: str) -> Any:
+def receiver_of(name: str) -> Any:
     def receiver(sender: Any, **kwargs: Any) -> None:
-        told.append(f"{name} heard {sender.__name__}")
+        lines.append(f"{name} received {sender.__name__}")
 
     KEPT.append(receiver)
     return receiver
@@ -37,38 +37,38 @@ KEPT: list[Any] = []
 
 @chapter
 def connecting_by_name() -> None:
-    signals.post_save.connect(heard("tags"), sender="story.Tag")
+    signals.post_save.connect(receiver_of("tags"), sender="story.Tag")
     Tag.objects.create(name="a")
 
 
 @chapter
 def disconnecting_by_name() -> None:
-    receiver = heard("tags")
+    receiver = receiver_of("tags")
     signals.post_save.connect(receiver, sender="story.Tag")
-    told.append(repr(signals.post_save.disconnect(receiver, sender="story.Tag")))
+    lines.append(repr(signals.post_save.disconnect(receiver, sender="story.Tag")))
     Tag.objects.create(name="a")
 
 
 @chapter
 def connecting_by_a_bare_name() -> None:
     try:
-        signals.post_save.connect(heard("treatises"), sender="Treatise")
+        signals.post_save.connect(receiver_of("treatises"), sender="Treatise")
     except ValueError:
-        told.append("ValueError")
+        lines.append("ValueError")
     Treatise.objects.create(name="a")
 
 
 @chapter
 def listening_to_a_base() -> None:
-    signals.post_save.connect(heard("all"), sender=models.Model)
-    signals.post_save.connect(heard("posts"), sender=Post)
+    signals.post_save.connect(receiver_of("all"), sender=models.Model)
+    signals.post_save.connect(receiver_of("posts"), sender=Post)
     Treatise.objects.create(name="e")
 
 
 @chapter
 def listening_to_one_relationship() -> None:
     def receiver(action: str, **kwargs: Any) -> None:
-        told.append(f"heard {action}")
+        lines.append(f"received {action}")
 
     signals.m2m_changed.connect(receiver, sender=Post.tags.through)
     Post.objects.create(name="p").tags.add(Tag.objects.create(name="a"))
@@ -78,7 +78,7 @@ def listening_to_one_relationship() -> None:
 def what_receivers_are_given() -> None:
     def take(signal: Any, **kwargs: Any) -> None:
         kind = f" args {type(kwargs['args']).__name__}" if "args" in kwargs else ""
-        told.append(f"{NAMES.get(signal, 'm2m_changed')} {sorted(kwargs)}{kind}")
+        lines.append(f"{NAMES.get(signal, 'm2m_changed')} {sorted(kwargs)}{kind}")
 
     for signal in NAMES:
         signal.disconnect(saved)
@@ -133,7 +133,7 @@ def saving_some_fields() -> None:
     post = Post.objects.create(name="a", slug="a")
     post.name, post.slug = "b", "b"
     post.save(update_fields=["name"])
-    told.append(Post.objects.values_list("name", "slug").get().__repr__())
+    lines.append(Post.objects.values_list("name", "slug").get().__repr__())
 
 
 @chapter
@@ -141,7 +141,7 @@ def saving_no_fields() -> None:
     post = Post.objects.create(name="a")
     post.name = "b"
     post.save(update_fields=[])
-    told.append(Post.objects.values_list("name", flat=True).get())
+    lines.append(Post.objects.values_list("name", flat=True).get())
 
 
 @chapter
@@ -150,7 +150,7 @@ def saving_an_unknown_field() -> None:
     try:
         post.save(update_fields=["nope"])
     except ValueError:
-        told.append("ValueError")
+        lines.append("ValueError")
 
 
 @chapter
@@ -168,7 +168,7 @@ def a_key_that_is_there() -> None:
 def getting_or_creating() -> None:
     for _ in range(2):
         tag, is_new = Tag.objects.get_or_create(name="new")
-        told.append(f"{tag.name} {is_new}")
+        lines.append(f"{tag.name} {is_new}")
 
 
 @chapter
@@ -179,22 +179,22 @@ def fixtures() -> None:
 @chapter
 def creating_many() -> None:
     Tag.objects.bulk_create([Tag(name="a"), Tag(name="b")])
-    told.append(str(Tag.objects.count()))
+    lines.append(str(Tag.objects.count()))
 
 
 @chapter
 def updating_many() -> None:
     tags = [Tag.objects.create(name=name) for name in "ab"]
-    told.clear()
+    lines.clear()
     for tag in tags:
         tag.name *= 2
     Tag.objects.bulk_update(tags, ["name"])
-    told.append(str([*Tag.objects.order_by("name").values_list("name", flat=True)]))
+    lines.append(str([*Tag.objects.order_by("name").values_list("name", flat=True)]))
 
 
 @chapter
 def updating_a_query() -> None:
     Tag.objects.create(name="a")
-    told.clear()
+    lines.clear()
     Tag.objects.filter(name="a").update(name="b")
-    told.append(Tag.objects.get().name)
+    lines.append(Tag.objects.get().name)

@@ -1,4 +1,4 @@
-"""Prints, as JSON, the story that Django's own models and signals tell; run in a process of its own.
+"""Prints, as JSON, the story of Django's own models and signals; run in a process of its own.
 
 ``test_django_models`` holds it against ours, chapter by chapter. Each begins with empty tables, and is
 the list of what receivers, and the chapter itself, have written down.
@@ -12,24 +12,24 @@ from django.db import connection
 from django.db.models import signals
 
 from kit.peers import django_links, django_receivers, django_saves
-from kit.peers.django_world import CHAPTERS, MODELS, NAMES, Post, listen, told
+from kit.peers.django_world import CHAPTERS, MODELS, NAMES, Post, lines, listen
 
 assert {each.__name__ for each in (django_saves, django_receivers, django_links)} == {
-    tell.__module__ for tell in CHAPTERS.values()
+    play.__module__ for play in CHAPTERS.values()
 }
 
 
 def main() -> None:
-    """Tell every chapter and print the whole."""
+    """Play every chapter and print the whole."""
     with connection.schema_editor() as editor:
         for model in MODELS:
             editor.create_model(model)
     story: dict[str, list[str]] = {}
     every = [*NAMES, signals.m2m_changed]
-    for name, tell in CHAPTERS.items():
+    for name, play in CHAPTERS.items():
         listen()
-        tell()
-        story[name] = [*told]
+        play()
+        story[name] = [*lines]
         for signal in every:
             signal.receivers.clear()
             signal.sender_receivers_cache.clear()
@@ -37,7 +37,7 @@ def main() -> None:
             model.objects.all().delete()
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM sqlite_sequence")
-        told.clear()
+        lines.clear()
     print(json.dumps(story))
 
 

@@ -1,4 +1,4 @@
-"""The models, and what their receivers write down, of the story that Django tells."""
+"""The models of Django's story, and what their receivers write down."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Award(models.Model):
 MODELS = [Author, Tag, Post, Treatise, Award]
 Tag.add_to_class("winners", models.ManyToManyField(Author, through=Award, related_name="prizes"))
 
-told: list[str] = []
+lines: list[str] = []
 CHAPTERS: dict[str, Callable[[], Any]] = {}
 
 
@@ -94,12 +94,12 @@ def saved(signal: Any, sender: Any, instance: Any, update_fields: Any, **kwargs:
         line += " raw"
     if update_fields is not None:
         line += f" {sorted(update_fields)}"
-    told.append(line)
+    lines.append(line)
 
 
 def deleted(signal: Any, sender: Any, instance: Any, **kwargs: Any) -> None:
     known = "with" if instance.pk else "without"
-    told.append(f"{NAMES[signal]} {sender.__name__} {instance.name} {known} key")
+    lines.append(f"{NAMES[signal]} {sender.__name__} {instance.name} {known} key")
 
 
 def linked(
@@ -107,12 +107,12 @@ def linked(
 ) -> None:
     side = "reverse" if reverse else "forward"
     keys = None if pk_set is None else sorted(pk_set)
-    told.append(f"{action} {instance.name} {side} {model.__name__} {keys}")
+    lines.append(f"{action} {instance.name} {side} {model.__name__} {keys}")
 
 
 def made(signal: Any, sender: Any, **kwargs: Any) -> None:
     given = f" {sorted(kwargs['kwargs'])}" if "kwargs" in kwargs else f" {kwargs['instance'].name}"
-    told.append(f"{NAMES[signal]} {sender.__name__}{given}")
+    lines.append(f"{NAMES[signal]} {sender.__name__}{given}")
 
 
 NAMES = {

@@ -39,8 +39,8 @@ class Twin:
         return [tuple(row) for row in await self.execute(statement)]
 
 
-class Told:
-    """What receivers of the save and delete signals were told, in words or with its changes."""
+class SentLines:
+    """What receivers of the save and delete signals get, as lines and as changes."""
 
     def __init__(self, *signals: Any, sender: Any = None) -> None:
         self.lines: list[str] = []
@@ -60,7 +60,7 @@ class Told:
         self.changes.append(dict(changes))
 
     def taken(self) -> list[str]:
-        """What was told since the last time."""
+        """The lines since the last call."""
         lines, self.lines = self.lines, []
         self.changes = []
         return lines

@@ -346,7 +346,7 @@ class Story:
             return ""
         attribute, cls, is_collection = ends[second % len(ends)]
         others = self._others(name, cls)
-        # Whom a new value pushes out, SQLAlchemy may forget to write if it was never loaded: always,
+        # SQLAlchemy may forget to write what a new value pushes out if it was never loaded: always,
         # or by the order of addresses.
         loaded = "" if is_collection else f"{name}.{attribute}; "
         if verb == "unrelate" or not others:

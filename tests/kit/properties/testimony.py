@@ -1,4 +1,4 @@
-"""What receivers were told, call by call, as the witness keeps it."""
+"""What receivers are sent, call by call, as the witness keeps it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from kit.properties.row_log import WrittenRow
 
-__all__ = ["ORDER", "Frame", "Key", "LinkTold", "RelationTold", "Told", "assert_alike"]
+__all__ = ["ORDER", "Frame", "Key", "SentLinks", "SentRelation", "SentSignal", "assert_alike"]
 
 ORDER = {
     "created": (["pre_save"], ["post_save"]),
@@ -22,7 +22,7 @@ Key = tuple[str, int]
 
 
 @dataclass
-class Told:
+class SentSignal:
     """One call of a receiver."""
 
     signal: str
@@ -32,7 +32,7 @@ class Told:
 
 
 @dataclass
-class LinkTold:
+class SentLinks:
     """One call of a receiver of m2m_changed."""
 
     action: str
@@ -40,7 +40,7 @@ class LinkTold:
 
 
 @dataclass
-class RelationTold:
+class SentRelation:
     """One call of a receiver of the relation signals: a foreign key that was set."""
 
     is_added: bool
@@ -59,19 +59,19 @@ class Frame:
 
 
 def assert_alike(
-    what: str, told: Counter[Any], written: Counter[Any], is_excused: Callable[[Any], bool]
+    what: str, sent: Counter[Any], written: Counter[Any], is_excused: Callable[[Any], bool]
 ) -> None:
-    """Hold links that were told against those that were written, each as often.
+    """Compare links that were sent with those that were written, each as often.
 
-    What was cut because an end of it was deleted may be told or not, and so may what was made with
+    A link cut because an end of it was deleted may be sent or not, and so may one made with
     an owner that the same flush deletes; anything else must be.
     """
-    for each in [*told, *written]:
+    for each in [*sent, *written]:
         is_added, *_ = each
         if is_excused(each):
             if not is_added:
-                del told[each]
+                del sent[each]
                 del written[each]
-            elif not told[each]:
+            elif not sent[each]:
                 del written[each]
-    assert told == written, f"{what}: told {told}, written {written}"
+    assert sent == written, f"{what}: sent {sent}, written {written}"

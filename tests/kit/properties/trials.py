@@ -43,7 +43,7 @@ class Trial:
             self._do(session, lambda: self.story.play(session, steps, reactions), witness)
 
     def replay(self, session: Session, lines: list[str]) -> None:
-        """Run the same lines with nobody listening."""
+        """Run the same lines with no receiver connected."""
         self._do(session, lambda: self.story.replay(session, lines), None)
 
     def _do(self, session: Session, work: Callable[[], None], witness: Witness | None) -> None:

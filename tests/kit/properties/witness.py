@@ -1,4 +1,4 @@
-"""Holds what receivers were told against what the database saw."""
+"""Compares what receivers are sent with what the database sees."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ from aksara_signals import (
 from kit.properties.blueprints import BY_UPDATES
 from kit.properties.row_log import WrittenRow
 from kit.properties.stories import Story
-from kit.properties.testimony import ORDER, Frame, Key, LinkTold, RelationTold, Told, assert_alike
+from kit.properties.testimony import (
+    ORDER,
+    Frame,
+    Key,
+    SentLinks,
+    SentRelation,
+    SentSignal,
+    assert_alike,
+)
 
 __all__ = ["Witness"]
 
@@ -34,13 +42,13 @@ class Witness:
     """Receivers of everything, and what they saw.
 
     Args:
-        story: Whose classes are heard, and which is told when its receivers may act.
+        story: The receivers are connected to its classes, and act when it lets them.
         waits: Whether async receivers really wait; a plain session can't.
     """
 
     def __init__(self, story: Story, *, waits: bool) -> None:
         self.story = story
-        self.timeline: list[Told | LinkTold | RelationTold | WrittenRow] = []
+        self.timeline: list[SentSignal | SentLinks | SentRelation | WrittenRow] = []
         self.delivered: list[tuple[str, Key, str]] = []
         self.expected: list[list[tuple[str, Key, str]]] = [[]]
         """What is to be delivered after the commit: of the transaction, and of each savepoint."""
@@ -70,46 +78,46 @@ class Witness:
 
     def _receivers(self) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
         for signal in (pre_save, pre_update, post_update, pre_delete, post_delete):
-            yield signal, self._hear, {}
-        yield post_save, self._hear_changes, {}
-        yield m2m_changed, self._hear_links, {}
-        yield post_relation_add, self._hear_relation, {}
-        yield post_relation_remove, self._hear_relation, {}
+            yield signal, self._receive, {}
+        yield post_save, self._receive_changes, {}
+        yield m2m_changed, self._receive_links, {}
+        yield post_relation_add, self._receive_relation, {}
+        yield post_relation_remove, self._receive_relation, {}
         for signal in (post_save, post_delete):
-            yield signal, self._hear_committed, {"phase": "after_commit"}
+            yield signal, self._receive_committed, {"phase": "after_commit"}
         for signal in (pre_save, post_save, pre_delete, post_delete):
             yield signal, self._read, {}
         for signal in (pre_save, pre_update, post_update, post_save, pre_delete, post_delete):
             yield signal, self._react, {"priority": -1}
 
-    def _hear(self, signal: Any, instance: Any, created: bool | None = None, **_: Any) -> None:
+    def _receive(self, signal: Any, instance: Any, created: bool | None = None, **_: Any) -> None:
         kind = "deleted" if "delete" in signal.name else "created" if created else "updated"
-        self.timeline.append(Told(signal.name, kind, instance, None))
+        self.timeline.append(SentSignal(signal.name, kind, instance, None))
 
-    def _hear_changes(
+    def _receive_changes(
         self, signal: Any, instance: Any, created: bool, changes: Any, **_: Any
     ) -> None:
         kind = "created" if created else "updated"
-        self.timeline.append(Told(signal.name, kind, instance, dict(changes)))
+        self.timeline.append(SentSignal(signal.name, kind, instance, dict(changes)))
 
-    def _hear_links(
+    def _receive_links(
         self, sender: Any, instance: Any, action: str, pk_set: Any, reverse: bool, **_: Any
     ) -> None:
         own = instance.id
         link = self.story.blueprint.links[int(sender.name.removeprefix("link"))]
         is_source = link.is_forward is not reverse
         links = [(sender.name, *((own, pk) if is_source else (pk, own))) for pk in pk_set or ()]
-        self.timeline.append(LinkTold(action, links))
+        self.timeline.append(SentLinks(action, links))
 
-    def _hear_relation(
+    def _receive_relation(
         self, signal: Any, instance: Any, child: Any, relation_name: str, **_: Any
     ) -> None:
         number = relation_name.removeprefix("r")
         if number.isdigit() and not self.story.blueprint.links[int(number)].is_many_to_many:
             relation = (f"key{number}", self.key_of(instance), self.key_of(child))
-            self.timeline.append(RelationTold(signal is post_relation_add, relation))
+            self.timeline.append(SentRelation(signal is post_relation_add, relation))
 
-    def _hear_committed(self, signal: Any, instance: Any, **_: Any) -> None:
+    def _receive_committed(self, signal: Any, instance: Any, **_: Any) -> None:
         self.delivered.append((signal.name, self.key_of(instance), instance.name))
 
     async def _read(self, instance: Any, session: Any, **_: Any) -> None:
@@ -136,7 +144,7 @@ class Witness:
 
         Args:
             lines: Of the story, so far.
-            has_failed: Whether the last was refused and rolled back; what it told before counts
+            has_failed: Whether the last was refused and rolled back; what it sent before counts
                 for nothing.
         """
         if not has_failed:
@@ -144,28 +152,30 @@ class Witness:
         self.timeline.clear()
         self._judge_outcome(lines[-1], has_failed=has_failed)
 
-    def _judge_rows(self, timeline: list[Told | LinkTold | RelationTold | WrittenRow]) -> None:
+    def _judge_rows(
+        self, timeline: list[SentSignal | SentLinks | SentRelation | WrittenRow]
+    ) -> None:
         keys = {
-            id(told.instance): self.key_of(told.instance)
-            for told in timeline
-            if isinstance(told, Told) and told.signal.startswith("post")
+            id(sent.instance): self.key_of(sent.instance)
+            for sent in timeline
+            if isinstance(sent, SentSignal) and sent.signal.startswith("post")
         }
         frames: dict[Key, list[Frame]] = {}
         for each in timeline:
             if isinstance(each, WrittenRow):
                 if each.table in self._tables:
                     self._write(frames, each)
-            elif isinstance(each, Told):
+            elif isinstance(each, SentSignal):
                 key = keys.get(id(each.instance)) or self._key_if_any(each.instance)
-                self._tell(frames.setdefault(key, []), each, key)
+                self._place(frames.setdefault(key, []), each, key)
         open_frames = {key: stack for key, stack in frames.items() if stack}
-        if self.story.has_reacted:  # a receiver may undo or overtake what others were told of
+        if self.story.has_reacted:  # a receiver may undo or overtake what others were sent
             open_frames = {
                 key: stack
                 for key, stack in open_frames.items()
                 if any(frame.written for frame in stack)
             }
-        assert not open_frames, f"told before, but not after: {open_frames}"
+        assert not open_frames, f"sent before, but not after: {open_frames}"
         gone = {
             self._key_of_row(row)
             for row in timeline
@@ -188,39 +198,39 @@ class Witness:
         stack = frames.get(key)
         if not stack:
             is_own = self._has_own_deletes and row.operation == "DELETE"
-            assert is_own, f"not told before: {row}"
+            assert is_own, f"not sent before: {row}"
             return  # the database's own ON DELETE CASCADE
         stack[-1].written.append(row)
 
-    def _tell(self, stack: list[Frame], told: Told, key: Key) -> None:
-        before, after = ORDER[told.kind]
-        if told.signal.startswith("pre"):
-            if told.signal == before[0]:
-                stack.append(Frame(told.kind))
-            assert stack, f"{told} of {key} comes alone"
+    def _place(self, stack: list[Frame], sent: SentSignal, key: Key) -> None:
+        before, after = ORDER[sent.kind]
+        if sent.signal.startswith("pre"):
+            if sent.signal == before[0]:
+                stack.append(Frame(sent.kind))
+            assert stack, f"{sent} of {key} comes alone"
             frame = stack[-1]
-            assert frame.kind == told.kind, f"{told} of {key} comes within {frame}"
-            assert not frame.written, f"{told} of {key} comes after {frame.written}"
-            frame.pre.append(told.signal)
-            assert frame.pre == before[: len(frame.pre)], f"{told} of {key} comes twice"
+            assert frame.kind == sent.kind, f"{sent} of {key} comes within {frame}"
+            assert not frame.written, f"{sent} of {key} comes after {frame.written}"
+            frame.pre.append(sent.signal)
+            assert frame.pre == before[: len(frame.pre)], f"{sent} of {key} comes twice"
             return
-        assert stack, f"{told} of {key} comes without what comes before it"
+        assert stack, f"{sent} of {key} comes without what comes before it"
         if self.story.has_reacted:
-            while len(stack) > 1 and not stack[-1].written and stack[-1].kind != told.kind:
+            while len(stack) > 1 and not stack[-1].written and stack[-1].kind != sent.kind:
                 stack.pop()
         frame = stack[-1]
-        assert (frame.kind, frame.pre) == (told.kind, before), f"{told} of {key} after {frame}"
-        assert frame.written, f"{told} of {key}: nothing was written"
-        frame.post.append(told.signal)
-        assert frame.post == after[: len(frame.post)], f"{told} of {key} comes twice"
-        if told.changes is not None:
-            self._judge_changes(told, frame)
+        assert (frame.kind, frame.pre) == (sent.kind, before), f"{sent} of {key} after {frame}"
+        assert frame.written, f"{sent} of {key}: nothing was written"
+        frame.post.append(sent.signal)
+        assert frame.post == after[: len(frame.post)], f"{sent} of {key} comes twice"
+        if sent.changes is not None:
+            self._judge_changes(sent, frame)
         if frame.post == after:
             stack.pop()
             while self.story.has_reacted and stack and not stack[-1].written:
-                stack.pop()  # overtaken: told as updated, then deleted by another receiver
-        if told.signal in ("post_save", "post_delete"):
-            self.expected[-1].append((told.signal, key, self._name_in(frame)))
+                stack.pop()  # overtaken: sent as updated, then deleted by another receiver
+        if sent.signal in ("post_save", "post_delete"):
+            self.expected[-1].append((sent.signal, key, self._name_in(frame)))
 
     def _name_in(self, frame: Frame) -> str | None:
         """The name as it was written; None where it wasn't, as when the row was deleted."""
@@ -238,21 +248,23 @@ class Witness:
             if line.endswith("commit()"):
                 self.expected[-1] += last
         elif line == "session.commit()":
-            expected = [told for level in self.expected for told in level]
-            told = [each[:2] for each in expected]
+            expected = [sent for level in self.expected for sent in level]
+            sent = [each[:2] for each in expected]
             delivered = [each[:2] for each in self.delivered]
-            if self.story.reactions:  # what a flush in a receiver tells is told in between
-                assert Counter(delivered) == Counter(told), f"delivered {delivered}, told {told}"
+            if self.story.reactions:  # what a flush in a receiver sends comes in between
+                assert Counter(delivered) == Counter(sent), (
+                    f"delivered {delivered}, expected {sent}"
+                )
             else:
-                assert delivered == told, f"delivered {delivered}, told {told}"
+                assert delivered == sent, f"delivered {delivered}, expected {sent}"
                 for each, known in zip(self.delivered, expected, strict=True):
                     assert known[2] in (None, each[2]), f"delivered {each}, written {known}"
             self.expected = [[]]
             self.delivered.clear()
         assert not self.delivered, f"delivered although nothing was committed: {self.delivered}"
 
-    def _judge_changes(self, told: Told, frame: Frame) -> None:
-        mapper = inspect(told.instance).mapper
+    def _judge_changes(self, sent: SentSignal, frame: Frame) -> None:
+        mapper = inspect(sent.instance).mapper
         real: dict[str, tuple[Any, Any]] = {}
         for row in frame.written:
             for name, value in row.new.items():
@@ -263,45 +275,45 @@ class Witness:
                     continue  # another class's column in the same table
                 first = real.get(attribute, (row.old.get(name),))[0]
                 real[attribute] = (first, value)
-        assert told.changes is not None
+        assert sent.changes is not None
         # What the write adds by itself is on the instance, and no change that anybody made.
         expected = {
             key: pair
             for key, pair in real.items()
             if pair[0] != pair[1]
-            and (key in told.changes or not key.startswith((*BY_UPDATES, "served_")))
+            and (key in sent.changes or not key.startswith((*BY_UPDATES, "served_")))
         }
-        known = {key: pair for key, pair in told.changes.items() if pair[0] != pair[1]}
-        assert known == expected, f"changes {known} of {told.instance}, written {expected}"
+        known = {key: pair for key, pair in sent.changes.items() if pair[0] != pair[1]}
+        assert known == expected, f"changes {known} of {sent.instance}, written {expected}"
 
     def _judge_links(self, timeline: list[Any], gone: set[Key]) -> None:
-        """Each link that came or went was told once, but for those of what was deleted."""
-        told: Counter[Any] = Counter()
+        """Each link that was added or removed is sent once, but for those of what was deleted."""
+        sent: Counter[Any] = Counter()
         written: Counter[Any] = Counter()
         for each in timeline:
-            if isinstance(each, LinkTold) and each.action.startswith("post"):
-                told.update((each.action == "post_add", *link) for link in each.links)
+            if isinstance(each, SentLinks) and each.action.startswith("post"):
+                sent.update((each.action == "post_add", *link) for link in each.links)
             elif isinstance(each, WrittenRow) and each.table not in self._tables:
                 row = each.new or each.old
                 written[
                     each.operation == "INSERT", each.table, row["left_id"], row["right_id"]
                 ] += 1
-        assert_alike("links", told, written, lambda link: self._is_end_gone(link, gone))
+        assert_alike("links", sent, written, lambda link: self._is_end_gone(link, gone))
 
     def _judge_relations(self, timeline: list[Any], gone: set[Key]) -> None:
-        """Each foreign key that a collection or its other side has set was told of its owners."""
-        told: Counter[Any] = Counter()
+        """Each foreign key that a collection or its other side has set is sent for its owners."""
+        sent: Counter[Any] = Counter()
         written: Counter[Any] = Counter()
         for each in timeline:
-            if isinstance(each, RelationTold):
+            if isinstance(each, SentRelation):
                 if self._is_judged(int(each.relation[0].removeprefix("key")), each.is_added):
-                    told[each.is_added, *each.relation] += 1
+                    sent[each.is_added, *each.relation] += 1
             elif isinstance(each, WrittenRow) and each.table in self._tables:
                 written.update(self._set_keys(each))
-        assert_alike("relations", told, written, lambda relation: not gone.isdisjoint(relation[2:]))
+        assert_alike("relations", sent, written, lambda relation: not gone.isdisjoint(relation[2:]))
 
     def _is_judged(self, place: int, is_added: bool) -> bool:
-        """Whether each foreign key of a relationship has to be told of.
+        """Whether each foreign key of a relationship has to be sent.
 
         A collection that leaves its former children their key doesn't know when they lose it.
         """

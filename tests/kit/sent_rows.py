@@ -1,4 +1,4 @@
-"""What the save and delete signals tell, in words."""
+"""What the save and delete signals send, in words."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from aksara_signals import post_delete, post_save, pre_delete, pre_save
 
-__all__ = ["Told"]
+__all__ = ["SentRows"]
 
 
-class Told:
-    """Which rows the signals tell of, before and after a flush."""
+class SentRows:
+    """Which rows the signals are sent for, before and after a flush."""
 
     def __init__(self) -> None:
         self.before: list[tuple[str, object]] = []
