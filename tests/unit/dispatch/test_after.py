@@ -226,7 +226,7 @@ def test_deliveries_without_end_are_given_up(
     assert "deferred receivers are not called any more" in caplog.text
 
 
-async def test_drain_waits_as_long_as_it_is_told(outcome: Outcome) -> None:
+async def test_drain_waits_no_longer_than_its_timeout(outcome: Outcome) -> None:
     """And says how many are still under way."""
     end = asyncio.Event()
 

@@ -38,7 +38,7 @@ def signal() -> Signal:
     return signal
 
 
-def heard(signal: Signal, sender: Any = Model) -> list[Any]:
+def called(signal: Signal, sender: Any = Model) -> list[Any]:
     return [response for _, response in signal.send_sync(sender)]
 
 
@@ -46,25 +46,25 @@ async def test_every_form_of_silence(signal: Signal) -> None:
     """with, async with, and decorators of sync and async functions."""
     silent = SignalContext.disable_for(Model)
     with silent:
-        assert heard(signal) == []
+        assert called(signal) == []
         assert await signal.send(Child) == []
-        assert heard(signal, Other) == ["one", "two"]
+        assert called(signal, Other) == ["one", "two"]
     async with silent as entered:
         assert entered is silent
-        assert heard(signal) == []
+        assert called(signal) == []
 
     @silent
     def sync(argument: int) -> Any:
-        return argument, heard(signal)
+        return argument, called(signal)
 
     @silent
     async def asynchronous(argument: int) -> Any:
-        return argument, heard(signal)
+        return argument, called(signal)
 
     assert sync(1) == (1, [])
     assert await asynchronous(2) == (2, [])
     assert sync.__name__ == "sync"
-    assert heard(signal) == ["one", "two"]
+    assert called(signal) == ["one", "two"]
     assert "Model" in repr(silent)
 
 
@@ -83,17 +83,17 @@ def test_contexts_nest_and_are_reused(signal: Signal) -> None:
     silent, other = SignalContext.disable_for(Model), SignalContext.disable_for(Other)
     with silent:
         with silent, other:
-            assert heard(signal, Other) == []
-        assert heard(signal) == []
-        assert heard(signal, Other) == ["one", "two"]
-    assert heard(signal) == ["one", "two"]
+            assert called(signal, Other) == []
+        assert called(signal) == []
+        assert called(signal, Other) == ["one", "two"]
+    assert called(signal) == ["one", "two"]
     silent.__enter__()
     other.__enter__()
     silent.__exit__(None, None, None)
-    assert heard(signal) == ["one", "two"]
-    assert heard(signal, Other) == []
+    assert called(signal) == ["one", "two"]
+    assert called(signal, Other) == []
     other.__exit__(None, None, None)
-    assert heard(signal, Other) == ["one", "two"]
+    assert called(signal, Other) == ["one", "two"]
 
 
 def test_it_may_be_left_elsewhere(signal: Signal) -> None:
@@ -101,10 +101,10 @@ def test_it_may_be_left_elsewhere(signal: Signal) -> None:
     silent = SignalContext.disable_all()
     copy_context().run(silent.__enter__)
     silent.__exit__(None, None, None)
-    assert heard(signal) == ["one", "two"]
+    assert called(signal) == ["one", "two"]
     with silent:
         copy_context().run(silent.__exit__, None, None, None)
-        assert heard(signal) == []
+        assert called(signal) == []
 
 
 async def test_only_this_task_is_silenced(signal: Signal) -> None:
@@ -130,7 +130,7 @@ async def test_only_this_task_is_silenced(signal: Signal) -> None:
     tasks = asyncio.create_task(quiet()), asyncio.create_task(loud())
     await entered.wait()
     in_thread: list[Any] = []
-    thread = threading.Thread(target=lambda: in_thread.extend(heard(signal)))
+    thread = threading.Thread(target=lambda: in_thread.extend(called(signal)))
     thread.start()
     thread.join()
     assert in_thread == ["one", "two"]
@@ -144,15 +144,15 @@ def test_signals_and_receivers_can_be_singled_out(signal: Signal) -> None:
     another = Signal("another")
     another.connect(one)
     with SignalContext.disable_for(Model, signals=[another]):
-        assert (heard(signal), heard(another)) == (["one", "two"], [])
+        assert (called(signal), called(another)) == (["one", "two"], [])
     with SignalContext.disable_for(receivers=[one]):
-        assert (heard(signal), heard(another)) == (["two"], [])
+        assert (called(signal), called(another)) == (["two"], [])
     with SignalContext.disable_for(signals=another, receivers=two):
-        assert heard(another) == ["one"]
+        assert called(another) == ["one"]
     with SignalContext.disable_for("Model", [Other]):
-        assert (heard(signal, Child), heard(signal, Other)) == ([], [])
+        assert (called(signal, Child), called(signal, Other)) == ([], [])
     with SignalContext.disable_all() as everything:
-        assert heard(signal, None) == []
+        assert called(signal, None) == []
         assert "every sender" in repr(everything)
 
 

@@ -93,7 +93,7 @@ def test_dead_classes_are_not_ambiguous() -> None:
         Signal().connect(receiver, sender="Twice")
 
 
-def test_names_that_nobody_has_are_listed(mapped: list[type]) -> None:
+def test_names_without_a_class_are_listed(mapped: list[type]) -> None:
     """check_senders names signal, receiver and the nearest class."""
     signal = Signal("x")
     mapped.append(make("Gazette"))

@@ -45,7 +45,7 @@ def test_duplicates_are_ignored(signal: Signal) -> None:
     assert signal.connections == ()
 
 
-def test_disconnect_needs_to_know_whom(signal: Signal) -> None:
+def test_disconnect_needs_a_receiver(signal: Signal) -> None:
     """Neither a receiver nor a uid is an error."""
     with pytest.raises(InvalidOptionError):
         signal.disconnect()
@@ -236,7 +236,7 @@ def test_a_dead_receiver_is_in_no_new_plan(signal: Signal) -> None:
 # -- which receivers and senders are the same -----------------------------------------------------
 
 
-async def test_addresses_that_collide_are_told_apart(
+async def test_addresses_that_collide_are_distinguished(
     signal: Signal, send: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Look-ups go by address and end with a comparison of the live objects."""

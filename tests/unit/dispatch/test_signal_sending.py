@@ -16,17 +16,19 @@ from aksara_signals import AsyncReceiverError, Signal, SignalRecursionError, pos
 # -- who hears whom -------------------------------------------------------------------------------
 
 
-async def test_a_receiver_hears_its_sender_and_subclasses(signal: Signal, send: Any) -> None:
+async def test_a_receiver_is_called_for_its_sender_and_subclasses(
+    signal: Signal, send: Any
+) -> None:
     """A receiver of a class hears its subclasses too, and nobody else."""
     signal.connect(echo("model"), sender=Model)
     signal.connect(echo("exact"), sender=Model, exact=True)
     signal.connect(echo("child"), sender=Child)
     signal.connect(echo("all"))
-    heard = [
+    received = [
         [response for _, response in await send(signal, sender)]
         for sender in (Model, Child, Other, None)
     ]
-    assert heard == [["model", "exact", "all"], ["model", "child", "all"], ["all"], ["all"]]
+    assert received == [["model", "exact", "all"], ["model", "child", "all"], ["all"], ["all"]]
 
 
 @pytest.mark.parametrize(
@@ -49,11 +51,11 @@ async def test_string_senders(signal: Signal, send: Any) -> None:
 
     class EvenLater(Later): ...
 
-    heard = [
+    received = [
         [response for _, response in await send(signal, sender)]
         for sender in (Later, EvenLater, "Later", "Model", Child, Later())
     ]
-    assert heard == [["name", "exact"], ["name"], ["name", "exact"], [], ["path"], []]
+    assert received == [["name", "exact"], ["name"], ["name", "exact"], [], ["path"], []]
 
 
 async def test_numbers_are_equal_and_objects_are_themselves(signal: Signal, send: Any) -> None:
@@ -72,11 +74,11 @@ async def test_numbers_are_equal_and_objects_are_themselves(signal: Signal, send
     signal.connect(echo("number"), sender=1)
     signal.connect(echo("object"), sender=one)
     signal.connect(echo("slots"), sender=slots)
-    heard = [
+    received = [
         [response for _, response in await send(signal, sender)]
         for sender in (1, 1.0, 2, one, two, slots, Slots())
     ]
-    assert heard == [["number"], ["number"], [], ["object"], [], ["slots"], []]
+    assert received == [["number"], ["number"], [], ["object"], [], ["slots"], []]
 
 
 async def test_a_receiver_reached_twice_is_called_once(signal: Signal, send: Any) -> None:
@@ -106,11 +108,11 @@ async def test_created_narrows_save_signals(send: Any) -> None:
     post_save.connect(echo("insert"), sender=Model, created=True)
     post_save.connect(echo("update"), sender=Model, created=False)
     post_save.connect(echo("both"), sender=Model)
-    heard = [
+    received = [
         [response for _, response in await send(post_save, Model, instance=1, created=created)]
         for created in (True, False, None, True)
     ]
-    assert heard == [["insert", "both"], ["update", "both"], ["both"], ["insert", "both"]]
+    assert received == [["insert", "both"], ["update", "both"], ["both"], ["insert", "both"]]
 
 
 # -- results and errors ---------------------------------------------------------------------------

@@ -27,17 +27,17 @@ async def test_an_example_declares_name_payload_and_documentation() -> None:
     signal = typed_signal(order_paid)
     assert (signal.name, signal.doc) == ("order_paid", "An order has been paid.")
     assert signal.providing_args == ("amount",)
-    heard: list[tuple[int, str]] = []
+    received: list[tuple[int, str]] = []
 
     @signal.connect
     async def note(sender: type, amount: int, currency: str = "", **kwargs: Any) -> None:
-        heard.append((amount, currency))
+        received.append((amount, currency))
 
     await signal.send(int, amount=5)
     signal.send_sync(int, amount=6, currency="GBP")
     with pytest.raises(SignalPayloadError, match="amount"):
         await signal.send(int)
-    assert heard == [(5, "EUR"), (6, "GBP")]
+    assert received == [(5, "EUR"), (6, "GBP")]
     assert await signal.send_robust(int, amount=7) == [(note, None)]
     assert signal.send_robust_sync(int, amount=8) == [(note, None)]
 
@@ -73,15 +73,15 @@ def test_model_signals_are_signals() -> None:
     assert isinstance(post_save, Signal)
     assert isinstance(post_bulk_create, Signal)
     for signal, name in (post_save, "instance"), (post_bulk_create, "instances"):
-        heard: list[Any] = []
+        received: list[Any] = []
 
-        def note(heard: Any = heard, name: str = name, **kwargs: Any) -> None:
-            heard.append(kwargs[name])
+        def note(received: Any = received, name: str = name, **kwargs: Any) -> None:
+            received.append(kwargs[name])
 
         assert signal(Path)(note) is note
         signal.send_sync(Path, **{name: 1})
         signal.disconnect(note, Path)
-        assert heard == [1]
+        assert received == [1]
 
 
 def test_declared_arguments_may_be_by_keyword_only() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kit import databases
 from kit.models import Base
-from kit.told_rows import Told
+from kit.sent_rows import SentRows
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from aksara_signals import on_delivery_error
@@ -51,6 +51,6 @@ def reported() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def told() -> Told:
+def sent_rows() -> SentRows:
     """Which rows the signals tell of."""
-    return Told()
+    return SentRows()

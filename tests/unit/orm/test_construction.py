@@ -54,7 +54,7 @@ class Item(DataBase):
 
 
 @pytest.fixture
-def heard() -> list[Any]:
+def received() -> list[Any]:
     """What both signals told, in order."""
     calls: list[Any] = []
 
@@ -69,25 +69,25 @@ def heard() -> list[Any]:
     return calls
 
 
-def test_both_are_sent_around_construction(heard: list[Any]) -> None:
+def test_both_are_sent_around_construction(received: list[Any]) -> None:
     """pre_init with what was given, post_init with the finished instance, once each."""
     note = Note(text="a")
-    assert heard == [("pre", Note, [], {"text": "a"}), ("post", Note, note)]
-    heard.clear()
+    assert received == [("pre", Note, [], {"text": "a"}), ("post", Note, note)]
+    received.clear()
     titled = Titled("t", "x")
-    assert heard == [("pre", Titled, ["t"], {"text": "x"}), ("post", Titled, titled)]
-    heard.clear()
+    assert received == [("pre", Titled, ["t"], {"text": "x"}), ("post", Titled, titled)]
+    received.clear()
     titled = Titled("t", "x", "y", "z", id=5)
-    assert heard[0] == ("pre", Titled, ["t", "x", "y", "z"], {"id": 5})
+    assert received[0] == ("pre", Titled, ["t", "x", "y", "z"], {"id": 5})
     assert (titled.text, titled.more) == ("x", ("y", "z"))
-    assert heard[1:] == [("post", Titled, titled)]
+    assert received[1:] == [("post", Titled, titled)]
 
 
 @pytest.mark.parametrize("kwargs", [{"name": "a"}, {"name": "a", "size": 5}])
-def test_dataclasses_tell_what_was_given(heard: list[Any], kwargs: dict[str, Any]) -> None:
+def test_dataclasses_send_what_was_given(received: list[Any], kwargs: dict[str, Any]) -> None:
     """Defaults of a mapped dataclass are its own business, on every version of SQLAlchemy."""
     item = Item(**kwargs)
-    assert heard == [("pre", Item, [], kwargs), ("post", Item, item)]
+    assert received == [("pre", Item, [], kwargs), ("post", Item, item)]
     assert item.size == kwargs.get("size", 3)
 
 
@@ -113,16 +113,16 @@ def test_a_receiver_may_refuse() -> None:
         Note()
 
 
-async def test_loading_is_not_construction(async_engine: AsyncEngine, heard: list[Any]) -> None:
+async def test_loading_is_not_construction(async_engine: AsyncEngine, received: list[Any]) -> None:
     """Nothing is sent for instances that come from the database."""
     await databases.create_all(async_engine, Base.metadata)
     async with AsyncSession(async_engine) as session:
         session.add(Note(text="a"))
         await session.commit()
-    heard.clear()
+    received.clear()
     async with AsyncSession(async_engine) as session:
         assert (await session.scalars(select(Note))).one().text == "a"
-    assert heard == []
+    assert received == []
 
 
 def original(cls: type) -> Any:
@@ -141,7 +141,7 @@ def test_unused_construction_is_untouched() -> None:
     assert original(Note) is before
 
 
-def test_classes_mapped_later_are_heard(heard: list[Any]) -> None:
+def test_classes_mapped_later_send_as_well(received: list[Any]) -> None:
     """A class that is mapped while somebody listens is hooked in too; others are not."""
 
     class Late(Base):
@@ -154,26 +154,26 @@ def test_classes_mapped_later_are_heard(heard: list[Any]) -> None:
 
     late = Late()
     LateOutsider()
-    assert heard == [("pre", Late, [], {}), ("post", Late, late)]
+    assert received == [("pre", Late, [], {}), ("post", Late, late)]
 
 
-def test_registered_classes_are_heard(heard: list[Any]) -> None:
+def test_registered_classes_send_as_well(received: list[Any]) -> None:
     """register() and unregister() hook in and out at once."""
     Outsider()
-    assert heard == []
+    assert received == []
     register(Outsider)
     outsider = Outsider()
-    assert heard == [("pre", Outsider, [], {}), ("post", Outsider, outsider)]
+    assert received == [("pre", Outsider, [], {}), ("post", Outsider, outsider)]
     unregister(Outsider)
     Outsider()
-    assert len(heard) == 2
+    assert len(received) == 2
 
 
-def test_silence_covers_construction(heard: list[Any]) -> None:
+def test_silence_covers_construction(received: list[Any]) -> None:
     """A silenced model is constructed unheard."""
     with SignalContext.disable_for(Note):
         Note()
-    assert heard == []
+    assert received == []
 
 
 async def test_async_receivers_must_not_wait(async_engine: AsyncEngine) -> None:

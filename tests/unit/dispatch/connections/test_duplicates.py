@@ -24,14 +24,14 @@ def _restored() -> Iterator[None]:
 
 
 @pytest.fixture
-def heard() -> list[Any]:
+def received() -> list[Any]:
     return []
 
 
 @pytest.fixture
-def note(heard: list[Any]) -> Any:
+def note(received: list[Any]) -> Any:
     def note(created: Any, **kwargs: Any) -> None:
-        heard.append(created)
+        received.append(created)
 
     return note
 
@@ -96,7 +96,7 @@ def test_a_name_is_a_name(note: Any) -> None:
     ],
 )
 def test_filters_are_connections_of_their_own(
-    filters: Any, called: Any, note: Any, heard: list[Any]
+    filters: Any, called: Any, note: Any, received: list[Any]
 ) -> None:
     """A receiver is called once if any of its connections lets the send through."""
     for each in filters:
@@ -104,15 +104,15 @@ def test_filters_are_connections_of_their_own(
     assert len(post_save.connections) == len(set(filters))
     for created, times in called.items():
         post_save.send_sync(Model, instance=None, created=created)
-        assert heard == [created] * times
-        heard.clear()
+        assert received == [created] * times
+        received.clear()
     assert post_save.receivers_for(Model) == [note]
     assert post_save.has_listeners(Model)
     assert post_save.disconnect(note, Model)
     assert post_save.connections == ()
 
 
-def test_filters_of_several_senders(note: Any, heard: list[Any]) -> None:
+def test_filters_of_several_senders(note: Any, received: list[Any]) -> None:
     """Reached by a base with one filter and by the class with another, it is called for both."""
     post_save.connect(note, Model, created=True)
     post_save.connect(note, Child, created=False)
@@ -120,7 +120,7 @@ def test_filters_of_several_senders(note: Any, heard: list[Any]) -> None:
     for created in (True, False):
         post_save.send_sync(Child, instance=None, created=created)
         post_save.send_sync(Model, instance=None, created=created)
-    assert heard == [True, True, False]
+    assert received == [True, True, False]
 
 
 def test_a_filter_is_disconnected(note: Any) -> None:

@@ -63,7 +63,7 @@ def test_senders_that_cant_be_followed_have_no_plan_to_keep() -> None:
     assert not signal._table.routes.plans
 
 
-def test_nobody_has_a_plan_of_nothing() -> None:
+def test_no_receivers_need_no_plan() -> None:
     """A sender that nobody hears has one as well, and it is reused."""
     signal = Signal()
     signal.connect(receive, sender=int)

@@ -256,7 +256,7 @@ def test_what_fails_in_being_closed_is_shown_as_the_cause() -> None:
     assert caught.value.__cause__ is None
 
 
-async def test_a_future_that_nobody_waited_for_can_be_awaited() -> None:
+async def test_a_future_without_a_waiter_can_be_awaited() -> None:
     """The mark that a refused receiver has left on it is taken back."""
     future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 

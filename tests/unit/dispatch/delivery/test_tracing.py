@@ -27,23 +27,23 @@ class Model:
 
 
 @pytest.fixture
-def told() -> Iterator[list[str]]:
+def trace() -> Iterator[list[str]]:
     """What a hook sees, and with which error it is left."""
-    told: list[str] = []
+    trace: list[str] = []
 
     @contextmanager
     def note(step: DeliveryStep) -> Iterator[None]:
         what = "send" if step.is_send else (step.receiver_name or "").split(" ")[0].split(".")[-1]
-        told.append(f"+{what}")
+        trace.append(f"+{what}")
         try:
             yield
         except BaseException as error:
-            told.append(f"-{what} {type(error).__name__}")
+            trace.append(f"-{what} {type(error).__name__}")
             raise
-        told.append(f"-{what}")
+        trace.append(f"-{what}")
 
     add_delivery_hook(note)
-    yield told
+    yield trace
     assert remove_delivery_hook(note)
     assert not remove_delivery_hook(note)
     assert tracing.hooks == []
@@ -63,16 +63,16 @@ async def failing(**kwargs: Any) -> None:
 
 
 async def test_a_hook_stands_around_the_send_and_each_receiver(
-    signal: Signal, told: list[str]
+    signal: Signal, trace: list[str]
 ) -> None:
     """A receiver's step ends when it has been awaited; results are as ever."""
     for receiver in first, second:
         signal.connect(receiver)
     assert await signal.send(Model) == [(first, "first"), (second, "second")]
-    assert told == ["+send", "+first", "-first", "+second", "-second", "-send"]
+    assert trace == ["+send", "+first", "-first", "+second", "-second", "-send"]
 
 
-def test_synchronous_sends_are_hooked_as_well(signal: Signal, told: list[str]) -> None:
+def test_synchronous_sends_are_hooked_as_well(signal: Signal, trace: list[str]) -> None:
     """A coroutine is driven inside of the hook."""
 
     async def quick(**kwargs: Any) -> str:
@@ -81,70 +81,70 @@ def test_synchronous_sends_are_hooked_as_well(signal: Signal, told: list[str]) -
     signal.connect(quick)
     signal.connect(second)
     assert [response for _, response in signal.send_sync(Model)] == ["quick", "second"]
-    assert told == ["+send", "+quick", "-quick", "+second", "-second", "-send"]
+    assert trace == ["+send", "+quick", "-quick", "+second", "-second", "-send"]
 
 
-async def test_hooks_are_left_with_the_error(signal: Signal, told: list[str]) -> None:
+async def test_hooks_are_left_with_the_error(signal: Signal, trace: list[str]) -> None:
     """At once, and not when somebody lets go of the traceback."""
     signal.connect(failing)
     gc.disable()
     try:
         with pytest.raises(LookupError) as caught:
             await signal.send(Model)
-        assert told == ["+send", "+failing", "-failing LookupError", "-send LookupError"]
-        told.clear()
+        assert trace == ["+send", "+failing", "-failing LookupError", "-send LookupError"]
+        trace.clear()
         with pytest.raises(LookupError):
             signal.send_sync(Model)
-        assert told == ["+send", "+failing", "-failing LookupError", "-send LookupError"]
+        assert trace == ["+send", "+failing", "-failing LookupError", "-send LookupError"]
     finally:
         gc.enable()
     assert caught.value.__notes__
 
 
 async def test_a_robust_send_succeeds_though_its_receiver_fails(
-    signal: Signal, told: list[str]
+    signal: Signal, trace: list[str]
 ) -> None:
     """Each step is left with what became of it."""
     signal.connect(failing)
     signal.connect(second)
     await signal.send_robust(Model)
-    assert told == ["+send", "+failing", "-failing LookupError", "+second", "-second", "-send"]
+    assert trace == ["+send", "+failing", "-failing LookupError", "+second", "-second", "-send"]
 
 
 async def test_concurrent_receivers_are_hooked_in_their_tasks(
-    signal: Signal, told: list[str]
+    signal: Signal, trace: list[str]
 ) -> None:
     """Their steps overlap, and all stand inside of the send's."""
     for receiver in first, second:
         signal.connect(receiver, concurrent=True)
     await signal.send(Model)
-    assert told[0] == "+send"
-    assert told[-1] == "-send"
-    assert sorted(told[1:-1]) == ["+first", "+second", "-first", "-second"]
+    assert trace[0] == "+send"
+    assert trace[-1] == "-send"
+    assert sorted(trace[1:-1]) == ["+first", "+second", "-first", "-second"]
 
 
-async def test_hooks_nest_in_the_order_they_were_added(signal: Signal, told: list[str]) -> None:
+async def test_hooks_nest_in_the_order_they_were_added(signal: Signal, trace: list[str]) -> None:
     """The first one is outermost; one that is added twice counts once."""
 
     @contextmanager
     def inner(step: DeliveryStep) -> Iterator[None]:
-        told.append("inner")
+        trace.append("inner")
         yield
-        told.append("inner ends")
+        trace.append("inner ends")
 
     add_delivery_hook(inner)
     add_delivery_hook(inner)
     signal.connect(second)
     await signal.send(Model)
     remove_delivery_hook(inner)
-    assert told[:4] == ["+send", "inner", "+second", "inner"]
-    assert told[4:] == ["inner ends", "-second", "inner ends", "-send"]
+    assert trace[:4] == ["+send", "inner", "+second", "inner"]
+    assert trace[4:] == ["inner ends", "-second", "inner ends", "-send"]
 
 
-async def test_nobody_to_call_is_no_delivery(signal: Signal, told: list[str]) -> None:
+async def test_a_send_without_receivers_is_no_delivery(signal: Signal, trace: list[str]) -> None:
     """A hook sees sends that reach a receiver."""
     await signal.send(Model)
-    assert told == []
+    assert trace == []
 
 
 async def test_a_hook_that_raises_reaches_the_sender(signal: Signal) -> None:
@@ -170,7 +170,7 @@ async def test_a_hook_that_raises_reaches_the_sender(signal: Signal) -> None:
         remove_delivery_hook(refuse)
 
 
-async def test_a_hook_that_turns_an_error_into_another_one_is_heard(signal: Signal) -> None:
+async def test_a_hook_may_turn_an_error_into_another_one(signal: Signal) -> None:
     """The one it raises counts."""
 
     @contextmanager
@@ -195,7 +195,7 @@ async def test_a_hook_that_turns_an_error_into_another_one_is_heard(signal: Sign
         remove_delivery_hook(translate)
 
 
-def test_a_step_says_what_it_is(signal: Signal, told: list[str]) -> None:
+def test_a_step_says_what_it_is(signal: Signal, trace: list[str]) -> None:
     """Names, class and key; never a column."""
     steps: list[DeliveryStep] = []
 
@@ -242,7 +242,7 @@ def test_what_cant_be_called_is_no_hook() -> None:
         add_delivery_hook("hook")
 
 
-def test_a_hook_that_gives_no_context_manager_is_told_so(signal: Signal) -> None:
+def test_a_hook_that_gives_no_context_manager_gets_an_error(signal: Signal) -> None:
     """Async and generator functions when they are added, others when they are called."""
 
     async def hook_async(step: DeliveryStep) -> None: ...
@@ -265,7 +265,7 @@ def test_a_hook_that_gives_no_context_manager_is_told_so(signal: Signal) -> None
         remove_delivery_hook(hook_noting)  # type: ignore[arg-type]
 
 
-def test_what_ends_the_sends_is_no_failure_of_the_hooks(signal: Signal, told: list[str]) -> None:
+def test_what_ends_the_sends_is_no_failure_of_the_hooks(signal: Signal, trace: list[str]) -> None:
     """It is whoever delivers who knows what to do with it."""
     signal.connect(second)
     failures: list[Failure] = []
@@ -282,4 +282,4 @@ def test_what_ends_the_sends_is_no_failure_of_the_hooks(signal: Signal, told: li
                 finally:
                     tracing.end_sends(sends)
     assert failures == []
-    assert told == ["+send", "-send GeneratorExit", "+send", "-send ZeroDivisionError"]
+    assert trace == ["+send", "-send GeneratorExit", "+send", "-send ZeroDivisionError"]

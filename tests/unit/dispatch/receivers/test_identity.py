@@ -10,7 +10,7 @@ from aksara_signals.dispatch.receivers.identity import sender_key
 class Thing: ...
 
 
-def test_what_has_died_is_nobody_elses_sender() -> None:
+def test_what_has_died_is_no_other_objects_sender() -> None:
     """Two senders that are gone are not the same for that; each is itself while it lives."""
     one, two = Thing(), Thing()
     keys = [sender_key(each) for each in (one, two)]

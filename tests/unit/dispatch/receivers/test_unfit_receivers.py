@@ -33,10 +33,10 @@ class Handlers:
     def of_none(**kwargs: Any) -> None: ...
 
 
-def hear(**kwargs: Any) -> None: ...
+def receive(**kwargs: Any) -> None: ...
 
 
-async def hear_async(**kwargs: Any) -> None: ...
+async def receive_async(**kwargs: Any) -> None: ...
 
 
 order_paid = Signal("order_paid")
@@ -122,15 +122,15 @@ def test_a_method_in_the_body_of_a_class_has_no_object_yet() -> None:
 
 def test_a_coroutine_and_a_weak_reference_stand_for_their_function() -> None:
     """The function itself is to be connected."""
-    coroutine: Any = hear_async()
+    coroutine: Any = receive_async()
     try:
         with pytest.raises(InvalidReceiverError, match="without calling it"):
             post_save.connect(coroutine)
     finally:
         coroutine.close()
     with pytest.raises(InvalidReceiverError, match="weak=True"):
-        post_save.connect(weakref.ref(hear))
-    post_save.connect(functools.partial(hear, extra=1))
+        post_save.connect(weakref.ref(receive))
+    post_save.connect(functools.partial(receive, extra=1))
     assert len(post_save.connections) == 1
 
 
@@ -150,18 +150,18 @@ def test_senders_are_given_to_receiver_by_name() -> None:
             receiver(post_save, given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("given", [3, "hear", [hear], (hear,), {"a": hear}])
+@pytest.mark.parametrize("given", [3, "receive", [receive], (receive,), {"a": receive}])
 def test_what_was_never_connected_is_not_disconnected(given: Any) -> None:
     """False would look as if the receiver hadn't been connected."""
-    post_save.connect(hear)
+    post_save.connect(receive)
     with pytest.raises(InvalidReceiverError, match="one at a time"):
         post_save.disconnect(given)
-    assert post_save.disconnect(hear)
+    assert post_save.disconnect(receive)
 
 
 @pytest.mark.parametrize("name", [" ", "Post ", " blog.Post", "Post\n"])
 def test_no_class_has_spaces_around_its_name(name: str) -> None:
     """A built-in signal is never sent by one; a custom one may be sent by any string."""
     with pytest.raises(InvalidSenderError, match="begins or ends with a space"):
-        post_save.connect(hear, sender=name)
-    assert Signal().connect(hear, sender=name) is hear
+        post_save.connect(receive, sender=name)
+    assert Signal().connect(receive, sender=name) is receive

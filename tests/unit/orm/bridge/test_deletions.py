@@ -58,19 +58,19 @@ async def sessions(async_engine: AsyncEngine) -> async_sessionmaker[AsyncSession
 
 
 @pytest.fixture
-def heard() -> Iterator[list[Any]]:
-    heard: list[Any] = []
+def received() -> Iterator[list[Any]]:
+    received: list[Any] = []
 
     @pre_delete.connect
     @post_delete.connect
     def note(signal: Any, instance: Any, **kwargs: Any) -> None:
-        heard.append((signal.name, instance.id))
+        received.append((signal.name, instance.id))
 
     post_delete.connect(
-        lambda instance, **kwargs: heard.append(("after_commit", instance.id)),
+        lambda instance, **kwargs: received.append(("after_commit", instance.id)),
         phase="after_commit",
     )
-    return heard
+    return received
 
 
 async def delete_all(
@@ -92,25 +92,25 @@ async def delete_all(
 
 @pytest.mark.parametrize(("cls", "key"), [(Account, 1), (Savings, 11)])
 async def test_a_row_that_was_gone_is_not_sent(
-    sessions: async_sessionmaker[AsyncSession], heard: list[Any], cls: type[Any], key: int
+    sessions: async_sessionmaker[AsyncSession], received: list[Any], cls: type[Any], key: int
 ) -> None:
     """A DELETE of one row that has matched none sends no post_delete."""
     with pytest.warns(SAWarning, match="expected to delete 1 row"):
         await delete_all(sessions, cls, key, missing=(key,))
-    assert heard == [("pre_delete", key)]
+    assert received == [("pre_delete", key)]
 
 
 async def test_a_row_that_was_there_is_sent(
-    sessions: async_sessionmaker[AsyncSession], heard: list[Any]
+    sessions: async_sessionmaker[AsyncSession], received: list[Any]
 ) -> None:
     """Rows that are there are sent, one by one and several in one statement."""
     await delete_all(sessions, Account, 1, missing=())
     await delete_all(sessions, Account, 2, 3, missing=())
-    assert [key for name, key in heard if name == "after_commit"] == [1, 2, 3]
+    assert [key for name, key in received if name == "after_commit"] == [1, 2, 3]
 
 
 async def test_flushes_of_one_transaction_count_for_themselves(
-    sessions: async_sessionmaker[AsyncSession], heard: list[Any]
+    sessions: async_sessionmaker[AsyncSession], received: list[Any]
 ) -> None:
     """What an earlier flush has found on the same connection says nothing about a later one."""
     async with sessions() as session:
@@ -122,17 +122,17 @@ async def test_flushes_of_one_transaction_count_for_themselves(
         await session.execute(delete(Savings.__table__))
         await session.delete(second)
         await session.commit()
-    assert [key for name, key in heard if name == "post_delete"] == [2]
+    assert [key for name, key in received if name == "post_delete"] == [2]
 
 
 async def test_of_several_rows_all_are_sent_and_a_short_count_warns_once(
-    sessions: async_sessionmaker[AsyncSession], heard: list[Any], async_engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession], received: list[Any], async_engine: AsyncEngine
 ) -> None:
     """When several go in one statement nobody can say which were there: all are sent."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         await delete_all(sessions, Account, 1, 2, 3, missing=(2,))
-    assert [key for name, key in heard if name == "after_commit"] == [1, 2, 3]
+    assert [key for name, key in received if name == "after_commit"] == [1, 2, 3]
     ours = [str(each.message) for each in caught if each.category is AksaraSignalsWarning]
     counts = async_engine.dialect.supports_sane_multi_rowcount
     assert len(ours) == (1 if counts else 0)  # asyncpg doesn't count
@@ -140,27 +140,27 @@ async def test_of_several_rows_all_are_sent_and_a_short_count_warns_once(
 
 
 async def test_of_several_rows_none_is_sent_if_none_was_there(
-    sessions: async_sessionmaker[AsyncSession], heard: list[Any], async_engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession], received: list[Any], async_engine: AsyncEngine
 ) -> None:
     """A statement for several rows that has matched none sends none, where the driver counts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SAWarning)
         await delete_all(sessions, Account, 1, 2, missing=(1, 2))
     counts = async_engine.dialect.supports_sane_multi_rowcount
-    sent = [key for name, key in heard if name == "post_delete"]
+    sent = [key for name, key in received if name == "post_delete"]
     assert sent == ([] if counts else [1, 2])
 
 
 async def test_a_versioned_row_fails_the_flush_as_ever(
-    sessions: async_sessionmaker[AsyncSession], heard: list[Any]
+    sessions: async_sessionmaker[AsyncSession], received: list[Any]
 ) -> None:
     """With a version counter SQLAlchemy raises, and nothing is sent after the flush."""
     with pytest.raises(StaleDataError):
         await delete_all(sessions, Versioned, 1, missing=(1,))
-    assert heard == [("pre_delete", 1)]
+    assert received == [("pre_delete", 1)]
 
 
-def test_each_shard_counts_its_own(heard: list[Any]) -> None:
+def test_each_shard_counts_its_own(received: list[Any]) -> None:
     """In a sharded session each row is looked for on its own connection."""
     engines = {name: create_engine("sqlite://") for name in ("a", "b")}
     for engine in engines.values():
@@ -184,6 +184,6 @@ def test_each_shard_counts_its_own(heard: list[Any]) -> None:
         session.delete(second)
         with pytest.warns(SAWarning, match="expected to delete 1 row"):
             session.commit()
-    assert [key for name, key in heard if name == "post_delete"] == [1]
+    assert [key for name, key in received if name == "post_delete"] == [1]
     for engine in engines.values():
         engine.dispose()

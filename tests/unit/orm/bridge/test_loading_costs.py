@@ -48,11 +48,11 @@ async def test_bulk_receivers_read_unloaded_columns(
     sessions: async_sessionmaker[AsyncSession], statements: Statements, phase: str
 ) -> None:
     """Receivers of bulk_update read the columns that a query has left out, by one SELECT."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_bulk_update(Article, phase=phase)
     async def note(instances: list[Article], **kwargs: Any) -> None:
-        heard.extend(each.title for each in instances)
+        received.extend(each.title for each in instances)
 
     async with sessions() as session:
         query = select(Article).options(load_only(Article.views)).order_by(Article.id)
@@ -62,7 +62,7 @@ async def test_bulk_receivers_read_unloaded_columns(
         statements.selects.clear()
         await Article.objects.bulk_update(articles, fields=["views"], session=session)
         await session.commit()
-    assert heard == ["title 1", "title 2", "title 3"]
+    assert received == ["title 1", "title 2", "title 3"]
     # One reads what the UPDATE has set besides, as without receivers.
     assert len(statements.selects) == 2
 
@@ -158,11 +158,11 @@ async def test_old_values_cost_one_select(
     sessions: async_sessionmaker[AsyncSession], statements: Statements
 ) -> None:
     """The old values of columns that were changed while they weren't loaded are read together."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_save(Article)
     def note(instance: Article, changes: Any, **kwargs: Any) -> None:
-        heard.append(changes["title"])
+        received.append(changes["title"])
 
     async with sessions() as session:
         options = load_only(Article.id)
@@ -172,7 +172,7 @@ async def test_old_values_cost_one_select(
         for article in articles:
             article.title = "new"
         await session.commit()
-    assert heard == [(f"title {n}", "new") for n in (1, 2, 3)]
+    assert received == [(f"title {n}", "new") for n in (1, 2, 3)]
     assert len(statements.selects) == 1
 
 
@@ -180,11 +180,11 @@ async def test_values_that_the_database_works_out_cost_one_select(
     sessions: async_sessionmaker[AsyncSession], statements: Statements
 ) -> None:
     """SQL that was assigned is read back, for the changes of many rows, by one SELECT."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_save(Article)
     def note(instance: Article, changes: Any, **kwargs: Any) -> None:
-        heard.append(changes["views"])
+        received.append(changes["views"])
 
     async with sessions() as session:
         articles = (await session.scalars(select(Article))).unique().all()
@@ -192,7 +192,7 @@ async def test_values_that_the_database_works_out_cost_one_select(
         for article in articles:
             article.views = Article.views + 1
         await session.commit()
-    assert heard == [(0, 1)] * 3
+    assert received == [(0, 1)] * 3
     assert len(statements.selects) == 1
 
 

@@ -40,18 +40,18 @@ async def test_unloaded_columns_of_saved_rows_are_loaded(
     sessions: async_sessionmaker[AsyncSession], phase: str, options: str
 ) -> None:
     """An async receiver, and one that waits, read the columns that a query has left out."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_save(Article, phase=phase)
     async def note(instance: Article, **kwargs: Any) -> None:
-        heard.append((instance.id, instance.title, instance.views, instance.data))
+        received.append((instance.id, instance.title, instance.views, instance.data))
 
     async with sessions() as session:
         query = select(Article).order_by(Article.id).options(*OPTIONS[options]())
         for article in (await session.scalars(query)).unique():
             article.views += 1
         await session.commit()
-    assert heard == [(n, f"title {n}", 1, {"n": n}) for n in (1, 2, 3)]
+    assert received == [(n, f"title {n}", 1, {"n": n}) for n in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("phase", ["immediate", "after_commit"])
@@ -59,35 +59,35 @@ async def test_unloaded_columns_of_deleted_rows_are_read_before_they_go(
     sessions: async_sessionmaker[AsyncSession], phase: str
 ) -> None:
     """A receiver of post_delete reads the columns that nobody had loaded, whatever its kind."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_delete(Article, phase=phase)
     async def note(instance: Article, **kwargs: Any) -> None:
-        heard.append(("async", instance.id, instance.title))
+        received.append(("async", instance.id, instance.title))
 
     @post_delete(Article, phase=phase)
     def note_sync(instance: Article, **kwargs: Any) -> None:
-        heard.append(("sync", instance.id, instance.title))
+        received.append(("sync", instance.id, instance.title))
 
     async with sessions() as session:
         query = select(Article).options(load_only(Article.id)).where(Article.id < 3)
         for article in (await session.scalars(query)).unique():
             await session.delete(article)
         await session.commit()
-    assert sorted(heard) == [
+    assert sorted(received) == [
         (kind, number, f"title {number}") for kind in ("async", "sync") for number in (1, 2)
     ]
 
 
 async def test_pre_receivers_read_expired_rows(sessions: async_sessionmaker[AsyncSession]) -> None:
     """Async receivers of pre signals read what has expired, before an UPDATE and a DELETE."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @pre_save(Article)
     @pre_update(Article)
     @pre_delete(Article)
     async def note(signal: Any, instance: Article, **kwargs: Any) -> None:
-        heard.append((signal.name, instance.title))
+        received.append((signal.name, instance.title))
 
     async with sessions() as session:
         first, second = await session.get_one(Article, 1), await session.get_one(Article, 2)
@@ -95,7 +95,7 @@ async def test_pre_receivers_read_expired_rows(sessions: async_sessionmaker[Asyn
         first.views = 7
         await session.delete(second)
         await session.commit()
-    assert heard == [
+    assert received == [
         ("pre_save", "title 1"),
         ("pre_update", "title 1"),
         ("pre_delete", "title 2"),
@@ -107,16 +107,16 @@ async def test_both_ends_of_links_are_loaded(
     sessions: async_sessionmaker[AsyncSession], phase: str
 ) -> None:
     """Receivers of m2m and relation signals read the columns of the owner and of the members."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @m2m_changed(Article, phase=phase)
     async def changed(instance: Article, action: str, objects: list[Topic], **kwargs: Any) -> None:
         if action == "post_add":
-            heard.append(("m2m", instance.title, [each.name for each in objects]))
+            received.append(("m2m", instance.title, [each.name for each in objects]))
 
     @post_relation_add(Article, phase=phase)
     async def added(instance: Article, child: Topic, **kwargs: Any) -> None:
-        heard.append(("relation", instance.title, child.name))
+        received.append(("relation", instance.title, child.name))
 
     async with sessions() as session:
         article = (
@@ -132,7 +132,7 @@ async def test_both_ends_of_links_are_loaded(
         await session.run_sync(lambda _: article.topics.extend(topics))
         await session.commit()
     names = ["topic 1", "topic 2", "topic 3"]
-    assert sorted(heard) == [
+    assert sorted(received) == [
         ("m2m", "title 1", names),
         *(("relation", "title 1", name) for name in names),
     ]
@@ -142,14 +142,14 @@ async def test_deferred_and_refused_columns_stay_unloaded(
     sessions: async_sessionmaker[AsyncSession],
 ) -> None:
     """A copy names the column that the mapping defers, or raiseload refuses, when it is read."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_save(Article, phase="after_commit")
     async def note(instance: Article, **kwargs: Any) -> None:
         for name in ("body", "title", "shout"):
             with pytest.raises(DetachedInstanceError, match=name):
                 getattr(instance, name)
-        heard.append(instance.data)
+        received.append(instance.data)
 
     async with sessions() as session:
         article = (
@@ -169,18 +169,18 @@ async def test_deferred_and_refused_columns_stay_unloaded(
         )
         article.views = 5
         await session.commit()
-    assert heard == [{"n": 1}]
+    assert received == [{"n": 1}]
 
 
 async def test_options_of_a_joined_load_leave_no_gap(
     sessions: async_sessionmaker[AsyncSession],
 ) -> None:
     """An object that came with another one, in part, is copied whole; joined tables included."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_save(Person, phase="after_commit")
     async def note(instance: Any, **kwargs: Any) -> None:
-        heard.append((type(instance), instance.name, instance.desk))
+        received.append((type(instance), instance.name, instance.desk))
 
     async with sessions() as session:
         options = joinedload(Article.editor.of_type(Editor)).load_only(Editor.desk)
@@ -188,34 +188,34 @@ async def test_options_of_a_joined_load_leave_no_gap(
         article = (await session.scalars(query)).unique().one()
         article.editor.desk = "new desk"
         await session.commit()
-    assert heard == [(Editor, "editor 2", "new desk")]
+    assert received == [(Editor, "editor 2", "new desk")]
 
 
 async def test_a_composite_key_finds_its_row(sessions: async_sessionmaker[AsyncSession]) -> None:
     """Rows with a key of two columns are loaded together."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_save(Pair, phase="after_commit")
     async def note(instance: Pair, **kwargs: Any) -> None:
-        heard.append((instance.left, instance.right, instance.name, instance.note))
+        received.append((instance.left, instance.right, instance.name, instance.note))
 
     async with sessions() as session:
         query = select(Pair).options(load_only(Pair.name)).order_by(Pair.left)
         for pair in await session.scalars(query):
             pair.name = "new"
         await session.commit()
-    assert heard == [(n, n, "new", "note") for n in (1, 2, 3)]
+    assert received == [(n, n, "new", "note") for n in (1, 2, 3)]
 
 
 async def test_pending_values_survive_the_loading(
     sessions: async_sessionmaker[AsyncSession],
 ) -> None:
     """What is pending stays pending, and JSON that is loaded so is followed when it changes."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @pre_update(Article)
     async def look(instance: Article, changes: Any, **kwargs: Any) -> None:
-        heard.append((instance.title, instance.views, dict(changes)))
+        received.append((instance.title, instance.views, dict(changes)))
         instance.data["seen"] = True
 
     async with sessions() as session:
@@ -225,18 +225,18 @@ async def test_pending_values_survive_the_loading(
         await session.commit()
         await session.refresh(article)
         assert article.data == {"n": 1, "seen": True}
-    assert heard == [("pending", 0, {"title": ("title 1", "pending")})]
+    assert received == [("pending", 0, {"title": ("title 1", "pending")})]
 
 
 async def test_criteria_of_the_application_hide_no_row(
     sessions: async_sessionmaker[AsyncSession],
 ) -> None:
     """A do_orm_execute listener that hides rows sees a column load, and hides none of them."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_save(Article)
     async def note(instance: Article, **kwargs: Any) -> None:
-        heard.append(instance.title)
+        received.append(instance.title)
 
     async with sessions() as session:
         articles = (await session.scalars(select(Article).order_by(Article.id))).unique().all()
@@ -251,7 +251,7 @@ async def test_criteria_of_the_application_hide_no_row(
         for article in articles:
             article.views = 9
         await session.commit()
-    assert heard == ["title 1", "title 2", "title 3"]
+    assert received == ["title 1", "title 2", "title 3"]
 
 
 async def test_an_expired_row_that_is_gone_fails_as_without_receivers(
@@ -273,11 +273,11 @@ async def test_old_values_of_a_row_that_is_gone_are_unknown(
     sessions: async_sessionmaker[AsyncSession],
 ) -> None:
     """That the UPDATE meets no row is SQLAlchemy's to say."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @pre_save(Topic)
     def note(instance: Topic, changes: Any, **kwargs: Any) -> None:
-        heard.append(dict(changes))
+        received.append(dict(changes))
 
     async with sessions() as session:
         topic = await session.get_one(Topic, 1)
@@ -286,7 +286,7 @@ async def test_old_values_of_a_row_that_is_gone_are_unknown(
         topic.name = "new"
         with pytest.raises(StaleDataError):
             await session.flush()
-    assert heard == [{"name": (None, "new")}]
+    assert received == [{"name": (None, "new")}]
 
 
 async def test_a_row_that_is_gone_fails_nothing(sessions: async_sessionmaker[AsyncSession]) -> None:

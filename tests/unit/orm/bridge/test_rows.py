@@ -51,7 +51,7 @@ def create(session: Session, *instances: Any) -> list[Any]:
     return created
 
 
-def test_relationships_that_lead_to_nobody_are_no_relationships(session: Session) -> None:
+def test_relationships_that_lead_nowhere_are_no_relationships(session: Session) -> None:
     """An empty collection is taken, whether it was set, emptied again or read."""
     filled, read = Owner(parts=[Part()]), Owner()
     filled.parts.clear()
@@ -115,17 +115,17 @@ def test_an_orphan_is_none_any_more(session: Session) -> None:
     assert session.scalar(select(func.count(Part.id))) == 1
 
 
-def test_listeners_of_the_session_hear_of_each(session: Session) -> None:
+def test_listeners_of_the_session_are_called_for_each(session: Session) -> None:
     """In the order of a flush, for each instance; without listeners nothing is called."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     def listen(name: str) -> None:
-        event.listen(session, name, lambda _session, thing: heard.append((name, thing)))
+        event.listen(session, name, lambda _session, thing: received.append((name, thing)))
 
     names = ["before_attach", "after_attach", "transient_to_pending", "pending_to_persistent"]
     for name in names:
         listen(name)
     one, two = create(session, Part(name="1"), Part(name="2"))
-    of_one = [name for name, thing in heard if thing in (one, inspect(one))]
-    of_two = [name for name, thing in heard if thing in (two, inspect(two))]
+    of_one = [name for name, thing in received if thing in (one, inspect(one))]
+    of_two = [name for name, thing in received if thing in (two, inspect(two))]
     assert of_one == of_two == names

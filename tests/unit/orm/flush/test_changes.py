@@ -81,7 +81,7 @@ async def test_what_is_not_known_is_read_once(session: AsyncSession) -> None:
     assert seen == [expected] * 3
 
 
-async def test_nobody_who_asks_for_changes_causes_no_read(session: AsyncSession) -> None:
+async def test_no_receiver_of_changes_causes_no_read(session: AsyncSession) -> None:
     """Old values are for those who name them."""
     session.add(post := Post(title="old", edited_at="x"))
     await session.commit()

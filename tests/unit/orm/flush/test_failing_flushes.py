@@ -131,12 +131,12 @@ def count_songs(session: Session) -> int | None:
     return session.scalar(select(func.count()).select_from(Song))
 
 
-@pytest.mark.parametrize("is_heard", [False, True])
+@pytest.mark.parametrize("is_connected", [False, True])
 def test_an_error_before_the_flush_rolls_back(
-    sync_session: Session, recorder: Recorder, is_heard: bool
+    sync_session: Session, recorder: Recorder, is_connected: bool
 ) -> None:
     """SQLAlchemy's errors leave the session as without receivers: it wants a rollback()."""
-    if is_heard:
+    if is_connected:
         recorder.record(post_relation_add, Band, sync=True)
     fail(sync_session)
     assert not sync_session.is_active
@@ -149,14 +149,14 @@ def test_an_error_before_the_flush_rolls_back(
     assert count_songs(sync_session) == 1
 
 
-@pytest.mark.parametrize("is_heard", [False, True])
+@pytest.mark.parametrize("is_connected", [False, True])
 async def test_an_error_before_the_flush_of_an_async_session(
-    async_engine: AsyncEngine, recorder: Recorder, is_heard: bool
+    async_engine: AsyncEngine, recorder: Recorder, is_connected: bool
 ) -> None:
     """An AsyncSession is rolled back likewise."""
     async with async_engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
-    if is_heard:
+    if is_connected:
         recorder.record(post_relation_add, Band, sync=True)
     async with AsyncSession(async_engine) as session:
         await session.run_sync(fail)
@@ -167,10 +167,12 @@ async def test_an_error_before_the_flush_of_an_async_session(
         assert await session.run_sync(count_songs) == 0
 
 
-@pytest.mark.parametrize("is_heard", [False, True])
-def test_an_error_in_a_savepoint(sync_session: Session, recorder: Recorder, is_heard: bool) -> None:
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_an_error_in_a_savepoint(
+    sync_session: Session, recorder: Recorder, is_connected: bool
+) -> None:
     """Only the innermost savepoint is rolled back."""
-    if is_heard:
+    if is_connected:
         recorder.record(post_relation_add, Band, sync=True)
     band = broken_band(sync_session)
     sync_session.add(Song())
@@ -186,10 +188,12 @@ def test_an_error_in_a_savepoint(sync_session: Session, recorder: Recorder, is_h
 
 # SQLAlchemy warns that what is added before the rollback() is of no use: that is the point.
 @pytest.mark.filterwarnings("ignore:Session's state has been changed on a non-active transaction")
-@pytest.mark.parametrize("is_heard", [False, True])
-def test_an_error_after_an_error(sync_session: Session, recorder: Recorder, is_heard: bool) -> None:
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_an_error_after_an_error(
+    sync_session: Session, recorder: Recorder, is_connected: bool
+) -> None:
     """Whatever is flushed before that rollback(), SQLAlchemy asks for it in its own words."""
-    if is_heard:
+    if is_connected:
         recorder.record(post_relation_add, Band, sync=True)
     band = broken_band(sync_session)
     sync_session.add(band)
@@ -253,7 +257,7 @@ WRONG: dict[str, tuple[type[Base], Callable[[Any, Stranger], object]]] = {
 @pytest.mark.parametrize(("owner", "add"), WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("owner_is", ["new", "old"])
 @pytest.mark.parametrize("stranger_is", ["new", "old"])
-@pytest.mark.parametrize("is_heard", [False, True])
+@pytest.mark.parametrize("is_connected", [False, True])
 def test_an_object_of_a_wrong_class(
     sync_session: Session,
     recorder: Recorder,
@@ -261,10 +265,10 @@ def test_an_object_of_a_wrong_class(
     add: Callable[[Any, Stranger], object],
     owner_is: str,
     stranger_is: str,
-    is_heard: bool,
+    is_connected: bool,
 ) -> None:
     """Where an object doesn't belong, SQLAlchemy says so, in its own words."""
-    if is_heard:
+    if is_connected:
         for signal in (pre_save, pre_relation_add, m2m_changed):
             recorder.record(signal, sync=True)
     instance, stranger = owner(), Stranger(name="Nobody")

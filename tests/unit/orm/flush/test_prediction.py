@@ -60,10 +60,10 @@ def test_a_flush_of_some_deleted_objects(sync_engine: Engine, recorder: Recorder
             session.delete(note)
         session.add(Note(id=7))
         session.flush(notes[1:2])
-        assert _told(recorder) == [("pre_delete", 1), ("post_delete", 1)]
+        assert _sent(recorder) == [("pre_delete", 1), ("post_delete", 1)]
         recorder.clear()
         session.commit()
-        assert sorted(_told(recorder)) == [
+        assert sorted(_sent(recorder)) == [
             ("post_delete", 0),
             ("post_delete", 2),
             ("post_save", 7),
@@ -112,12 +112,12 @@ def test_what_an_orphan_without_a_row_owns_is_deleted(
         folder.sheets.clear()
         with pytest.warns(SAWarning, match="not in session"):
             session.commit()
-        told = _told(recorder)
-        assert sorted(told[:2]) == [("pre_delete", 2), ("pre_delete", 3)]
-        assert sorted(told[2:]) == [("post_delete", 2), ("post_delete", 3)]
+        sent = _sent(recorder)
+        assert sorted(sent[:2]) == [("pre_delete", 2), ("pre_delete", 3)]
+        assert sorted(sent[2:]) == [("post_delete", 2), ("post_delete", 3)]
         assert session.scalars(select(Sheet.id)).all() == [1]
         assert session.scalars(select(Line.id)).all() == []
 
 
-def _told(recorder: Recorder) -> list[tuple[str, Any]]:
+def _sent(recorder: Recorder) -> list[tuple[str, Any]]:
     return [(call.signal, call.payload["instance"].id) for call in recorder.calls]

@@ -367,7 +367,7 @@ async def test_detached_and_expired_instances_are_sent(
     assert titles == ["a", "a"]
 
 
-async def test_silenced_and_unheard_models_are_not_flushed_for_nothing(
+async def test_silenced_models_and_those_without_receivers_are_not_flushed_for_nothing(
     session: AsyncSession, post: Post, recorder: Recorder
 ) -> None:
     """Where nobody hears it, a save of what is unchanged does nothing at all."""

@@ -62,13 +62,13 @@ async def test_both_halves_hold_what_the_row_holds(
     sessions: async_sessionmaker[AsyncSession], phase: str, is_async: bool
 ) -> None:
     """The deleted half has the old values; the new one those that SQLAlchemy's UPDATE left alone."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     def saved(instance: Profile, created: bool, **kwargs: Any) -> None:
-        heard.append(("save", instance.bio, instance.lang, created))
+        received.append(("save", instance.bio, instance.lang, created))
 
     def deleted(instance: Profile, **kwargs: Any) -> None:
-        heard.append(("delete", instance.bio, instance.lang))
+        received.append(("delete", instance.bio, instance.lang))
 
     async def saved_async(instance: Profile, created: bool, **kwargs: Any) -> None:
         saved(instance, created)
@@ -79,24 +79,24 @@ async def test_both_halves_hold_what_the_row_holds(
     post_save.connect(saved_async if is_async else saved, sender=Profile, phase=phase)
     post_delete.connect(deleted_async if is_async else deleted, sender=Profile, phase=phase)
     await replace(sessions)
-    assert heard == [("delete", "old", "de"), ("save", "new", "de", True)]
+    assert received == [("delete", "old", "de"), ("save", "new", "de", True)]
 
 
 async def test_a_new_half_that_was_given_everything_is_as_it_was_given(
     sessions: async_sessionmaker[AsyncSession],
 ) -> None:
     """There is nothing left to read from the row."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_save(Profile, phase="after_commit")
     async def note(instance: Profile, **kwargs: Any) -> None:
-        heard.append((instance.member_id, instance.bio, instance.lang))
+        received.append((instance.member_id, instance.bio, instance.lang))
 
     async with sessions.begin() as session:
         member = await session.get_one(Member, 1)
         profile = Profile(bio="new", lang=None)
         await session.run_sync(lambda _: setattr(member, "profile", profile))
-    assert heard == [(1, "new", None)]
+    assert received == [(1, "new", None)]
 
 
 async def test_what_a_new_half_was_given_is_not_read_again(
@@ -117,17 +117,17 @@ async def test_pre_signals_come_in_the_same_order(
     sessions: async_sessionmaker[AsyncSession],
 ) -> None:
     """The pre signals are sent in the order of the post signals."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @pre_save(Profile)
     @pre_delete(Profile)
     @post_save(Profile)
     @post_delete(Profile)
     async def note(signal: Any, instance: Profile, **kwargs: Any) -> None:
-        heard.append((signal.name, instance.bio))
+        received.append((signal.name, instance.bio))
 
     await replace(sessions)
-    assert heard == [
+    assert received == [
         ("pre_delete", "old"),
         ("pre_save", "new"),
         ("post_delete", "old"),
@@ -137,12 +137,12 @@ async def test_pre_signals_come_in_the_same_order(
 
 async def test_other_classes_keep_their_order(sessions: async_sessionmaker[AsyncSession]) -> None:
     """A class with deleted objects only comes after the new objects of other classes."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @pre_save(Base)
     @pre_delete(Base)
     async def note(signal: Any, instance: Any, **kwargs: Any) -> None:
-        heard.append((signal.name, type(instance).__name__))
+        received.append((signal.name, type(instance).__name__))
 
     async with sessions.begin() as session:
         other, member = await session.get_one(Other, 1), await session.get_one(Member, 1)
@@ -150,7 +150,7 @@ async def test_other_classes_keep_their_order(sessions: async_sessionmaker[Async
             await session.delete(other)
             await session.delete(member)
         session.add(Member(id=2))
-    assert heard == [
+    assert received == [
         ("pre_delete", "Member"),
         ("pre_save", "Member"),
         ("pre_delete", "Other"),

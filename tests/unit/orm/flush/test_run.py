@@ -170,7 +170,7 @@ async def path(
 
 
 @pytest.fixture
-def told(recorder: Recorder) -> Recorder:
+def recorded(recorder: Recorder) -> Recorder:
     """A recorder of the whole life cycle."""
     for signal in LIFE_CYCLE:
         recorder.record(signal)
@@ -181,11 +181,11 @@ def get_post(session: Session) -> Post:
     return session.scalars(select(Post)).one()
 
 
-async def test_an_insert_is_told(path: WritePath, told: Recorder) -> None:
+async def test_an_insert_sends_its_signals(path: WritePath, recorded: Recorder) -> None:
     """An INSERT sends pre_save and post_save with created=True and the session at work."""
     await path.write(lambda session: session.add(Post(title="a")))
-    assert told.names == ["pre_save", "post_save"]
-    for call in told.calls:
+    assert recorded.names == ["pre_save", "post_save"]
+    for call in recorded.calls:
         assert call.sender is Post
         assert call.payload["created"] is True
         assert call.payload["update_fields"] is None
@@ -193,39 +193,39 @@ async def test_an_insert_is_told(path: WritePath, told: Recorder) -> None:
         assert set(call.payload) == {"instance", "created", "update_fields", "session", "raw"}
 
 
-async def test_an_update_is_told(path: WritePath, told: Recorder) -> None:
+async def test_an_update_sends_its_signals(path: WritePath, recorded: Recorder) -> None:
     """An UPDATE sends four signals in order, with created=False."""
     await path.write(lambda session: session.add(Post(title="a")))
-    told.clear()
+    recorded.clear()
 
     def change(session: Session) -> None:
         get_post(session).title = "b"
 
     await path.write(change)
-    assert told.names == ["pre_save", "pre_update", "post_update", "post_save"]
-    assert [call.payload["created"] for call in told.calls] == [False] * 4
-    assert all(isinstance(call.payload["session"], path.session_type) for call in told.calls)
+    assert recorded.names == ["pre_save", "pre_update", "post_update", "post_save"]
+    assert [call.payload["created"] for call in recorded.calls] == [False] * 4
+    assert all(isinstance(call.payload["session"], path.session_type) for call in recorded.calls)
 
 
-async def test_a_delete_is_told(path: WritePath, told: Recorder) -> None:
+async def test_a_delete_sends_its_signals(path: WritePath, recorded: Recorder) -> None:
     """A DELETE sends pre_delete and post_delete."""
     await path.write(lambda session: session.add(Post(title="a")))
-    told.clear()
+    recorded.clear()
     await path.write(lambda session: session.delete(get_post(session)))
-    assert told.names == ["pre_delete", "post_delete"]
-    assert all(set(call.payload) == {"instance", "session", "raw"} for call in told.calls)
+    assert recorded.names == ["pre_delete", "post_delete"]
+    assert all(set(call.payload) == {"instance", "session", "raw"} for call in recorded.calls)
 
 
-async def test_a_merge_is_told(path: WritePath, told: Recorder) -> None:
+async def test_a_merge_sends_its_signals(path: WritePath, recorded: Recorder) -> None:
     """Merging a new object is an INSERT, a changed one an UPDATE, an unchanged one nothing."""
     await path.write(lambda session: session.merge(Post(id=1, title="a")))
-    assert told.names == ["pre_save", "post_save"]
-    told.clear()
+    assert recorded.names == ["pre_save", "post_save"]
+    recorded.clear()
     await path.write(lambda session: session.merge(Post(id=1, title="b")))
-    assert told.names == ["pre_save", "pre_update", "post_update", "post_save"]
-    told.clear()
+    assert recorded.names == ["pre_save", "pre_update", "post_update", "post_save"]
+    recorded.clear()
     await path.write(lambda session: session.merge(Post(id=1, title="b")))
-    assert told.names == []
+    assert recorded.names == []
 
 
 async def test_what_pre_receivers_set_is_written(path: WritePath) -> None:
@@ -291,7 +291,7 @@ async def test_an_expired_instance_can_be_read(path: WritePath) -> None:
     assert seen == [("s", False)] * 3
 
 
-async def test_changes_are_told_to_receivers_that_name_them(path: WritePath) -> None:
+async def test_changes_are_sent_to_receivers_that_name_them(path: WritePath) -> None:
     """A receiver that names changes gets old and new values; others don't get them at all."""
     seen: list[Any] = []
 
@@ -320,10 +320,10 @@ async def test_changes_are_told_to_receivers_that_name_them(path: WritePath) -> 
     assert seen == [("pre", expected), ("post", expected)]
 
 
-async def test_no_net_change_is_not_told(path: WritePath, told: Recorder) -> None:
+async def test_no_net_change_sends_nothing(path: WritePath, recorded: Recorder) -> None:
     """Setting the same value, setting it back, and flag_dirty send nothing."""
     await path.write(lambda session: session.add(Post(title="a")))
-    told.clear()
+    recorded.clear()
 
     def nothing(session: Session) -> None:
         post = get_post(session)
@@ -333,10 +333,10 @@ async def test_no_net_change_is_not_told(path: WritePath, told: Recorder) -> Non
         flag_dirty(post)
 
     await path.write(nothing)
-    assert told.names == []
+    assert recorded.names == []
 
 
-async def test_statements_are_not_told(path: WritePath, told: Recorder) -> None:
+async def test_statements_send_nothing(path: WritePath, recorded: Recorder) -> None:
     """Statements and the legacy bulk methods are no unit-of-work writes."""
 
     def statements(session: Session) -> None:
@@ -347,7 +347,7 @@ async def test_statements_are_not_told(path: WritePath, told: Recorder) -> None:
         session.execute(delete(Post))
 
     await path.write(statements)
-    assert told.names == []
+    assert recorded.names == []
 
 
 async def test_a_veto_loses_nothing_else(path: WritePath) -> None:
@@ -375,7 +375,7 @@ async def test_a_veto_loses_nothing_else(path: WritePath) -> None:
     assert seen == [["good"], []]
 
 
-async def test_objects_are_told_in_the_order_they_were_added(path: WritePath) -> None:
+async def test_objects_are_sent_in_the_order_they_were_added(path: WritePath) -> None:
     """New objects come as they were added, whatever order the statements take."""
     names: list[str] = []
 
@@ -391,15 +391,15 @@ async def test_objects_are_told_in_the_order_they_were_added(path: WritePath) ->
     assert names == ["1", "z", "2", "3"]
 
 
-async def test_parallel_tasks_hear_their_own(async_engine: AsyncEngine) -> None:
+async def test_parallel_tasks_receive_their_own(async_engine: AsyncEngine) -> None:
     """Tasks with sessions of their own don't mix up deliveries."""
     await databases.create_all(async_engine, Base.metadata)
-    heard: dict[Any, list[str]] = {}
+    received: dict[Any, list[str]] = {}
 
     @post_save(Post)
-    async def hear(instance: Post, session: AsyncSession, **kwargs: Any) -> None:
+    async def receive(instance: Post, session: AsyncSession, **kwargs: Any) -> None:
         await asyncio.sleep(0)
-        heard.setdefault(session.info["task"], []).append(instance.title)
+        received.setdefault(session.info["task"], []).append(instance.title)
 
     gate = asyncio.Semaphore(1 if async_engine.dialect.name == "sqlite" else 10)
 
@@ -409,11 +409,11 @@ async def test_parallel_tasks_hear_their_own(async_engine: AsyncEngine) -> None:
             await session.commit()
 
     await asyncio.gather(*(work(number) for number in range(50)))
-    assert heard == {number: [f"post {number}"] for number in range(50)}
+    assert received == {number: [f"post {number}"] for number in range(50)}
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_what_a_receiver_deletes_instead_is_told_as_deleted(
+async def test_what_a_receiver_deletes_instead_is_sent_as_deleted(
     sessions: async_sessionmaker[AsyncSession], recorder: Recorder, is_async: bool
 ) -> None:
     """Before the deletion, too, and after the flush as nothing else."""

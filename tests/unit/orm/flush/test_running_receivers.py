@@ -131,7 +131,7 @@ async def test_many_flushes_of_a_session_are_no_recursion(session: AsyncSession)
     """Flushes are counted within one commit only."""
 
     @post_save(Post)
-    async def hear(**kwargs: Any) -> None: ...
+    async def receive(**kwargs: Any) -> None: ...
 
     for number in range(120):
         session.add(Post(title=str(number)))
@@ -212,7 +212,7 @@ async def test_sync_receivers_need_no_hand_over(
     monkeypatch.setattr(handover, "await_only", None)
 
     @post_save(Post)
-    def hear(**kwargs: Any) -> None: ...
+    def receive(**kwargs: Any) -> None: ...
 
     session.add(Post(title="a"))
     await session.commit()

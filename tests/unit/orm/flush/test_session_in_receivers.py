@@ -54,8 +54,8 @@ async def test_what_pre_receivers_add_joins_the_flush(
 
     session.add(Post(title="a"))
     await session.flush()
-    told = [(call.signal, type(call.payload["instance"]).__name__) for call in recorder.calls]
-    assert told == [
+    sent = [(call.signal, type(call.payload["instance"]).__name__) for call in recorder.calls]
+    assert sent == [
         ("pre_save", "Post"),
         ("pre_save", "Audit"),
         ("pre_save", "Author"),

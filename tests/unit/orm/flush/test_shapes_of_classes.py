@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kit.told_rows import Told
+from kit.sent_rows import SentRows
 from sqlalchemy import (
     Column,
     Engine,
@@ -82,26 +82,26 @@ class Boat(Vehicle):
 
 
 @pytest.mark.parametrize(("cls", "field"), [(Truck, "load"), (Bike, "gears"), (Boat, "name")])
-def test_inheritance(session: Session, told: Told, cls: type, field: str) -> None:
+def test_inheritance(session: Session, sent_rows: SentRows, cls: type, field: str) -> None:
     """Joined, single-table and concrete subclasses send as themselves, once, and to their bases."""
-    heard: list[type] = []
+    received: list[type] = []
 
     @post_save(Vehicle)
-    def hear(sender: type, **kwargs: Any) -> None:
-        heard.append(sender)
+    def receive(sender: type, **kwargs: Any) -> None:
+        received.append(sender)
 
     @post_save(Vehicle, exact=True)
-    def hear_exact(**kwargs: Any) -> None:
+    def receive_exact(**kwargs: Any) -> None:
         raise AssertionError("a subclass was taken for the class itself")
 
     thing = cls()
     session.add(thing)
-    assert told.of(session) == [f"created {cls.__name__}"]
+    assert sent_rows.of(session) == [f"created {cls.__name__}"]
     setattr(thing, field, "5" if field == "name" else 5)
-    assert told.of(session) == [f"updated {cls.__name__}"]
-    assert heard == [cls, cls]
+    assert sent_rows.of(session) == [f"updated {cls.__name__}"]
+    assert received == [cls, cls]
     session.delete(thing)
-    assert told.of(session) == [f"deleted {cls.__name__}"]
+    assert sent_rows.of(session) == [f"deleted {cls.__name__}"]
 
 
 async def test_columns_of_a_joined_subclass_can_be_read(async_engine: AsyncEngine) -> None:
@@ -177,30 +177,30 @@ class Seat(Base):
     taken: Mapped[bool] = mapped_column(default=False)
 
 
-def test_composite_and_natural_keys(session: Session, told: Told) -> None:
+def test_composite_and_natural_keys(session: Session, sent_rows: SentRows) -> None:
     """Composite keys work as any other, and a row switch is told as a delete and a creation."""
     keys: list[Any] = []
     post_save.connect(lambda instance, **k: keys.append((instance.row, instance.letter)), Seat)
     seat = Seat(row=1, letter="a")
     session.add(seat)
-    assert told.rows_of(session) == ["created Seat 1, a"]
+    assert sent_rows.rows_of(session) == ["created Seat 1, a"]
     seat.taken = True
-    assert told.rows_of(session) == ["updated Seat 1, a"]
+    assert sent_rows.rows_of(session) == ["updated Seat 1, a"]
     seat.letter = "b"
-    assert told.rows_of(session) == ["updated Seat 1, b"]
+    assert sent_rows.rows_of(session) == ["updated Seat 1, b"]
     assert keys == [(1, "a"), (1, "a"), (1, "b")]
     session.delete(seat)
     session.add(Seat(row=1, letter="b"))
-    assert sorted(told.rows_of(session)) == ["created Seat 1, b", "deleted Seat 1, b"]
+    assert sorted(sent_rows.rows_of(session)) == ["created Seat 1, b", "deleted Seat 1, b"]
 
 
-def test_a_natural_key_that_changes(session: Session, told: Told) -> None:
+def test_a_natural_key_that_changes(session: Session, sent_rows: SentRows) -> None:
     """Children whose foreign key follows are told as updated."""
     country = Country(code="x", cities=[City(id=1), City(id=2)])
     session.add(country)
-    assert told.rows_of(session) == ["created Country x", "created City 1", "created City 2"]
+    assert sent_rows.rows_of(session) == ["created Country x", "created City 1", "created City 2"]
     country.code = "y"
-    assert told.rows_of(session) == ["updated City 1", "updated City 2", "updated Country y"]
+    assert sent_rows.rows_of(session) == ["updated City 1", "updated City 2", "updated Country y"]
 
 
 # -- columns --------------------------------------------------------------------------------------
@@ -222,20 +222,20 @@ class Rich(Base):
     __mapper_args__ = {"version_id_col": version}
 
 
-def test_versions_expressions_and_properties(session: Session, told: Told) -> None:
+def test_versions_expressions_and_properties(session: Session, sent_rows: SentRows) -> None:
     """Versioned rows are told once; SQL expressions count as changes; read-only ones don't."""
     seen: list[Any] = []
     post_update.connect(lambda changes, **k: seen.append(dict(changes)), Rich)
     rich = Rich(name="a")
     session.add(rich)
-    assert told.of(session) == ["created Rich"]
+    assert sent_rows.of(session) == ["created Rich"]
     rich.count = Rich.count + 1
-    assert told.of(session) == ["updated Rich"]
+    assert sent_rows.of(session) == ["updated Rich"]
     rich.colour = Colour.BLUE
-    assert told.of(session) == ["updated Rich"]
+    assert sent_rows.of(session) == ["updated Rich"]
     assert (rich.count, rich.version, rich.upper) == (1, 3, "A")
     session.delete(rich)
-    assert told.of(session) == ["deleted Rich"]
+    assert sent_rows.of(session) == ["deleted Rich"]
     assert seen == [
         {"count": (0, 1)},
         {"colour": (Colour.RED, Colour.BLUE)},
@@ -266,7 +266,7 @@ def test_changes_have_what_the_database_works_out(session: Session, phase: str) 
     ]
 
 
-def test_an_expired_value_that_is_assigned_anew_is_written_and_told(session: Session) -> None:
+def test_an_expired_value_that_is_assigned_anew_is_written_and_sent(session: Session) -> None:
     """SQLAlchemy doesn't know that it is the same; ``changes`` has nothing, the row is told of."""
     seen: list[Any] = []
     row = Computed(name="a", note="n")
@@ -300,23 +300,23 @@ class Awkward(Base):
     session: Mapped[str | None]
 
 
-def test_columns_named_like_ours(session: Session, told: Told) -> None:
+def test_columns_named_like_ours(session: Session, sent_rows: SentRows) -> None:
     """A model may own columns of any name; they are columns and nothing else."""
     thing = Awkward(**dict.fromkeys(NAMES, "x"))
     session.add(thing)
-    assert told.of(session) == ["created Awkward"]
+    assert sent_rows.of(session) == ["created Awkward"]
     for name in NAMES:
         assert getattr(thing, name) == "x"
         setattr(thing, name, "y")
-        assert told.of(session) == ["updated Awkward"]
+        assert sent_rows.of(session) == ["updated Awkward"]
     session.delete(thing)
-    assert told.of(session) == ["deleted Awkward"]
+    assert sent_rows.of(session) == ["deleted Awkward"]
 
 
 # -- ways of mapping ------------------------------------------------------------------------------
 
 
-def test_dataclasses(sync_engine: Engine, told: Told) -> None:
+def test_dataclasses(sync_engine: Engine, sent_rows: SentRows) -> None:
     """A mapped dataclass with the mixin is told like any other."""
 
     class DataBase(MappedAsDataclass, SignalMixin, DeclarativeBase):
@@ -332,13 +332,13 @@ def test_dataclasses(sync_engine: Engine, told: Told) -> None:
     with Session(sync_engine) as session:
         item = Item(name="a")
         session.add(item)
-        assert told.of(session) == ["created Item"]
+        assert sent_rows.of(session) == ["created Item"]
         assert (item.size, item.name) == (3, "a")
         item.size = 4
-        assert told.of(session) == ["updated Item"]
+        assert sent_rows.of(session) == ["updated Item"]
 
 
-def test_imperative_mapping(sync_engine: Engine, told: Told) -> None:
+def test_imperative_mapping(sync_engine: Engine, sent_rows: SentRows) -> None:
     """A class that knows nothing of us is told once it is registered, and no more afterwards."""
 
     class Plain:
@@ -355,11 +355,11 @@ def test_imperative_mapping(sync_engine: Engine, told: Told) -> None:
     mapping.map_imperatively(Plain, table)
     mapping.metadata.create_all(sync_engine)
     with Session(sync_engine) as session:
-        session.add(Plain("unheard"))
-        assert told.of(session) == []
+        session.add(Plain("silent"))
+        assert sent_rows.of(session) == []
         register(Plain)
-        session.add(Plain("heard"))
-        assert told.of(session) == ["created Plain"]
+        session.add(Plain("received"))
+        assert sent_rows.of(session) == ["created Plain"]
         unregister(Plain)
-        session.add(Plain("unheard"))
-        assert told.of(session) == []
+        session.add(Plain("silent"))
+        assert sent_rows.of(session) == []

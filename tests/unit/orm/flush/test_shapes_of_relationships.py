@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from kit.told_rows import Told
+from kit.sent_rows import SentRows
 from sqlalchemy import Engine, ForeignKey, func, select
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -75,26 +75,26 @@ class Single(Base):
     parent: Mapped[Parent | None] = relationship(back_populates="single")
 
 
-def test_children_of_a_one_way_collection(session: Session, told: Told) -> None:
+def test_children_of_a_one_way_collection(session: Session, sent_rows: SentRows) -> None:
     """A child whose foreign key only the collection writes is told as updated."""
     one, two, child = Parent(), Parent(), OneWay(id=1)
     session.add_all([one, two, child])
     session.commit()
     one.one_way.append(child)
-    assert told.rows_of(session) == ["updated OneWay 1"]
+    assert sent_rows.rows_of(session) == ["updated OneWay 1"]
     one.one_way.remove(child)
     two.one_way.append(child)
-    assert told.rows_of(session) == ["updated OneWay 1"]
+    assert sent_rows.rows_of(session) == ["updated OneWay 1"]
     two.one_way.append(OneWay(id=2))
-    assert told.rows_of(session) == ["created OneWay 2"]
+    assert sent_rows.rows_of(session) == ["created OneWay 2"]
     two.one_way.remove(child)
-    assert told.rows_of(session) == ["updated OneWay 1"]
+    assert sent_rows.rows_of(session) == ["updated OneWay 1"]
     two.one_way.append(child)
     two.one_way.remove(child)
-    assert told.rows_of(session) == []
+    assert sent_rows.rows_of(session) == []
 
 
-def test_children_whose_parent_goes(session: Session, told: Told) -> None:
+def test_children_whose_parent_goes(session: Session, sent_rows: SentRows) -> None:
     """Children whose foreign key becomes null are told as updated, owned ones as deleted."""
     parent = Parent(
         id=10,
@@ -107,7 +107,7 @@ def test_children_whose_parent_goes(session: Session, told: Told) -> None:
     session.commit()
     session.expire_all()
     session.delete(parent)
-    assert told.rows_of(session) == [
+    assert sent_rows.rows_of(session) == [
         "updated OneWay 11",
         "updated Single 13",
         "updated TwoWay 12",
@@ -118,7 +118,7 @@ def test_children_whose_parent_goes(session: Session, told: Told) -> None:
     ]
 
 
-def test_a_child_that_went_before_its_parent(session: Session, told: Told) -> None:
+def test_a_child_that_went_before_its_parent(session: Session, sent_rows: SentRows) -> None:
     """Nothing is told of it any more, though the parent's collection still holds it."""
     parent = Parent(id=7, one_way=[OneWay()])
     session.add(parent)
@@ -126,41 +126,41 @@ def test_a_child_that_went_before_its_parent(session: Session, told: Told) -> No
     session.delete(parent.one_way[0])
     session.flush()
     session.delete(parent)
-    assert told.rows_of(session) == ["deleted Parent 7"]
+    assert sent_rows.rows_of(session) == ["deleted Parent 7"]
 
 
-def test_two_way_children(session: Session, told: Told) -> None:
+def test_two_way_children(session: Session, sent_rows: SentRows) -> None:
     """From either side, a change of parent is told once, by the child."""
     one, two, child = Parent(), Parent(), TwoWay(id=7)
     session.add_all([one, two, child])
     session.commit()
     one.two_way.append(child)
-    assert told.rows_of(session) == ["updated TwoWay 7"]
+    assert sent_rows.rows_of(session) == ["updated TwoWay 7"]
     child.parent = two
-    assert told.rows_of(session) == ["updated TwoWay 7"]
+    assert sent_rows.rows_of(session) == ["updated TwoWay 7"]
     child.parent = one
     child.parent = two  # its key has expired, so SQLAlchemy writes it to be sure
-    assert told.rows_of(session) == ["updated TwoWay 7"]
+    assert sent_rows.rows_of(session) == ["updated TwoWay 7"]
     session.refresh(child)
     child.parent = one
     child.parent = two
-    assert told.rows_of(session) == []
+    assert sent_rows.rows_of(session) == []
     child.parent_id = one.id
-    assert told.rows_of(session) == ["updated TwoWay 7"]
+    assert sent_rows.rows_of(session) == ["updated TwoWay 7"]
     child.parent = None
-    assert told.rows_of(session) == ["updated TwoWay 7"]
+    assert sent_rows.rows_of(session) == ["updated TwoWay 7"]
 
 
-def test_one_to_one(session: Session, told: Told) -> None:
+def test_one_to_one(session: Session, sent_rows: SentRows) -> None:
     """Replacing the other end of a one-to-one relationship updates both."""
     parent = Parent(id=7, single=Single(id=1))
     session.add(parent)
-    assert told.rows_of(session) == ["created Parent 7", "created Single 1"]
+    assert sent_rows.rows_of(session) == ["created Parent 7", "created Single 1"]
     parent.single = Single(id=2)
-    assert told.rows_of(session) == ["created Single 2", "updated Single 1"]
+    assert sent_rows.rows_of(session) == ["created Single 2", "updated Single 1"]
 
 
-def test_orphans(session: Session, told: Told) -> None:
+def test_orphans(session: Session, sent_rows: SentRows) -> None:
     """An orphan is told as deleted with all that it owns; a new parent saves it."""
     one, two = Parent(owned=[Owned(id=1, details=[Detail(id=2)])]), Parent()
     session.add_all([one, two])
@@ -169,13 +169,13 @@ def test_orphans(session: Session, told: Told) -> None:
     assert two.owned == []  # loaded first: the load would flush
     one.owned.remove(child)
     two.owned.append(child)
-    assert told.rows_of(session) == ["updated Owned 1"]
+    assert sent_rows.rows_of(session) == ["updated Owned 1"]
     assert (one.owned, two.owned) == ([], [child])
     one.owned.append(child)
     two.owned.remove(child)
-    assert told.rows_of(session) == ["updated Owned 1"]
+    assert sent_rows.rows_of(session) == ["updated Owned 1"]
     one.owned.clear()
-    assert told.rows_of(session) == ["deleted Detail 2", "deleted Owned 1"]
+    assert sent_rows.rows_of(session) == ["deleted Detail 2", "deleted Owned 1"]
 
 
 class Shelf(Base):
@@ -200,7 +200,7 @@ class Page(Base):
     book_id: Mapped[int | None] = mapped_column(ForeignKey("book.id", ondelete="CASCADE"))
 
 
-def test_an_orphan_that_no_parent_had_goes_alone(session: Session, told: Told) -> None:
+def test_an_orphan_that_no_parent_had_goes_alone(session: Session, sent_rows: SentRows) -> None:
     """Taken in and out again in one flush: SQLAlchemy deletes it, and leaves what it owns."""
     shelf, book = Shelf(), Book(id=1, pages=[Page(id=1)])
     session.add_all([shelf, book])
@@ -208,7 +208,7 @@ def test_an_orphan_that_no_parent_had_goes_alone(session: Session, told: Told) -
     assert (len(book.pages), shelf.books) == (1, [])
     shelf.books.append(book)
     shelf.books.remove(book)
-    assert told.rows_of(session) == ["deleted Book 1"]
+    assert sent_rows.rows_of(session) == ["deleted Book 1"]
     session.commit()
     book = Book(id=2, pages=[Page(id=2), Page(id=3)])
     session.add(book)
@@ -217,17 +217,20 @@ def test_an_orphan_that_no_parent_had_goes_alone(session: Session, told: Told) -
     shelf.books.append(book)
     shelf.books.remove(book)
     page = book.pages.pop().id
-    assert told.rows_of(session) == ["deleted Book 2", f"deleted Page {page}"]  # that it has let go
+    assert sent_rows.rows_of(session) == [
+        "deleted Book 2",
+        f"deleted Page {page}",
+    ]  # that it has let go
     session.commit()
     assert session.scalar(select(func.count(Page.id))) == 0  # the database's own cascade
     shelf.books.append(Book(id=3, pages=[Page(id=4)]))
     session.commit()
     assert len(shelf.books[0].pages) == 1
     shelf.books.clear()
-    assert told.rows_of(session) == ["deleted Book 3", "deleted Page 4"]
+    assert sent_rows.rows_of(session) == ["deleted Book 3", "deleted Page 4"]
 
 
-def test_odd_moves_of_children(session: Session, told: Told) -> None:
+def test_odd_moves_of_children(session: Session, sent_rows: SentRows) -> None:
     """Changed orphans, foreign keys set by hand as well, and children of a parent that goes."""
     one, two = Parent(owned=[Owned(id=7)]), Parent(id=8)
     first, second, third = one.one_way = [OneWay(id=1), OneWay(id=2), OneWay(id=3)]
@@ -239,22 +242,22 @@ def test_odd_moves_of_children(session: Session, told: Told) -> None:
     with session.no_autoflush:
         assert len(one.one_way) == 3
     session.delete(third)
-    assert told.rows_of(session) == ["deleted OneWay 3", "deleted Owned 7"]
+    assert sent_rows.rows_of(session) == ["deleted OneWay 3", "deleted Owned 7"]
     assert [len(one.one_way), len(two.one_way)] == [2, 0]
     second.parent_id = two.id
     two.one_way.append(second)
     one.one_way.remove(second)
-    assert told.rows_of(session) == ["updated OneWay 2"]
+    assert sent_rows.rows_of(session) == ["updated OneWay 2"]
     assert (one.one_way, two.one_way) == ([first], [second])
     two.one_way.remove(second)
     one.one_way.append(second)
     with session.no_autoflush:
         session.delete(two)
-    assert told.rows_of(session) == ["updated OneWay 2", "deleted Parent 8"]
+    assert sent_rows.rows_of(session) == ["updated OneWay 2", "deleted Parent 8"]
     assert first.parent_id == second.parent_id == one.id
 
 
-def test_children_that_leave_a_parent_that_goes(session: Session, told: Told) -> None:
+def test_children_that_leave_a_parent_that_goes(session: Session, sent_rows: SentRows) -> None:
     """Taken out before, taken over by a new parent, or by an old one: told once each."""
     leaver, adopted, moved = OneWay(id=1), OneWay(id=2), OneWay(id=3)
     old, keeper = Parent(id=1, one_way=[leaver, adopted, moved]), Parent(id=2)
@@ -268,7 +271,7 @@ def test_children_that_leave_a_parent_that_goes(session: Session, told: Told) ->
         session.add(heir)
         keeper.one_way.append(moved)
         session.delete(old)
-    assert told.rows_of(session) == [
+    assert sent_rows.rows_of(session) == [
         "deleted Parent 1",
         "created Parent 3",
         "updated OneWay 1",
@@ -278,7 +281,7 @@ def test_children_that_leave_a_parent_that_goes(session: Session, told: Told) ->
     assert (leaver.parent_id, adopted.parent_id, moved.parent_id) == (None, heir.id, keeper.id)
 
 
-def test_a_pending_orphan_is_not_written(session: Session, told: Told) -> None:
+def test_a_pending_orphan_is_not_written(session: Session, sent_rows: SentRows) -> None:
     """An object that was taken out again before it was ever written is not told."""
     parent = Parent()
     session.add(parent)
@@ -286,7 +289,7 @@ def test_a_pending_orphan_is_not_written(session: Session, told: Told) -> None:
     child = Owned()
     parent.owned.append(child)
     parent.owned.remove(child)
-    assert told.rows_of(session) == []
+    assert sent_rows.rows_of(session) == []
 
 
 class Node(Base):
@@ -297,16 +300,16 @@ class Node(Base):
     parent: Mapped[Node | None] = relationship(back_populates="children", remote_side="Node.id")
 
 
-def test_self_reference(session: Session, told: Told) -> None:
+def test_self_reference(session: Session, sent_rows: SentRows) -> None:
     """Trees are told node by node: created in order, moved, and deleted with their branches."""
     root = Node(id=1, children=[Node(id=2, children=[Node(id=4)]), Node(id=3)])
     session.add(root)
-    assert told.rows_of(session) == [f"created Node {key}" for key in (1, 2, 4, 3)]
+    assert sent_rows.rows_of(session) == [f"created Node {key}" for key in (1, 2, 4, 3)]
     first, second = root.children
     first.children[0].parent = second
-    assert told.rows_of(session) == ["updated Node 4"]
+    assert sent_rows.rows_of(session) == ["updated Node 4"]
     session.delete(root)
-    assert told.rows_of(session) == [f"deleted Node {key}" for key in (1, 2, 3, 4)]
+    assert sent_rows.rows_of(session) == [f"deleted Node {key}" for key in (1, 2, 3, 4)]
 
 
 class Keeper(Base):
@@ -321,14 +324,14 @@ class Kept(Base):
     keeper_id: Mapped[int | None] = mapped_column(ForeignKey("keeper.id", ondelete="CASCADE"))
 
 
-def test_passive_deletes(session: Session, told: Told) -> None:
+def test_passive_deletes(session: Session, sent_rows: SentRows) -> None:
     """Loaded children are told; what the database deletes by itself is not."""
     session.add_all([Keeper(id=1, kept=[Kept(id=3)]), Keeper(id=2, kept=[Kept(id=4)])])
     session.commit()
     one, two = session.query(Keeper).order_by(Keeper.id)
     assert len(one.kept) == 1
     session.delete(one)
-    assert told.rows_of(session) == ["deleted Keeper 1", "deleted Kept 3"]
+    assert sent_rows.rows_of(session) == ["deleted Keeper 1", "deleted Kept 3"]
     session.expire_all()
     session.delete(two)
-    assert told.rows_of(session) == ["deleted Keeper 2"]
+    assert sent_rows.rows_of(session) == ["deleted Keeper 2"]

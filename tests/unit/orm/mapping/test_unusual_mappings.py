@@ -159,21 +159,21 @@ def session(sync_engine: Engine) -> Iterator[Session]:
 
 def read(*names: str) -> list[Any]:
     """Connect async receivers, of every phase, that read these attributes; return what they read."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     async def receiver(instance: Any, **kwargs: Any) -> None:
-        heard.append(tuple(getattr(instance, name) for name in names))
+        received.append(tuple(getattr(instance, name) for name in names))
 
     for signal in (post_save, post_delete):
         signal.connect(receiver)
         signal.connect(receiver, phase="after_commit")
-    return heard
+    return received
 
 
 @pytest.mark.parametrize("cls", [Animal, Cat, Manager])
 def test_concrete_inheritance(session: Session, cls: type[Any]) -> None:
     """Classes with tables of their own are written, expired or not, and read by receivers."""
-    heard = read("id", "name")
+    received = read("id", "name")
     row = cls(id=1, name="a")
     session.add(row)
     session.commit()
@@ -182,13 +182,13 @@ def test_concrete_inheritance(session: Session, cls: type[Any]) -> None:
     session.commit()
     session.delete(row)
     session.commit()
-    assert heard == [(1, name) for name in "aabbbb"]
+    assert received == [(1, name) for name in "aabbbb"]
 
 
 @pytest.mark.parametrize("cls", [Document, Memo])
 def test_column_properties_beside_inheritance(session: Session, cls: type[Any]) -> None:
     """A column property is loaded for nobody, and breaks no commit."""
-    heard = read("id", "title")
+    received = read("id", "title")
     row = cls(id=1, title="a")
     session.add(row)
     session.commit()
@@ -197,20 +197,20 @@ def test_column_properties_beside_inheritance(session: Session, cls: type[Any]) 
     else:
         row.title = "a new one"
     session.commit()
-    assert [each[0] for each in heard] == [1, 1, 1, 1]
-    assert heard[0] == heard[1] == (1, "a")
+    assert [each[0] for each in received] == [1, 1, 1, 1]
+    assert received[0] == received[1] == (1, "a")
 
 
 def test_a_discriminator_that_is_sql(session: Session) -> None:
     """Rows whose class is worked out by the database find their instances."""
     session.add_all([Shape(id=1, corners=4, name="square"), Round(id=2, corners=0, name="circle")])
     session.commit()
-    heard = read("id", "name")
+    received = read("id", "name")
     for shape in session.scalars(select(Shape)).all():
         session.expire(shape, ["name"])
         flag_modified(shape, "corners")
     session.commit()
-    assert sorted(heard) == [(1, "square"), (1, "square"), (2, "circle"), (2, "circle")]
+    assert sorted(received) == [(1, "square"), (1, "square"), (2, "circle"), (2, "circle")]
 
 
 def test_composites(session: Session) -> None:
@@ -218,45 +218,45 @@ def test_composites(session: Session) -> None:
     session.add(Pin(id=1, place=Place(1, 2)))
     session.commit()
     session.expunge_all()
-    heard = read("place")
+    received = read("place")
     pin = session.scalars(select(Pin).options(load_only(Pin.name))).one()
     pin.name = "here"
     session.commit()
-    assert heard == [(Place(1, 2),), (Place(1, 2),)]
+    assert received == [(Place(1, 2),), (Place(1, 2),)]
 
 
 def test_what_was_rolled_back_may_be_used_again(session: Session) -> None:
     """A formerly new object has expired attributes, and no row to load them from."""
-    heard = read("id", "language")
+    received = read("id", "language")
     person = Person(language="x")
     session.add(person)
     session.flush()
     session.expire(person, ["language"])
     session.rollback()
-    heard.clear()
+    received.clear()
     boss = Person(id=5, language="y")
     boss.team.append(person)
     session.add(boss)
     session.commit()
-    assert sorted(heard) == sorted([(5, "y"), (person.id, None)] * 2)
+    assert sorted(received) == sorted([(5, "y"), (person.id, None)] * 2)
 
 
 def test_references_without_a_collection_follow_a_key(session: Session) -> None:
     """Objects whose reference SQLAlchemy sets anew are sent before it does."""
     session.add(Pet(id=1, owner=Owner(name="a")))
     session.commit()
-    heard: list[Any] = []
+    received: list[Any] = []
     for signal in (pre_save, post_save):
 
         def note(signal: Any, instance: Any, **kwargs: Any) -> None:
-            heard.append((signal.name, type(instance).__name__))
+            received.append((signal.name, type(instance).__name__))
 
         signal.connect(note)
     pet = session.get_one(Pet, 1)
     pet.owner.name = "b"
     session.commit()
     assert pet.owner_name == "b"
-    assert sorted(heard) == [
+    assert sorted(received) == [
         ("post_save", "Owner"),
         ("post_save", "Pet"),
         ("pre_save", "Owner"),
@@ -272,14 +272,14 @@ def test_references_to_what_is_no_primary_key(session: Session, is_same: bool) -
     session.add_all([*shelves, book])
     session.commit()
     session.refresh(book)
-    heard: list[Any] = []
+    received: list[Any] = []
     for signal in (pre_save, post_save):
 
         def note(signal: Any, instance: Any, **kwargs: Any) -> None:
-            heard.append(signal.name)
+            received.append(signal.name)
 
         signal.connect(note, sender=Book)
     book.shelf = shelves[0 if is_same else 1]
     session.commit()
     assert book.shelf_code == ("a" if is_same else "b")
-    assert heard == ([] if is_same else ["pre_save", "post_save"])
+    assert received == ([] if is_same else ["pre_save", "post_save"])

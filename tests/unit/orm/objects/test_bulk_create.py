@@ -199,17 +199,17 @@ async def test_later_changes_of_created_instances_are_written(sessions: Any) -> 
     assert (await Entry.objects.get()).title == "b"
 
 
-def test_sqlalchemys_own_listeners_hear_of_created_instances(sync_engine: Engine) -> None:
+def test_sqlalchemys_own_listeners_are_called_for_created_instances(sync_engine: Engine) -> None:
     """As if they had been added and flushed, in the same order."""
     Base.metadata.create_all(sync_engine)
     names = ["before_attach", "after_attach", "transient_to_pending", "pending_to_persistent"]
-    heard: dict[str, list[str]] = {"bulk": [], "flush": []}
-    for way, told in heard.items():
+    received: dict[str, list[str]] = {"bulk": [], "flush": []}
+    for way, events in received.items():
         with Session(sync_engine) as session, session.begin():
             for name in names:
 
-                def listen(_: Session, thing: Any, name: str = name, told: Any = told) -> None:
-                    told.append(name)
+                def listen(_: Session, thing: Any, name: str = name, events: Any = events) -> None:
+                    events.append(name)
 
                 event.listen(session, name, listen)
             blog = Blog(name=way)
@@ -219,7 +219,7 @@ def test_sqlalchemys_own_listeners_hear_of_created_instances(sync_engine: Engine
             else:
                 session.add(blog)
                 session.flush()
-    assert heard["bulk"] == heard["flush"] == names
+    assert received["bulk"] == received["flush"] == names
 
 
 def test_the_identity_token_of_a_shard_is_kept(sync_engine: Engine) -> None:
@@ -242,7 +242,7 @@ async def test_pending_instances_are_inserted_once(sessions: Any) -> None:
     assert await Entry.objects.count() == 1
 
 
-async def test_json_null_and_unset_are_told_apart_as_in_a_flush(sessions: Any) -> None:
+async def test_json_null_and_unset_are_distinguished_as_in_a_flush(sessions: Any) -> None:
     """An explicit None of a JSON column is JSON's null, an unset one SQL's NULL."""
     async with sessions() as session:
         flushed = [Entry(title="a", tags=None), Entry(title="b")]

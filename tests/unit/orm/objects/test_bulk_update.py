@@ -48,7 +48,7 @@ Sessions = async_sessionmaker[AsyncSession]
     ],
     ids=["new", "another class", "misspelt", "none", "key", "no rows", "no number"],
 )
-async def test_a_refused_update_calls_nobody(
+async def test_a_refused_update_calls_no_receiver(
     sessions: Sessions,
     recorder: Recorder,
     others: list[Any],

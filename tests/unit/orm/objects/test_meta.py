@@ -264,7 +264,7 @@ def test_a_model_without_a_meta_has_one_of_signals_only() -> None:
         Keyed.Meta.ordering = "id"
 
 
-def test_a_meta_that_nobody_wrote_is_not_called_and_loses_nothing() -> None:
+def test_a_generated_meta_is_not_called_and_loses_nothing() -> None:
     """Errors of ours in both cases, which name the model."""
 
     class Bare(Keyed):

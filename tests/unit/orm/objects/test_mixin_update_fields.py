@@ -227,7 +227,7 @@ async def test_a_rollback_drops_what_was_pending(session: AsyncSession) -> None:
     assert thing not in session.dirty
 
 
-async def test_pending_changes_of_other_fields_are_not_told(
+async def test_pending_changes_of_other_fields_are_not_sent(
     session: AsyncSession, recorder: Recorder
 ) -> None:
     """Where none of the fields has changed, the save is sent and writes nothing."""

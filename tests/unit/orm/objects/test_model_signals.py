@@ -34,10 +34,10 @@ def emitter(request: pytest.FixtureRequest) -> Any:
 
 async def test_every_way_connects_to_the_same_signal(emitter: Any) -> None:
     """A receiver connected through the model hears the model, and can be disconnected anyhow."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     async def receiver(sender: Any, **kwargs: Any) -> None:
-        heard.append(sender)
+        received.append(sender)
 
     assert emitter.post_save.connect(receiver) is receiver
     await post_save.send(Post, instance=1)
@@ -46,7 +46,7 @@ async def test_every_way_connects_to_the_same_signal(emitter: Any) -> None:
     await emitter.post_save.send_robust(instance=1)
     emitter.post_save.send_sync(instance=1)
     emitter.post_save.send_robust_sync(Author, instance=1)
-    assert heard == [Post] * 4
+    assert received == [Post] * 4
     assert emitter.post_save.receivers == [receiver]
     assert [each.sender for each in emitter.post_save.connections] == [Post]
     assert emitter.post_save.has_receivers()
@@ -56,16 +56,16 @@ async def test_every_way_connects_to_the_same_signal(emitter: Any) -> None:
 
 async def test_a_decorated_receiver_is_disconnected_through_the_model() -> None:
     """``@post_save([A, B])`` and ``A.signals.post_save.disconnect``: B still hears."""
-    heard: list[Any] = []
+    received: list[Any] = []
 
     @post_save([Post, Author])
     async def receiver(sender: Any, **kwargs: Any) -> None:
-        heard.append(sender)
+        received.append(sender)
 
     assert Post.signals.post_save.disconnect(receiver) is True
     await post_save.send(Post, instance=1)
     await post_save.send(Author, instance=1)
-    assert heard == [Author]
+    assert received == [Author]
 
 
 async def test_bound_signals_decorate() -> None:
@@ -98,7 +98,7 @@ async def test_a_custom_signal_is_assigned_or_made_at_first_access() -> None:
     Post.signals.on_verify = assigned
     assert Post.signals.on_verify is assigned
     assert Essay.meta.signals.on_verify is assigned
-    heard: list[Any] = []
+    received: list[Any] = []
     made = Post.signals.on_publish
     assert isinstance(made, Signal)
     assert Post(title="x").signals.on_publish is made
@@ -106,9 +106,9 @@ async def test_a_custom_signal_is_assigned_or_made_at_first_access() -> None:
     assert made in all_signals()
     assert Author.signals.on_publish is not made
     assert "on_publish" in dir(Essay.signals)
-    made.connect(lambda sender, my_param, **kwargs: heard.append((sender, my_param)))
+    made.connect(lambda sender, my_param, **kwargs: received.append((sender, my_param)))
     await Post.Meta.signals.on_publish.send(sender=Post, my_param=True)
-    assert heard == [(Post, True)]
+    assert received == [(Post, True)]
     del Post.signals.on_publish
     assert "on_publish" not in dir(Post.signals)
     with pytest.raises(UnknownSignalError, match="to delete"):

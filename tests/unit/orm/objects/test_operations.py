@@ -77,7 +77,7 @@ class World:
     """What an operation finds: a post with a comment and a tag, and another tag."""
 
     session: AsyncSession
-    heard: list[Any] = field(default_factory=list)
+    received: list[Any] = field(default_factory=list)
 
     async def set_up(self) -> None:
         async with SignalContext.disable_all():
@@ -307,7 +307,7 @@ async def fixtures(world: World) -> None:
     world.session.add(_silently(Post))
     with loading_fixtures():
         await world.session.flush()
-    assert {call["raw"] for call in world.heard} == {True}
+    assert {call["raw"] for call in world.received} == {True}
 
 
 async def sent_by(text: str, engine: AsyncEngine) -> list[str]:
@@ -317,7 +317,7 @@ async def sent_by(text: str, engine: AsyncEngine) -> list[str]:
         await world.set_up()
 
         async def listen(**payload: Any) -> None:
-            world.heard.append(payload)
+            world.received.append(payload)
 
         connected = [getattr(signals, name) for name in signals.__all__]
         for signal in connected:
@@ -328,7 +328,7 @@ async def sent_by(text: str, engine: AsyncEngine) -> list[str]:
         finally:
             for signal in connected:
                 signal.disconnect(listen)
-    names = {call["signal"].name for call in world.heard}
+    names = {call["signal"].name for call in world.received}
     row = [text]
     for column, pair in COLUMNS.items():
         if pair:
@@ -336,7 +336,7 @@ async def sent_by(text: str, engine: AsyncEngine) -> list[str]:
             assert is_sent or names.isdisjoint(pair), f"{text} sends only one of {pair}"
             row.append("•" if is_sent else "")
         else:
-            actions = [call["action"] for call in world.heard if call["signal"].name == column]
+            actions = [call["action"] for call in world.received if call["signal"].name == column]
             row.append(", ".join(dict.fromkeys(each.partition("_")[2] for each in actions)))
     return row
 

@@ -38,21 +38,21 @@ def session(sync_engine: Engine) -> Iterator[Session]:
 @pytest.mark.parametrize("cls", [Thing, Shared, Base, object])
 def test_a_class_or_a_base_is_registered(session: Session, cls: type) -> None:
     """Mapped classes, their bases mapped or not, and object make instances heard, until undone."""
-    heard: list[Any] = []
-    post_save.connect(lambda instance, **k: heard.append(instance))
+    received: list[Any] = []
+    post_save.connect(lambda instance, **k: received.append(instance))
     session.add(Thing())
     session.flush()
-    assert heard == []
+    assert received == []
     register(cls)
     thing = Thing()
     session.add(thing)
     session.flush()
-    assert heard == [thing]
+    assert received == [thing]
     unregister(cls)
     unregister(cls)
     session.add(Thing())
     session.flush()
-    assert heard == [thing]
+    assert received == [thing]
 
 
 def test_a_base_without_models_is_registered() -> None:
@@ -65,25 +65,25 @@ def test_a_base_without_models_is_registered() -> None:
 @pytest.mark.parametrize("wrong", [int, "Thing", Thing.id, None])
 def test_what_is_not_mapped_is_refused(session: Session, wrong: Any) -> None:
     """An unmapped class is refused with the way out, and nothing is registered."""
-    heard: list[Any] = []
-    post_save.connect(lambda instance, **k: heard.append(instance))
+    received: list[Any] = []
+    post_save.connect(lambda instance, **k: received.append(instance))
     with pytest.raises(UnmappedClassError, match="map it first"):
         register(Thing, wrong)
     session.add(Thing())
     session.commit()
-    assert heard == []
+    assert received == []
 
 
 def test_listeners_are_installed_once(session: Session) -> None:
     """Installing again changes nothing: one write is one delivery."""
     install_listeners()
     register(Thing)
-    heard: list[Any] = []
-    post_save.connect(lambda instance, **k: heard.append(instance))
+    received: list[Any] = []
+    post_save.connect(lambda instance, **k: received.append(instance))
     session.add(Thing())
     session.commit()
     unregister(Thing)
-    assert len(heard) == 1
+    assert len(received) == 1
 
 
 @pytest.mark.parametrize("verb", [register, unregister])

@@ -79,8 +79,10 @@ async def test_a_sqlmodel_has_all_that_the_mixin_gives(
     assert created.query == "q"
     assert {*hero.model_fields} == {"id", "name", "query"}
     assert created.model_dump() == {"id": created.id, "name": "bob", "query": "q"}
-    heard: list[Any] = []
-    note = hero.Meta.signals.post_delete.connect(lambda instance, **kwargs: heard.append(instance))
+    received: list[Any] = []
+    note = hero.Meta.signals.post_delete.connect(
+        lambda instance, **kwargs: received.append(instance)
+    )
     await created.delete()
-    assert heard == [created]
+    assert received == [created]
     hero.signals.post_delete.disconnect(note)

@@ -113,8 +113,8 @@ async def test_drain_waits_for_what_is_under_way(sessions: Sessions) -> None:
 
 async def test_two_hundred_tasks_deliver_what_they_commit(postgresql_server: Any) -> None:
     """With sessions of their own, a third rolling back, a third cancelled at any point."""
-    told: dict[str, list[str]] = {COMMIT: [], ROLLBACK: []}
-    for phase, titles in told.items():
+    received: dict[str, list[str]] = {COMMIT: [], ROLLBACK: []}
+    for phase, titles in received.items():
 
         async def note(instance: Post, titles: list[str] = titles, **kwargs: Any) -> None:
             await asyncio.sleep(0)
@@ -147,9 +147,9 @@ async def test_two_hundred_tasks_deliver_what_they_commit(postgresql_server: Any
             rows = set(await session.scalars(select(Post.title)))
         await engine.dispose()
     assert len(rows) >= 2 * 67
-    assert sorted(told[COMMIT]) == sorted(rows)
-    assert rows.isdisjoint(told[ROLLBACK])
-    assert len(told[ROLLBACK]) >= 2 * 67
+    assert sorted(received[COMMIT]) == sorted(rows)
+    assert rows.isdisjoint(received[ROLLBACK])
+    assert len(received[ROLLBACK]) >= 2 * 67
 
 
 @pytest.mark.parametrize("flushes", [False, True])

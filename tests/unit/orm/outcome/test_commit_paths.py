@@ -50,12 +50,12 @@ class World:
         self.database = database
         self.engine = engine
         self.sessions = async_sessionmaker(engine)
-        self.told: list[str] = []
+        self.received: list[str] = []
         self.done: list[str] = []
 
     def returned(self) -> None:
         """The call that ends the transaction has returned, or raised."""
-        self.told += ["|"]
+        self.received += ["|"]
 
 
 Way = Callable[[World], Awaitable[None]]
@@ -161,7 +161,7 @@ async def two_phase(world: World) -> None:
     with Session(engine, twophase=True) as session:
         session.add(Post(title="x"))
         session.prepare()
-        assert world.told == []
+        assert world.received == []
         session.commit()
         world.returned()
     engine.dispose()
@@ -172,7 +172,7 @@ async def released(world: World) -> None:
     async with world.sessions() as session:
         async with session.begin_nested():
             session.add(Post(title="x"))
-        assert world.told == []
+        assert world.received == []
         await session.commit()
         world.returned()
 
@@ -227,7 +227,7 @@ async def cancelled(world: World, when: str) -> None:
     if when != "COMMIT":
         await flushed_.wait()
         if when == "delivery":
-            while not world.told:
+            while not world.received:
                 await asyncio.sleep(0)
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -295,7 +295,7 @@ async def savepoint_rolled_back(world: World) -> None:
         session.add(Post(title="x"))
         await session.flush()
         await savepoint.rollback()
-        assert world.told == []
+        assert world.received == []
         await session.commit()
         world.returned()
 
@@ -365,15 +365,15 @@ async def row_of(text: str, database: Database, engine: AsyncEngine) -> list[str
     post_save.connect(register, Post)
     for phase in ("after_commit", "after_rollback"):
 
-        async def tell(phase: str = phase, **kwargs: Any) -> None:
+        async def receive(phase: str = phase, **kwargs: Any) -> None:
             await asyncio.sleep(0)
-            world.told.append(phase)
+            world.received.append(phase)
 
-        def tell_sync(phase: str = phase, **kwargs: Any) -> None:
-            world.told.append(phase)
+        def receive_sync(phase: str = phase, **kwargs: Any) -> None:
+            world.received.append(phase)
 
         is_sync = WAYS[text] in (synchronous, two_phase, two_phase_rollback, forgotten)
-        receiver = tell_sync if is_sync else tell
+        receiver = receive_sync if is_sync else receive
         connected.append(post_save.connect(receiver, Post, phase=phase))
     before = post_save.connections
     try:
@@ -384,19 +384,19 @@ async def row_of(text: str, database: Database, engine: AsyncEngine) -> list[str
             if connection not in before or connection.receiver in connected:
                 post_save.disconnect(connection.receiver, sender=Post)
     gc.collect()
-    told, _, later = "".join(f"{each} " for each in world.told).partition("|")
-    phases = (told + later).split()
+    received, _, later = "".join(f"{each} " for each in world.received).partition("|")
+    phases = (received + later).split()
     assert called == [phase for phase in phases if phase == "after_commit"]
     return [
         text,
         " ".join(f"``{each}``" for each in phases) or "(nobody)",
-        RETURNED if told else "",
+        RETURNED if received else "",
     ]
 
 
 # The driver warns of the connection that a forgotten session leaves open: that is the point.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_every_way_to_end_tells_what_the_table_says(
+async def test_every_way_to_end_sends_what_the_table_says(
     async_engine: AsyncEngine, database: Database
 ) -> None:
     """Every way is gone, on each database; who is told once, and when, is what the page lists."""

@@ -102,7 +102,7 @@ def test_what_waits_stays_with_anything_less(sync_engine: Engine) -> None:
         assert called == ["commit", "another"]
 
 
-def test_a_session_that_is_dropped_is_let_go(sync_engine: Engine) -> None:
+def test_a_session_that_is_dropped_is_released(sync_engine: Engine) -> None:
     """Without the garbage collector, with what waited in it."""
     gc.collect()
     gc.disable()

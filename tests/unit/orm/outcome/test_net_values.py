@@ -231,7 +231,7 @@ def test_sends_by_hand(session: Session) -> None:
     assert sent == [("created", True)]
 
 
-def test_nothing_is_read_where_nobody_coalesces(session: Session, sync_engine: Engine) -> None:
+def test_nothing_is_read_where_no_receiver_coalesces(session: Session, sync_engine: Engine) -> None:
     """Old values are asked for by those alone who are sent the net of changes."""
     write(session, "c")
     session.commit()

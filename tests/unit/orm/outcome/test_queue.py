@@ -51,20 +51,20 @@ class Outcomes:
     """What receivers of posts heard of which outcome."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
         for phase in (COMMIT, ROLLBACK):
             post_save.connect(self._receiver(phase), sender=Post, phase=phase)
 
     def _receiver(self, phase: str) -> Callable[..., Any]:
         async def receiver(sender: type, instance: Post, **kwargs: Any) -> None:
             await asyncio.sleep(0)
-            self.heard.append(f"{phase} {instance.title}")
+            self.received.append(f"{phase} {instance.title}")
 
         return receiver
 
     def take(self) -> list[str]:
-        heard, self.heard = self.heard, []
-        return heard
+        received, self.received = self.received, []
+        return received
 
 
 @pytest.fixture
@@ -83,12 +83,12 @@ async def test_nothing_is_delivered_before_the_outcome_is_known(
         async with session.begin_nested():
             session.add(Post(title="a"))
             await session.flush()
-        assert outcomes.heard == []
+        assert outcomes.received == []
         session.add(Post(title="b"))
         await session.flush()
-        assert outcomes.heard == []
+        assert outcomes.received == []
         await session.commit()
-    assert outcomes.heard == ["after_commit a", "after_commit b"]
+    assert outcomes.received == ["after_commit a", "after_commit b"]
 
 
 async def test_a_rolled_back_savepoint_decides_what_happened_inside(
@@ -104,8 +104,8 @@ async def test_a_rolled_back_savepoint_decides_what_happened_inside(
             session.add(Post(title="lost, too"))
         await savepoint.rollback()
         session.add(Post(title="later"))
-        assert outcomes.heard == []
-    assert outcomes.heard == [
+        assert outcomes.received == []
+    assert outcomes.received == [
         "after_commit kept",
         "after_rollback lost",
         "after_rollback lost, too",

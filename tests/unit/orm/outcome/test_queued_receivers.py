@@ -39,11 +39,11 @@ async def test_each_class_of_a_flush_has_one(sessions: Sessions, recorder: Recor
         author.name = "new"
         session.add(Post(title="x"))
         await session.delete(doomed)
-    told = [
+    sent = [
         (call.signal, call.sender, call.payload.get("created"), call.payload["instance"].id)
         for call in recorder.calls
     ]
-    assert sorted(told, key=str) == [
+    assert sorted(sent, key=str) == [
         ("post_delete", Audit, None, 1),
         ("post_save", Author, False, 1),
         ("post_save", Post, True, 1),

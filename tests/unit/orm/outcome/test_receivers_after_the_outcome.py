@@ -54,11 +54,11 @@ async def test_silence_is_judged_at_the_flush(sessions: Sessions, recorder: Reco
         with SignalContext.disable_for(Post):
             session.add(Post(title="silent"))
             await session.flush()
-        session.add(Post(title="heard"))
+        session.add(Post(title="received"))
         await session.flush()
         with SignalContext.disable_all():
             await session.commit()
-    assert [call.payload["instance"].title for call in recorder.calls] == ["heard"]
+    assert [call.payload["instance"].title for call in recorder.calls] == ["received"]
 
 
 # -- what receivers may do ------------------------------------------------------------------------
@@ -124,7 +124,7 @@ async def test_receivers_write_through_sessions_of_their_own(sessions: Sessions)
         seen.append("written")
 
     @post_save(Audit, phase=COMMIT)
-    async def tell(instance: Audit, **kwargs: Any) -> None:
+    async def receive(instance: Audit, **kwargs: Any) -> None:
         seen.append(f"audit {instance.text}")
 
     try:
@@ -221,7 +221,7 @@ def test_endless_chains_of_a_synchronous_session_are_stopped(
 # -- errors ---------------------------------------------------------------------------------------
 
 
-async def test_errors_reach_nobody_but_the_log_and_the_observer(
+async def test_errors_reach_only_the_log_and_the_observer(
     sessions: Sessions, reported: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """All receivers run; each failure is logged with traceback and told with its connection."""

@@ -119,10 +119,10 @@ async def test_each_delivery_has_the_values_of_its_flush(
         await session.delete(post)
         await session.flush()
         await session.rollback()
-    told = [
+    sent = [
         (c.signal, c.payload["instance"].title, c.payload.get("created")) for c in recorder.calls
     ]
-    assert told == [
+    assert sent == [
         ("post_save", "one", True),
         ("post_update", "two", False),
         ("post_save", "two", False),
@@ -187,7 +187,7 @@ async def test_values_that_change_in_place_are_kept(async_engine: AsyncEngine) -
     assert seen == [{"n": [1]}, {"n": [1, 2]}]
 
 
-async def test_coalescing_tells_of_each_row_once(sessions: Sessions) -> None:
+async def test_coalescing_sends_each_row_once(sessions: Sessions) -> None:
     """With what is known at the end: created if it was, all fields, first and last values."""
     seen: list[Any] = []
 
@@ -274,8 +274,8 @@ async def test_custom_signals_wait_for_their_sessions_transaction(sessions: Sess
 
     @published.connect(phase=COMMIT)
     async def look(sender: Any, by: Any = None, instance: Any = None, **kwargs: Any) -> None:
-        told = [None if each is None else inspect(each).detached for each in (instance, by)]
-        seen.append((sender, *told))
+        sent = [None if each is None else inspect(each).detached for each in (instance, by)]
+        seen.append((sender, *sent))
 
     async with sessions.begin() as session:
         post, author = Post(title="x"), Author(name="a")

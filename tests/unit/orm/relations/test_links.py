@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kit.told_rows import Told
+from kit.sent_rows import SentRows
 from sqlalchemy import Engine, ForeignKey, event
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -86,7 +86,7 @@ def test_a_foreign_key_to_a_joined_subclass(session: Session) -> None:
 
 # SQLAlchemy warns of what it doesn't write: that is the point, here and below.
 @pytest.mark.filterwarnings("ignore:Object of type <File> not in session")
-def test_a_child_outside_of_the_session(session: Session, told: Told) -> None:
+def test_a_child_outside_of_the_session(session: Session, sent_rows: SentRows) -> None:
     """SQLAlchemy doesn't write it, whatever collection it is in; so nobody is told of a link."""
     relations: list[Any] = []
     for signal in (pre_relation_add, post_relation_add):
@@ -94,7 +94,7 @@ def test_a_child_outside_of_the_session(session: Session, told: Told) -> None:
     file = File()
     session.add(Archive(id=7, files=[file]))
     session.expunge(file)
-    assert told.rows_of(session) == ["created Archive 7"]
+    assert sent_rows.rows_of(session) == ["created Archive 7"]
     assert relations == []
 
 
@@ -132,7 +132,9 @@ def test_a_key_that_is_set_beside_its_relationship(session: Session) -> None:
     assert seen == [truck]
 
 
-def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told: Told) -> None:
+def test_children_that_sqlalchemy_leaves_to_the_database(
+    session: Session, sent_rows: SentRows
+) -> None:
     """With passive_deletes="all", a child keeps its key, whether or not it is taken out."""
     archive = Archive(id=7, files=[kept := File(), File()])
     session.add(archive)
@@ -141,12 +143,12 @@ def test_children_that_sqlalchemy_leaves_to_the_database(session: Session, told:
     for signal in (pre_relation_remove, post_relation_remove):
         signal.connect(lambda **payload: relations.append(payload), Archive)
     file = archive.files.pop()
-    assert told.of(session) == []
+    assert sent_rows.of(session) == []
     assert file.archive_id == archive.id
     assert relations == []
     assert kept in archive.files
     session.delete(archive)
-    assert told.rows_of(session) == ["deleted Archive 7"]
+    assert sent_rows.rows_of(session) == ["deleted Archive 7"]
     assert (file.archive_id, kept.archive_id) == (None, None)
 
 
@@ -227,15 +229,15 @@ class Branch(Base):
 @pytest.fixture
 def relations() -> list[Any]:
     """Whose links were told, before and after."""
-    told: list[Any] = []
+    owners: list[Any] = []
     for signal in (pre_relation_add, post_relation_add):
-        signal.connect(lambda instance, **kwargs: told.append(instance), Base)
-    return told
+        signal.connect(lambda instance, **kwargs: owners.append(instance), Base)
+    return owners
 
 
 @pytest.mark.filterwarnings("ignore:Object of type <Chamber> not in session")
 def test_an_owner_that_has_left_the_session(
-    session: Session, told: Told, relations: list[Any]
+    session: Session, sent_rows: SentRows, relations: list[Any]
 ) -> None:
     """What is linked to a new instance that was expunged as an orphan is told of no link."""
     first, second, third = Chamber(id=1), Chamber(id=2), Chamber(id=3)
@@ -244,13 +246,15 @@ def test_an_owner_that_has_left_the_session(
     first.behind = third
     second.before = first  # pushes the third out, which takes the first with it
     assert first not in session
-    assert told.rows_of(session) == ["created Chamber 2"]
+    assert sent_rows.rows_of(session) == ["created Chamber 2"]
     assert second.before_id is None
     assert relations == []
 
 
 @pytest.mark.filterwarnings("ignore:Object of type <Branch> not in session")
-def test_an_owner_that_the_flush_drops(session: Session, told: Told, relations: list[Any]) -> None:
+def test_an_owner_that_the_flush_drops(
+    session: Session, sent_rows: SentRows, relations: list[Any]
+) -> None:
     """A new instance that was an orphan before a cascade added it isn't written; nor are its links."""
     orphan, twig = Branch(id=1), Branch(id=2)
     former = Branch(id=3, twigs=[orphan])
@@ -258,6 +262,6 @@ def test_an_owner_that_the_flush_drops(session: Session, told: Told, relations: 
     twig.branch = orphan
     session.add(twig)
     assert orphan in session
-    assert told.rows_of(session) == ["created Branch 2"]
+    assert sent_rows.rows_of(session) == ["created Branch 2"]
     assert orphan not in session
     assert relations == []

@@ -57,7 +57,7 @@ def m2m(recorder: Recorder) -> Callable[[], list[tuple[Any, ...]]]:
     return arrived
 
 
-async def test_a_new_instance_with_members_is_told_before_and_after(
+async def test_links_of_a_new_instance_are_sent_before_and_after(
     session: AsyncSession, recorder: Recorder
 ) -> None:
     """Saves come before additions; keys that are yet to be made are in post_add only."""
@@ -88,7 +88,7 @@ async def test_a_new_instance_with_members_is_told_before_and_after(
     assert after.payload == pre.payload | {"action": "post_add", "pk_set": {old.id, new.id}}
 
 
-async def test_assignment_tells_what_goes_and_what_comes(
+async def test_assignment_sends_removed_and_added_members(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
     """Members that stay are not told, and removals come first."""
@@ -105,7 +105,7 @@ async def test_assignment_tells_what_goes_and_what_comes(
     ]
 
 
-async def test_a_link_is_told_once_from_the_side_that_was_changed(
+async def test_a_link_is_sent_once_from_the_side_that_was_changed(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
     """Both collections show the change; only the one that was touched tells it."""
@@ -143,7 +143,7 @@ async def test_a_self_referencing_relationship_knows_its_sides(
     ]
 
 
-async def test_nothing_is_told_when_nothing_changes_in_the_end(
+async def test_nothing_is_sent_when_nothing_changes_in_the_end(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
     """Added and removed again, there already, or assigned as it was: no row, no signal."""
@@ -160,7 +160,7 @@ async def test_nothing_is_told_when_nothing_changes_in_the_end(
     assert m2m() == []
 
 
-async def test_sets_dicts_and_scalars_are_told_like_lists(
+async def test_sets_dicts_and_scalars_are_sent_like_lists(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
     """Whatever holds the members, the links are the same."""
@@ -190,7 +190,7 @@ async def test_sets_dicts_and_scalars_are_told_like_lists(
 
 
 @pytest.mark.parametrize("name", ["fans", "readers"])
-async def test_collections_that_are_never_loaded_tell_what_is_really_linked(
+async def test_collections_that_are_never_loaded_send_what_is_really_linked(
     session: AsyncSession, m2m: Callable[[], Any], name: str
 ) -> None:
     """Write-only and dynamic: additions, removals, and nothing for a link that isn't there."""
@@ -235,7 +235,7 @@ async def test_composite_keys_are_tuples(session: AsyncSession, m2m: Callable[[]
     ]
 
 
-async def test_clear_is_told_as_clear_and_emptying_as_remove(
+async def test_clear_is_sent_as_clear_and_emptying_as_remove(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
     """Only ``related(…).clear()`` is a clear."""
@@ -260,7 +260,7 @@ async def test_clear_is_told_as_clear_and_emptying_as_remove(
     assert m2m() == []
 
 
-async def test_deleting_an_instance_tells_no_links(
+async def test_deleting_an_instance_sends_no_links(
     session: AsyncSession, m2m: Callable[[], Any], recorder: Recorder
 ) -> None:
     """As in Django: its links go with it, silently."""
@@ -273,7 +273,7 @@ async def test_deleting_an_instance_tells_no_links(
     assert recorder.calls == []
 
 
-async def test_cascades_of_a_new_graph_are_told(session: AsyncSession, recorder: Recorder) -> None:
+async def test_cascades_of_a_new_graph_are_sent(session: AsyncSession, recorder: Recorder) -> None:
     """What comes into the session behind another instance is told as well."""
     recorder.record(post_relation_add)
     person = Person(name="p", posts=[Post(title="x", tags=[Tag(name="a")])])
@@ -301,7 +301,7 @@ async def test_connecting_by_table_relationship_or_class(
     assert [call.payload["action"] for call in recorder.calls] == ["pre_add", "post_add"]
 
 
-async def test_relationships_over_other_tables_are_not_heard(
+async def test_relationships_over_other_tables_are_not_received(
     session: AsyncSession, recorder: Recorder
 ) -> None:
     """Connected to one relationship, a receiver hears no other one of the class."""
@@ -358,7 +358,7 @@ async def test_a_veto_leaves_nothing_behind(session: AsyncSession) -> None:
     await session.rollback()
 
 
-async def test_links_of_later_listeners_are_told_by_post_signals_with_a_warning(
+async def test_links_of_later_listeners_are_sent_by_post_signals_with_a_warning(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
     """A before_flush listener of the user's runs after ours: its links are found afterwards."""
@@ -376,7 +376,7 @@ async def test_links_of_later_listeners_are_told_by_post_signals_with_a_warning(
     assert [call[2] for call in m2m()] == ["post_add"]
 
 
-async def test_the_second_of_two_flushes_tells_only_its_own_links(
+async def test_the_second_of_two_flushes_sends_only_its_own_links(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
     """What was told is forgotten, on both sides."""
@@ -391,7 +391,7 @@ async def test_the_second_of_two_flushes_tells_only_its_own_links(
     await session.rollback()
 
 
-def test_a_synchronous_session_tells_links_too(sync_engine: Any, recorder: Recorder) -> None:
+def test_a_synchronous_session_sends_links_too(sync_engine: Any, recorder: Recorder) -> None:
     """Lazy loads, backrefs and signals, without an event loop."""
     Base.metadata.create_all(sync_engine)
     recorder.record(m2m_changed, sync=True)
@@ -404,15 +404,15 @@ def test_a_synchronous_session_tells_links_too(sync_engine: Any, recorder: Recor
         assert [c.payload["instance"] for c in recorder.calls] == [tag, tag]
 
 
-async def test_two_scalar_sides_are_told_once(
+async def test_two_scalar_sides_are_sent_once(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
     """A many-to-many relationship of one to one knows the side that was assigned."""
     one, two, locker = Person(name="1"), Person(name="2"), Locker(code="x")
     await saved(session, one, two, locker)
     await on(session, lambda: setattr(one, "locker", locker))
-    told = ("locker_keeper", one, "pre_add", False, {locker.id})
-    assert m2m() == [told, (*told[:2], "post_add", *told[3:])]
+    sent = ("locker_keeper", one, "pre_add", False, {locker.id})
+    assert m2m() == [sent, (*sent[:2], "post_add", *sent[3:])]
     await on(session, lambda: setattr(locker, "keeper", two))
     assert [(instance, action, keys) for _, instance, action, _, keys in m2m()] == [
         (locker, "pre_remove", {one.id}),

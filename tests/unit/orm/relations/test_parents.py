@@ -99,17 +99,17 @@ def session(sync_engine: Engine) -> Iterator[Session]:
 
 
 @pytest.fixture
-def heard() -> list[Any]:
+def received() -> list[Any]:
     """What is sent of saves and relations, as names and keys; to be switched on by connecting."""
     return []
 
 
-def listen(heard: list[Any], *classes: type[Any]) -> None:
+def listen(received: list[Any], *classes: type[Any]) -> None:
     def save(signal: Any, instance: Any, **kwargs: Any) -> None:
-        heard.append((signal.name, type(instance).__name__, key_of(instance)))
+        received.append((signal.name, type(instance).__name__, key_of(instance)))
 
     def relation(signal: Any, instance: Any, child: Any, **kwargs: Any) -> None:
-        heard.append((signal.name, key_of(instance), child.id))
+        received.append((signal.name, key_of(instance), child.id))
 
     for cls in classes:
         pre_save.connect(save, sender=cls)
@@ -128,30 +128,30 @@ def key_of(instance: Any) -> Any:
 
 
 def test_a_link_is_sent_once_though_a_flush_came_before_add(
-    session: Session, heard: list[Any]
+    session: Session, received: list[Any]
 ) -> None:
     """A parent that is constructed with a child, and added after an autoflush, is one link."""
     child = Child(id=1)
     session.add(child)
     session.commit()
-    listen(heard)
+    listen(received)
     parent = Parent(id=1, children=[child])
     session.scalar(select(func.count()).select_from(Parent))
-    assert heard == []
+    assert received == []
     session.add(parent)
     session.commit()
-    assert heard == [("pre_relation_add", 1, 1), ("post_relation_add", 1, 1)]
+    assert received == [("pre_relation_add", 1, 1), ("post_relation_add", 1, 1)]
 
 
 @pytest.mark.parametrize("side", ["child", "parent"])
 def test_a_parent_outside_the_session_is_nothing(
-    session: Session, heard: list[Any], side: str
+    session: Session, received: list[Any], side: str
 ) -> None:
     """A reference to an object that was never added isn't written, so nothing is sent."""
     child = Child(id=1, parent=Parent(id=1))
     session.add(child)
     session.commit()
-    listen(heard, Child, Parent)
+    listen(received, Child, Parent)
     if side == "child":
         with session.no_autoflush:
             outsider = Parent(id=2)
@@ -162,25 +162,25 @@ def test_a_parent_outside_the_session_is_nothing(
     session.commit()
     assert outsider not in session
     assert session.scalar(select(Child.parent_id)) == 1
-    assert heard == []
+    assert received == []
 
 
-def test_key_and_collection_change_together(session: Session, heard: list[Any]) -> None:
+def test_key_and_collection_change_together(session: Session, received: list[Any]) -> None:
     """Children that are there follow the new key, one that is new is created: all are sent before."""
     country = Country(code="a", cities=[City(id=1)])
     session.add(country)
     session.commit()
-    listen(heard, City)
+    listen(received, City)
     country.cities.append(City(id=2))
     country.code = "b"
     session.commit()
-    assert sorted(each for each in heard if "save" in each[0]) == [
+    assert sorted(each for each in received if "save" in each[0]) == [
         ("post_save", "City", 1),
         ("post_save", "City", 2),
         ("pre_save", "City", 1),
         ("pre_save", "City", 2),
     ]
-    assert [each for each in heard if "relation" in each[0]] == [
+    assert [each for each in received if "relation" in each[0]] == [
         ("pre_relation_add", "b", 2),
         ("post_relation_add", "b", 2),
     ]
@@ -188,13 +188,13 @@ def test_key_and_collection_change_together(session: Session, heard: list[Any]) 
 
 @pytest.mark.parametrize("is_loaded", [True, False])
 def test_a_changed_key_is_no_change_of_links(
-    session: Session, heard: list[Any], is_loaded: bool
+    session: Session, received: list[Any], is_loaded: bool
 ) -> None:
     """A parent that gets another key keeps its children, and there is no second object of it."""
     session.add(Country(code="a", cities=[City(id=1), City(id=2)]))
     session.commit()
     session.expunge_all()
-    listen(heard)
+    listen(received)
     country = session.get_one(City, 1).country
     assert country is not None
     session.get_one(City, 2)
@@ -202,42 +202,42 @@ def test_a_changed_key_is_no_change_of_links(
         assert len(country.cities) == 2
     country.code = "z"
     session.commit()
-    assert heard == []
+    assert received == []
     assert [each for each in session if isinstance(each, Country)] == [country]
     assert session.get_one(City, 2).country is country
 
 
 def test_another_column_of_a_parent_is_no_change_of_its_children(
-    session: Session, heard: list[Any]
+    session: Session, received: list[Any]
 ) -> None:
     """Where keys are passed on by the flush, too."""
     session.add(Country(code="a", cities=[City(id=1)]))
     session.commit()
-    listen(heard, Country, City)
+    listen(received, Country, City)
     country = session.get_one(Country, "a")
     assert [each.id for each in country.cities] == [1]
     country.name = "Austria"
     session.commit()
-    assert heard == [("pre_save", "Country", "a"), ("post_save", "Country", "a")]
+    assert received == [("pre_save", "Country", "a"), ("post_save", "Country", "a")]
 
 
 def test_children_whose_keys_the_database_passes_on_are_not_sent(
-    session: Session, heard: list[Any]
+    session: Session, received: list[Any]
 ) -> None:
     """ON UPDATE CASCADE writes their rows, which SQLAlchemy leaves alone."""
     session.add(Street(name="a", houses=[House(id=1)]))
     session.commit()
-    listen(heard, House)
+    listen(received, House)
     street = session.get_one(Street, "a")
     assert [each.id for each in street.houses] == [1]
     street.name = "z"
     session.commit()
-    assert heard == []
+    assert received == []
     assert session.get_one(House, 1).street == "z"
 
 
 def test_a_stale_member_that_is_taken_out_is_no_link_that_is_cut(
-    session: Session, heard: list[Any]
+    session: Session, received: list[Any]
 ) -> None:
     """Its row referred to another parent when the flush began."""
     session.add_all([one := Parent(id=1, children=[child := Child(id=1)]), Parent(id=2)])
@@ -245,88 +245,90 @@ def test_a_stale_member_that_is_taken_out_is_no_link_that_is_cut(
     assert one.children == [child]
     child.parent_id = 2
     session.flush()
-    listen(heard)
+    listen(received)
     one.children.remove(child)
     session.flush()
     assert child.parent_id is None
-    assert [each for each in heard if each[0] == "post_relation_remove"] == [
+    assert [each for each in received if each[0] == "post_relation_remove"] == [
         ("post_relation_remove", 2, 1)
     ]
 
 
-def test_a_key_of_a_new_parent_refers_to_it(session: Session, heard: list[Any]) -> None:
+def test_a_key_of_a_new_parent_refers_to_it(session: Session, received: list[Any]) -> None:
     """A foreign key may be set to the key of a parent that is only about to be inserted."""
-    listen(heard)
+    listen(received)
     parent = Parent(id=5)
     session.add_all([parent, Child(id=1, parent_id=5)])
     session.commit()
-    assert heard == [("pre_relation_add", 5, 1), ("post_relation_add", 5, 1)]
+    assert received == [("pre_relation_add", 5, 1), ("post_relation_add", 5, 1)]
     assert [each for each in session if isinstance(each, Parent)] == [parent]
 
 
 @pytest.mark.parametrize("is_loaded", [True, False])
 def test_a_deleted_reference_is_a_link_that_is_cut(
-    session: Session, heard: list[Any], is_loaded: bool
+    session: Session, received: list[Any], is_loaded: bool
 ) -> None:
     """``del child.parent`` is sent as ``child.parent = None``."""
     child = Child(id=1, parent=Parent(id=1))
     session.add(child)
     session.commit()
-    listen(heard)
+    listen(received)
     if is_loaded:
         assert child.parent is not None
     del child.parent
     session.commit()
     assert child.parent_id is None
-    assert heard == [("pre_relation_remove", 1, 1), ("post_relation_remove", 1, 1)]
+    assert received == [("pre_relation_remove", 1, 1), ("post_relation_remove", 1, 1)]
 
 
-def test_a_partial_flush_takes_children_along(session: Session, heard: list[Any]) -> None:
+def test_a_partial_flush_takes_children_along(session: Session, received: list[Any]) -> None:
     """``flush([parent])`` writes the new children of its collections, and theirs, and sends so."""
-    listen(heard, Parent, Child, Toy)
+    listen(received, Parent, Child, Toy)
     parent, alone = Parent(id=1), Child(id=9)
     parent.children.append(Child(id=1, toys=[Toy(id=1)]))
     session.add_all([parent, alone])
     session.flush([parent])
     written = [("Parent", 1), ("Child", 1), ("Toy", 1)]
-    assert sorted(each[1:] for each in heard if each[0] == "pre_save") == sorted(written)
-    assert sorted(each[1:] for each in heard if each[0] == "post_save") == sorted(written)
-    assert {each for each in heard if "relation" in each[0]} == {
+    assert sorted(each[1:] for each in received if each[0] == "pre_save") == sorted(written)
+    assert sorted(each[1:] for each in received if each[0] == "post_save") == sorted(written)
+    assert {each for each in received if "relation" in each[0]} == {
         (f"{when}_relation_add", 1, 1) for when in ("pre", "post")
     }
     assert alone in session.new
 
 
-def test_a_partial_flush_sends_no_links_of_others(session: Session, heard: list[Any]) -> None:
+def test_a_partial_flush_sends_no_links_of_others(session: Session, received: list[Any]) -> None:
     """Neither those of owners that wait for the next flush, nor those of their children."""
     session.add_all([one := Parent(id=1), two := Parent(id=2), three := Child(id=3)])
     session.add_all([four := Child(id=4), Parent(id=5)])
     session.commit()
-    listen(heard)
+    listen(received)
     one.children.append(three)
     four.parent_id = 5
     session.flush([two])
-    assert heard == []
+    assert received == []
     session.commit()
-    assert sorted(each for each in heard if each[0] == "post_relation_add") == [
+    assert sorted(each for each in received if each[0] == "post_relation_add") == [
         ("post_relation_add", 1, 3),
         ("post_relation_add", 5, 4),
     ]
 
 
-def test_a_partial_flush_takes_changed_children_along(session: Session, heard: list[Any]) -> None:
+def test_a_partial_flush_takes_changed_children_along(
+    session: Session, received: list[Any]
+) -> None:
     """A child that is there is written whole when its parent's partial flush gives it a new key."""
     child = Child(id=1, toys=[Toy(id=1)])
     session.add_all([child, Parent(id=1)])
     session.commit()
-    listen(heard, Child, Toy)
+    listen(received, Child, Toy)
     parent = session.get_one(Parent, 1)
     parent.children.append(child)
     child.toys.append(Toy(id=2))
     session.flush([parent])
-    assert ("pre_save", "Child", 1) in heard
-    assert sorted(each[1:] for each in heard if each[0] == "pre_save") == sorted(
-        each[1:] for each in heard if each[0] == "post_save"
+    assert ("pre_save", "Child", 1) in received
+    assert sorted(each[1:] for each in received if each[0] == "pre_save") == sorted(
+        each[1:] for each in received if each[0] == "post_save"
     )
     assert session.get_one(Toy, 2) is not None
 
@@ -339,14 +341,16 @@ def test_a_partial_flush_of_what_is_not_mapped_fails_as_ever(session: Session) -
         session.flush([object()])
 
 
-def test_a_partial_flush_of_both_ends_sends_each_once(session: Session, heard: list[Any]) -> None:
+def test_a_partial_flush_of_both_ends_sends_each_once(
+    session: Session, received: list[Any]
+) -> None:
     """An object that was named and is taken along besides is one object."""
-    listen(heard, Parent, Child)
+    listen(received, Parent, Child)
     child = Child(id=1)
     parent = Parent(id=1, children=[child])
     session.add(parent)
     session.flush([parent, child])
-    assert sorted(each for each in heard if "save" in each[0]) == [
+    assert sorted(each for each in received if "save" in each[0]) == [
         ("post_save", "Child", 1),
         ("post_save", "Parent", 1),
         ("pre_save", "Child", 1),
@@ -355,14 +359,14 @@ def test_a_partial_flush_of_both_ends_sends_each_once(session: Session, heard: l
 
 
 def test_moving_many_children_costs_one_select_for_their_parents(
-    session: Session, heard: list[Any]
+    session: Session, received: list[Any]
 ) -> None:
     """The old parents of children that move are loaded together."""
     session.add_all(Parent(id=number) for number in range(20))
     session.add_all(Child(id=number, parent_id=number) for number in range(1, 20))
     session.commit()
     session.expunge_all()
-    listen(heard)
+    listen(received)
     children = session.scalars(select(Child)).all()
     parent = session.get_one(Parent, 0)
     selects: list[str] = []
@@ -376,15 +380,15 @@ def test_moving_many_children_costs_one_select_for_their_parents(
         child.parent_id = parent.id
     session.flush()
     assert len(selects) == 1
-    assert len(heard) == 4 * 19
+    assert len(received) == 4 * 19
     event.remove(session.get_bind(), "before_cursor_execute", note)
 
 
-def test_a_reference_to_nobody_costs_nothing(session: Session, heard: list[Any]) -> None:
+def test_a_reference_to_no_parent_costs_nothing(session: Session, received: list[Any]) -> None:
     """No parent is looked for by a foreign key that is NULL, or becomes NULL."""
     session.add_all([Parent(id=1), Child(id=1), Child(id=2, parent_id=1)])
     session.commit()
-    listen(heard)
+    listen(received)
     parent, first, second = (
         session.get_one(cls, key) for cls, key in ((Parent, 1), (Child, 1), (Child, 2))
     )
@@ -398,7 +402,7 @@ def test_a_reference_to_nobody_costs_nothing(session: Session, heard: list[Any])
     session.flush()
     event.remove(session.get_bind(), "before_cursor_execute", note)
     assert set(statements) == {"UPDATE"}
-    assert len(heard) == 2 * 2
+    assert len(received) == 2 * 2
 
 
 def test_links_of_others_cost_nothing(session: Session) -> None:

@@ -24,7 +24,7 @@ def relation_calls(recorder: Recorder) -> list[tuple[Any, ...]]:
     return calls
 
 
-async def test_a_many_to_one_set_by_hand_is_told_for_the_collections_owner(
+async def test_a_many_to_one_set_by_hand_is_sent_for_the_collections_owner(
     session: AsyncSession, recorder: Recorder
 ) -> None:
     """By the relationship, by the collection, or by the foreign key: the same signals, once."""
@@ -82,7 +82,9 @@ async def test_a_link_that_went_with_its_end_is_not_removed_again(
     assert recorder.calls == []
 
 
-async def test_a_one_way_collection_is_told(session: AsyncSession, recorder: Recorder) -> None:
+async def test_a_one_way_collection_sends_its_links(
+    session: AsyncSession, recorder: Recorder
+) -> None:
     """Without a way back, the collection's history is all there is; orphans are removed first."""
     for signal in RELATIONS:
         recorder.record(signal, Post)
@@ -234,12 +236,12 @@ async def test_listeners_come_with_the_first_receiver_and_stay_idle_without_one(
     m2m_changed.disconnect(receiver, sender=Post)
     m2m_changed.connect(receiver, sender=Post)
     assert len(list(Post.tags.dispatch.append)) == there
-    heard, unheard = Post(title="heard"), Post(title="unheard")
-    heard.tags.append(Tag(name="x"))
+    received, silent = Post(title="received"), Post(title="silent")
+    received.tags.append(Tag(name="x"))
     m2m_changed.disconnect(receiver, sender=Post)
-    unheard.tags.append(Tag(name="x"))
-    assert edits_or_none(inspect(heard)) is not None
-    assert edits_or_none(inspect(unheard)) is None
+    silent.tags.append(Tag(name="x"))
+    assert edits_or_none(inspect(received)) is not None
+    assert edits_or_none(inspect(silent)) is None
 
 
 async def test_a_reference_to_something_else_than_a_key(
@@ -273,7 +275,7 @@ async def test_a_reference_set_and_set_back_sends_nothing(
     assert recorder.calls == []
 
 
-async def test_what_is_deleted_in_the_same_flush_is_not_told(
+async def test_links_of_what_is_deleted_in_the_same_flush_are_not_sent(
     session: AsyncSession, recorder: Recorder
 ) -> None:
     """Neither a link to what is deleted, nor that a deleted owner has lost a child."""

@@ -31,7 +31,7 @@ def no_collector() -> Iterator[None]:
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["function", "coroutine"])
 @pytest.mark.parametrize("way", ["send", "send_sync"])
-async def test_an_error_is_let_go_with_its_catcher(way: str, is_async: bool) -> None:
+async def test_an_error_is_released_with_its_catcher(way: str, is_async: bool) -> None:
     """What a failed receiver had in hand needs no garbage collection to go."""
     signal, loads = Signal(), list[weakref.ref[Load]]()
 

@@ -19,7 +19,9 @@ from aksara_signals import AksaraSignalsWarning, SignalContext, post_delete, pos
 # -- silence --------------------------------------------------------------------------------------
 
 
-async def test_a_silenced_model_is_written_unheard(engine: AsyncEngine, recorder: Recorder) -> None:
+async def test_a_silenced_model_is_written_without_signals(
+    engine: AsyncEngine, recorder: Recorder
+) -> None:
     """disable_for silences a model's flushes in this task, not in another."""
     recorder.record(post_save)
 
@@ -31,8 +33,8 @@ async def test_a_silenced_model_is_written_unheard(engine: AsyncEngine, recorder
     async with SignalContext.disable_for(Post):
         await write("a")
     await write("b")
-    told = [type(call.payload["instance"]).__name__ for call in recorder.calls]
-    assert told == ["Audit", "Post", "Audit"]
+    sent = [type(call.payload["instance"]).__name__ for call in recorder.calls]
+    assert sent == ["Audit", "Post", "Audit"]
 
 
 async def test_silence_is_for_one_task(engine: AsyncEngine, recorder: Recorder) -> None:
@@ -58,7 +60,7 @@ async def test_silence_is_for_one_task(engine: AsyncEngine, recorder: Recorder) 
 # -- what others add ------------------------------------------------------------------------------
 
 
-async def test_what_a_later_listener_adds_is_told_afterwards(
+async def test_what_a_later_listener_adds_is_sent_afterwards(
     session: AsyncSession, recorder: Recorder
 ) -> None:
     """Objects from the user's own before_flush listener get post signals and one warning."""
@@ -73,8 +75,8 @@ async def test_what_a_later_listener_adds_is_told_afterwards(
     with pytest.warns(AksaraSignalsWarning, match="2 rows of Audit") as caught:
         await session.flush()
     assert len(caught) == 1
-    told = [(call.signal, type(call.payload["instance"]).__name__) for call in recorder.calls]
-    assert told == [
+    sent = [(call.signal, type(call.payload["instance"]).__name__) for call in recorder.calls]
+    assert sent == [
         ("pre_save", "Post"),
         ("post_save", "Post"),
         ("post_save", "Audit"),
@@ -82,7 +84,7 @@ async def test_what_a_later_listener_adds_is_told_afterwards(
     ]
 
 
-async def test_a_change_undone_by_a_pre_receiver_is_not_told_as_done(
+async def test_a_change_undone_by_a_pre_receiver_is_not_sent(
     session: AsyncSession, recorder: Recorder
 ) -> None:
     """Where a pre receiver takes the change back there is no UPDATE, and no post signal."""
@@ -144,7 +146,7 @@ async def test_a_later_listener_may_change_a_fate(
     event.remove(session.sync_session, "before_flush", meddle)
 
 
-async def test_nobody_listening_to_a_class_costs_it_nothing(
+async def test_a_class_without_receivers_costs_nothing(
     session: AsyncSession, recorder: Recorder
 ) -> None:
     """Objects of a class that nobody listens to are passed over, whatever happens to them."""
@@ -166,13 +168,13 @@ async def test_a_reference_assigned_to_what_it_is_sends_nothing(session: AsyncSe
     post = Post(title="x", author=author)
     session.add(post)
     await session.flush()
-    told: list[Any] = []
+    sent: list[Any] = []
     for signal in (pre_save, post_save):
-        signal.connect(lambda instance, **kwargs: told.append(instance))
+        signal.connect(lambda instance, **kwargs: sent.append(instance))
     post.author = None
     post.author = author
     await session.flush()
-    assert told == []
+    assert sent == []
     post.author = None
     await session.flush()
-    assert told == [post, post]
+    assert sent == [post, post]
