@@ -13,7 +13,7 @@ from aksara_signals import Signal
 
 @pytest.fixture
 def signal() -> Signal:
-    """A signal that nobody is connected to."""
+    """A signal without receivers."""
     return Signal("happened")
 
 

@@ -46,7 +46,7 @@ def outcome() -> Outcome:
 
 @pytest.fixture
 def reports() -> Iterator[list[dict[str, Any]]]:
-    """What on_delivery_error tells, synchronously."""
+    """What on_delivery_error sends, synchronously."""
     reports: list[dict[str, Any]] = []
 
     def observe(**payload: Any) -> None:
@@ -182,7 +182,7 @@ async def test_a_hook_that_raises_is_a_failure_of_its_receiver(
 async def test_a_hook_that_raises_around_the_report_is_logged(
     outcome: Outcome, reports: list[Any], deliver: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody can be told then; the others run."""
+    """The error can't be reported then; the other receivers run."""
     seen: list[int] = []
 
     @contextmanager
@@ -206,7 +206,7 @@ async def test_a_hook_that_raises_around_the_report_is_logged(
 def test_deliveries_without_end_are_given_up(
     outcome: Outcome, reports: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first one that isn't called any more is reported; whoever stands further out goes on."""
+    """The first one that isn't called any more is reported; the outer ones go on."""
     seen: list[int] = []
 
     def again(**kwargs: Any) -> None:
@@ -283,7 +283,7 @@ async def test_a_cancelled_caller_is_cancelled_at_the_end(outcome: Outcome) -> N
 
 
 async def test_a_delivery_that_the_event_loop_ends_is_no_success(outcome: Outcome) -> None:
-    """As at the end of ``asyncio.run()``, which cancels every task: the caller hears of it."""
+    """As at the end of ``asyncio.run()``, which cancels every task: the caller gets the error."""
     begun = asyncio.Event()
 
     async def wait(**kwargs: Any) -> None:

@@ -83,7 +83,7 @@ def test_a_name_for_two_classes_is_ambiguous(mapped: list[type]) -> None:
 
 
 def test_dead_classes_are_not_ambiguous() -> None:
-    """A class that nobody can reach any more doesn't count."""
+    """A class without references doesn't count."""
     import weakref
 
     alive, dead = make("Twice"), make("Twice")

@@ -196,7 +196,7 @@ def test_what_supports_no_weak_references(signal: Signal) -> None:
 
 
 async def test_dead_senders_take_their_connections_along(signal: Signal, send: Any) -> None:
-    """A class made in a test can be collected, and an heir of its address hears nothing."""
+    """A class made in a test can be collected, and another one at its address sends to no receiver."""
 
     def make() -> weakref.ref[type]:
         class Short: ...

@@ -111,7 +111,7 @@ async def test_what_an_undeclared_payload_fills_is_not_known(signal: Signal, sen
 
 
 async def test_declared_payloads_are_checked(send: Any) -> None:
-    """Every declared argument must be sent, even if nobody listens; others pass."""
+    """Every declared argument must be sent, even without receivers; others pass."""
     paid = Signal("paid", providing_args=["amount", "currency"])
     assert paid.providing_args == ("amount", "currency")
     with pytest.raises(SignalPayloadError, match="without currency"):

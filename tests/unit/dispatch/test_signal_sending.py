@@ -1,4 +1,4 @@
-"""Signal: who hears a send, and what becomes of results, errors and endless recursion."""
+"""Signal: which receivers a send calls, and what becomes of results, errors and endless recursion."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kit.senders import Child, Model, Other, echo
 
 from aksara_signals import AsyncReceiverError, Signal, SignalRecursionError, post_save
 
-# -- who hears whom -------------------------------------------------------------------------------
+# -- senders and their receivers ------------------------------------------------------------------
 
 
 async def test_a_receiver_is_called_for_its_sender_and_subclasses(
     signal: Signal, send: Any
 ) -> None:
-    """A receiver of a class hears its subclasses too, and nobody else."""
+    """A receiver of a class is called for its subclasses too, and for no other sender."""
     signal.connect(echo("model"), sender=Model)
     signal.connect(echo("exact"), sender=Model, exact=True)
     signal.connect(echo("child"), sender=Child)
@@ -104,7 +104,7 @@ async def test_order(signal: Signal, send: Any) -> None:
 
 
 async def test_created_narrows_save_signals(send: Any) -> None:
-    """created=True hears INSERTs, created=False UPDATEs, and a send by hand without it neither."""
+    """created=True receives INSERTs, created=False UPDATEs, and neither receives a send without created."""
     post_save.connect(echo("insert"), sender=Model, created=True)
     post_save.connect(echo("update"), sender=Model, created=False)
     post_save.connect(echo("both"), sender=Model)
@@ -134,7 +134,7 @@ async def test_results_come_in_call_order(signal: Signal, send: Any) -> None:
         signal.connect(each)
     expected = [(asynchronous, 1), (synchronous, 2), (returns_awaitable, 1)]
     assert await send(signal) == expected
-    assert await send(Signal("nobody")) == []
+    assert await send(Signal("silent")) == []
 
 
 async def test_errors(signal: Signal, send: Any, caplog: pytest.LogCaptureFixture) -> None:

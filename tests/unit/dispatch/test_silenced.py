@@ -165,7 +165,7 @@ def test_each_of_several_names_has_to_be_known() -> None:
 
 
 def test_strings_that_are_senders_themselves_are_taken() -> None:
-    """With signals of one's own, where somebody listens to the string, and of migrations."""
+    """With custom signals, where a receiver is connected to the string, and with those of migrations."""
     signal = Signal("by_string")
     with pytest.raises(InvalidSenderError, match="signals="), SignalContext("the shop"):
         raise AssertionError("entered")
@@ -194,7 +194,7 @@ def test_anything_may_send_signals_of_ones_own(signal: Signal) -> None:
 
 
 def test_the_adapter_is_asked() -> None:
-    """Which built-in signals are to be silenced tells them what can be meant."""
+    """It gets the built-in signals that are to be silenced, and says what can be meant."""
     asked: list[Any] = []
 
     def refuse_all(sender: Any, signals: Any) -> str | None:

@@ -38,7 +38,7 @@ async def sessions(async_engine: AsyncEngine) -> async_sessionmaker[AsyncSession
 
 @pytest.fixture
 def reported() -> Iterator[list[dict[str, Any]]]:
-    """What on_delivery_error tells."""
+    """What on_delivery_error sends."""
     reports: list[dict[str, Any]] = []
 
     async def observe(**payload: Any) -> None:
@@ -52,5 +52,5 @@ def reported() -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def sent_rows() -> SentRows:
-    """Which rows the signals tell of."""
+    """Which rows the signals are sent for."""
     return SentRows()

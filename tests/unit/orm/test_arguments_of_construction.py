@@ -1,4 +1,4 @@
-"""What pre_init is told of a construction: as the caller would write it, by name where it can be."""
+"""What pre_init is sent of a construction: as the caller would write it, by name where it can be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pre_init and post_init: sent by constructors, hooked in only while somebody listens."""
+"""pre_init and post_init: sent by constructors, hooked in only while a receiver is connected."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Item(DataBase):
 
 @pytest.fixture
 def received() -> list[Any]:
-    """What both signals told, in order."""
+    """What both signals sent, in order."""
     calls: list[Any] = []
 
     @pre_init
@@ -130,7 +130,7 @@ def original(cls: type) -> Any:
 
 
 def test_unused_construction_is_untouched() -> None:
-    """While nobody listens SQLAlchemy's own constructor is in place, before and after."""
+    """Without receivers SQLAlchemy's own constructor is in place, before and after."""
     before = original(Note)
     one = pre_init.connect(lambda **kwargs: None, sender=Note)
     assert original(Note) is not before
@@ -142,7 +142,7 @@ def test_unused_construction_is_untouched() -> None:
 
 
 def test_classes_mapped_later_send_as_well(received: list[Any]) -> None:
-    """A class that is mapped while somebody listens is hooked in too; others are not."""
+    """A class that is mapped while a receiver is connected is hooked in too; others are not."""
 
     class Late(Base):
         __tablename__ = "late"
@@ -170,14 +170,14 @@ def test_registered_classes_send_as_well(received: list[Any]) -> None:
 
 
 def test_silence_covers_construction(received: list[Any]) -> None:
-    """A silenced model is constructed unheard."""
+    """A silenced model is constructed without signals."""
     with SignalContext.disable_for(Note):
         Note()
     assert received == []
 
 
 async def test_async_receivers_must_not_wait(async_engine: AsyncEngine) -> None:
-    """A constructor can't wait; inside a flush, where somebody can, it may."""
+    """A receiver can't wait in a constructor, but it can inside a flush."""
     await databases.create_all(async_engine, Base.metadata)
 
     @post_init(Note)

@@ -22,7 +22,7 @@ class Thing:
 
 
 def test_what_is_asked_for_meanwhile_is_made_at_the_end() -> None:
-    """In order, before anybody is told; what asked is not kept waiting."""
+    """In order, before any observer is called; the caller returns at once."""
     log: list[str] = []
     first, second = Thing("first", log), Thing("second", log)
 
@@ -40,7 +40,7 @@ def test_what_is_asked_for_meanwhile_is_made_at_the_end() -> None:
 
 
 def test_a_change_that_fails_takes_nothing_of_others_along() -> None:
-    """What was asked for meanwhile is made; the next turn is anybody's."""
+    """What was asked for meanwhile is made, and the lock is free again."""
     log: list[str] = []
     first, second = Thing("first", log), Thing("second", log)
 

@@ -73,13 +73,13 @@ def test_only_signals_of_one_row_coalesce(signal: Signal) -> None:
 
 
 async def test_nothing_waits_without_a_transaction() -> None:
-    """A dispatcher that knows no transactions says so, and calls nobody."""
+    """A dispatcher without transactions raises an error that says so, and calls no receiver."""
     signal = Signal("waited_for")
     called: list[Any] = []
     signal.connect(lambda **kwargs: called.append(kwargs))
     signal.connect(lambda **kwargs: called.append(kwargs), phase=COMMIT)
     with pytest.raises(NoSessionError, match="session="):
-        await signal.send("anybody")
+        await signal.send("any sender")
     assert called == []
 
 

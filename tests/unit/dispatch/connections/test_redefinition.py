@@ -87,7 +87,7 @@ def test_a_module_that_is_imported_anew_replaces_its_receivers(
 
 
 def test_receivers_of_one_execution_are_all_live(signal: Signal, write: Write) -> None:
-    """Two functions of one name, loops, factories and lambdas replace nobody in one execution."""
+    """Two functions of one name, loops, factories and lambdas replace no receiver in one execution."""
     write(
         NOTE.format(1)
         + NOTE.format(2)
@@ -102,7 +102,7 @@ def test_receivers_of_one_execution_are_all_live(signal: Signal, write: Write) -
 
 
 def test_lambdas_and_factories_are_never_replaced(signal: Signal, write: Write) -> None:
-    """Nobody knows which of them is which."""
+    """They can't be distinguished by name."""
     code = (
         "signal.connect(lambda **kwargs: 1)\n"
         "def factory():\n    def made(**kwargs):\n        return 2\n    return made\n"
@@ -231,7 +231,7 @@ def test_two_modules_of_one_name_are_two(signal: Signal, notebook: dict[str, Any
 def test_what_was_there_before_a_reload_can_be_connected_again(
     signal: Signal, write: Write
 ) -> None:
-    """A function that somebody still has isn't its own redefinition, but gives way to the new one."""
+    """A function that is still referenced isn't its own redefinition, and the new one replaces it."""
     old = write("def note(**kwargs):\n    return 1\n").note
     signal.connect(old, sender=str)
     new = write("def note(**kwargs):\n    return 2\n").note
@@ -253,7 +253,7 @@ def test_a_name_gives_way_to_its_redefinition(signal: Signal, write: Write) -> N
 
 
 def test_redefinition_leaves_temporary_connections(signal: Signal, notebook: Any) -> None:
-    """connected_to replaces nobody, and nobody replaces it: at its end all is as it was."""
+    """connected_to replaces no receiver and is replaced by none; at its end all is as before."""
     run_cell(NOTE.format(1), notebook)
     run_cell("def note(**kwargs):\n    return 2\n", notebook)
     with signal.connected_to(notebook["note"]):
@@ -264,7 +264,7 @@ def test_redefinition_leaves_temporary_connections(signal: Signal, notebook: Any
 
 
 def test_a_weak_receiver_gives_way(signal: Signal, write: Write) -> None:
-    """A dead one leaves nothing behind, one that somebody holds is replaced."""
+    """A dead one leaves nothing behind, one that is still referenced is replaced."""
     code = "@signal.connect(weak=True)\ndef note(**kwargs):\n    return {}\n"
     module = write(code.format(1))
     held = module.note

@@ -16,7 +16,7 @@ def receive(**kwargs: Any) -> None:
 
 
 def test_the_plan_of_a_sender_is_reused() -> None:
-    """It is the same for each send, until somebody is connected or disconnected."""
+    """It is the same for each send, until a receiver is connected or disconnected."""
     signal = Signal()
     signal.connect(receive)
 
@@ -34,8 +34,8 @@ def test_the_plan_of_a_sender_is_reused() -> None:
 
 
 def test_the_plan_goes_with_its_sender() -> None:
-    """Nothing is left of a class or an instance that has sent, and whoever comes to its address
-    has a plan of its own."""
+    """Nothing is left of a class or an instance that has sent; another one at its address has a plan
+    of its own."""
     signal = Signal()
     signal.connect(receive)
     plans = signal._table.routes.plans
@@ -64,7 +64,7 @@ def test_senders_that_cant_be_followed_have_no_plan_to_keep() -> None:
 
 
 def test_no_receivers_need_no_plan() -> None:
-    """A sender that nobody hears has one as well, and it is reused."""
+    """A sender without receivers has one as well, and it is reused."""
     signal = Signal()
     signal.connect(receive, sender=int)
 

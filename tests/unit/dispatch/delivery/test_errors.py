@@ -128,7 +128,7 @@ def test_a_cancellation_without_an_event_loop(delivery: Delivery) -> None:
 
 
 async def test_a_cancellation_in_a_task(delivery: Delivery) -> None:
-    """It is the receiver's own as long as nobody has cancelled the task."""
+    """It is the receiver's own as long as the task isn't cancelled."""
     assert judge(asyncio.CancelledError(), delivery, True, [])
     task = asyncio.current_task()
     assert task is not None

@@ -119,7 +119,7 @@ async def test_robust_loops_go_on(run: Any) -> None:
 
 
 async def test_nothing_to_deliver(run: Any) -> None:
-    """Nobody is under way, and nothing comes back."""
+    """No delivery is current, and the list of responses is empty."""
     assert await run() == []
     assert await run(delivery_to()) == []
     assert get_current() is None
@@ -236,7 +236,7 @@ def test_what_has_to_wait_is_closed() -> None:
 
 
 def test_what_fails_in_being_closed_is_shown_as_the_cause() -> None:
-    """The refusal comes first; an object without a close() is let go of."""
+    """The refusal comes first; an object without a close() is left alone."""
 
     async def stubborn() -> None:
         try:

@@ -1,4 +1,4 @@
-"""What a receiver has raised is held by whoever catches it, and by nobody else."""
+"""Only the code that catches the error of a receiver keeps it alive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OwnError(Exception):
 
 @pytest.fixture(autouse=True)
 def no_collector() -> Iterator[None]:
-    """Nothing is collected but what nobody refers to."""
+    """Only objects without references are collected."""
     gc.disable()
     yield
     gc.enable()

@@ -85,7 +85,7 @@ def test_synchronous_sends_are_hooked_as_well(signal: Signal, trace: list[str]) 
 
 
 async def test_hooks_are_left_with_the_error(signal: Signal, trace: list[str]) -> None:
-    """At once, and not when somebody lets go of the traceback."""
+    """At once, and not when the traceback is released."""
     signal.connect(failing)
     gc.disable()
     try:
@@ -266,7 +266,7 @@ def test_a_hook_that_gives_no_context_manager_gets_an_error(signal: Signal) -> N
 
 
 def test_what_ends_the_sends_is_no_failure_of_the_hooks(signal: Signal, trace: list[str]) -> None:
-    """It is whoever delivers who knows what to do with it."""
+    """The code that delivers handles it."""
     signal.connect(second)
     failures: list[Failure] = []
     delivery = Delivery(signal, Model, signal.connections, {"signal": signal, "sender": Model})

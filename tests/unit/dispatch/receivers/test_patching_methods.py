@@ -275,7 +275,7 @@ async def test_connected_before_its_module_has_the_class(app: Any) -> None:
 
 
 async def test_two_classes_of_one_name_are_not_guessed_between() -> None:
-    """Which of them a function is from can't be told while both have a mock."""
+    """A function can't be assigned to one of them while both have a mock."""
     signal = Signal("patched")
 
     def make() -> Any:

@@ -81,7 +81,7 @@ def test_a_parameter_that_nothing_fills_is_refused(
 
 
 def test_arguments_on_demand_are_for_who_names_them() -> None:
-    """Nobody else pays for them."""
+    """For other receivers they are not computed."""
     assert shape(lambda changes, **k: None, SAVE) == ((), {"changes"})
     assert shape(lambda s, i, changes, **k: None, SAVE) == (("sender", "instance"), {"changes"})
     assert shape(lambda changes, **k: None, UNDECLARED) == ((), set())

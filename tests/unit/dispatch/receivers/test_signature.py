@@ -222,6 +222,6 @@ def test_what_can_be_called_without_arguments() -> None:
     """The first parameter that nothing fills is named."""
     assert problem_without_arguments(lambda a=1, *b, c=2, **d: None) is None
     assert problem_without_arguments(functools.partial(lambda a: None, 1)) is None
-    assert problem_without_arguments(type) is None  # has no signature: nobody can tell
+    assert problem_without_arguments(type) is None  # has no signature to check
     assert "has a parameter b that" in str(problem_without_arguments(lambda a=1, *, b: None))
     assert "has a parameter a that" in str(problem_without_arguments(lambda a, b: None))

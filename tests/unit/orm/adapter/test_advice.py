@@ -38,7 +38,7 @@ async def change(engine: AsyncEngine) -> None:
         (await session.scalars(select(Post))).one().title = "b"
 
 
-# SQLAlchemy 2.1 leaves behind the coroutine for which nobody could wait.
+# SQLAlchemy 2.1 leaves behind the coroutine that can't be awaited.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("signal", [pre_save, post_save])
 async def test_a_lazy_load_in_an_async_receiver_names_the_ways_out(

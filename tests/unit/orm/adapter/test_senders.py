@@ -414,7 +414,7 @@ def test_only_a_classs_own_relationship_sends() -> None:
 
 
 def test_the_name_of_an_attribute_is_no_name_of_a_class() -> None:
-    """``"Page.labels"`` would never be heard."""
+    """A receiver of ``"Page.labels"`` would never be called."""
     for signal in (m2m_changed, pre_save):
         for name in ("Page.labels", f"{__name__}.Page.id"):
             with pytest.raises(InvalidSenderError, match="is the name of an attribute"):

@@ -128,7 +128,7 @@ async def test_flushes_of_one_transaction_count_for_themselves(
 async def test_of_several_rows_all_are_sent_and_a_short_count_warns_once(
     sessions: async_sessionmaker[AsyncSession], received: list[Any], async_engine: AsyncEngine
 ) -> None:
-    """When several go in one statement nobody can say which were there: all are sent."""
+    """When one statement deletes several, those that were there can't be identified: all are sent."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         await delete_all(sessions, Account, 1, 2, 3, missing=(2,))

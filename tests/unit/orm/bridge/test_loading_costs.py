@@ -1,4 +1,4 @@
-"""Listening costs one SELECT for each class, and nothing where nobody reads."""
+"""A receiver costs one SELECT for each class, and nothing where no receiver reads."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def test_unloaded_columns_of_saved_rows_are_loaded(
 async def test_unloaded_columns_of_deleted_rows_are_read_before_they_go(
     sessions: async_sessionmaker[AsyncSession], phase: str
 ) -> None:
-    """A receiver of post_delete reads the columns that nobody had loaded, whatever its kind."""
+    """A receiver of post_delete reads the columns that were not loaded, whatever its kind."""
     received: list[Any] = []
 
     @post_delete(Article, phase=phase)

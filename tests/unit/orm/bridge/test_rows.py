@@ -105,7 +105,7 @@ def test_a_rollback_makes_them_new_again(session: Session) -> None:
 
 
 def test_an_orphan_is_none_any_more(session: Session) -> None:
-    """Once it has a row, it doesn't matter who let go of it before."""
+    """Once it has a row, it doesn't matter which owner it was removed from before."""
     part = Part(name="x")
     Owner(parts=[part]).parts.remove(part)
     create(session, part)

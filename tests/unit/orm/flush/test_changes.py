@@ -82,7 +82,7 @@ async def test_what_is_not_known_is_read_once(session: AsyncSession) -> None:
 
 
 async def test_no_receiver_of_changes_causes_no_read(session: AsyncSession) -> None:
-    """Old values are for those who name them."""
+    """Old values are loaded for receivers that name changes only."""
     session.add(post := Post(title="old", edited_at="x"))
     await session.commit()
     called: list[str] = []

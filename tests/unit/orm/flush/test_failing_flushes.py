@@ -271,7 +271,7 @@ def test_an_object_of_a_wrong_class(
     if is_connected:
         for signal in (pre_save, pre_relation_add, m2m_changed):
             recorder.record(signal, sync=True)
-    instance, stranger = owner(), Stranger(name="Nobody")
+    instance, stranger = owner(), Stranger(name="Stranger")
     for each, is_old in ((instance, owner_is == "old"), (stranger, stranger_is == "old")):
         if is_old:
             sync_session.add(each)
@@ -291,7 +291,7 @@ def test_right_objects_beside_a_wrong_one(sync_session: Session, recorder: Recor
     recorder.record(pre_relation_add, Fan, sync=True)
     fan, ticket = Fan(), Ticket()
     sync_session.add(fan)
-    fan.tickets = [Stranger(name="Nobody"), ticket]
+    fan.tickets = [Stranger(name="Stranger"), ticket]
     with pytest.raises(FlushError):
         sync_session.flush()
     assert [call.payload["child"] for call in recorder.calls] == [ticket]

@@ -1,4 +1,4 @@
-"""``save(update_fields=…)``: what is written, what stays pending, and what is told of it."""
+"""``save(update_fields=…)``: what is written, what stays pending, and what is sent."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ async def test_names_of_mixed_types_are_refused_in_words(sessions: Sessions) -> 
 async def test_a_copy_has_what_the_row_has_where_a_change_stays_pending(
     sessions: Sessions, is_expired: bool
 ) -> None:
-    """Nobody knows whether the pending value will ever be written."""
+    """The pending value may never be written."""
     seen: list[Any] = []
 
     @post_save(Post, phase="after_commit")
@@ -176,7 +176,7 @@ async def test_a_copy_has_what_the_row_has_where_a_change_stays_pending(
 
 
 async def test_a_key_that_stays_pending_leads_to_no_other_row(sessions: Sessions) -> None:
-    """What is written and told is the row that the instance has; the key is written when asked."""
+    """The row that the instance has is written and sent; the key is written when asked."""
     seen: list[Any] = []
 
     @post_save(Post, phase="after_commit")

@@ -48,7 +48,7 @@ def test_a_flush_of_some_objects_predicts_these() -> None:
 # SQLAlchemy 2.1 says that it will be gone one day.
 @pytest.mark.filterwarnings("ignore:The .objects. parameter")
 def test_a_flush_of_some_deleted_objects(sync_engine: Engine, recorder: Recorder) -> None:
-    """Whatever else was deleted, changed or added is left for the next flush, and told by it."""
+    """Whatever else was deleted, changed or added is left for the next flush, which sends it."""
     Base.metadata.create_all(sync_engine)
     with Session(sync_engine, expire_on_commit=False) as session:
         notes = [Note(id=number) for number in range(3)]

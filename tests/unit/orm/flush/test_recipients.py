@@ -28,7 +28,7 @@ async def wait(**kwargs: Any) -> None:
 
 
 def test_it_is_worked_out_once() -> None:
-    """Flush after flush, until somebody is connected or disconnected."""
+    """Flush after flush, until a receiver is connected or disconnected."""
     post_save.connect(receive, Post)
     first = recipients_of(Post)
     assert recipients_of(Post) is first
@@ -83,7 +83,7 @@ def test_created_narrows() -> None:
 
 
 def test_who_is_sent_the_net() -> None:
-    """Nothing is noted of a class for which nobody coalesces, silenced or not."""
+    """Nothing is noted of a class for which no receiver coalesces, silenced or not."""
     silence = SignalContext.disable_for(Post, Audit)
     post_save.connect(receive, Post, phase="after_commit")
     assert not recipients_of(Post).coalesces

@@ -1,4 +1,4 @@
-"""save() and update() of an instance without a change: sent, because somebody asked for it."""
+"""save() and update() of an instance without a change: sent, because the caller asked for it."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ async def test_detached_and_expired_instances_are_sent(
 async def test_silenced_models_and_those_without_receivers_are_not_flushed_for_nothing(
     session: AsyncSession, post: Post, recorder: Recorder
 ) -> None:
-    """Where nobody hears it, a save of what is unchanged does nothing at all."""
+    """Without a receiver, a save of what is unchanged does nothing at all."""
     flushes: list[Any] = []
     event.listen(session.sync_session, "before_flush", lambda *arguments: flushes.append(arguments))
     await post.save()

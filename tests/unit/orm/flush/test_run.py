@@ -1,4 +1,4 @@
-"""Every unit-of-work write is told, whichever way it was written, on both databases."""
+"""Every unit-of-work write sends its signals, whichever way it was written, on both databases."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ async def test_concurrent_receivers_get_no_session(session: AsyncSession) -> Non
 
 
 def test_an_async_receiver_that_waits_is_refused_by_a_plain_session(sync_engine: Any) -> None:
-    """Under a plain session nobody can wait; the error says so, and the session goes on."""
+    """A receiver of a plain session can't wait; the error says so, and the session goes on."""
     Base.metadata.create_all(sync_engine)
 
     @post_save(Post)

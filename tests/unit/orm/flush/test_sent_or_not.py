@@ -1,4 +1,4 @@
-"""Which rows a flush tells of: late ones, but none that is silenced or that is taken back."""
+"""Which rows a flush sends: late ones, but none that is silenced or that is taken back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_silenced_model_is_written_without_signals(
 
 
 async def test_silence_is_for_one_task(engine: AsyncEngine, recorder: Recorder) -> None:
-    """A task beside the silenced one is heard."""
+    """A task beside the silenced one sends its signals."""
     recorder.record(post_save, Post)
     silent, done = asyncio.Event(), asyncio.Event()
 
@@ -125,7 +125,7 @@ async def test_a_row_that_is_gone_has_no_old_value(session: AsyncSession) -> Non
 async def test_a_later_listener_may_change_a_fate(
     session: AsyncSession, recorder: Recorder
 ) -> None:
-    """What was told as an update and is deleted by a later listener is told as deleted."""
+    """What was sent as an update and is deleted by a later listener is sent as deleted."""
     post, tag = Post(title="a"), Audit(text="x")
     session.add_all([post, tag])
     await session.commit()
@@ -149,7 +149,7 @@ async def test_a_later_listener_may_change_a_fate(
 async def test_a_class_without_receivers_costs_nothing(
     session: AsyncSession, recorder: Recorder
 ) -> None:
-    """Objects of a class that nobody listens to are passed over, whatever happens to them."""
+    """Objects of a class without receivers are passed over, whatever happens to them."""
     recorder.record(post_save, Audit)
     author = Author(name="a", posts=[Post(title="x")])
     session.add_all([author, Audit(text="a")])
@@ -163,7 +163,7 @@ async def test_a_class_without_receivers_costs_nothing(
 
 
 async def test_a_reference_assigned_to_what_it_is_sends_nothing(session: AsyncSession) -> None:
-    """No net change of the foreign key, no UPDATE, and nobody is told."""
+    """Without a net change of the foreign key there is no UPDATE, and nothing is sent."""
     author = Author(name="a")
     post = Post(title="x", author=author)
     session.add(post)

@@ -35,7 +35,7 @@ async def test_pre_receivers_query_without_a_flush(session: AsyncSession) -> Non
 async def test_what_pre_receivers_add_joins_the_flush(
     session: AsyncSession, recorder: Recorder
 ) -> None:
-    """Objects added, changed and deleted in pre_save are written and told in the same flush."""
+    """Objects added, changed and deleted in pre_save are written and sent in the same flush."""
     old, doomed = Author(name="old"), Author(name="doomed")
     session.add_all([old, doomed])
     await session.commit()

@@ -1,4 +1,4 @@
-"""Mapped classes of every shape: what is told before a flush is written, and told after it."""
+"""Mapped classes of every shape: what is sent before a flush is written, and sent after it."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class Seat(Base):
 
 
 def test_composite_and_natural_keys(session: Session, sent_rows: SentRows) -> None:
-    """Composite keys work as any other, and a row switch is told as a delete and a creation."""
+    """Composite keys work as any other, and a row switch is sent as a delete and a creation."""
     keys: list[Any] = []
     post_save.connect(lambda instance, **k: keys.append((instance.row, instance.letter)), Seat)
     seat = Seat(row=1, letter="a")
@@ -195,7 +195,7 @@ def test_composite_and_natural_keys(session: Session, sent_rows: SentRows) -> No
 
 
 def test_a_natural_key_that_changes(session: Session, sent_rows: SentRows) -> None:
-    """Children whose foreign key follows are told as updated."""
+    """Children whose foreign key follows are sent as updated."""
     country = Country(code="x", cities=[City(id=1), City(id=2)])
     session.add(country)
     assert sent_rows.rows_of(session) == ["created Country x", "created City 1", "created City 2"]
@@ -223,7 +223,7 @@ class Rich(Base):
 
 
 def test_versions_expressions_and_properties(session: Session, sent_rows: SentRows) -> None:
-    """Versioned rows are told once; SQL expressions count as changes; read-only ones don't."""
+    """Versioned rows are sent once; SQL expressions count as changes; read-only ones don't."""
     seen: list[Any] = []
     post_update.connect(lambda changes, **k: seen.append(dict(changes)), Rich)
     rich = Rich(name="a")
@@ -252,7 +252,7 @@ class Computed(Base):
 
 @pytest.mark.parametrize("phase", ["immediate", "after_commit"])
 def test_changes_have_what_the_database_works_out(session: Session, phase: str) -> None:
-    """What was set to SQL is told as what it has become, of new rows and of deferred columns too."""
+    """What was set to SQL is sent as the value it has become, of new rows and of deferred columns too."""
     seen: list[Any] = []
     post_save.connect(lambda changes, **k: seen.append(dict(changes)), Computed, phase=phase)
     row = Computed(name=func.lower("ABC"), note=func.upper("n"), body=null())
@@ -267,7 +267,7 @@ def test_changes_have_what_the_database_works_out(session: Session, phase: str) 
 
 
 def test_an_expired_value_that_is_assigned_anew_is_written_and_sent(session: Session) -> None:
-    """SQLAlchemy doesn't know that it is the same; ``changes`` has nothing, the row is told of."""
+    """SQLAlchemy doesn't know that it is the same; ``changes`` is empty, the row is sent."""
     seen: list[Any] = []
     row = Computed(name="a", note="n")
     session.add(row)
@@ -317,7 +317,7 @@ def test_columns_named_like_ours(session: Session, sent_rows: SentRows) -> None:
 
 
 def test_dataclasses(sync_engine: Engine, sent_rows: SentRows) -> None:
-    """A mapped dataclass with the mixin is told like any other."""
+    """A mapped dataclass with the mixin is sent like any other."""
 
     class DataBase(MappedAsDataclass, SignalMixin, DeclarativeBase):
         pass
@@ -339,7 +339,7 @@ def test_dataclasses(sync_engine: Engine, sent_rows: SentRows) -> None:
 
 
 def test_imperative_mapping(sync_engine: Engine, sent_rows: SentRows) -> None:
-    """A class that knows nothing of us is told once it is registered, and no more afterwards."""
+    """A class without the mixin is sent once it is registered, and not after it is unregistered."""
 
     class Plain:
         def __init__(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Relationships of every shape: what is told before a flush is written, and told after it."""
+"""Relationships of every shape: what is sent before a flush is written, and sent after it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Single(Base):
 
 
 def test_children_of_a_one_way_collection(session: Session, sent_rows: SentRows) -> None:
-    """A child whose foreign key only the collection writes is told as updated."""
+    """A child whose foreign key only the collection writes is sent as updated."""
     one, two, child = Parent(), Parent(), OneWay(id=1)
     session.add_all([one, two, child])
     session.commit()
@@ -95,7 +95,7 @@ def test_children_of_a_one_way_collection(session: Session, sent_rows: SentRows)
 
 
 def test_children_whose_parent_goes(session: Session, sent_rows: SentRows) -> None:
-    """Children whose foreign key becomes null are told as updated, owned ones as deleted."""
+    """Children whose foreign key becomes null are sent as updated, owned ones as deleted."""
     parent = Parent(
         id=10,
         one_way=[OneWay(id=11)],
@@ -119,7 +119,7 @@ def test_children_whose_parent_goes(session: Session, sent_rows: SentRows) -> No
 
 
 def test_a_child_that_went_before_its_parent(session: Session, sent_rows: SentRows) -> None:
-    """Nothing is told of it any more, though the parent's collection still holds it."""
+    """Nothing is sent for it any more, though the parent's collection still holds it."""
     parent = Parent(id=7, one_way=[OneWay()])
     session.add(parent)
     session.flush()
@@ -130,7 +130,7 @@ def test_a_child_that_went_before_its_parent(session: Session, sent_rows: SentRo
 
 
 def test_two_way_children(session: Session, sent_rows: SentRows) -> None:
-    """From either side, a change of parent is told once, by the child."""
+    """From either side, a change of parent is sent once, for the child."""
     one, two, child = Parent(), Parent(), TwoWay(id=7)
     session.add_all([one, two, child])
     session.commit()
@@ -161,7 +161,7 @@ def test_one_to_one(session: Session, sent_rows: SentRows) -> None:
 
 
 def test_orphans(session: Session, sent_rows: SentRows) -> None:
-    """An orphan is told as deleted with all that it owns; a new parent saves it."""
+    """An orphan is sent as deleted with all that it owns; a new parent saves it."""
     one, two = Parent(owned=[Owned(id=1, details=[Detail(id=2)])]), Parent()
     session.add_all([one, two])
     session.commit()
@@ -219,8 +219,8 @@ def test_an_orphan_that_no_parent_had_goes_alone(session: Session, sent_rows: Se
     page = book.pages.pop().id
     assert sent_rows.rows_of(session) == [
         "deleted Book 2",
-        f"deleted Page {page}",
-    ]  # that it has let go
+        f"deleted Page {page}",  # which was removed from it
+    ]
     session.commit()
     assert session.scalar(select(func.count(Page.id))) == 0  # the database's own cascade
     shelf.books.append(Book(id=3, pages=[Page(id=4)]))
@@ -258,7 +258,7 @@ def test_odd_moves_of_children(session: Session, sent_rows: SentRows) -> None:
 
 
 def test_children_that_leave_a_parent_that_goes(session: Session, sent_rows: SentRows) -> None:
-    """Taken out before, taken over by a new parent, or by an old one: told once each."""
+    """Taken out before, taken over by a new parent, or by an old one: each is sent once."""
     leaver, adopted, moved = OneWay(id=1), OneWay(id=2), OneWay(id=3)
     old, keeper = Parent(id=1, one_way=[leaver, adopted, moved]), Parent(id=2)
     session.add_all([old, keeper])
@@ -282,7 +282,7 @@ def test_children_that_leave_a_parent_that_goes(session: Session, sent_rows: Sen
 
 
 def test_a_pending_orphan_is_not_written(session: Session, sent_rows: SentRows) -> None:
-    """An object that was taken out again before it was ever written is not told."""
+    """An object that was taken out again before it was ever written is not sent."""
     parent = Parent()
     session.add(parent)
     session.commit()
@@ -301,7 +301,7 @@ class Node(Base):
 
 
 def test_self_reference(session: Session, sent_rows: SentRows) -> None:
-    """Trees are told node by node: created in order, moved, and deleted with their branches."""
+    """Trees are sent node by node: created in order, moved, and deleted with their branches."""
     root = Node(id=1, children=[Node(id=2, children=[Node(id=4)]), Node(id=3)])
     session.add(root)
     assert sent_rows.rows_of(session) == [f"created Node {key}" for key in (1, 2, 4, 3)]
@@ -325,7 +325,7 @@ class Kept(Base):
 
 
 def test_passive_deletes(session: Session, sent_rows: SentRows) -> None:
-    """Loaded children are told; what the database deletes by itself is not."""
+    """Loaded children are sent; what the database deletes by itself is not."""
     session.add_all([Keeper(id=1, kept=[Kept(id=3)]), Keeper(id=2, kept=[Kept(id=4)])])
     session.commit()
     one, two = session.query(Keeper).order_by(Keeper.id)

@@ -52,7 +52,7 @@ class HasRegistry:
 
 @pytest.mark.parametrize("base", [Base, NoMeta, declarative_base(), HasRegistry], ids=str)
 def test_every_kind_of_base_is_registered_before_its_models(base: type) -> None:
-    """Its registry tells that it is one, whichever name it has."""
+    """It is recognized by its registry, whichever name that has."""
     register(base)
     assert is_wired(base)
     unregister(base)

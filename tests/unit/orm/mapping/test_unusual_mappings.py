@@ -187,7 +187,7 @@ def test_concrete_inheritance(session: Session, cls: type[Any]) -> None:
 
 @pytest.mark.parametrize("cls", [Document, Memo])
 def test_column_properties_beside_inheritance(session: Session, cls: type[Any]) -> None:
-    """A column property is loaded for nobody, and breaks no commit."""
+    """A column property is not loaded for receivers, and breaks no commit."""
     received = read("id", "title")
     row = cls(id=1, title="a")
     session.add(row)

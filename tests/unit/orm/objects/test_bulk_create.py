@@ -48,7 +48,7 @@ def drive(coroutine: Any) -> Any:
 async def test_bulk_create_sends_two_signals_and_no_others(
     sessions: Any, recorder: Recorder
 ) -> None:
-    """Ten thousand rows are told by one pre and one post signal, with all of them."""
+    """Ten thousand rows are sent by one pre and one post signal, with all of them."""
     for signal in (pre_bulk_create, post_bulk_create, pre_save, post_save):
         recorder.record(signal)
     rows = entries(10_000)
@@ -139,7 +139,7 @@ async def test_what_pre_receivers_change_is_written(sessions: Any) -> None:
 async def test_a_natural_key_is_inserted_in_one_statement(
     sessions: Any, async_engine: AsyncEngine
 ) -> None:
-    """Where no key of the database gives an order, the rows are told apart by their own keys."""
+    """Where no key of the database gives an order, the rows are distinguished by their own keys."""
     rows = [Country(code=code) for code in ("de", "at", "ch")]
     with statements(async_engine) as found:
         await Country.objects.bulk_create(rows)

@@ -130,7 +130,7 @@ async def test_get_or_create_makes_what_is_missing(recorder: Recorder) -> None:
 async def test_get_or_create_returns_the_row_that_came_first(
     maker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else inserts between look and insert: theirs is returned, the session is usable."""
+    """Another session inserts between look and insert: its row is returned, the session is usable."""
     look = Manager.get_or_none
     looks: list[Any] = []
 
@@ -164,7 +164,7 @@ async def test_an_update_is_one_silent_statement(recorder: Recorder) -> None:
 
 
 async def test_with_signals_sends_those_of_each_instance(recorder: Recorder) -> None:
-    """As in Edgy and Mongoz: every row is told, and receivers may change what is written."""
+    """As in Edgy and Mongoz: every row is sent, and receivers may change what is written."""
     a, b, c = await three()
     for signal in LIFE_CYCLE:
         recorder.record(signal, Post)

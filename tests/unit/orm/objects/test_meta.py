@@ -77,7 +77,7 @@ def test_an_inherited_meta_has_the_signals_of_who_inherits_it() -> None:
 
 
 def test_a_meta_of_an_abstract_base_has_the_bases_signals() -> None:
-    """Connected there, a receiver hears every model below."""
+    """Connected there, a receiver is called for every model below."""
 
     class OwnBase(SignalMixin, DeclarativeBase):
         class Meta:

@@ -324,7 +324,7 @@ async def test_partial_saves_nest(session: AsyncSession) -> None:
 
 
 async def test_a_relationship_set_to_none_is_left_out(session: AsyncSession) -> None:
-    """Letting go of a parent stays pending as well."""
+    """The removal of a parent stays pending as well."""
     owner = Owner()
     session.add(owner)
     await session.flush()

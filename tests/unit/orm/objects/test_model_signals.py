@@ -33,7 +33,7 @@ def emitter(request: pytest.FixtureRequest) -> Any:
 
 
 async def test_every_way_connects_to_the_same_signal(emitter: Any) -> None:
-    """A receiver connected through the model hears the model, and can be disconnected anyhow."""
+    """A receiver connected through the model is called for it, and can be disconnected either way."""
     received: list[Any] = []
 
     async def receiver(sender: Any, **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ async def test_every_way_connects_to_the_same_signal(emitter: Any) -> None:
 
 
 async def test_a_decorated_receiver_is_disconnected_through_the_model() -> None:
-    """``@post_save([A, B])`` and ``A.signals.post_save.disconnect``: B still hears."""
+    """``@post_save([A, B])`` and ``A.signals.post_save.disconnect``: B still sends to it."""
     received: list[Any] = []
 
     @post_save([Post, Author])
@@ -119,7 +119,7 @@ async def test_a_custom_signal_is_assigned_or_made_at_first_access() -> None:
 
 @pytest.mark.parametrize("name", ["post_sav", "pre_saves", "m2m_change", "post_relation_ad"])
 def test_nearly_a_built_in_signal_is_refused_with_the_right_name(name: str) -> None:
-    """A misspelling would otherwise be a signal that nobody ever sends."""
+    """A misspelling would otherwise be a signal that is never sent."""
     with pytest.raises(UnknownSignalError, match="did you mean"):
         getattr(Post.signals, name)
     with pytest.raises(AttributeError):
@@ -161,7 +161,7 @@ def test_a_models_signal_names_what_it_has_instead(name: str, ours: str) -> None
 
 @pytest.mark.parametrize("name", ["connect", "disconnect", "send", "send_sync", "connections"])
 def test_what_a_signal_has_is_no_name_of_a_signal(name: str) -> None:
-    """``Post.signals.connect(f)`` would make a signal ``connect`` that nobody sends."""
+    """``Post.signals.connect(f)`` would make a signal ``connect`` that is never sent."""
     with pytest.raises(UnknownSignalError, match=rf"Post\.signals\.post_save\.{name}"):
         getattr(Post.signals, name)
     with pytest.raises(UnknownSignalError, match="another name"):

@@ -247,7 +247,7 @@ ATTEMPTS: list[tuple[type[AksaraSignalsError], str, Attempt]] = [
 
 
 async def test_what_makes_no_sense_is_refused_before_anything_happens(post: Post) -> None:
-    """The message says what was given and what is taken; nobody was called, nothing is pending."""
+    """The message says what was given and what is taken; no receiver was called, nothing is pending."""
     called: list[str] = []
     built_in = [getattr(signals, name) for name in signals.__all__ if not name.endswith("_init")]
     for signal in built_in:

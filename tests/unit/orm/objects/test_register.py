@@ -37,7 +37,7 @@ def session(sync_engine: Engine) -> Iterator[Session]:
 
 @pytest.mark.parametrize("cls", [Thing, Shared, Base, object])
 def test_a_class_or_a_base_is_registered(session: Session, cls: type) -> None:
-    """Mapped classes, their bases mapped or not, and object make instances heard, until undone."""
+    """Mapped classes, their bases mapped or not, and object make instances send, until undone."""
     received: list[Any] = []
     post_save.connect(lambda instance, **k: received.append(instance))
     session.add(Thing())

@@ -273,7 +273,7 @@ async def test_what_a_receiver_takes_back_is_not_written_without_fields() -> Non
 
 
 async def test_bulk_update_without_fields_refuses_what_it_would_lose() -> None:
-    """A changed key, a changed relationship: named, and nobody is called."""
+    """A changed key, a changed relationship: named, and no receiver is called."""
     called: list[Any] = []
     pre_bulk_update.connect(lambda **kwargs: called.append(kwargs), sender=Thing)
     owner = await Owner.objects.create()
@@ -373,7 +373,7 @@ async def test_a_callback_is_given_by_name(maker: Any) -> None:
     ids=["signal", "send", "class", "annotation", "factory"],
 )
 def test_what_does_nothing_when_it_is_called_is_no_callback(callback: Any, words: str) -> None:
-    """It would be called after the commit, and nobody would notice."""
+    """It would be called after the commit without any effect."""
     with Session() as session:
         for register in (on_commit, on_rollback):
             with pytest.raises(InvalidReceiverError, match=words):

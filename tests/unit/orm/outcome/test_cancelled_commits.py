@@ -1,4 +1,4 @@
-"""Commits that are cancelled or torn: there is one outcome, and whoever waits for it hears of it."""
+"""Commits that are cancelled or torn: there is one outcome, and deferred receivers are called for it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_cancelling_the_committing_task(sessions: Sessions, path: Any, tim
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await drain()  # sessionmaker.begin() commits in a task of its own, for which nobody waits
+    await drain()  # sessionmaker.begin() commits in a task of its own, which is not awaited
     assert seen == ["first", "second"]
     async with sessions() as session:
         assert (await session.execute(text("select count(*) from post"))).scalar_one() == 1
@@ -201,7 +201,7 @@ async def test_a_commit_with_nothing_but_a_callback_isnt_torn(sessions: Sessions
 async def test_a_cancellation_doesnt_tear_the_end_of_a_connection(
     database: Database, recorder: Recorder
 ) -> None:
-    """Without a pool, closing the connection is waited for as well, before anybody is told."""
+    """Without a pool, closing the connection is waited for as well, before any receiver is called."""
     recorder.record(post_save, Post, phase=COMMIT)
     engine = database.create_async_engine(poolclass=NullPool)
     async with engine.begin() as connection:
@@ -263,7 +263,7 @@ async def test_a_cancellation_that_a_failed_commit_has_held_back_surfaces(
 async def test_a_killed_connection_commits_nothing(
     postgresql_server: Any, recorder: Recorder
 ) -> None:
-    """The commit fails with a clear error, nobody hears of it, and the next session works."""
+    """The commit fails with a clear error, no receiver is called, and the next session works."""
     recorder.record(post_save, Post, phase=COMMIT)
     with databases.postgresql_database(postgresql_server) as database:
         engine = database.create_async_engine(pool_pre_ping=True)

@@ -44,7 +44,7 @@ def postgresql_server(postgresql_server: URL) -> Iterator[URL]:
 
 
 class World:
-    """A database, and what was told so far."""
+    """A database, and what receivers got so far."""
 
     def __init__(self, database: Database, engine: AsyncEngine) -> None:
         self.database = database
@@ -399,7 +399,7 @@ async def row_of(text: str, database: Database, engine: AsyncEngine) -> list[str
 async def test_every_way_to_end_sends_what_the_table_says(
     async_engine: AsyncEngine, database: Database
 ) -> None:
-    """Every way is gone, on each database; who is told once, and when, is what the page lists."""
+    """Every way is taken, on each database; the page lists the receivers that are called once, and when."""
     async with async_engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     is_postgresql = database.dialect == "postgresql"

@@ -112,6 +112,6 @@ def test_a_session_that_is_dropped_is_released(sync_engine: Engine) -> None:
         reference, close = weakref.ref(session), vars(session)["_close_impl"]
         del session
         assert reference() is None
-        close(invalidate=False)  # whoever has got hold of it closes nothing
+        close(invalidate=False)  # has nothing left to close
     finally:
         gc.enable()

@@ -200,7 +200,7 @@ async def test_a_row_that_was_created_in_bulk_and_switched_is_created(sessions: 
 
 
 async def test_a_row_that_was_created_in_bulk_and_changed_is_changed(sessions: Sessions) -> None:
-    """No signal of one row has told of its creation."""
+    """No signal of one row was sent for its creation."""
     net = Net(Post)
     async with sessions() as session:
         post = Post(id=1, title="came")
@@ -251,7 +251,7 @@ def test_a_receiver_that_comes_late(session: Session) -> None:
 
 
 def test_order_and_the_others(session: Session) -> None:
-    """A net stands in the place of its last write, among those who coalesce nothing."""
+    """A net stands in the place of its last write, among receivers that don't coalesce."""
     sent: list[Any] = []
     for coalesce in (False, True):
         post_save.connect(

@@ -45,7 +45,7 @@ def test_the_last_values_and_all_changes(session: Session) -> None:
 
 
 def test_an_old_value_that_was_not_loaded_cancels_out(session: Session) -> None:
-    """Nobody has to name changes for it."""
+    """No receiver has to name changes for it."""
     write(session, "c")
     session.commit()
     session.expire_all()
@@ -121,7 +121,7 @@ async def test_update_fields_of_several(
 
 @pytest.mark.parametrize("signal", [post_save, post_delete])
 def test_who_is_connected_to_nothing_else(session: Session, signal: Signal) -> None:
-    """What other signals would tell counts, though nobody is connected to them."""
+    """What other signals would send counts, though no receiver is connected to them."""
     sent: list[Any] = []
     signal.connect(lambda **kwargs: sent.append(1), sender=Post, phase=COMMIT, coalesce=True)
     write(session, "cud")

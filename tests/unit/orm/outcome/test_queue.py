@@ -48,7 +48,7 @@ class Note(OwnBase):
 
 
 class Outcomes:
-    """What receivers of posts heard of which outcome."""
+    """What receivers of posts got, with its outcome."""
 
     def __init__(self) -> None:
         self.received: list[str] = []
@@ -94,7 +94,7 @@ async def test_nothing_is_delivered_before_the_outcome_is_known(
 async def test_a_rolled_back_savepoint_decides_what_happened_inside(
     sessions: Sessions, outcomes: Outcomes
 ) -> None:
-    """Its entries are told as rolled back, when the outermost transaction has ended."""
+    """Its entries are sent as rolled back, when the outermost transaction has ended."""
     async with sessions.begin() as session:
         session.add(Post(title="kept"))
         await session.flush()
@@ -116,7 +116,7 @@ async def test_a_rolled_back_savepoint_decides_what_happened_inside(
 async def test_a_session_is_used_again_after_a_failure(
     sessions: Sessions, outcomes: Outcomes
 ) -> None:
-    """A flush that fails tells nothing of itself; what comes after the rollback counts."""
+    """A flush that fails sends nothing of its own; what comes after the rollback counts."""
     async with sessions() as session:
         session.add(Post(id=1, title="first"))
         await session.flush()
@@ -263,7 +263,7 @@ NEED_NONE: list[Any] = [
 
 @pytest.mark.parametrize("callback", NEED_NONE)
 def test_a_callback_that_can_be_called_is_taken(callback: Any) -> None:
-    """Also where nobody can tell."""
+    """Also where that can't be checked."""
     on_commit(Session(), callback)
 
 
@@ -287,7 +287,7 @@ def test_what_is_queued_for_a_commit_is_receivers(sync_engine: Any) -> None:
 async def test_nothing_waits_in_an_ended_session(
     sessions: Sessions, reported: list[Any], ask: Any
 ) -> None:
-    """It would be told of another transaction, or lost: the receiver gets an error that says so."""
+    """It would be sent for another transaction, or lost: the receiver gets an error that says so."""
     custom = Signal("custom")
     custom.connect(lambda **kwargs: None, phase="after_commit")
     called: list[str] = []

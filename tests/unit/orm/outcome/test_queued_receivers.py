@@ -29,7 +29,7 @@ async def test_only_a_later_class_of_a_flush_has_one(
 
 
 async def test_each_class_of_a_flush_has_one(sessions: Sessions, recorder: Recorder) -> None:
-    """All are called, in the order of the flush; created and deleted rows are told apart."""
+    """All are called, in the order of the flush; created and deleted rows are distinguished."""
     async with sessions.begin() as session:
         session.add_all([author := Author(name="old"), doomed := Audit(text="doomed")])
     recorder.record(post_save, phase=COMMIT)
@@ -93,7 +93,7 @@ async def test_a_failure_is_reported_with_what_was_sent(
 async def test_a_failure_of_a_later_receiver_is_reported_beside_the_others(
     sessions: Sessions, reported: list[dict[str, Any]], recorder: Recorder
 ) -> None:
-    """Whoever comes before and after it is called once."""
+    """The receivers before and after it are called once."""
     recorder.record(post_save, Promise, phase=COMMIT)
 
     @post_save(Promise, phase=COMMIT)

@@ -26,7 +26,7 @@ from aksara_signals import (
 from aksara_signals.dispatch.delivery import frame
 from aksara_signals.orm import session_scope
 
-# -- who is told ----------------------------------------------------------------------------------
+# -- which are called -----------------------------------------------------------------------------
 
 
 async def test_one_receiver_in_several_phases(sessions: Sessions) -> None:
@@ -114,7 +114,7 @@ async def test_the_ended_session_is_refused(
 
 
 async def test_receivers_write_through_sessions_of_their_own(sessions: Sessions) -> None:
-    """What they commit is told in turn; the manager finds no session but the bound ones."""
+    """What they commit is sent in turn; the manager finds no session but the bound ones."""
     seen: list[str] = []
     Base.bind_sessions(sessions)
 
@@ -224,7 +224,7 @@ def test_endless_chains_of_a_synchronous_session_are_stopped(
 async def test_errors_reach_only_the_log_and_the_observer(
     sessions: Sessions, reported: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All receivers run; each failure is logged with traceback and told with its connection."""
+    """All receivers run; each failure is logged with traceback and reported with its connection."""
     seen: list[str] = []
     caplog.set_level(logging.ERROR, logger="aksara_signals")
 

@@ -236,7 +236,7 @@ async def test_bulk_signals_wait(sessions: Sessions) -> None:
 
 
 async def test_relation_signals_wait(sessions: Sessions) -> None:
-    """With copies of owner and child; m2m_changed is heard of after the fact only."""
+    """With copies of owner and child; m2m_changed is sent after the fact only."""
     seen: list[Any] = []
 
     @post_relation_add(Author, phase=COMMIT)
@@ -289,7 +289,7 @@ async def test_custom_signals_wait_for_their_sessions_transaction(sessions: Sess
 
 
 async def test_an_instance_without_a_row_is_copied_too(sessions: Sessions) -> None:
-    """A custom signal may tell of one that was never saved: the copy is transient."""
+    """A custom signal may send one that was never saved: the copy is transient."""
     drafted = Signal("drafted")
     seen: list[Any] = []
 
@@ -305,7 +305,7 @@ async def test_an_instance_without_a_row_is_copied_too(sessions: Sessions) -> No
 
 
 async def test_custom_signals_coalesce_by_their_instance(sessions: Sessions) -> None:
-    """One that tells of no instance isn't coalesced."""
+    """One that is sent for no instance isn't coalesced."""
     viewed = Signal("viewed")
     seen: list[Any] = []
 
@@ -324,7 +324,7 @@ async def test_custom_signals_coalesce_by_their_instance(sessions: Sessions) -> 
 
 
 async def test_a_send_without_a_transaction_is_refused(recorder: Recorder) -> None:
-    """Nobody is called then, neither those who wait nor those who don't."""
+    """No receiver is called then, neither immediate nor deferred ones."""
     published = Signal("published")
     recorder.record(published)
     recorder.record(published, phase=COMMIT)

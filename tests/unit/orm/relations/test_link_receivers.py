@@ -223,7 +223,7 @@ def test_a_removed_link_is_sent(sync_session: Session, name: str) -> None:
 
 @NEVER_LOADED
 def test_an_absent_link_is_not_sent(sync_session: Session, name: str) -> None:
-    """Nobody can take out what isn't there, whatever the database says to it."""
+    """A link that isn't there can't be removed, whatever the database says to it."""
     shelf, books = shelf_with(sync_session, name, 3)
     assert sent_removals(sync_session, shelf, name, books[2]) == []
 

@@ -1,4 +1,4 @@
-"""Links that a flush makes or cuts: told as the database has them, whoever had set them."""
+"""Links that a flush makes or cuts: sent as the database has them, whichever side set them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def session(sync_engine: Engine) -> Iterator[Session]:
 
 
 def test_a_foreign_key_to_a_joined_subclass(session: Session) -> None:
-    """Set by its column, it is told of the collection's owner, whichever table it refers to."""
+    """Set by its column, it is sent for the collection's owner, whichever table it refers to."""
     truck, trailer = Truck(), Trailer()
     session.add_all([truck, trailer])
     session.commit()
@@ -87,7 +87,7 @@ def test_a_foreign_key_to_a_joined_subclass(session: Session) -> None:
 # SQLAlchemy warns of what it doesn't write: that is the point, here and below.
 @pytest.mark.filterwarnings("ignore:Object of type <File> not in session")
 def test_a_child_outside_of_the_session(session: Session, sent_rows: SentRows) -> None:
-    """SQLAlchemy doesn't write it, whatever collection it is in; so nobody is told of a link."""
+    """SQLAlchemy doesn't write it, whatever collection it is in; so no link is sent."""
     relations: list[Any] = []
     for signal in (pre_relation_add, post_relation_add):
         signal.connect(lambda **payload: relations.append(payload), Archive)
@@ -99,7 +99,7 @@ def test_a_child_outside_of_the_session(session: Session, sent_rows: SentRows) -
 
 
 def test_a_child_in_two_collections(session: Session) -> None:
-    """Where two collections set one key, the owner that the row refers to is told of it."""
+    """Where two collections set one key, it is sent for the owner that the row refers to."""
     seen: list[Any] = []
     post_relation_add.connect(lambda instance, **kwargs: seen.append(instance.id), Archive)
     file = File()
@@ -153,7 +153,7 @@ def test_children_that_sqlalchemy_leaves_to_the_database(
 
 
 def test_a_former_owner_outside_of_the_session(session: Session) -> None:
-    """It is told that it has lost a child: the row is written, wherever the owner is."""
+    """The removal is sent for it: the row is written, wherever the owner is."""
     seen: list[Any] = []
     truck, trailer = Truck(), Trailer()
     truck.trailers.append(trailer)
@@ -169,7 +169,7 @@ def test_a_former_owner_outside_of_the_session(session: Session) -> None:
 
 
 def test_a_child_that_was_deleted_before(session: Session) -> None:
-    """It is told of no second end when the collection that still holds it lets go of it."""
+    """Nothing is sent a second time when it is removed from the collection that still holds it."""
     seen: list[Any] = []
     truck = Truck(trailers=[Trailer()])
     session.add(truck)
@@ -228,7 +228,7 @@ class Branch(Base):
 
 @pytest.fixture
 def relations() -> list[Any]:
-    """Whose links were told, before and after."""
+    """The owners that links were sent for, before and after."""
     owners: list[Any] = []
     for signal in (pre_relation_add, post_relation_add):
         signal.connect(lambda instance, **kwargs: owners.append(instance), Base)
@@ -239,7 +239,7 @@ def relations() -> list[Any]:
 def test_an_owner_that_has_left_the_session(
     session: Session, sent_rows: SentRows, relations: list[Any]
 ) -> None:
-    """What is linked to a new instance that was expunged as an orphan is told of no link."""
+    """For what is linked to a new instance that was expunged as an orphan, no link is sent."""
     first, second, third = Chamber(id=1), Chamber(id=2), Chamber(id=3)
     session.add_all([first, second, third])
     first.before = third

@@ -1,4 +1,4 @@
-"""m2m_changed: links are told once, from the side that was changed."""
+"""m2m_changed: links are sent once, from the side that was changed."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_links_of_a_new_instance_are_sent_before_and_after(
 async def test_assignment_sends_removed_and_added_members(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
-    """Members that stay are not told, and removals come first."""
+    """Members that stay are not sent, and removals come first."""
     a, b, c = (Tag(name=name) for name in "abc")
     post = Post(title="x", tags=[a, b])
     await saved(session, post, c)
@@ -108,7 +108,7 @@ async def test_assignment_sends_removed_and_added_members(
 async def test_a_link_is_sent_once_from_the_side_that_was_changed(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
-    """Both collections show the change; only the one that was touched tells it."""
+    """Both collections show the change; it is sent only for the one that was edited."""
     tag, post = Tag(name="a"), Post(title="x")
     await saved(session, tag, post)
     await on(session, lambda: tag.posts.append(post))
@@ -128,7 +128,7 @@ async def test_a_link_is_sent_once_from_the_side_that_was_changed(
 async def test_a_self_referencing_relationship_knows_its_sides(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
-    """Ann follows Bob, or Bob gets Ann as a follower: one link, told by whom it was said of."""
+    """Ann follows Bob, or Bob gets Ann as a follower: one link, sent for the side that was edited."""
     ann, bob = Person(name="ann"), Person(name="bob")
     await saved(session, ann, bob)
     await on(session, lambda: ann.following.append(bob))
@@ -274,7 +274,7 @@ async def test_deleting_an_instance_sends_no_links(
 
 
 async def test_cascades_of_a_new_graph_are_sent(session: AsyncSession, recorder: Recorder) -> None:
-    """What comes into the session behind another instance is told as well."""
+    """What comes into the session behind another instance is sent as well."""
     recorder.record(post_relation_add)
     person = Person(name="p", posts=[Post(title="x", tags=[Tag(name="a")])])
     session.add(person)
@@ -293,7 +293,7 @@ async def test_cascades_of_a_new_graph_are_sent(session: AsyncSession, recorder:
 async def test_connecting_by_table_relationship_or_class(
     session: AsyncSession, recorder: Recorder, sender: Any
 ) -> None:
-    """The table, either relationship, either class, a name, or nothing: all hear the link once."""
+    """The table, either relationship, either class, a name, or nothing: all receive the link once."""
     recorder.record(m2m_changed, sender)
     essay = Essay(title="x", tags=[Tag(name="a")])
     session.add(essay)
@@ -304,7 +304,7 @@ async def test_connecting_by_table_relationship_or_class(
 async def test_relationships_over_other_tables_are_not_received(
     session: AsyncSession, recorder: Recorder
 ) -> None:
-    """Connected to one relationship, a receiver hears no other one of the class."""
+    """Connected to one relationship, a receiver is called for no other one of the class."""
     recorder.record(m2m_changed, Post.labels)
     session.add(Post(title="x", tags=[Tag(name="a")]))
     await session.commit()
@@ -327,7 +327,7 @@ async def test_silencing_a_model_silences_its_relationships(
 async def test_receivers_may_change_relationships_before_the_flush(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
-    """What a pre receiver adds joins the flush and is told in a round of its own."""
+    """What a pre receiver adds joins the flush and is sent in a round of its own."""
     extra = Tag(name="extra")
     await saved(session, extra)
 
@@ -379,7 +379,7 @@ async def test_links_of_later_listeners_are_sent_by_post_signals_with_a_warning(
 async def test_the_second_of_two_flushes_sends_only_its_own_links(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
-    """What was told is forgotten, on both sides."""
+    """What was sent is forgotten, on both sides."""
     post, a, b = Post(title="x", tags=[]), Tag(name="a"), Tag(name="b")
     await saved(session, post, a, b)
     post.tags.append(a)
@@ -425,7 +425,7 @@ async def test_two_scalar_sides_are_sent_once(
 async def test_keys_of_expired_members_are_known(
     session: AsyncSession, m2m: Callable[[], Any]
 ) -> None:
-    """An expired instance is told by the key of its row, without a query."""
+    """An expired instance is sent by the key of its row, without a query."""
     tag, post = Tag(name="a"), Post(title="x")
     post.tags.append(tag)
     await saved(session, post)

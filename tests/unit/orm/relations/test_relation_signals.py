@@ -1,4 +1,4 @@
-"""The four relation signals: a change of a member is told to the owner of the collection."""
+"""The four relation signals: a change of a member is sent for the owner of the collection."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ async def test_listeners_come_with_the_first_receiver_and_stay_idle_without_one(
 async def test_a_reference_to_something_else_than_a_key(
     session: AsyncSession, recorder: Recorder
 ) -> None:
-    """By assignment it is told; a column set to what is no key can't be, and sends nothing."""
+    """By assignment it is sent; a column set to what is no key sends nothing."""
     item, locker = Item(), Locker(code="x")
     await saved(session, item, locker)
     recorder.record(post_relation_add, Locker)

@@ -107,7 +107,7 @@ async def test_the_session_at_work_is_for_its_own_task_and_thread() -> None:
 
 
 def test_a_thread_without_an_event_loop_has_its_own_session_at_work() -> None:
-    """Where there is no task, the thread alone tells."""
+    """Where there is no task, the thread alone decides."""
     work = ActiveSession(Session())
     here: list[bool] = [work.is_here]
     thread = threading.Thread(target=lambda: here.append(work.is_here))

@@ -1,4 +1,4 @@
-"""Loading fixtures: writes that receivers can tell apart."""
+"""Loading fixtures: writes that receivers can distinguish."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_only_the_loading_task_is_raw(async_engine: AsyncEngine, recorder:
 
 
 async def test_fixtures_can_be_silent(session: AsyncSession, recorder: Recorder) -> None:
-    """SignalContext.disable_all() loads fixtures without calling anybody."""
+    """SignalContext.disable_all() loads fixtures without calling any receiver."""
     recorder.record(post_save)
     recorder.record(pre_save)
     async with SignalContext.disable_all():

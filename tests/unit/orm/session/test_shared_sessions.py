@@ -78,7 +78,7 @@ async def assert_usable(session: AsyncSession, engine: AsyncEngine) -> None:
 async def test_it_is_not_locked_for_ever(
     session: AsyncSession, engine: AsyncEngine, tasks: int
 ) -> None:
-    """Whoever comes last may leave first: once nobody is in a receiver, all is permitted."""
+    """The last task may finish first: once no task is in a receiver, every method is allowed."""
 
     @post_save(Post)
     async def wait(instance: Post, session: AsyncSession, **kwargs: Any) -> None:
@@ -146,7 +146,7 @@ async def test_another_task_may_read_where_there_is_a_connection(session: AsyncS
 
 
 async def test_a_task_of_the_receiver_is_no_other(session: AsyncSession) -> None:
-    """A receiver that commits in a task of its own is told what a receiver is told."""
+    """A receiver that commits in a task of its own gets the same error as any receiver."""
 
     @post_save(Post)
     async def commit(session: AsyncSession, **kwargs: Any) -> None:
@@ -257,7 +257,7 @@ async def test_another_task_and_the_ended_session(
 
 
 class Refusing:
-    """Somebody who refuses methods of a session."""
+    """An object that forbids methods of a session."""
 
     ended_by = None
 
