@@ -72,7 +72,7 @@ def our_story(
 async def play(database: Database) -> dict[str, list[str]]:
     """Play every chapter on empty tables."""
     engine = database.create_async_engine()
-    metadata, lines = aksara_world.Base.metadata, aksara_world.told
+    metadata, lines = aksara_world.Base.metadata, aksara_world.lines
     story: dict[str, list[str]] = {}
     for chapter, play_chapter in aksara_world.CHAPTERS.items():
         await create_all(engine, metadata)

@@ -35,21 +35,21 @@ def test_a_name_needs_no_application(story: Story) -> None:
     """`Treatise` or `module.Treatise`; Django has `application.Treatise`, and refuses the bare name."""
     theirs, ours = story("connecting_by_a_bare_name")
     assert theirs[0] == "ValueError"
-    assert ours[-1] == "treatises heard Treatise"
+    assert ours[-1] == "treatises received Treatise"
 
 
 def test_a_base_class_stands_for_its_subclasses(story: Story) -> None:
     """A base class, mapped or not, stands for what inherits it; in Django it is sent nothing."""
     theirs, ours = story("listening_to_a_base")
     assert theirs == ["pre_save Treatise e", "post_save Treatise e created"]
-    assert ours == [*theirs, "all heard Treatise", "posts heard Treatise"]
+    assert ours == [*theirs, "all received Treatise", "posts received Treatise"]
 
 
 def test_a_relationship_is_named_by_itself(story: Story) -> None:
     """m2m_changed is connected to Post.tags, its table or Post; in Django, to Post.tags.through."""
     theirs, ours = story("listening_to_one_relationship")
     assert ours == theirs
-    assert ours[-1] == "heard post_add"
+    assert ours[-1] == "received post_add"
 
 
 def test_payloads(story: Story) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kit.peers.recipes import Told, Twin
+from kit.peers.recipes import SentLines, Twin
 from sqlalchemy import Column, ForeignKey, Table, delete, event, insert, inspect, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
@@ -71,7 +71,7 @@ async def entries(twin: Twin) -> list[str]:
 async def test_an_audit_beside_receivers(twin: Twin, listen: Any, name: str, audit: Any) -> None:
     """The audit has all, and receivers of the audited are called once, with the true changes."""
     listen(name, audit)
-    sent = Told(*EVERY, sender=Invoice)
+    sent = SentLines(*EVERY, sender=Invoice)
     invoice = Invoice(total=1)
     await twin.save(invoice)
     assert sent.changes[-1] == {"id": (None, 1), "total": (None, 1)}
@@ -89,7 +89,7 @@ async def test_an_audit_beside_receivers(twin: Twin, listen: Any, name: str, aud
 async def test_the_audit_itself_is_sent(twin: Twin, listen: Any) -> None:
     """Rows that a listener adds have pre signals if it runs before ours, else a warning for them."""
     listen("before_flush", audit_before_flush)
-    sent = Told(pre_save, post_save, sender=Entry)
+    sent = SentLines(pre_save, post_save, sender=Entry)
     twin.session.add(Invoice(total=1))
     if listen.is_first:
         await twin.commit()
@@ -137,7 +137,7 @@ async def test_objects_added_after_a_flush_are_sent_with_the_next(twin: Twin, li
         session.add_all([Entry(text=line) for line in changes_in(session)])
 
     listen("after_flush", add_afterwards)
-    sent = Told(*EVERY)
+    sent = SentLines(*EVERY)
     twin.session.add(Invoice(total=1))
     await twin.commit()
     assert sent.taken() == [
@@ -158,7 +158,7 @@ async def test_objects_changed_in_postexec_are_sent_with_the_next(twin: Twin, li
                 each.edited_by = "auditor"
 
     listen("after_flush_postexec", approve)
-    sent = Told(*EVERY)
+    sent = SentLines(*EVERY)
     invoice = Invoice(total=1)
     twin.session.add(invoice)
     await twin.commit()
@@ -178,7 +178,7 @@ async def test_objects_added_before_a_commit_are_sent(twin: Twin, listen: Any) -
         session.add(Entry(text=f"{len(session.new)} new"))
 
     listen("before_commit", sum_up)
-    sent = Told(*EVERY)
+    sent = SentLines(*EVERY)
     twin.session.add(Invoice(total=1))
     await twin.commit()
     assert sorted(sent.taken()) == [
@@ -197,7 +197,7 @@ async def test_a_listener_that_refuses(twin: Twin, listen: Any) -> None:
             raise ValueError("negative")
 
     listen("before_flush", refuse)
-    sent = Told(*EVERY)
+    sent = SentLines(*EVERY)
     twin.session.add(Invoice(total=-1))
     with pytest.raises(ValueError, match="negative"):
         await twin.commit()
@@ -242,7 +242,7 @@ async def test_orphans_of_a_many_to_many(twin: Twin, listen: Any) -> None:
     box = Box(labels=[Label(), Label()])
     await twin.save(box)
     listen("after_flush", sweep)
-    sent = Told(*EVERY)
+    sent = SentLines(*EVERY)
     box.labels.pop()
     await twin.commit()
     assert sent.taken() == []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kit.peers.recipes import Told, Twin
+from kit.peers.recipes import SentLines, Twin
 from sqlalchemy import ForeignKeyConstraint, event, inspect, select
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -86,7 +86,7 @@ async def test_hidden_rows_are_sent_with_their_old_values(twin: Twin, cls: Any) 
     await twin.commit()
     assert await twin.all(select(cls.text)) == []
 
-    sent = Told(pre_save, post_update)
+    sent = SentLines(pre_save, post_update)
     letter.deleted_on = None  # it has expired: what it was is not known
     letter.text = "b"
     await twin.flush()
@@ -140,7 +140,7 @@ async def test_rows_are_read_where_a_flush_writes_them(twin: Twin) -> None:
         return twin.plain.connection()
 
     twin.plain.connection_callable = route
-    sent = Told(pre_save)
+    sent = SentLines(pre_save)
     letter.text = "b"
     await twin.flush()
     assert sent.changes == [{"text": ("a", "b")}]

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
-from kit.peers.recipes import Told, Twin
+from kit.peers.recipes import SentLines, Twin
 from sqlalchemy import select
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -85,7 +85,7 @@ async def test_a_stale_row_is_refused(
     await theirs.commit()
     outcomes.clear()
 
-    sent = Told(pre_save, pre_delete, post_save, post_delete)
+    sent = SentLines(pre_save, pre_delete, post_save, post_delete)
     on_commit(mine.plain, lambda: outcomes.append("committed"))
     if verb == "update":
         page.text = "mine"
@@ -116,7 +116,7 @@ async def test_a_stale_row_takes_the_whole_flush_along(make_session: Any) -> Non
     other.text = "theirs"
     await theirs.commit()
 
-    sent = Told(pre_save, post_save)
+    sent = SentLines(pre_save, post_save)
     page.text = "mine"
     mine.session.add(Stamped(text="beside"))
     with pytest.raises(StaleDataError):
@@ -150,7 +150,7 @@ async def test_a_stale_row_in_a_savepoint(make_session: Any, outcomes: list[str]
 
 async def test_the_version_is_no_change_until_it_is_written(twin: Twin) -> None:
     """changes has what was assigned; a counter is on the instance when post_save is sent."""
-    sent, seen = Told(post_save, sender=Page), []
+    sent, seen = SentLines(post_save, sender=Page), []
 
     async def look(instance: Any, **kwargs: Any) -> None:
         seen.append(instance.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kit.peers.recipes import Told, Twin
+from kit.peers.recipes import SentLines, Twin
 from sqlalchemy import event, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -50,7 +50,7 @@ def count_edits(mapper: Any, connection: Any, target: Shelf) -> None:
 
 async def test_events_of_mappers(twin: Twin) -> None:
     """What they set is in post_save's changes, and what they execute sends no signal."""
-    sent = Told(*EVERY)
+    sent = SentLines(*EVERY)
     root, inner = Shelf(name="root"), Shelf(name="inner")
     await twin.save(root)
     assert sent.taken() == ["pre_save Shelf created", "post_save Shelf created"]

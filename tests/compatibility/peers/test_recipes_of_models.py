@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from kit.peers.recipes import Told, Twin
+from kit.peers.recipes import SentLines, Twin
 from sqlalchemy import DDL, JSON, FetchedValue, ForeignKey, String, event, func, select
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -69,7 +69,7 @@ async def test_validators_see_what_receivers_set(twin: Twin) -> None:
             instance.email = f"{instance.first}@EXAMPLE.ORG"
 
     pre_save.connect(fill, sender=Person)
-    sent = Told(post_save)
+    sent = SentLines(post_save)
     await twin.save(Person(first="ann", last="bell", email=None))
     assert sent.changes[-1]["email"] == (None, "ann@example.org")
 
@@ -90,7 +90,7 @@ async def test_a_validator_that_refuses_a_receiver(twin: Twin) -> None:
 
 async def test_hybrids_are_sent_as_their_columns(twin: Twin) -> None:
     """They can be set, created with and filtered by; changes names what is written."""
-    sent = Told(post_save)
+    sent = SentLines(post_save)
     person = await Person.objects.create(session=twin.session, name="ann bell")
     assert person.name == "ann bell"
     assert sent.changes[-1] == {"id": (None, 1), "first": (None, "ann"), "last": (None, "bell")}
@@ -124,7 +124,7 @@ class Booking(Base):
 
 async def test_a_change_in_place_is_sent_with_the_old_value(twin: Twin) -> None:
     """A dict that changed in place says nothing of what it was: that is read from the table."""
-    sent = Told(pre_save, post_save)
+    sent = SentLines(pre_save, post_save)
     booking = Booking(span=Span(1, 2), extra={"paid": False})
     await twin.save(booking)
     sent.taken()
@@ -136,7 +136,7 @@ async def test_a_change_in_place_is_sent_with_the_old_value(twin: Twin) -> None:
 
 async def test_a_composite_is_sent_as_its_columns(twin: Twin) -> None:
     """Replaced or changed in place, once, with what its columns were."""
-    sent = Told(post_save)
+    sent = SentLines(post_save)
     booking = Booking(span=Span(1, 2), extra={})
     await twin.save(booking)
     assert sent.taken() == ["post_save Booking created"]
@@ -177,7 +177,7 @@ async def test_vertical_attributes(twin: Twin) -> None:
     """Each item of the dict is a row, sent once: made, changed and taken out."""
     animal = Animal()
     animal.values["legs"] = "4"
-    sent = Told(post_save, post_delete)
+    sent = SentLines(post_save, post_delete)
     twin.session.add(animal)
     await twin.flush()
     assert sorted(sent.taken()) == ["post_save Animal created", "post_save Fact created"]

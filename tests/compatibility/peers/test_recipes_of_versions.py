@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kit.peers.recipes import Told, Twin
+from kit.peers.recipes import SentLines, Twin
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -73,7 +73,7 @@ def keep_history(session: Session, context: object, instances: object) -> None:
 async def test_a_history_table(twin: Twin, listen: Any) -> None:
     """The recipe keeps every version, and each change is sent once, with the old value."""
     listen("before_flush", keep_history)
-    sent = Told(pre_save, post_save, pre_delete, post_delete, sender=Account)
+    sent = SentLines(pre_save, post_save, pre_delete, post_delete, sender=Account)
     account = Account(owner="ann")
     await twin.save(account)
     assert sent.taken() == ["pre_save Account created", "post_save Account created"]
@@ -94,7 +94,7 @@ async def test_a_history_table(twin: Twin, listen: Any) -> None:
 async def test_rows_of_history_are_sent_too(twin: Twin, listen: Any) -> None:
     """Before and after from a listener before ours; from one after ours, afterwards and warned of."""
     listen("before_flush", keep_history)
-    sent = Told(pre_save, post_save, sender=AccountHistory)
+    sent = SentLines(pre_save, post_save, sender=AccountHistory)
     account = Account(owner="ann")
     await twin.save(account)
     account.owner = "anna"
@@ -151,7 +151,7 @@ async def test_an_update_that_becomes_an_insert(twin: Twin, listen: Any) -> None
     draft = Draft(text="a")
     await twin.save(draft)
     listen("before_flush", insert_instead)
-    sent = Told(pre_save, post_update, post_save)
+    sent = SentLines(pre_save, post_update, post_save)
     draft.text = "b"
     if listen.is_first:
         await twin.flush()
@@ -180,7 +180,7 @@ async def test_an_insert_that_becomes_an_update(twin: Twin, listen: Any) -> None
     await twin.save(Draft(text="a"))
     await twin.close()
     listen("before_flush", update_instead)
-    sent = Told(pre_save, post_update, post_save)
+    sent = SentLines(pre_save, post_update, post_save)
     twin.session.add(Draft(id=1, text="b"))
     if listen.is_first:
         await twin.flush()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kit import databases
-from kit.faulty import Base, Server, Told, Twin
+from kit.faulty import Base, ReceivedKeys, Server, Twin
 
 
 @pytest.fixture
@@ -37,6 +37,6 @@ async def twin(
 
 
 @pytest.fixture
-def sent() -> Told:
+def sent() -> ReceivedKeys:
     """What is sent for the rows, from now on."""
-    return Told()
+    return ReceivedKeys()

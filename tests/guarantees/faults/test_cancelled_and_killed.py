@@ -13,9 +13,9 @@ from kit.faulty import (
     COMMIT,
     IMMEDIATE,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     check_next_transaction,
     is_sqlalchemys,
@@ -35,7 +35,7 @@ async def twin(postgresql: Database, server: Server) -> AsyncIterator[Twin]:
     await twin.dispose()
 
 
-async def two_flushes(twin: Twin, sent: Told) -> None:
+async def two_flushes(twin: Twin, sent: ReceivedKeys) -> None:
     async with twin.session as session, session.begin():
         sent.promise(session, 1)
         session.add(Row(id=1))
@@ -44,7 +44,7 @@ async def two_flushes(twin: Twin, sent: Told) -> None:
             session.add(Row(id=2))
 
 
-async def plain_commit(twin: Twin, sent: Told) -> None:
+async def plain_commit(twin: Twin, sent: ReceivedKeys) -> None:
     sent.promise(twin.session, 1)
     twin.session.add(Row(id=1))
     await twin.session.flush()
@@ -59,7 +59,7 @@ Strike = Callable[[Connection], None]
 @pytest.mark.parametrize("first", ["kill", "cancel"])
 @pytest.mark.parametrize("script", SCRIPTS)
 async def test_cancelled_and_killed_at_every_point(
-    twin: Twin, server: Server, sent: Told, script: Any, first: str
+    twin: Twin, server: Server, sent: ReceivedKeys, script: Any, first: str
 ) -> None:
     """Either error may come; nothing hangs, nothing is sent as committed, the session goes on."""
 
@@ -95,7 +95,9 @@ async def test_cancelled_and_killed_at_every_point(
         await check_next_transaction(twin, sent, server)
 
 
-async def test_a_commit_is_killed_and_cancelled(twin: Twin, server: Server, sent: Told) -> None:
+async def test_a_commit_is_killed_and_cancelled(
+    twin: Twin, server: Server, sent: ReceivedKeys
+) -> None:
     """The error of the database comes first, then the cancellation, from ``rollback()``."""
     errors: list[DBAPIError] = []
 

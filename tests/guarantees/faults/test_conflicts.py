@@ -13,9 +13,9 @@ from kit.faulty import (
     COMMIT,
     IMMEDIATE,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     check_next_transaction,
     is_empty,
@@ -80,7 +80,7 @@ def lock_the_others(instance: Row, session: Any, **kwargs: Any) -> None:
 
 @pytest.mark.parametrize("place", ["flush", "pre", "post"])
 async def test_the_victim_of_a_deadlock_tries_again(
-    twin: Twin, other: Twin, server: Server, sent: Told, place: str
+    twin: Twin, other: Twin, server: Server, sent: ReceivedKeys, place: str
 ) -> None:
     """It gets the database's error; its first try is sent as rolled back, all else once."""
     server.write(1, 2)
@@ -145,7 +145,7 @@ def raise_the_count(session: Session) -> None:
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 async def test_a_serialization_failure_in_a_flush_is_tried_again(
-    postgresql: Database, server: Server, sent: Told, level: str, twin: Twin
+    postgresql: Database, server: Server, sent: ReceivedKeys, level: str, twin: Twin
 ) -> None:
     """What was read is out of date when it is written; the second try counts."""
     server.write(1)
@@ -173,7 +173,7 @@ async def test_a_serialization_failure_in_a_flush_is_tried_again(
 
 
 async def test_a_serialization_failure_of_commit_is_tried_again(
-    postgresql: Database, server: Server, sent: Told, twin: Twin
+    postgresql: Database, server: Server, sent: ReceivedKeys, twin: Twin
 ) -> None:
     """Two transactions each read what the other writes: COMMIT itself refuses the second."""
     one = Twin(twin.driver, postgresql, isolation_level="SERIALIZABLE")
@@ -211,7 +211,7 @@ async def test_a_serialization_failure_of_commit_is_tried_again(
 
 @pytest.mark.parametrize("place", ["flush", "post"])
 async def test_a_lock_that_isnt_had_in_time(
-    twin: Twin, other: Twin, server: Server, sent: Told, place: str
+    twin: Twin, other: Twin, server: Server, sent: ReceivedKeys, place: str
 ) -> None:
     """The error of a lock timeout comes through, from a flush and from a receiver of one."""
     server.write(1)

@@ -14,9 +14,9 @@ from kit.faulty import (
     COMMIT,
     IMMEDIATE,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     check_next_transaction,
     is_empty,
@@ -139,7 +139,7 @@ class Scripted:
 
 async def test_a_connection_is_killed_at_every_point(twin: Twin, server: Server) -> None:
     """The error is SQLAlchemy's, what was flushed is sent as rolled back, the session goes on."""
-    sent = Told()
+    sent = ReceivedKeys()
     for name in SCRIPTS:
         scripted = Scripted(twin, server, name)
         points = await scripted.points()
@@ -169,14 +169,14 @@ async def test_errors_are_those_of_sqlalchemy_alone(twin: Twin, server: Server) 
                 error, _ = await scripted.fail_at(at)
                 errors.append((type(error), type(getattr(error, "orig", None))))
                 await twin.do(recover)
-        Told()
+        ReceivedKeys()
     assert raised[0] == raised[1]
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("is_nested", [False, True])
 async def test_close_of_a_lost_connection_sends_the_rollback(
-    twin: Twin, server: Server, sent: Told, end: str, is_nested: bool
+    twin: Twin, server: Server, sent: ReceivedKeys, end: str, is_nested: bool
 ) -> None:
     """``close()`` raises, because its ROLLBACK fails; deferred receivers are called all the same."""
 
@@ -202,7 +202,7 @@ async def test_close_of_a_lost_connection_sends_the_rollback(
     await check_next_transaction(twin, sent, server)
 
 
-async def test_a_refused_close_ends_nothing(twin: Twin, server: Server, sent: Told) -> None:
+async def test_a_refused_close_ends_nothing(twin: Twin, server: Server, sent: ReceivedKeys) -> None:
     """Where SQLAlchemy refuses ``close()``, the transaction goes on, and its signals are sent when it ends."""
 
     def close(session: Session, *_: object) -> None:
@@ -226,7 +226,7 @@ async def test_a_refused_close_ends_nothing(twin: Twin, server: Server, sent: To
 
 
 async def test_a_commit_whose_connection_cant_go_back_is_sent(
-    twin: Twin, server: Server, sent: Told
+    twin: Twin, server: Server, sent: ReceivedKeys
 ) -> None:
     """What fails behind COMMIT raises from ``commit()``; the rows are there, and are sent as committed."""
 

@@ -11,9 +11,9 @@ from kit.faulty import (
     IMMEDIATE,
     PHASES,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     check_next_transaction,
     is_sqlalchemys,
@@ -142,7 +142,7 @@ class Verbs:
 async def test_a_verb_fails_with_its_connection(
     twin: Twin,
     server: Server,
-    sent: Told,
+    sent: ReceivedKeys,
     sent_in_bulk: dict[str, list[list[int]]],
     is_own: bool,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kit.databases import Database
-from kit.faulty import COMMIT, Row, Server, Told, Twin, recover
+from kit.faulty import COMMIT, ReceivedKeys, Row, Server, Twin, recover
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -54,7 +54,7 @@ def fail(session: Any) -> None:
 
 @pytest.mark.parametrize("name", SIGNALS)
 async def test_an_error_of_a_receivers_statement_shows_no_values(
-    hiding: Twin, sent: Told, log: io.StringIO, name: str
+    hiding: Twin, sent: ReceivedKeys, log: io.StringIO, name: str
 ) -> None:
     """The note names the class and the key."""
 
@@ -74,7 +74,7 @@ async def test_an_error_of_a_receivers_statement_shows_no_values(
 
 
 async def test_a_log_line_of_a_failed_delivery_shows_no_values(
-    hiding: Twin, postgresql: Database, sent: Told, log: io.StringIO
+    hiding: Twin, postgresql: Database, sent: ReceivedKeys, log: io.StringIO
 ) -> None:
     """Neither of a receiver that fails, nor of an observer of failures that fails."""
 
@@ -101,7 +101,9 @@ async def test_a_log_line_of_a_failed_delivery_shows_no_values(
     assert SECRET not in shown
 
 
-async def test_a_broken_flush_shows_no_values(hiding: Twin, sent: Told, log: io.StringIO) -> None:
+async def test_a_broken_flush_shows_no_values(
+    hiding: Twin, sent: ReceivedKeys, log: io.StringIO
+) -> None:
     """An error of the flush itself is SQLAlchemy's, and nothing is added to it."""
     await hiding.do(add)
 
@@ -118,7 +120,7 @@ async def test_a_broken_flush_shows_no_values(hiding: Twin, sent: Told, log: io.
 
 
 async def test_parameters_are_shown_by_sqlalchemy_alone(
-    twin: Twin, server: Server, sent: Told
+    twin: Twin, server: Server, sent: ReceivedKeys
 ) -> None:
     """Without ``hide_parameters`` its text shows them, and the note of ours doesn't."""
 

@@ -11,9 +11,9 @@ from kit.faulty import (
     COMMIT,
     IMMEDIATE,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     check_next_transaction,
     is_sqlalchemys,
@@ -49,7 +49,7 @@ def own_session(twin: Twin) -> Any:
 
 
 async def test_one_connection_is_enough_after_a_commit(
-    twin: Twin, server: Server, sent: Told
+    twin: Twin, server: Server, sent: ReceivedKeys
 ) -> None:
     """The committing session's connection is back in the pool before receivers run."""
     receiver, seen = own_session(twin)
@@ -63,7 +63,7 @@ async def test_an_exhausted_pool_after_a_commit_is_logged(
     postgresql: Database,
     server: Server,
     twin: Twin,
-    sent: Told,
+    sent: ReceivedKeys,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Another session took the connection meanwhile: other receivers run, the commit stands."""
@@ -98,7 +98,7 @@ async def test_an_exhausted_pool_after_a_commit_is_logged(
 
 
 async def test_an_exhausted_pool_in_an_immediate_receiver_undoes_the_write(
-    postgresql: Database, server: Server, twin: Twin, sent: Told
+    postgresql: Database, server: Server, twin: Twin, sent: ReceivedKeys
 ) -> None:
     """The transaction holds the only connection: SQLAlchemy's timeout comes through."""
     mine = Twin(twin.driver, postgresql, pool_timeout=0.05)
@@ -118,7 +118,7 @@ async def test_an_exhausted_pool_in_an_immediate_receiver_undoes_the_write(
 
 
 async def test_an_exhausted_pool_before_the_transaction(
-    postgresql: Database, server: Server, twin: Twin, sent: Told
+    postgresql: Database, server: Server, twin: Twin, sent: ReceivedKeys
 ) -> None:
     """No connection at all: nothing was flushed, and callbacks of the rollback are called."""
     mine = Twin(twin.driver, postgresql, pool_timeout=0.05)
@@ -155,7 +155,9 @@ async def process_in_pool(twin: Twin) -> int:
     return await twin.do(find)
 
 
-async def test_a_dead_connection_in_the_pool(twin: Twin, server: Server, sent: Told) -> None:
+async def test_a_dead_connection_in_the_pool(
+    twin: Twin, server: Server, sent: ReceivedKeys
+) -> None:
     """The first transaction fails before anything is flushed, the next one has a new connection."""
     server.kill(await process_in_pool(twin))
 
@@ -174,7 +176,7 @@ async def test_a_dead_connection_in_the_pool(twin: Twin, server: Server, sent: T
 
 
 async def test_pre_ping_replaces_a_dead_connection(
-    postgresql: Database, server: Server, twin: Twin, sent: Told
+    postgresql: Database, server: Server, twin: Twin, sent: ReceivedKeys
 ) -> None:
     """No error is raised, and each receiver is called once."""
     mine = Twin(twin.driver, postgresql, pool_pre_ping=True)
@@ -188,7 +190,9 @@ async def test_pre_ping_replaces_a_dead_connection(
 
 
 @pytest.mark.parametrize("how", ["connection", "session"])
-async def test_an_invalidated_connection(twin: Twin, server: Server, sent: Told, how: str) -> None:
+async def test_an_invalidated_connection(
+    twin: Twin, server: Server, sent: ReceivedKeys, how: str
+) -> None:
     """``invalidate()`` throws the transaction away; what was flushed is sent as rolled back."""
 
     def work(session: Session) -> None:
@@ -205,7 +209,7 @@ async def test_an_invalidated_connection(twin: Twin, server: Server, sent: Told,
 
 
 async def test_a_killed_session_of_a_receiver_after_the_commit(
-    twin: Twin, server: Server, sent: Told, caplog: pytest.LogCaptureFixture
+    twin: Twin, server: Server, sent: ReceivedKeys, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its error is logged and its row sent as rolled back; the commit and the others stand."""
     caplog.set_level(logging.ERROR, "aksara_signals")

@@ -11,9 +11,9 @@ from kit.faulty import (
     COMMIT,
     IMMEDIATE,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     is_empty,
     is_sqlalchemys,
@@ -30,7 +30,7 @@ ENDS = ("rollback", "close", "reset", "invalidate")
 class Script:
     """Steps drawn once, to be gone through as often as needed; each flush writes rows of its own."""
 
-    def __init__(self, draw: random.Random, keys: Iterator[int], sent: Told) -> None:
+    def __init__(self, draw: random.Random, keys: Iterator[int], sent: ReceivedKeys) -> None:
         self._draw = draw
         self._keys = keys
         self._sent = sent
@@ -73,7 +73,9 @@ class Script:
         getattr(session, draw.choice(["commit", "commit", "commit", "rollback", "close"]))()
 
 
-async def test_a_connection_is_killed_at_random(twin: Twin, server: Server, sent: Told) -> None:
+async def test_a_connection_is_killed_at_random(
+    twin: Twin, server: Server, sent: ReceivedKeys
+) -> None:
     """Committed are the rows that the database shows, whatever is killed; the session goes on."""
     draw = random.Random(f"{twin.driver} 7")
     keys = iter(range(1, 10**9))

@@ -12,9 +12,9 @@ from kit.faulty import (
     COMMIT,
     IMMEDIATE,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     check_next_transaction,
     is_sqlalchemys,
@@ -122,7 +122,11 @@ def postgresql_server(restartable: databases.RestartableServer) -> URL:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_the_server_is_restarted(
-    twin: Twin, server: Server, sent: Told, restartable: databases.RestartableServer, mode: str
+    twin: Twin,
+    server: Server,
+    sent: ReceivedKeys,
+    restartable: databases.RestartableServer,
+    mode: str,
 ) -> None:
     """What is sent as committed is there afterwards, and the same session goes on."""
     # Without it a crash silently loses what was committed last.

@@ -11,9 +11,9 @@ from kit.faulty import (
     COMMIT,
     IMMEDIATE,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     check_next_transaction,
     is_sqlalchemys,
@@ -57,7 +57,7 @@ def caught_in_a_savepoint(session: Any) -> None:
 
 
 @pytest.fixture
-def in_receiver(sent: Told) -> Any:
+def in_receiver(sent: ReceivedKeys) -> Any:
     """Does something with the session in a receiver of row 2."""
     connected: list[Any] = []
 
@@ -76,7 +76,7 @@ def in_receiver(sent: Told) -> Any:
 
 @pytest.mark.parametrize("place", SIGNALS)
 async def test_a_time_limit_in_a_receiver(
-    twin: Twin, server: Server, sent: Told, in_receiver: Any, place: str
+    twin: Twin, server: Server, sent: ReceivedKeys, in_receiver: Any, place: str
 ) -> None:
     """Its error says which receiver's query it was, and undoes the transaction."""
     in_receiver(place, wait_too_long)
@@ -96,7 +96,7 @@ async def test_a_time_limit_in_a_receiver(
 
 @pytest.mark.parametrize("place", SIGNALS)
 async def test_a_receiver_that_catches_an_error_saves_nothing(
-    twin: Twin, server: Server, sent: Told, in_receiver: Any, place: str
+    twin: Twin, server: Server, sent: ReceivedKeys, in_receiver: Any, place: str
 ) -> None:
     """PostgreSQL would take the COMMIT that follows for a ROLLBACK, and not say so."""
     in_receiver(place, caught)
@@ -112,7 +112,7 @@ async def test_a_receiver_that_catches_an_error_saves_nothing(
 
 
 async def test_a_receiver_that_catches_an_error_in_a_savepoint_goes_on(
-    twin: Twin, server: Server, sent: Told, in_receiver: Any
+    twin: Twin, server: Server, sent: ReceivedKeys, in_receiver: Any
 ) -> None:
     """What the savepoint has rolled back is all that is lost."""
     in_receiver("post", caught_in_a_savepoint)
@@ -125,7 +125,7 @@ async def test_a_receiver_that_catches_an_error_in_a_savepoint_goes_on(
 
 @pytest.mark.parametrize("is_callback", [False, True])
 async def test_a_commit_after_a_caught_error_is_none(
-    twin: Twin, server: Server, sent: Told, is_callback: bool
+    twin: Twin, server: Server, sent: ReceivedKeys, is_callback: bool
 ) -> None:
     """A commit that was a rollback is not sent as a commit, also outside of receivers."""
 
@@ -163,7 +163,7 @@ async def test_a_session_in_which_nothing_waits_is_left_alone(twin: Twin, server
 
 
 async def test_a_time_limit_after_the_commit(
-    twin: Twin, server: Server, sent: Told, caplog: pytest.LogCaptureFixture
+    twin: Twin, server: Server, sent: ReceivedKeys, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Is logged; the other receivers run, and the caller doesn't notice."""
 
@@ -184,7 +184,9 @@ async def test_a_time_limit_after_the_commit(
 
 
 @pytest.mark.parametrize("place", ["flush", "commit"])
-async def test_a_statement_is_cancelled(twin: Twin, server: Server, sent: Told, place: str) -> None:
+async def test_a_statement_is_cancelled(
+    twin: Twin, server: Server, sent: ReceivedKeys, place: str
+) -> None:
     """``pg_cancel_backend`` in an INSERT, or in a trigger that runs within COMMIT."""
     # An INSERT, or its COMMIT, cancels itself: nothing is faster than another connection.
     server.execute(
@@ -215,7 +217,7 @@ async def test_a_statement_is_cancelled(twin: Twin, server: Server, sent: Told, 
 @pytest.mark.parametrize("state", ["53100", "23505", "P0001"])  # disk full, unique, raised
 @pytest.mark.parametrize("place", ["flush", "commit"])
 async def test_a_trigger_raises(
-    twin: Twin, server: Server, sent: Told, place: str, state: str
+    twin: Twin, server: Server, sent: ReceivedKeys, place: str, state: str
 ) -> None:
     """In the INSERT or, deferred, in COMMIT: the error comes through, everything is undone."""
     server.execute(
@@ -240,7 +242,7 @@ async def test_a_trigger_raises(
 
 
 async def test_the_rollback_of_a_savepoint_after_an_error_is_no_doubt(
-    twin: Twin, server: Server, sent: Told
+    twin: Twin, server: Server, sent: ReceivedKeys
 ) -> None:
     """One SELECT asks the database whether a caught error was undone, and no later commit asks."""
 

@@ -11,9 +11,9 @@ from kit.faulty import (
     COMMIT,
     IMMEDIATE,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     check_next_transaction,
     is_sqlalchemys,
@@ -72,7 +72,7 @@ def xids(two_phase: Twin, server: Server) -> Any:
 
 
 async def test_a_prepare_that_fails(
-    two_phase: Twin, server: Server, sent: Told, xids: list[str]
+    two_phase: Twin, server: Server, sent: ReceivedKeys, xids: list[str]
 ) -> None:
     """A deferred trigger refuses: nothing is prepared, all is sent as rolled back at once."""
     server.execute(
@@ -98,7 +98,7 @@ async def test_a_prepare_that_fails(
 
 @pytest.mark.parametrize("point", ["prepare_twophase", "commit_twophase"])
 async def test_a_connection_is_killed_between_the_phases(
-    two_phase: Twin, server: Server, sent: Told, xids: list[str], point: str
+    two_phase: Twin, server: Server, sent: ReceivedKeys, xids: list[str], point: str
 ) -> None:
     """Before PREPARE nothing is left; behind it the server keeps what was prepared, undecided."""
 
@@ -120,7 +120,7 @@ async def test_a_connection_is_killed_between_the_phases(
 
 
 async def test_a_prepared_transaction_that_somebody_else_has_ended(
-    two_phase: Twin, server: Server, sent: Told, xids: list[str]
+    two_phase: Twin, server: Server, sent: ReceivedKeys, xids: list[str]
 ) -> None:
     """COMMIT PREPARED finds nothing to commit, and nothing is sent as committed."""
 

@@ -14,9 +14,9 @@ from kit.faulty import (
     COMMIT,
     IMMEDIATE,
     ROLLBACK,
+    ReceivedKeys,
     Row,
     Server,
-    Told,
     Twin,
     check_next_transaction,
     is_empty,
@@ -49,7 +49,7 @@ async def cut_twin(
 @pytest.mark.parametrize("end", ["rollback", "close"])
 @pytest.mark.parametrize("how", HOW)
 async def test_a_commit_without_an_answer_is_sent_as_rolled_back(
-    cut_twin: Twin, proxy: CuttingProxy, server: Server, sent: Told, how: str, end: str
+    cut_twin: Twin, proxy: CuttingProxy, server: Server, sent: ReceivedKeys, how: str, end: str
 ) -> None:
     """Whether its rows are there or not, no commit is known, and nothing is sent as committed."""
 
@@ -75,7 +75,7 @@ async def test_a_commit_without_an_answer_is_sent_as_rolled_back(
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("verb", ["save", "create", "begin_block", "maker_block"])
 async def test_short_transactions_of_the_library_fail_alike(
-    cut_twin: Twin, proxy: CuttingProxy, server: Server, sent: Told, how: str, verb: str
+    cut_twin: Twin, proxy: CuttingProxy, server: Server, sent: ReceivedKeys, how: str, verb: str
 ) -> None:
     """``save()`` and ``create()`` with bound sessions raise what the COMMIT of their own raises."""
     proxy.cut = b"COMMIT", how
@@ -102,7 +102,12 @@ async def test_short_transactions_of_the_library_fail_alike(
 @pytest.mark.parametrize("statement", ["SAVEPOINT", "RELEASE", "ROLLBACK TO"])
 @pytest.mark.parametrize("how", [BEFORE, AFTER])
 async def test_other_statements_without_an_answer(
-    cut_twin: Twin, proxy: CuttingProxy, server: Server, sent: Told, how: str, statement: str
+    cut_twin: Twin,
+    proxy: CuttingProxy,
+    server: Server,
+    sent: ReceivedKeys,
+    how: str,
+    statement: str,
 ) -> None:
     """Executed or not, they belong to a transaction that ends with its connection."""
 
@@ -155,7 +160,7 @@ async def silence(proxy: CuttingProxy) -> None:
 
 @pytest.mark.parametrize("end", ["rollback", "close", "block"])
 async def test_a_cancellation_waits_for_a_commit_that_gets_lost(
-    silent: Twin, proxy: CuttingProxy, server: Server, sent: Told, end: str
+    silent: Twin, proxy: CuttingProxy, server: Server, sent: ReceivedKeys, end: str
 ) -> None:
     """The commit raises the database's error; the cancellation surfaces when the session ends."""
     seen: list[Any] = []
@@ -188,7 +193,7 @@ async def test_a_cancellation_waits_for_a_commit_that_gets_lost(
 
 
 async def test_a_time_limit_that_is_over_cancels_nothing_later(
-    silent: Twin, proxy: CuttingProxy, server: Server, sent: Told
+    silent: Twin, proxy: CuttingProxy, server: Server, sent: ReceivedKeys
 ) -> None:
     """``asyncio.timeout`` around a failing commit takes its cancellation back; so does the session."""
 
@@ -213,7 +218,7 @@ async def test_a_time_limit_that_is_over_cancels_nothing_later(
 
 
 async def test_code_that_closes_the_session_later_isnt_cancelled(
-    silent: Twin, proxy: CuttingProxy, server: Server, sent: Told
+    silent: Twin, proxy: CuttingProxy, server: Server, sent: ReceivedKeys
 ) -> None:
     """A cancellation is for the task that was committing, and ends with it."""
     task = asyncio.create_task(committing(silent, proxy))
@@ -232,7 +237,7 @@ async def test_code_that_closes_the_session_later_isnt_cancelled(
 if EFFORT > 1:  # it waits for a limit that no other statement may exceed
 
     async def test_the_drivers_own_limit_ends_a_silent_commit(
-        proxy: CuttingProxy, server: Server, sent: Told
+        proxy: CuttingProxy, server: Server, sent: ReceivedKeys
     ) -> None:
         """With asyncpg's ``command_timeout``, a COMMIT that gets no answer is no hang."""
         options: dict[str, Any] = {"connect_args": {"command_timeout": 5}}
