@@ -1,10 +1,10 @@
 """Django-style signals for SQLAlchemy 2.x, async first.
 
-This is the public face: the dispatcher, the built-in signals and the errors. What needs SQLAlchemy
-is in :mod:`aksara_signals.orm`; importing this package doesn't import it.
+The public API: the dispatcher, the built-in signals and the exceptions. Everything that needs
+SQLAlchemy is in :mod:`aksara_signals.orm`, which importing this package doesn't import.
 
-Nothing at all is imported before the first of these names is asked for: every pytest run of an
-environment in which the library is installed imports this module, because a plugin lives below it.
+Nothing else is imported before one of the names is used. Every pytest run in an environment with
+this library imports this module, because the library contains a pytest plugin.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,8 @@
-"""Every error of the library: one tree, one code per error.
+"""The exceptions of the library: one hierarchy, with one code per exception.
 
-Each message says what is wrong, where, and the way out; it ends with the code, under which the
-reference documentation explains the error at length. Errors that Python has a word for are that
-word too, so ``except TypeError`` and ``except AttributeError`` work as anywhere else.
+Each message says what is wrong, where, and the way out. It ends with the code, under which the
+reference documentation explains the error in detail. Where a built-in exception fits, an exception
+also derives from it, so ``except TypeError`` and ``except AttributeError`` work as usual.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class AksaraSignalsError(Exception):
-    """The root of the tree: ``except AksaraSignalsError`` catches whatever this library raises.
+    """The base class: ``except AksaraSignalsError`` catches every error that this library raises.
 
     Args:
         message: What is wrong, where, and the way out. The code is appended to it.
@@ -48,19 +48,23 @@ class AksaraSignalsError(Exception):
 
 
 class InvalidReceiverError(AksaraSignalsError, TypeError):
-    """A receiver isn't callable, never runs, lacks ``**kwargs``, can't be filled, or is a model."""
+    """A receiver can't be called with what the signal sends.
+
+    It isn't callable, is a generator function, lacks ``**kwargs``, has a parameter that nothing
+    fills, or is a mapped class.
+    """
 
     code = "AKS-101"
 
 
 class InvalidSenderError(AksaraSignalsError, TypeError):
-    """What was given as a sender can never send the signal, as a table, or is an empty list."""
+    """A sender can never send the signal, as a table can't, or a list of senders is empty."""
 
     code = "AKS-102"
 
 
 class AmbiguousSenderError(AksaraSignalsError, LookupError):
-    """Two live mapped classes answer to one string sender."""
+    """A string sender is the name of two live mapped classes."""
 
     code = "AKS-103"
 
@@ -72,13 +76,13 @@ class UnresolvedSenderError(AksaraSignalsError, LookupError):
 
 
 class InvalidOptionError(AksaraSignalsError, TypeError):
-    """An option or argument makes no sense, or is of a wrong kind."""
+    """An option or argument is invalid, or of the wrong type."""
 
     code = "AKS-105"
 
 
 class InvalidPhaseError(InvalidOptionError):
-    """A phase is unknown, or the signal is sent before there is anything whose outcome counts."""
+    """A phase is unknown, or the signal is sent before there is an outcome to defer until."""
 
     code = "AKS-106"
 
@@ -90,7 +94,7 @@ class SignalPayloadError(AksaraSignalsError, TypeError):
 
 
 class AsyncReceiverError(AksaraSignalsError, RuntimeError):
-    """An async receiver had to wait for something where nobody can wait: in a synchronous send."""
+    """An async receiver had to wait for something in a synchronous send, which can't wait."""
 
     code = "AKS-202"
 
@@ -102,35 +106,35 @@ class SignalRecursionError(AksaraSignalsError, RecursionError):
 
 
 class UnknownSignalError(AksaraSignalsError, AttributeError):
-    """No signal has this name; the message offers the nearest one."""
+    """No signal has this name; the message suggests the nearest one."""
 
     code = "AKS-204"
 
 
 class UnmappedClassError(AksaraSignalsError, TypeError, AttributeError):
-    """A class is not mapped by SQLAlchemy, and what was asked for needs one that is.
+    """A class is not mapped by SQLAlchemy, and the operation needs one that is.
 
-    An ``AttributeError`` because ``Model.objects`` raises it, and who looks a class over, as
-    ``hasattr`` and pydantic do, expects nothing else.
+    It is an ``AttributeError`` because ``Model.objects`` raises it, and code that inspects a class,
+    as ``hasattr`` and pydantic do, expects no other exception from an attribute.
     """
 
     code = "AKS-301"
 
 
 class NoSessionError(AksaraSignalsError, RuntimeError):
-    """A session is needed, to write with or to wait for its outcome, and none is to be found."""
+    """A session is needed, to write or to defer a receiver, and none was found."""
 
     code = "AKS-302"
 
 
 class SessionInUseError(AksaraSignalsError, RuntimeError):
-    """A receiver did with a session what it mustn't while it runs, such as commit it."""
+    """A receiver did with a session what it must not do while it runs, such as commit it."""
 
     code = "AKS-303"
 
 
 class UnknownFieldError(AksaraSignalsError, ValueError):
-    """``update_fields`` or ``update(…)`` names something that is no writable attribute."""
+    """``update_fields`` or ``update(…)`` names something that is not a writable attribute."""
 
     code = "AKS-304"
 
@@ -142,10 +146,10 @@ class InstanceStateError(AksaraSignalsError, RuntimeError):
 
 
 class MigrationError(AksaraSignalsError, RuntimeError):
-    """Alembic isn't ready for the signals of migrations."""
+    """Alembic isn't set up for the signals of migrations."""
 
     code = "AKS-401"
 
 
 class AksaraSignalsWarning(UserWarning):
-    """Something works, but not as well as its author will expect."""
+    """Something works, but not as well as its author would expect."""

@@ -1,13 +1,13 @@
-"""The built-in signals, each with its payload documented beneath it.
+"""The built-in signals; the docstring below each documents its payload.
 
-Every receiver gets ``signal`` and ``sender`` besides. ``instance`` (or ``instances``) must be
-passed when a signal is sent by hand; the rest of the payload is None unless passed.
+Every receiver also gets ``signal`` and ``sender``. When a signal is sent by hand, ``instance`` (or
+``instances``) must be passed; the rest of the payload is None unless it is passed.
 
-Receivers of the signals sent after the fact may wait for the outcome of the transaction
-(``phase="after_commit"``); of ``m2m_changed`` they then get the ``post_`` actions.
+Receivers of signals that are sent after the fact may be deferred until the outcome of the
+transaction (``phase="after_commit"``). Those of ``m2m_changed`` then get the ``post_`` actions.
 
-``raw`` is True inside :func:`aksara_signals.orm.loading_fixtures`, else False: a receiver that
-completes or copies data leaves fixtures alone.
+``raw`` is True inside :func:`aksara_signals.orm.loading_fixtures`, so that a receiver that
+completes or copies data can leave fixtures alone; else it is False.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _RELATION = Payload(
     is_of_one_row=False,
     sent_by=CLASSES,
 )
-_MIGRATE = Payload(optional=("connection",), can_wait=False, sent_by=MIGRATIONS)
+_MIGRATE = Payload(optional=("connection",), can_defer=False, sent_by=MIGRATIONS)
 
 pre_init: Signal = Signal(
     "pre_init",
-    providing_args=Payload(optional=("args", "kwargs"), can_wait=False, sent_by=CLASSES),
+    providing_args=Payload(optional=("args", "kwargs"), can_defer=False, sent_by=CLASSES),
     doc="An instance of a mapped class is about to be made.",
 )
 """Payload: ``args`` (a list) and ``kwargs`` (a dict) of the constructor, which is called with them
@@ -67,7 +67,7 @@ afterwards; both may be changed in place. Sent by constructors, never by loading
 
 post_init: ModelSignal = ModelSignal(
     "post_init",
-    providing_args=Payload(("instance",), can_wait=False, sent_by=CLASSES),
+    providing_args=Payload(("instance",), can_defer=False, sent_by=CLASSES),
     doc="An instance of a mapped class has been made.",
 )
 """Payload: ``instance``. Sent by constructors, never by loading."""
@@ -79,23 +79,23 @@ pre_save: ModelSignal = ModelSignal(
 )
 """Payload: ``instance``, ``created`` (True for an INSERT), ``update_fields`` (None, or the
 frozenset given to ``save``), ``session``; ``changes`` for receivers that name it. What receivers
-set is written."""
+set on the instance is written."""
 
 post_save: ModelSignal = ModelSignal(
     "post_save", providing_args=_SAVE, doc="An INSERT or UPDATE has been made."
 )
-"""Payload: as for ``pre_save``. Keys and server defaults are on the instance; the transaction is
+"""Payload: as for ``pre_save``. The instance has its keys and server defaults. The transaction is
 still open, and a receiver that raises rolls it back."""
 
 pre_update: ModelSignal = ModelSignal(
     "pre_update", providing_args=_SAVE.before_the_fact(), doc="An UPDATE is about to be made."
 )
-"""Payload: as for ``pre_save``, with ``created=False``. Sent after it."""
+"""Payload: as for ``pre_save``, with ``created=False``. Sent after ``pre_save``."""
 
 post_update: ModelSignal = ModelSignal(
     "post_update", providing_args=_SAVE, doc="An UPDATE has been made."
 )
-"""Payload: as for ``post_save``, with ``created=False``. Sent before it."""
+"""Payload: as for ``post_save``, with ``created=False``. Sent before ``post_save``."""
 
 pre_delete: ModelSignal = ModelSignal(
     "pre_delete", providing_args=_DELETE.before_the_fact(), doc="A DELETE is about to be made."
@@ -167,10 +167,10 @@ m2m_changed: Signal = Signal(
     ),
     doc="The links of a many-to-many relationship change.",
 )
-"""Payload: ``instance`` (whose relationship it is), ``action`` (``pre_add``, ``post_add``,
+"""Payload: ``instance`` (the owner of the relationship), ``action`` (``pre_add``, ``post_add``,
 ``pre_remove``, ``post_remove``, ``pre_clear``, ``post_clear``), ``reverse``, ``model``,
-``pk_set``, ``objects``, ``session``. The sender is the secondary ``Table``. The first connection
-to this signal or a relation signal belongs before the start of threads that change collections."""
+``pk_set``, ``objects``, ``session``. The sender is the secondary ``Table``. Make the first
+connection to this signal or a relation signal before starting threads that change collections."""
 
 pre_migrate: Signal = Signal(
     "pre_migrate", providing_args=_MIGRATE, doc="Migrations are about to run."

@@ -24,10 +24,10 @@ Receiver: TypeAlias = Callable[..., Any]
 """A receiver: any callable that accepts ``**kwargs``, async or not."""
 
 ReceiverT = TypeVar("ReceiverT", bound=Callable[..., Any])
-"""The receiver given to a decorator, which gives the very same object back."""
+"""The receiver given to a decorator, which returns the same object."""
 
 Sender: TypeAlias = Any
-"""Whatever sends: mostly a class, also its name, a number, or any object (by identity)."""
+"""What sends a signal: usually a class; also its name, a number, or any object (by identity)."""
 
 Senders: TypeAlias = "Sender | Iterable[Sender]"
 """One sender, or several in a list, tuple, set, view of a dict or iterator."""
@@ -36,17 +36,17 @@ Responses: TypeAlias = "list[tuple[Receiver, Any]]"
 """What a send returns: ``(receiver, response)`` pairs in call order."""
 
 Phase: TypeAlias = Literal["immediate", "after_commit", "after_rollback"]
-"""When a receiver is called: at once, inside the transaction, or when its outcome is known."""
+"""When a receiver is called: at once, inside the transaction, or once its outcome is known."""
 
 IMMEDIATE: Final = "immediate"
 AFTER_COMMIT: Final = "after_commit"
 AFTER_ROLLBACK: Final = "after_rollback"
 PHASES: Final = (IMMEDIATE, AFTER_COMMIT, AFTER_ROLLBACK)
-"""What ``phase=`` may be."""
+"""The valid values of ``phase=``."""
 
 
 class ConnectOptions(TypedDict, total=False):
-    """The options that :meth:`Signal.connect <aksara_signals.Signal.connect>` explains."""
+    """The options of :meth:`Signal.connect <aksara_signals.Signal.connect>`, explained there."""
 
     weak: bool
     dispatch_uid: Hashable

@@ -1,7 +1,8 @@
-"""What a layer that knows a database gives the dispatcher.
+"""The adapter: what a layer with a database provides to the dispatcher.
 
-The dispatcher knows no mapped classes, no primary keys and no transactions. Where it needs one of
-them it asks the adapter, which such a layer installs once. Until then nothing is known.
+The dispatcher itself has no idea of mapped classes, primary keys and transactions. Where it needs
+one of them, it asks the adapter, which a layer with a database installs once. Until then, the
+default adapter answers that nothing is known.
 """
 
 from __future__ import annotations
@@ -18,39 +19,41 @@ def _nothing(*_: object) -> None:
 
 
 class Adapter(NamedTuple):
-    """The functions with which a layer that knows a database answers the dispatcher's questions.
+    """Functions of a layer with a database, which answer the dispatcher's questions.
 
-    Those that are left out answer that nothing is known.
+    The default of each answers that nothing is known.
     """
 
     classes: Callable[[], Iterable[type]] = tuple
     """The live classes that may send the built-in signals."""
     is_model: Callable[[type], bool] = lambda _: False
-    """Whether a class sends signals, so that it is neither a receiver nor a callback."""
+    """Whether a class sends signals, so that it can be neither a receiver nor a callback."""
     key_of: Callable[[Any], str | None] = _nothing
     """The primary key of an instance in words; None if it has none."""
     defer: Callable[[Any, Mapping[str, Any], tuple[Any, ...]], bool] = lambda *_: False
     """Queues a signal that was sent by hand until the outcome of its transaction is known.
 
-    Takes the signal, all arguments (``signal`` and ``sender`` included) and the connections that
-    wait; returns whether the arguments say which transaction that is."""
+    Takes the signal, all arguments (``signal`` and ``sender`` included) and the deferred
+    connections; returns whether the arguments determine the transaction."""
     connected: Callable[[Sender], object] = _nothing
     """Called when a receiver of a built-in signal was connected to a class, or to its name."""
     connections_changed: Callable[[Any], object] = _nothing
-    """Called with a signal's payload when connections of that signal came or went."""
+    """Called with a signal's payload after connections of the signal were added or removed."""
     problem_of_sender: Callable[[Any, str, bool], str | None] = _nothing
     """Why an object, neither a class nor a string, can't send a built-in signal; None if it may.
 
-    Takes the object, the signal's name for the words, and whether it is ``m2m_changed``, which the
-    links of relationships send. The answer goes on after "it"."""
+    Takes the object, the signal's name for the message, and whether the signal is ``m2m_changed``,
+    which the links of relationships send. The answer completes a sentence after "it"."""
     problem_of_silenced: Callable[[Any, tuple[Any, ...] | None], str | None] = _nothing
-    """Why an object, neither a class nor a string, sends none of the signals to be silenced.
+    """Why an object, neither a class nor a string, sends none of the signals to be silenced; None
+    if it may.
 
-    Takes the object and the built-in signals, None for all. The answer goes on after "which"."""
+    Takes the object and the built-in signals, None for all. The answer completes a sentence after
+    "which"."""
     problem_of_receiver: Callable[[Any], str | None] = _nothing
-    """Why something that can be called is no receiver; None if it may be one."""
+    """Why a callable can't be a receiver; None if it may be one."""
     advice: Callable[[BaseException, Any], str | None] = _nothing
-    """The way out of an error that a receiver raised, which becomes a note of it; None if unknown.
+    """The way out of an error that a receiver raised, to be added as a note; None if unknown.
 
     Takes the error and the connection of the receiver."""
 
@@ -59,8 +62,8 @@ _adapter = Adapter()
 
 
 def install_adapter(adapter: Adapter) -> None:
-    """Have the dispatcher ask this adapter from now on, and no other."""
-    global _adapter  # noqa: PLW0603 - one name for one value that is replaced in one step
+    """Replace the adapter."""
+    global _adapter  # noqa: PLW0603 - one value, which is replaced by a single assignment
     _adapter = adapter
 
 
@@ -70,14 +73,14 @@ def get_adapter() -> Adapter:
 
 
 def defer(signal: Any, arguments: Mapping[str, Any], connections: tuple[Any, ...]) -> None:
-    """Queue a signal that was sent by hand for the receivers that wait for the outcome.
+    """Queue a signal that was sent by hand for its deferred receivers.
 
     Raises:
-        NoSessionError: Nothing says whose outcome that is.
+        NoSessionError: The arguments don't determine the transaction.
     """
     if not _adapter.defer(signal, arguments, connections):
         raise NoSessionError(
-            f"{signal.display_name} was sent to receivers that wait for the outcome of a "
-            f"transaction, and nothing says of which: pass session=, or an instance that is in a "
-            f"session"
+            f"{signal.display_name} was sent to receivers that are deferred until the outcome of a "
+            f"transaction, and nothing says which transaction: pass session=, or an instance that "
+            f"is in a session"
         )

@@ -1,8 +1,12 @@
-"""Delivery to receivers that have waited for the outcome of a transaction.
+"""Calls deferred receivers, once the outcome of their transaction is known.
 
-The outcome stands: nothing that happens here reaches whoever committed, and each receiver runs
-whatever becomes of the others. What a delivery hook raises around a delivery counts as a failure of
-its receiver.
+At this point the transaction is over, and nothing that a receiver raises can change that. If the
+exception were raised to the caller, it would look as if the commit had failed. So each failure is
+logged and sent to ``on_delivery_error``, and the other receivers are called nevertheless. What a
+delivery hook raises counts as a failure of the receiver.
+
+Calling the loop takes time, so one call makes as many deliveries as possible: up to a failure,
+which has to be reported before the next delivery, or up to a delivery with a time limit.
 """
 
 from __future__ import annotations
@@ -26,28 +30,29 @@ if TYPE_CHECKING:
 
 on_delivery_error: Signal = Signal(
     "on_delivery_error",
-    providing_args=Payload(("error", "connection"), ("failed_signal", "payload"), can_wait=False),
-    doc="A receiver that waited for the outcome of a transaction has failed.",
+    providing_args=Payload(("error", "connection"), ("failed_signal", "payload"), can_defer=False),
+    doc="A deferred receiver has failed after the outcome of its transaction.",
 )
-"""Payload: ``error`` (the exception), ``connection`` (whose receiver failed), ``failed_signal``
+"""Payload: ``error`` (the exception), ``connection`` (that of the receiver), ``failed_signal``
 (None for a callback of ``on_commit`` or ``on_rollback``) and ``payload`` (a dict of what the
-receiver was sent). The sender is that of the failed signal. Sent once the error has been logged;
+receiver was sent). The sender is that of the failed signal. Sent after the error has been logged;
 what its own receivers raise is logged too."""
 
 _under_way: set[asyncio.Task[None]] = set()
 
 
 async def deliver_outcome(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
-    """Deliver in a task of its own, to its end.
+    """Deliver in a separate task, which the cancellation of the caller doesn't cancel.
 
     Sequential receivers run one after another; the concurrent ones of all deliveries then run in
     one task group.
 
     Args:
-        deliveries: Each with one sequential connection, in the order to be delivered.
+        deliveries: Each with one connection, in ``sequential``, in the order to be delivered.
 
     Raises:
-        asyncio.CancelledError: The caller was cancelled meanwhile, once all receivers have run.
+        asyncio.CancelledError: The caller was cancelled meanwhile. Raised after all receivers have
+            run.
     """
     import asyncio
 
@@ -60,13 +65,13 @@ async def deliver_outcome(deliveries: Iterable[Delivery | FailedDelivery]) -> No
             await asyncio.wait((task,))
         except asyncio.CancelledError as error:
             cancelled = error
-    task.result()  # raises where the event loop, in closing, has cancelled the task itself
+    task.result()  # raises if the task itself was cancelled, as by an event loop that closes
     if cancelled is not None:
         raise cancelled
 
 
 def deliver_outcome_sync(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
-    """As :func:`deliver_outcome`, where nobody can wait: one by one, and without time limits."""
+    """As :func:`deliver_outcome`, from synchronous code: one by one, and without time limits."""
     rest = iter(deliveries)
     is_over = False
     while not is_over:
@@ -82,16 +87,16 @@ def deliver_outcome_sync(deliveries: Iterable[Delivery | FailedDelivery]) -> Non
 
 
 async def drain(timeout_seconds: float | None = 10.0) -> int:
-    """Wait for the deliveries after commits and rollbacks that are under way in this event loop.
+    """Wait for the deliveries after commits and rollbacks that are in progress in this event loop.
 
-    For the shutdown of a server, before its engines are disposed of. Deliveries that these cause
-    are waited for as well.
+    For the shutdown of a server, before its engines are disposed of. It also waits for further
+    deliveries that these cause.
 
     Args:
-        timeout_seconds: The longest to wait; None means as long as it takes.
+        timeout_seconds: The longest time to wait; None means without a limit.
 
     Returns:
-        How many were still under way at the end, and go on; 0 means that all is done.
+        How many are still in progress at the end, and continue; 0 means that all are done.
 
     Raises:
         InvalidOptionError: ``timeout_seconds`` is neither a number nor None.
@@ -115,15 +120,15 @@ async def drain(timeout_seconds: float | None = 10.0) -> int:
 
 
 class _Run:
-    """Deliveries that go through one call of the loop: as many as need no attention.
+    """The deliveries that one call of the loop takes.
 
     A run ends after a failure, which is reported before the next delivery, and before a delivery
     that has a time limit.
 
     Args:
-        rest: What is left to deliver; taken from.
-        concurrent: Takes the deliveries to concurrent receivers. Without it all are delivered one
-            by one, without time limits: there is no event loop.
+        rest: The remaining deliveries; consumed.
+        concurrent: Takes the deliveries to concurrent receivers. None without an event loop: then
+            all are delivered one by one, without time limits.
     """
 
     def __init__(
@@ -133,7 +138,7 @@ class _Run:
         self._concurrent = concurrent
         self.failures: list[Failure] = []
         self.limited: Delivery | None = None
-        """The delivery with a time limit that ended the run."""
+        """The delivery with a time limit that ended the run, if one did; still to be made."""
         self.is_last = False
         """Whether no delivery is left."""
 
@@ -157,7 +162,7 @@ class _Run:
         self.is_last = True
 
     def give_up(self, error: SignalRecursionError) -> None:
-        """Deliver nothing more: receivers cause one another without end."""
+        """Stop delivering, because receivers cause one another without end."""
         first = next(self._rest)
         delivery = first.delivery if isinstance(first, FailedDelivery) else first
         _note(error, delivery, self.failures, "deferred receivers are not called any more")
@@ -184,7 +189,7 @@ async def _deliver_all(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
 
 
 async def _deliver_concurrent(deliveries: list[Delivery]) -> None:
-    """Deliver in one task group, each to its end: none is cancelled for what another raises."""
+    """Deliver in one task group; none is cancelled because another one fails."""
     import asyncio
 
     escaped: list[BaseException] = []
@@ -204,11 +209,11 @@ async def _deliver_concurrent(deliveries: list[Delivery]) -> None:
 
 
 async def _deliver_one(delivery: Delivery) -> None:
-    """Deliver to one receiver, within its time limit."""
+    """Deliver to one receiver, within its time limit if it has one."""
     import asyncio
 
     [connection] = delivery.sequential
-    seconds: Any = connection.timeout_seconds  # a number, wherever the time is up
+    seconds: Any = connection.timeout_seconds  # not None if the time is up
     failures: list[Failure] = []
     try:
         async with asyncio.timeout(seconds):
@@ -227,13 +232,13 @@ async def _report(failures: list[Failure]) -> None:
 
 @contextmanager
 def _logged(failure: Failure) -> Iterator[None]:
-    """Log what a delivery hook raises around the report of a failure; it reaches nobody else."""
+    """Log what a delivery hook raises while a failure is reported, instead of raising it."""
     for observe in observers:
         observe(failure.error)
     try:
         yield
     except SignalRecursionError:
-        raise  # whoever stands further out, and has caused this, has room to report it
+        raise  # there is no depth left to report it here: a loop further out does
     except Exception as error:
         log_error("a failure could not be reported", error, failure.delivery, failure.connection)
 

@@ -1,13 +1,13 @@
-"""SignalContext: silence for the current task."""
+"""SignalContext: silences signals for the current task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Never, Self, TypeVar
+from typing import Any, Never, Self
 
-from aksara_signals.dispatch.blocks import decorated
+from aksara_signals.dispatch.blocks import EveryBlock
 from aksara_signals.dispatch.receivers.identity import SenderKey, same_receiver, sender_key
 from aksara_signals.dispatch.receivers.naming import describe_sender, shortened
 from aksara_signals.dispatch.silenced import (
@@ -20,8 +20,6 @@ from aksara_signals.dispatch.silenced import (
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.types import Receiver, Sender, Senders
 
-CallableT = TypeVar("CallableT", bound=Callable[..., Any])
-
 _active: ContextVar[tuple[SignalContext, ...]] = ContextVar(
     "aksara_signals_active_contexts", default=()
 )
@@ -29,29 +27,30 @@ get_active_contexts: Callable[[], tuple[SignalContext, ...]] = _active.get
 """The contexts entered in the current task, outermost first."""
 
 silence_observers: list[Callable[[Sender, Sequence[Any]], object]] = []
-"""Called with a sender and the connections that are silenced for it, so that tests can say so."""
+"""Called with a sender and the connections silenced for it, so that a test can mention them."""
 
 
-class SignalContext:
-    """Silences signals for the current task: with ``with``, ``async with``, or as a decorator.
+class SignalContext(EveryBlock["SignalContext"]):
+    """Silences signals for the current task: by ``with``, ``async with``, or as a decorator.
 
-    ``SignalContext(Post)`` is :meth:`disable_for`; :meth:`disable_all` makes one for everybody. One
-    context may be entered many times, at once and from many tasks: it keeps nothing about who has
-    entered it. What it does is visible in the task that entered it and in the tasks and greenlets
-    started inside; no other task or thread is silenced. Leaving it anywhere else than where it was
-    entered, as FastAPI does with dependencies that ``yield``, does nothing there.
+    ``SignalContext(Post)`` is the same as :meth:`disable_for`; :meth:`disable_all` silences every
+    sender. A context silences the task that entered it and the tasks and greenlets started inside
+    the block, but no other task or thread. It may be entered any number of times, by many tasks at
+    once, because it stores nothing about where it was entered. Leaving it in another task than the
+    one that entered it, as FastAPI does with dependencies that ``yield``, has no effect there.
 
-    Source: Aksara's ``SignalContext``. There only models can be named; here signals and receivers
-    too.
+    Source: Aksara's ``SignalContext``, which takes models only; this one takes signals and
+    receivers as well.
     """
 
     __slots__ = ("_keys", "_known", "_receivers", "_signals")
 
+    _name = "SignalContext"
     _keys: tuple[SenderKey, ...]
     _signals: tuple[Any, ...] | None
     _receivers: tuple[Receiver, ...] | None
     _known: dict[str, Callable[[], type | None]]
-    """The names that have been found to be a class's, and the class."""
+    """The classes found so far for the senders that were given by name."""
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class SignalContext:
         if unknown:
             raise InvalidOptionError(
                 f"SignalContext was given {', '.join(map(shortened, unknown))}; models are given "
-                f"by position, and besides them there are signals= and receivers="
+                f"by position, and its other arguments are signals= and receivers="
             )
         flat = models_of(models)
         if not flat and signals is None and receivers is None:
@@ -89,18 +88,18 @@ class SignalContext:
         """Silence models: every signal they and their subclasses send, built in or custom.
 
         Args:
-            models: Classes, their names, or any other senders. None at all means every sender,
-                and needs ``signals`` or ``receivers``.
+            models: Classes, their names, or any other senders. Without any, every sender is
+                meant; then ``signals`` or ``receivers`` must be given.
             signals: Only these signals, instead of all.
             receivers: Only these receivers, instead of all.
-            unknown: Nothing: there are no other arguments.
+            unknown: Must be empty: there are no other arguments.
 
         Raises:
-            InvalidOptionError: Neither models nor signals nor receivers are given, or something
-                else is, or something is no signal or no receiver.
-            InvalidSenderError: Something could never send what is to be silenced, such as an
-                instance of a model or its table. A name may be given before its class exists; if
-                no class has it when a block begins, entering the block raises this error.
+            InvalidOptionError: No model, signal or receiver is given, an unknown argument is, or
+                one of ``signals`` or ``receivers`` is not a signal or not a receiver.
+            InvalidSenderError: A model can never send what is to be silenced, as an instance of a
+                model or its table can't. A name may be given before its class exists; if no class
+                has it when a block begins, entering the block raises this error.
         """
         return cls(*models, signals=signals, receivers=receivers, **unknown)
 
@@ -109,28 +108,29 @@ class SignalContext:
         """Silence every signal of every sender.
 
         Args:
-            given: Nothing.
-            options: Nothing.
+            given: Must be empty: there are no arguments.
+            options: Must be empty as well.
 
         Raises:
-            InvalidOptionError: Something is given, or it decorates without parentheses.
+            InvalidOptionError: An argument is given, or it is used as a decorator without
+                parentheses.
         """
         if given or options:
             raise InvalidOptionError(
-                "disable_all() takes nothing, because it silences everybody; for some of them "
-                "write SignalContext.disable_for(Post), and to decorate a function "
+                "disable_all() takes no arguments, because it silences every sender; to silence "
+                "some of them, write SignalContext.disable_for(Post), and to decorate a function, "
                 "@SignalContext.disable_all()"
             )
         return _Everything()
 
     def silences(self, signal: Any, sender: Sender) -> bool:
-        """Whether this context has a say in what ``sender`` sends through ``signal``."""
+        """Whether this context applies to ``signal`` sent by ``sender``."""
         if self._signals is not None and not any(signal is one for one in self._signals):
             return False
         return not self._keys or any(key.matches(sender, exact=False) for key in self._keys)
 
     def exempts(self, receiver: Receiver) -> bool:
-        """Whether a receiver is called although its signal is silenced."""
+        """Whether a receiver is called although this context applies to its signal."""
         return self._receivers is not None and not any(
             same_receiver(receiver, one) for one in self._receivers
         )
@@ -153,34 +153,13 @@ class SignalContext:
                 _active.set(active[:place] + active[place + 1 :])
                 break
 
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.__exit__(exc_type, exc, traceback)
-
-    def __call__(self, function: CallableT) -> CallableT:
-        """Decorate a function, sync or async, so that it runs inside this context.
-
-        Raises:
-            InvalidOptionError: It is a generator function: what it does between two ``yield``
-                would leak to whoever iterates. Use ``with`` inside it. Or it is a class, or can't
-                be called.
-        """
-        return decorated(function, lambda: self, "SignalContext")
-
     def __repr__(self) -> str:
         models = ", ".join(describe_sender(key.get()) for key in self._keys) or "every sender"
         return f"<SignalContext silencing {models}>"
 
 
 class _Everything(SignalContext):
-    """Silences everybody."""
+    """Silences every sender."""
 
     __slots__ = ()
 

@@ -1,7 +1,6 @@
-"""Every signal that is alive, in the order they were made; held weakly.
+"""The live signals, in the order they were made; referenced weakly.
 
-It knows nothing of what a signal is, so that rooms beneath :class:`~aksara_signals.Signal` can ask
-for signals without importing it.
+Modules that :class:`~aksara_signals.Signal` itself imports can't import it. They find signals here.
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ import weakref
 from typing import Any
 
 _signals: dict[int, weakref.ref[Any]] = {}
-"""By address. Finalisers make and end signals at any moment, also while another one is being made:
-no step here can be interrupted half-way, and none takes a lock."""
+"""By address. A finaliser may create or delete a signal at any moment, also while another one is
+being registered. So every change is a single atomic operation on the dict, and none takes a lock.
+"""
 
 
 class SignalBase:
-    """What every signal inherits, so that rooms beneath ``Signal`` can tell one."""
+    """The base class of signals, for modules that can't import ``Signal`` to recognise one."""
 
 
 def register_signal(signal: Any) -> None:
-    """Remember a signal as long as it lives."""
+    """Add a signal to the live ones, for as long as it lives."""
     address = id(signal)
-    forget = _signals.pop  # bound here: modules lose their names when the interpreter ends
+    forget = _signals.pop  # bound here: module globals are cleared when the interpreter exits
     _signals[address] = weakref.ref(signal, lambda _: forget(address, None))
 
 

@@ -30,24 +30,24 @@ def receiver(
 
     Args:
         signal: A signal, or several in a list.
-        given: Nothing: senders are given by name, and several signals in one list.
+        given: Must be empty: senders are given by keyword, and several signals in one list.
         sender: As for :meth:`Signal.connect`.
         senders: As for :meth:`Signal.connect`.
         options: Further options of :meth:`Signal.connect`.
 
     Raises:
-        InvalidOptionError: ``signal`` is not a signal, nor holds only signals, or something is
-            given besides by position.
+        InvalidOptionError: ``signal`` is neither a signal nor a list of signals, or there are
+            further positional arguments.
         InvalidSenderError: As for :meth:`Signal.connect`.
-        AksaraSignalsError: As :meth:`Signal.connect`. If one signal refuses the receiver, it is
+        AksaraSignalsError: As for :meth:`Signal.connect`. If one signal rejects the receiver, it is
             connected to none of them.
 
     Source: Django's ``django.dispatch.receiver``, with the same arguments.
     """
     if given:
         raise InvalidOptionError(
-            f"@receiver was given {describe_sender(given[0])} besides the signal; senders go into "
-            f"sender=, and several signals into one list"
+            f"@receiver was given {describe_sender(given[0])} in addition to the signal; senders "
+            f"go into sender=, and several signals into one list"
         )
     signals: tuple[Any, ...] | None
     signals = (signal,) if issubclass(type(signal), Signal) else members_of(signal)
@@ -58,13 +58,13 @@ def receiver(
     for each in signals:
         if not issubclass(type(each), Signal):
             raise InvalidOptionError(
-                f"@receiver was given {describe_sender(each)}, which is no signal; "
+                f"@receiver was given {describe_sender(each)}, which is not a signal; "
                 f"senders go into sender="
             )
-    # Once, before the first of several signals has used up a generator.
+    # As a list, because the first of several signals would exhaust a generator.
     several = [*senders_of(sender, senders, "@receiver()")]
     for each in signals:
-        each.connect(sender=several, **options)  # makes a decorator: the options are looked at
+        each.connect(sender=several, **options)  # returns a decorator, but checks the options
 
     def decorate(function: ReceiverT) -> ReceiverT:
         _connect_to_all(signals, function, several, options)
@@ -76,11 +76,12 @@ def receiver(
 def _connect_to_all(
     signals: Iterable[Signal], receiver: Receiver, sender: Senders, options: dict[str, Any]
 ) -> None:
-    """Connect a receiver to several signals, or to none of them if one refuses it."""
-    if receiver is None:  # a decorator below that has returned nothing; connect() would make one
+    """Connect a receiver to several signals, or to none of them if one rejects it."""
+    # The decorator below this one returned None, for which connect() would return a decorator.
+    if receiver is None:
         raise InvalidReceiverError(
-            "@receiver was put above None, and not above a function; if there is a decorator "
-            "between them, let it return the function"
+            "@receiver decorates None instead of a function; if there is another decorator "
+            "below it, let it return the function"
         )
     done: list[tuple[Signal, list[Connection]]] = []
     try:
@@ -90,7 +91,7 @@ def _connect_to_all(
             signal.connect(receiver, sender, **options)
     except BaseException:
         for signal, before in done:
-            known = {id(each) for each in before}  # which are held, so that none is another's
+            known = {id(each) for each in before}  # safe: the list keeps these objects alive
             remove_connections(
                 signal,
                 [

@@ -1,4 +1,4 @@
-"""Looking signals up by name, and checking what string senders stand for."""
+"""Looks up signals by name, and checks that string senders name classes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def lookup(name: str) -> Signal:
     """The signal with this name; of several, the one that was made first.
 
     Raises:
-        UnknownSignalError: There is none. The message offers the nearest name.
-        InvalidOptionError: The name is no string.
+        UnknownSignalError: There is none. The message suggests the nearest name.
+        InvalidOptionError: The name is not a string.
     """
     if not issubclass(type(name), str):
         raise InvalidOptionError(
@@ -47,7 +47,7 @@ def lookup(name: str) -> Signal:
 
 
 def senders_changed() -> None:
-    """Forget what string senders were resolved to: a class has come or gone."""
+    """Discard what string senders were resolved to, because a class has come or gone."""
     for signal in all_signals():
         forget_plans(signal)
 
@@ -59,13 +59,13 @@ _SENT_BY_CLASSES = frozenset(("instance", "instances", "args"))
 def check_senders() -> None:
     """Check that every string sender names a class; for the end of start-up, and for tests.
 
-    A string may be connected long before its class exists, so a name that is never taken can only
-    be told from one that is not taken yet by somebody who knows that all classes are there.
+    A string may be connected long before its class exists, so a misspelled name looks like that of
+    a class that will be defined later. Only the application knows when all its classes exist.
 
     Raises:
-        UnresolvedSenderError: Lists every string that no mapped class answers to, its signal and
-            its receiver, with the nearest name that exists.
-        AmbiguousSenderError: Two classes answer to one string.
+        UnresolvedSenderError: Lists every string that is not the name of a mapped class, its signal
+            and its receiver, with the nearest name that exists.
+        AmbiguousSenderError: A string is the name of two classes.
     """
     known = [name for cls in get_adapter().classes() for name in names_of(cls)]
     problems: list[str] = []
@@ -85,5 +85,5 @@ def check_senders() -> None:
                 )
     if problems:
         raise UnresolvedSenderError(
-            "\n".join(problems) + "\nImport the module that defines the class, or mend the name"
+            "\n".join(problems) + "\nImport the module that defines the class, or fix the name"
         )

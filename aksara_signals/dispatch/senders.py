@@ -1,4 +1,4 @@
-"""What was given as the sender: one or several, and whether it can ever send the signal."""
+"""Checks the senders given to a call: how many there are, and whether they can send the signal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aksara_signals.dispatch.receivers.identity import (
     type_name,
 )
 from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender, shortened
-from aksara_signals.dispatch.receivers.payload import ANYBODY, CLASSES, LINKS, MIGRATIONS, Payload
+from aksara_signals.dispatch.receivers.payload import ANYTHING, CLASSES, LINKS, MIGRATIONS, Payload
 from aksara_signals.dispatch.receivers.several import members_of
 from aksara_signals.exceptions import (
     AmbiguousSenderError,
@@ -27,18 +27,18 @@ from aksara_signals.exceptions import (
 from aksara_signals.types import Receiver, Sender, Senders
 
 string_senders: set[str] = set()
-"""Strings that send a built-in signal themselves, such as the commands of a migration."""
+"""Strings that are senders of a built-in signal, such as the commands of a migration."""
 
 
 def flattened(given: Senders, operation: str) -> tuple[Sender, ...]:
-    """The senders in what was given, which may be one, or hold several.
+    """The senders in an argument that is one sender or a collection of several.
 
     Args:
         given: One sender, or a list, tuple, set, view of a dict, generator or other iterator.
         operation: What it was given to, for messages.
 
     Raises:
-        InvalidSenderError: There is none, or one of several holds several itself.
+        InvalidSenderError: A collection is empty, or contains another collection.
     """
     several = members_of(given)
     if several is None:
@@ -58,7 +58,7 @@ def flattened(given: Senders, operation: str) -> tuple[Sender, ...]:
 
 
 def senders_of(sender: Senders, senders: Senders, operation: str) -> tuple[Sender, ...]:
-    """The senders named by ``sender=`` or by ``senders=``.
+    """The senders given as ``sender=`` or as ``senders=``.
 
     Raises:
         InvalidSenderError: As for :func:`flattened`.
@@ -76,7 +76,7 @@ def senders_of(sender: Senders, senders: Senders, operation: str) -> tuple[Sende
 def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
     """Why a sender can never send a signal, and what was meant; None if it may."""
     sent_by = payload.sent_by
-    if sent_by is ANYBODY or sender is None:
+    if sent_by is ANYTHING or sender is None:
         return None
     if is_class(sender):
         return None
@@ -87,7 +87,7 @@ def _problem(sender: Sender, payload: Payload, signal_name: str) -> str | None:
     if problem is not None:
         return problem
     if sent_by is LINKS and not is_number(sender):
-        return None  # a table, perhaps: only who knows tables can tell
+        return None  # the adapter knows which objects are tables, and has not objected
     if sent_by is MIGRATIONS:
         return "is not the name of a command: give a string, such as 'upgrade'"
     if callable(sender):
@@ -110,11 +110,11 @@ def _problem_of_name(name: str, signal_name: str) -> str | None:
             )
         return None
     way_out = f"write {shortened(bare)}" if bare else "give the class, or its name"
-    return f"begins or ends with a space, as no class's name does: {way_out}"
+    return f"begins or ends with a space, which no class name does: {way_out}"
 
 
 def classes_named(name: str) -> list[type]:
-    """The live mapped classes that answer to a string sender."""
+    """The live mapped classes that a string sender is the name of."""
     found: list[type] = []
     for cls in get_adapter().classes():
         if name in names_of(cls) and cls not in found:
@@ -123,14 +123,14 @@ def classes_named(name: str) -> list[type]:
 
 
 def require_unambiguous(name: str) -> None:
-    """Refuse a string that two live mapped classes answer to.
+    """Reject a string that is the name of two or more live mapped classes.
 
     Raises:
         AmbiguousSenderError: Names the classes.
     """
     if len(classes_named(name)) < 2:
         return
-    gc.collect()  # classes are cyclic garbage: one that nobody can reach is not live
+    gc.collect()  # an unused class lives on until a collection, because it refers to itself
     classes = classes_named(name)
     if len(classes) > 1:
         paths = ", ".join(sorted(names_of(cls)[1] for cls in classes))
@@ -146,7 +146,7 @@ def may_send(sender: Sender, payload: Payload) -> bool:
 
 
 def require_possible(senders: Iterable[Sender], payload: Payload, signal_name: str) -> None:
-    """Refuse senders that can never send a built-in signal.
+    """Reject senders that can never send a built-in signal.
 
     Raises:
         InvalidSenderError: Says what was given, and what was meant.
@@ -162,12 +162,12 @@ def require_possible(senders: Iterable[Sender], payload: Payload, signal_name: s
 
 
 def is_sent_by_classes(payload: Payload) -> bool:
-    """Whether this is the payload of a signal that mapped classes or their links send."""
+    """Whether a signal with this payload is sent by mapped classes or by links between them."""
     return payload.sent_by in (CLASSES, LINKS)
 
 
 def senders_connected(senders: Iterable[Sender], payload: Payload) -> None:
-    """Pass on which classes and names a receiver of a built-in signal was connected to."""
+    """Inform the adapter that a receiver of a built-in signal was connected to classes or names."""
     if is_sent_by_classes(payload):
         for sender in senders:
             if is_class(sender) or issubclass(type(sender), str):
@@ -175,10 +175,10 @@ def senders_connected(senders: Iterable[Sender], payload: Payload) -> None:
 
 
 def require_no_model(receiver: Receiver, signal_name: str) -> None:
-    """Refuse a class that sends signals as the receiver of one.
+    """Reject a mapped class as a receiver.
 
     Raises:
-        InvalidReceiverError: Says how to name it as the sender.
+        InvalidReceiverError: Says how to give it as the sender.
     """
     if is_class(receiver) and get_adapter().is_model(receiver):
         name, path = names_of(receiver)

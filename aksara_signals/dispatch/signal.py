@@ -1,4 +1,4 @@
-"""Signal: connect, disconnect, send, and look inside."""
+"""Signal: connect, disconnect, send, and inspect."""
 
 # pyright: reportPrivateUsage=false
 
@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from aksara_signals.dispatch.adapter import defer
 from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.connections.connection import Connection
-from aksara_signals.dispatch.connections.options import FILTERS
+from aksara_signals.dispatch.connections.options import check_filters
 from aksara_signals.dispatch.connections.routing import NO_RECEIVERS, Plan
 from aksara_signals.dispatch.connections.table import ConnectionTable
 from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, new_tuple
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
 from aksara_signals.dispatch.live import SignalBase, register_signal
-from aksara_signals.dispatch.receivers.identity import (
-    is_class,
-    plain_text,
-    type_name,
-)
+from aksara_signals.dispatch.receivers.identity import is_class, plain_text, type_name
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.receivers.payload import Payload
 from aksara_signals.dispatch.senders import flattened, require_no_model, senders_of
@@ -37,17 +33,17 @@ from aksara_signals.types import (
 
 
 class Signal(SignalBase):
-    """Something that happens, and the receivers that want to know.
+    """Something that happens, and the receivers to call when it does.
 
     Args:
-        name: What it is called in messages, in logs and by look-up; optional.
-        providing_args: The names of the arguments that every send must pass. Others may be passed
-            besides. Without it, whatever is sent passes. A ``Payload`` declares optional ones too.
+        name: Its name in messages, in logs and for look-up; optional.
+        providing_args: The names of the arguments that every send must pass. More may be passed.
+            Without it, any arguments may be sent. A ``Payload`` declares optional ones too.
         doc: One sentence for readers and tools.
 
     Raises:
-        InvalidOptionError: ``providing_args`` is no list of names of arguments, or ``name`` or
-            ``doc`` is no string.
+        InvalidOptionError: ``providing_args`` is not a list of argument names, or ``name`` or
+            ``doc`` is not a string.
 
     >>> import asyncio
     >>> payment_processed = Signal("payment_processed", providing_args=["amount", "currency"])
@@ -94,12 +90,12 @@ class Signal(SignalBase):
 
     @property
     def name(self) -> str | None:
-        """What it is called in messages, in logs and by look-up."""
+        """The name in messages, in logs and for look-up; None of an unnamed signal."""
         return self._table.name
 
     @property
     def display_name(self) -> str:
-        """The name for messages, also of a signal without one."""
+        """The name for messages; an unnamed signal has one as well."""
         return self._table.display_name
 
     @property
@@ -110,7 +106,7 @@ class Signal(SignalBase):
     def __repr__(self) -> str:
         return f"<Signal {self.display_name}>" if self.name else f"<Signal at {id(self):#x}>"
 
-    if not TYPE_CHECKING:  # which would take any attribute for one that there is
+    if not TYPE_CHECKING:  # a type checker would accept every attribute
 
         def __getattr__(self, name: str) -> Any:
             from aksara_signals.dispatch.synonyms import missing_word
@@ -157,39 +153,39 @@ class Signal(SignalBase):
                 exist yet), a number, any object, or None for every sender; or several of these in
                 a list, tuple, set, frozenset, view of a dict, generator or other iterator.
                 Anything else, such as an Enum class, is one sender.
-            senders: The same under another name; give one of the two.
-            weak: Whether the receiver may be collected; it is then disconnected.
+            senders: The same as ``sender``; give one of the two.
+            weak: Whether the receiver is referenced weakly; once collected, it is disconnected.
             dispatch_uid: Names the connection: a second one of that name for the sender is ignored.
             priority: Higher is called first; equal ones in the order of connection.
-            exact: Whether the sender's subclasses are left out.
-            concurrent: Whether the receiver runs in a task group after the others. It gets
-                ``session=None`` from model signals.
-            created: True for INSERTs only, False for UPDATEs only; save signals have it.
+            exact: Whether to leave out the sender's subclasses.
+            concurrent: Whether the receiver runs in a task group after the others. Model signals
+                then send it ``session=None``.
+            created: True for INSERTs only, False for UPDATEs only; for save signals.
             phase: ``immediate`` (inside the transaction), or ``after_commit`` or
-                ``after_rollback``: once the outermost transaction's outcome is known and its
-                connection is free. Instances are then detached copies as of the send. Errors are
-                logged and reach nobody but ``on_delivery_error``.
-            coalesce: Whether a receiver that waits is sent the net of the transaction: once per
-                row, judged by ``created`` at the end, and nothing where nothing has come of it.
-            timeout_seconds: How long a receiver that waited may run before it is cancelled and
-                logged; under a plain ``Session`` nobody can stop it.
+                ``after_rollback``: once the outcome of the outermost transaction is known and its
+                database connection is free. Instances are then detached copies, as they were at
+                the send, and errors are logged and sent to ``on_delivery_error`` only.
+            coalesce: Whether a deferred receiver is sent the net change of the transaction: one
+                call per row, with ``created`` as it is at the end, and none without a net change.
+            timeout_seconds: How long a deferred receiver may run before it is cancelled and the
+                timeout logged. Under a plain ``Session`` it can't be cancelled.
 
         Returns:
             The receiver itself, unchanged. Connecting it again to the same sender and phase, with
             the same options, does nothing; with another ``created`` it is a second connection, and
-            one send still calls the receiver once. A function at the top level of a module takes
-            the place of those of its name that an earlier execution of the module has connected.
+            one send still calls the receiver once. A function at the top level of a module replaces
+            those of its name that an earlier execution of the module has connected.
 
         Raises:
             InvalidReceiverError: The receiver can't be called as above, or is a mapped class.
             InvalidSenderError: The sender is an empty or nested list or an empty string, or can
-                never send this signal, as a table or an instance.
+                never send this signal, as a table or an instance can't.
             AmbiguousSenderError: Two live mapped classes have the name given as the sender.
-            InvalidOptionError: An option is unknown, doesn't fit this signal, or is another one
-                than that with which the receiver is connected to the sender already. A
-                ``dispatch_uid`` tells them apart.
-            InvalidPhaseError: The phase is unknown, or the signal is sent before there is
-                anything whose outcome counts.
+            InvalidOptionError: An option is unknown, doesn't fit this signal, or differs from the
+                one that the receiver is already connected to the sender with. A ``dispatch_uid``
+                distinguishes two such connections.
+            InvalidPhaseError: The phase is unknown, or the signal is sent before there is an
+                outcome to defer the receiver until.
 
         Source: Django's ``Signal.connect``; ``phase`` is Spring's ``@TransactionalEventListener``;
         the options from ``priority`` to ``created`` are ours.
@@ -230,9 +226,9 @@ class Signal(SignalBase):
         """Connect the decorated receiver: ``@post_save(Post)``, ``@post_save()``, ``@post_save``.
 
         Args:
-            given: Any number of senders, also in one list; none at all means every sender.
-            sender: The same by name: ``@post_save(sender=Post)``.
-            senders: The same by name: ``@post_save(senders=[Post, Tag])``.
+            given: Any number of senders, also in one list; without any, every sender.
+            sender: The same by keyword: ``@post_save(sender=Post)``.
+            senders: The same by keyword: ``@post_save(senders=[Post, Tag])``.
             options: Those of :meth:`connect`.
         """
         is_named = sender is not None or senders is not None
@@ -241,7 +237,7 @@ class Signal(SignalBase):
         if given and is_named:
             raise InvalidOptionError(
                 f"@{self.display_name}() was given senders by position, and by sender= or "
-                f"senders= besides; give all senders in one way (to connect a receiver by calling, "
+                f"senders= as well; give all senders in one way (to connect a receiver by calling, "
                 f"use {self.display_name}.connect())"
             )
         if given:
@@ -261,7 +257,7 @@ class Signal(SignalBase):
         """Undo a :meth:`connect` with the same receiver, sender and ``dispatch_uid``.
 
         Args:
-            receiver: As for :meth:`connect`; may be left out beside a ``dispatch_uid``.
+            receiver: As for :meth:`connect`; may be left out if there is a ``dispatch_uid``.
             sender: As for :meth:`connect`.
             dispatch_uid: The name that was given to the connection.
             senders: As for :meth:`connect`.
@@ -272,9 +268,9 @@ class Signal(SignalBase):
             Whether anything was connected that way.
 
         Raises:
-            InvalidOptionError: Neither a receiver nor a ``dispatch_uid`` is given, the latter
-                is not hashable, or there is no such filter.
-            InvalidReceiverError: What was given can't be called, or is a mapped class.
+            InvalidOptionError: Neither a receiver nor a ``dispatch_uid`` is given, the
+                ``dispatch_uid`` is not hashable, or a filter is unknown.
+            InvalidReceiverError: The receiver is not callable, or is a mapped class.
             InvalidSenderError: The sender is an empty or nested list or an empty string.
 
         Source: Django's ``Signal.disconnect``.
@@ -286,23 +282,18 @@ class Signal(SignalBase):
             )
         if receiver is not None:
             self._require_receiver(receiver)
-        for name in filters:
-            if name not in FILTERS:
-                raise InvalidOptionError(
-                    f"{self.display_name}.disconnect() can't look for {name}=; a receiver is "
-                    f"disconnected by receiver, sender, dispatch_uid and {', '.join(FILTERS)}"
-                )
+        check_filters(filters, self.display_name)
         self._table.check_options({"dispatch_uid": dispatch_uid, **filters})
         several = senders_of(sender, senders, f"{self.display_name}.disconnect()")
         return self._table.discard(receiver, several, dispatch_uid, filters)
 
     def _require_receiver(self, receiver: Any) -> None:
-        """Refuse to look for what can't have been connected."""
+        """Reject what can't have been connected."""
         require_no_model(receiver, self.display_name)
         if not callable(receiver):
             raise InvalidReceiverError(
                 f"{self.display_name}.disconnect() was given {describe_sender(receiver)}, which is "
-                f"no receiver; give the function that was connected, one at a time"
+                f"not a receiver; give the function that was connected, one at a time"
             )
 
     @block
@@ -314,10 +305,10 @@ class Signal(SignalBase):
         senders: Senders = None,
         **options: Any,
     ) -> Iterator[ReceiverT]:
-        """Connect a receiver for the time of a ``with`` or ``async with`` block.
+        """Connect a receiver for the duration of a ``with`` or ``async with`` block.
 
-        It decorates functions, sync and async, too. At the end, exactly what this call connected is
-        disconnected: a receiver that had been connected before stays.
+        Also a decorator for functions, sync and async. At the end, exactly what this call has
+        connected is disconnected: a receiver that was connected before stays.
 
         Args:
             receiver: As for :meth:`connect`.
@@ -346,13 +337,14 @@ class Signal(SignalBase):
 
         Raises:
             SignalPayloadError: A declared argument is missing. No receiver is called then.
-            NoSessionError: A receiver waits for the outcome of a transaction, and neither
-                ``session`` nor ``instance`` says of which. No receiver is called then.
-            SessionInUseError: One waits, and that transaction has ended and is being told of.
+            NoSessionError: A receiver is deferred until the outcome of a transaction, and neither
+                ``session`` nor ``instance`` says which transaction. No receiver is called then.
+            SessionInUseError: A receiver is deferred until the outcome of a transaction that has
+                ended, and whose deferred receivers are being called.
             SignalRecursionError: Receivers cause one another without end.
-            BaseException: A receiver's error, of its own type, with a note of signal, sender and
-                receiver. Later sequential receivers are not called. Several concurrent receivers'
-                errors come as an ``ExceptionGroup``.
+            BaseException: A receiver's error, of its own type, with a note that names the signal,
+                the sender and the receiver. Later sequential receivers are not called. Errors of
+                several concurrent receivers are raised as an ``ExceptionGroup``.
         """
         if self._table.is_idle and "signal" not in payload:
             return []
@@ -360,15 +352,15 @@ class Signal(SignalBase):
         return [] if delivery is None else await deliver((delivery,))
 
     async def send_robust(self, /, sender: Sender = None, **payload: Any) -> Responses:
-        """As :meth:`send`, but every receiver runs.
+        """As :meth:`send`, but every receiver is called, even after one has failed.
 
         Returns:
-            ``(receiver, response)`` pairs in call order; a failed receiver's exception stands in
-            its response's place and is logged with its traceback (logger ``aksara_signals``).
+            ``(receiver, response)`` pairs in call order. The response of a failed receiver is its
+            exception, which is also logged with its traceback (logger ``aksara_signals``).
 
         Raises:
             SignalPayloadError: A declared argument is missing. No receiver is called then.
-            asyncio.CancelledError: Always escapes, as does every ``BaseException`` that is no
+            asyncio.CancelledError: Always raised, as is every ``BaseException`` that is not an
                 ``Exception``.
         """
         delivery = self._delivery(sender, payload)
@@ -377,7 +369,7 @@ class Signal(SignalBase):
     def send_sync(self, /, sender: Sender = None, **payload: Any) -> Responses:
         """As :meth:`send`, from code that can't await.
 
-        An async receiver that never has to wait is driven to its end.
+        An async receiver is run to its end, provided that nothing it awaits has to wait.
 
         Raises:
             AsyncReceiverError: An async receiver has to wait.
@@ -409,10 +401,10 @@ class Signal(SignalBase):
         return new_tuple(Delivery, (self, sender, sequential, arguments, concurrent, NO_EXTRAS))
 
     def plan_for(self, sender: Sender) -> Plan:
-        """Who hears ``sender`` here and now, less what the active contexts silence."""
+        """The connections that a send by ``sender`` reaches now, active contexts considered."""
         routes = self._table.routes
         cached = routes.plans.get(id(sender))
-        # An address may belong to somebody else by now: compare the live objects.
+        # The address may have been reused by another object: compare the live objects.
         if cached is not None and cached[0]() is sender:
             plan = cached[1]
         elif routes.length:
@@ -430,20 +422,20 @@ class Signal(SignalBase):
         return tuple(each for each in self._table.routes.connections() if each.is_alive)
 
     def connections_for(self, sender: Sender) -> tuple[Connection, ...]:
-        """The connections that a send by ``sender`` reaches, in call order, contexts aside."""
+        """The connections that a send by ``sender`` reaches, in call order; ignores contexts."""
         plan = self._table.routes.make_plan(sender)
         return tuple(each for each in plan.all_connections if each.is_alive)
 
     def receivers_for(self, sender: Sender) -> list[Receiver]:
-        """The receivers that hear ``sender``, in call order, contexts aside."""
+        """The receivers that a send by ``sender`` calls, in call order; ignores contexts."""
         plan = self._table.routes.make_plan(sender)
         return [receiver for each in plan.once if (receiver := each.receiver) is not None]
 
     def has_receivers(self, sender: Sender = None) -> bool:
-        """Whether anybody hears ``sender``, contexts aside.
+        """Whether a send by ``sender`` calls any receiver; ignores contexts.
 
         Args:
-            sender: None asks for the receivers of every sender only.
+            sender: With None, only receivers that are connected to every sender count.
         """
         return bool(self._table.routes.length and self.receivers_for(sender))
 
@@ -452,32 +444,32 @@ class Signal(SignalBase):
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is any connection at all, to whichever sender."""
+        """Whether there is any connection, to any sender."""
         return self._table.routes.length > 0
 
 
 def save_connections(signal: Signal) -> list[Connection]:
-    """The connections of a signal as they are, for :func:`restore_connections`."""
+    """The present connections of a signal, for :func:`restore_connections`."""
     return signal._table.routes.connections()
 
 
 def restore_connections(signal: Signal, connections: list[Connection]) -> None:
-    """Have the connections again that :func:`save_connections` has given, and no others."""
+    """Replace a signal's connections by those that :func:`save_connections` has returned."""
     signal._table.restore(connections)
 
 
 def remove_connections(signal: Signal, connections: list[Connection]) -> None:
-    """Take out these connections, as far as they are still there."""
+    """Remove these connections, as far as they are still there."""
     signal._table.remove(connections)
 
 
 def forget_plans(signal: Signal) -> None:
-    """Work out anew what string senders stand for: a class has come or gone."""
+    """Discard what string senders were resolved to, because a class has come or gone."""
     signal._table.forget_names()
 
 
 class SignalGroup:
-    """Several signals, and whether any of them is connected: read where asking each costs too much.
+    """Several signals, and whether any of them is connected, where asking each costs too much.
 
     The owner of a group refreshes it when connections of its signals come or go.
 
@@ -490,13 +482,16 @@ class SignalGroup:
     def __init__(self, *signals: Signal) -> None:
         self.signals: tuple[Signal, ...] = signals
         self.is_connected: bool = False
-        """Whether any of the signals has a connection, for whichever sender."""
+        """Whether any of the signals has a connection, to any sender."""
 
     def refresh(self) -> None:
-        """Look again."""
+        """Update ``is_connected``."""
         self.is_connected = any(signal.is_connected for signal in self.signals)
 
 
 def _is_receiver(thing: Any) -> bool:
-    """Whether ``@signal`` was written without parentheses: a class would be a sender."""
+    """Whether the only argument is the receiver of ``@signal`` without parentheses.
+
+    A class is a sender instead.
+    """
     return callable(thing) and not is_class(thing)

@@ -1,8 +1,9 @@
-"""What a :class:`SignalContext` may be given, and why it refuses the rest.
+"""Checks the arguments of a :class:`SignalContext`.
 
-A context that silences nothing looks as if it did its work, until something is written that should
-have been silent. So what could never match a send is refused: where the context is made or, for
-names of classes that may come later, where its block begins.
+A context that can't silence anything, such as one for an instance instead of its class, goes
+unnoticed: the block runs as usual, and signals are sent that should have been silenced. So whatever
+can never match a send is rejected when the context is made. The exception is a name, whose class
+may be defined later; it is checked each time that a block begins.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ _CONTAINERS = (Mapping, Sequence, AbstractSet, deque, UserList, weakref.WeakSet)
 
 
 def models_of(given: tuple[Any, ...]) -> list[Sender]:
-    """The models that a context is given: each alone, or several in a list, a view, a generator.
+    """The models given to a context: each by itself, or several in a list, view or generator.
 
     Raises:
-        InvalidOptionError: One is None, or a list is empty.
-        InvalidSenderError: A list is nested deeper than once.
+        InvalidOptionError: A model is None, or a list is empty.
+        InvalidSenderError: A list contains another list.
     """
     models: list[Sender] = []
     for each in given:
@@ -67,11 +68,11 @@ def models_of(given: tuple[Any, ...]) -> list[Sender]:
 
 
 def require_can_send(model: Sender, signals: tuple[Any, ...] | None) -> None:
-    """Refuse what sends none of the signals that are to be silenced.
+    """Reject what can send none of the signals to silence.
 
     Args:
         model: Neither None nor a list.
-        signals: Those that are to be silenced; None means all.
+        signals: The signals to silence; None means all.
 
     Raises:
         InvalidSenderError: Says what it is, and what was probably meant.
@@ -79,7 +80,7 @@ def require_can_send(model: Sender, signals: tuple[Any, ...] | None) -> None:
     if is_class(model) or issubclass(type(model), str):
         return
     if signals is not None and _has_custom(signals):
-        return  # which anything may send
+        return  # anything may send a custom signal
     problem = _problem_of(model) or get_adapter().problem_of_silenced(model, signals)
     if problem:
         raise InvalidSenderError(
@@ -90,32 +91,32 @@ def require_can_send(model: Sender, signals: tuple[Any, ...] | None) -> None:
 
 def _problem_of(thing: Any) -> str | None:
     if is_signal(thing):
-        return "is a signal, and no sender: signals go into signals=, as in signals=[post_save]"
+        return "is a signal, not a sender: signals go into signals=, as in signals=[post_save]"
     if issubclass(type(thing), (FunctionType, MethodType, BuiltinFunctionType)):
         return (
-            "is a function, and no sender: receivers go into receivers=; to silence a signal of "
+            "is a function, not a sender: receivers go into receivers=; to silence a signal of "
             "your own that functions send, name it in signals="
         )
     if is_annotation(thing):
-        return "is a type annotation, and no sender: name the class itself"
+        return "is a type annotation, not a sender: name the class itself"
     if issubclass(type(thing), ModuleType):
         return (
-            "is a module, and no sender: name its classes; to silence a signal of your own that "
+            "is a module, not a sender: name its classes; to silence a signal of your own that "
             "modules send, name it in signals="
         )
     if _is_container(type(thing)):
         return (
-            f"is one {type_name(thing)}, and not the models in it: give the models one by one, or "
+            f"is one {type_name(thing)}, not the models in it: give the models one by one, or "
             f"in a list; to silence a signal of your own that it sends, name it in signals="
         )
     return None
 
 
 def _is_container(kind: type) -> bool:
-    """Whether things of this type hold others, and aren't taken for these."""
+    """Whether this is a type of collection, of those that :func:`members_of` doesn't expand."""
     try:
         return issubclass(kind, _CONTAINERS)
-    except Exception:  # noqa: BLE001 - its metaclass doesn't like to be asked
+    except Exception:  # noqa: BLE001 - a user's metaclass may raise
         return False
 
 
@@ -124,15 +125,15 @@ def require_classes(
     signals: tuple[Any, ...] | None,
     known: dict[str, Callable[[], type | None]],
 ) -> None:
-    """Refuse names that nothing answers to when a block begins.
+    """Reject names that nothing has when a block begins.
 
     Args:
         keys: The senders of the context.
-        signals: Those that are to be silenced; None means all.
-        known: The classes that have been found by their names so far; added to.
+        signals: The signals to silence; None means all.
+        known: The classes found by name so far; those found now are added.
 
     Raises:
-        InvalidSenderError: Names the nearest class.
+        InvalidSenderError: Suggests the class with the nearest name.
     """
     for key in keys:
         if not key.is_name:
@@ -142,7 +143,7 @@ def require_classes(
         if found is not None and found() is not None:
             continue
         if signals is not None and _has_custom(signals):
-            continue  # which may be sent by the string itself
+            continue  # the string itself may be the sender of a custom signal
         cls: type | None = next(_classes_called(name), None)
         if cls is not None:
             known[name] = weakref.ref(cls)
@@ -151,18 +152,18 @@ def require_classes(
             raise InvalidSenderError(
                 f"SignalContext was given the name {shortened(name)}, which no class has"
                 f"{nearest(name, mapped)}; it would silence nothing. Import the module that "
-                f"defines the class, or mend the name; where signals of your own are sent by "
-                f"strings, name these signals in signals="
+                f"defines the class, or fix the name; if strings send signals of your own, name "
+                f"these signals in signals="
             )
 
 
 def _has_custom(signals: tuple[Any, ...]) -> bool:
-    """Whether any of the signals may be sent by something else than a class."""
+    """Whether any of the signals may be sent by something other than a class."""
     return not all(is_sent_by_classes(each.payload) for each in signals)
 
 
 def _is_sent_by(name: str) -> bool:
-    """Whether a string is a sender itself, as far as is known: somebody listens to it."""
+    """Whether a string is known to be a sender itself, because a receiver is connected to it."""
     if name in string_senders:
         return True
     return any(
@@ -174,38 +175,39 @@ def _is_sent_by(name: str) -> bool:
 
 
 def _classes_called(name: str) -> Iterator[type]:
-    """Live classes with this name: mapped ones, else any: bases, mixins, senders of your own."""
+    """Live classes with this name: first mapped ones, then any others, such as mixins."""
     yield from classes_named(name)
     yield from (cls for cls in live_classes() if name in names_of(cls))
 
 
 def signals_of(given: Any) -> tuple[Any, ...]:
-    """The signals that a context is given.
+    """The signals given to a context.
 
     Raises:
-        InvalidOptionError: One is no signal, or there is none.
+        InvalidOptionError: One of them is not a signal, or there is none.
     """
     signals = _several(given, "signals")
     for each in signals:
         if not is_signal(each):
             raise InvalidOptionError(
-                f"signals= was given {describe_sender(each)}, which is no signal and would silence "
-                f"nothing; give signals themselves, as in disable_for(Post, signals=[post_save])"
+                f"signals= was given {describe_sender(each)}, which is not a signal and would "
+                f"silence nothing; give the signals themselves, as in "
+                f"disable_for(Post, signals=[post_save])"
             )
     return signals
 
 
 def receivers_of(given: Any) -> tuple[Receiver, ...]:
-    """The receivers that a context is given.
+    """The receivers given to a context.
 
     Raises:
-        InvalidOptionError: One is no receiver, or there is none.
+        InvalidOptionError: One of them is not a receiver, or there is none.
     """
     receivers = _several(given, "receivers")
     for each in receivers:
         if not callable(each):
             raise InvalidOptionError(
-                f"receivers= was given {describe_sender(each)}, which is no receiver and would "
+                f"receivers= was given {describe_sender(each)}, which is not a receiver and would "
                 f"silence nothing; give what was connected"
             )
         if is_signal(each):
@@ -215,7 +217,7 @@ def receivers_of(given: Any) -> tuple[Receiver, ...]:
             )
         if is_class(each) and get_adapter().is_model(each):
             raise InvalidOptionError(
-                f"receivers= was given {describe_sender(each)}, which is a mapped class and no "
+                f"receivers= was given {describe_sender(each)}, which is a mapped class, not a "
                 f"receiver; models come first, as in disable_for({names_of(each)[0]})"
             )
     return receivers

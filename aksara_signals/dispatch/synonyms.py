@@ -1,4 +1,4 @@
-"""What other libraries call what a signal has: the words that people type first."""
+"""The names that other signal libraries use, so that error messages can suggest ours."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from aksara_signals.dispatch.receivers.naming import nearest, shortened
 
-_SEND = "await signal.send(…), or signal.send_sync(…) where nobody can await"
-_SEND_ROBUST = "await signal.send_robust(…), or signal.send_robust_sync(…) where nobody can await"
+_SEND = "await signal.send(…), or signal.send_sync(…) in synchronous code"
+_SEND_ROBUST = "await signal.send_robust(…), or signal.send_robust_sync(…) in synchronous code"
 _CONNECT = "signal.connect(receiver, sender=…), or @signal(Sender)"
 _DISCONNECT = "signal.disconnect(receiver, sender=…)"
 _DISCONNECT_ALL = (
@@ -82,7 +82,7 @@ _NAMES: dict[str, str] = {
     },
     **dict.fromkeys(
         ("signal", "Namespace", "NamedSignal", "default_namespace", "get_signal", "signal_named"),
-        "lookup(name) for a signal that there is, or Signal(name) for a new one",
+        "lookup(name) for an existing signal, or Signal(name) for a new one",
     ),
     **dict.fromkeys(
         ("mute_signals", "disable_signals", "no_signals", "suppress_signals", "muted", "silence"),
@@ -95,19 +95,19 @@ _NAMES: dict[str, str] = {
 
 
 def missing_word(kind: str, name: str, known: Iterable[str], obj: object) -> AttributeError:
-    """The error for an attribute that a signal doesn't have; names what it has instead.
+    """The error for a missing attribute of a signal; suggests what to use instead.
 
     Args:
-        kind: What was asked, with its article.
-        name: What was asked for.
-        known: The attributes that there are.
-        obj: Which was asked.
+        kind: What the object is, with an article.
+        name: The missing attribute.
+        known: The existing attributes.
+        obj: The object.
     """
     return _missing(kind, name, _WORDS.get(name), known, obj)
 
 
 def missing_name(module: str, name: str, known: Iterable[str], obj: object) -> AttributeError:
-    """The same for a name that a module of the library doesn't have."""
+    """The error for a missing name of a module of the library; see :func:`missing_word`."""
     return _missing(f"module {module!r}", name, _NAMES.get(name), known, obj)
 
 
@@ -115,9 +115,9 @@ def _missing(
     kind: str, name: str, ours: str | None, known: Iterable[str], obj: object
 ) -> AttributeError:
     if ours is not None:
-        clause = f"; here that is: {ours}"
+        clause = f"; use {ours}"
     elif name.startswith("_"):
-        clause = ""  # asked for by Python and by tools, to find out whether it is there
+        clause = ""  # Python and tools look for such names, and catch the error
     else:
         clause = nearest(name, [each for each in known if not each.startswith("_")])
     return AttributeError(f"{kind} has no attribute {shortened(name)}{clause}", name=name, obj=obj)

@@ -1,6 +1,6 @@
-"""Signals that tell type checkers what their receivers are given."""
+"""Signals whose receivers are checked by type checkers."""
 
-# Holding receivers against more than a plain Signal does is what these are for.
+# These methods accept less than those of a plain Signal, on purpose.
 # pyright: reportIncompatibleMethodOverride=false
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Item = TypeVar("Item")
 R = TypeVar("R")
 
 
-# What a receiver looks like to a type checker: it names what it wants and takes the rest as
-# **kwargs, so each of these calls it with all there is. Only the instance has a type that is
-# checked; the rest is what readers call it. No program ever uses these classes.
+# Receivers as type checkers see them. A receiver names the arguments it uses and takes the others
+# as **kwargs, so each protocol calls it with every argument there is. Only sender and instance have
+# types that are checked. These classes are never used at run time.
 
 
 class _OfInstance(Protocol[Given_contra, Returned_co]):
@@ -57,7 +57,7 @@ class _OfInstance(Protocol[Given_contra, Returned_co]):
 
 
 class _OfInstanceByPosition(Protocol[Given_contra, Returned_co]):
-    """``lambda s, i, **kwargs: …``: leading parameters of other names."""
+    """``lambda s, i, **kwargs: …``: leading parameters with other names."""
 
     def __call__(
         self, sender: type[Given_contra], instance: Given_contra, /, *args: Any, **kwargs: Any
@@ -81,7 +81,7 @@ class _OfInstances(Protocol[Item, Returned_co]):
 
 
 class ModelConnector(Protocol[M_co]):
-    """What ``@post_save(Post)`` gives: a decorator that gives the receiver back."""
+    """The type of ``@post_save(Post)``: a decorator that returns the receiver."""
 
     @overload
     def __call__(self, receiver: _OfInstance[M_co, R], /) -> Callable[..., R]: ...
@@ -91,7 +91,7 @@ class ModelConnector(Protocol[M_co]):
 
 
 class BulkConnector(Protocol[Item]):
-    """What ``@post_bulk_create(Post)`` gives."""
+    """The type of ``@post_bulk_create(Post)``: a decorator that returns the receiver."""
 
     def __call__(self, receiver: _OfInstances[Item, R], /) -> Callable[..., R]:
         """Connect the receiver."""
@@ -99,10 +99,10 @@ class BulkConnector(Protocol[Item]):
 
 
 class ModelSignal(Signal):
-    """A signal that model classes send about one instance.
+    """A signal that model classes send for one instance.
 
-    A type checker holds ``instance`` of the receiver that ``@post_save(Post)`` decorates against
-    ``Post``. Everything else is :class:`Signal`.
+    A type checker compares the type of ``instance``, in a receiver that ``@post_save(Post)``
+    decorates, with ``Post``. At run time it is a plain :class:`Signal`.
     """
 
     @overload  # type: ignore[override]  # narrower than a plain Signal
@@ -136,7 +136,7 @@ class ModelSignal(Signal):
 
 
 class BulkSignal(Signal):
-    """A signal that model classes send about a list of instances; see :class:`ModelSignal`."""
+    """A signal that model classes send for a list of instances; see :class:`ModelSignal`."""
 
     @overload  # type: ignore[override]  # narrower than a plain Signal
     def __call__(
@@ -164,7 +164,7 @@ class BulkSignal(Signal):
 
 
 class TypedSignal(Signal, Generic[P]):
-    """A signal whose sends and receivers are held against an example; see :func:`typed_signal`."""
+    """A signal whose sends and receivers are checked against an example: :func:`typed_signal`."""
 
     if TYPE_CHECKING:
 
@@ -220,10 +220,11 @@ class TypedSignal(Signal, Generic[P]):
 
 
 def typed_signal(example: Callable[P, object], /) -> TypedSignal[P]:
-    """Make a signal from an example of what it is sent with: a function, which is never called.
+    """Make a signal from an example function with the signature of a receiver. It is never called.
 
-    The first parameter is ``sender``; the others are the payload, required unless they have a
-    default, which is then what receivers get. Name and documentation are the function's.
+    The first parameter is ``sender``; the others are the payload. A parameter with a default is
+    optional: unless it is sent, receivers get the default. The signal has the function's name and
+    documentation.
 
     >>> import asyncio
     >>> @typed_signal
@@ -237,8 +238,8 @@ def typed_signal(example: Callable[P, object], /) -> TypedSignal[P]:
     '5 EUR'
 
     Raises:
-        InvalidOptionError: The example is no function, has no parameter for the sender, or takes
-            more than it by position.
+        InvalidOptionError: The example is not a function, its first parameter is not ``sender``, or
+            other parameters may be passed by position.
     """
     parameters = _parameters_of(example)
     names = [each.name for each in parameters]
@@ -258,10 +259,10 @@ def typed_signal(example: Callable[P, object], /) -> TypedSignal[P]:
 
 
 def _parameters_of(example: Any) -> list[Parameter]:
-    """The parameters of an example; none of what has none, or none to be read."""
+    """The parameters of an example; empty if it isn't callable or has no readable signature."""
     if not callable(example):
         return []
     try:
         return parameters_of(example)[0]
-    except (TypeError, ValueError):  # of something that isn't written in Python
+    except (TypeError, ValueError):  # something that isn't written in Python
         return []

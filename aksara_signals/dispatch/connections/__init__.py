@@ -1,1 +1,1 @@
-"""Connections: which receivers a signal has, and which of them a sender's send calls."""
+"""Connections: which receivers a signal has, and which of them a send calls."""

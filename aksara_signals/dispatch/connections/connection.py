@@ -14,8 +14,7 @@ from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import IMMEDIATE, Receiver, Sender
 
 connection_observers: list[Callable[[Connection], object]] = []
-"""Called with each new connection, so that a mock can say that its receiver was never connected."""
-
+"""Called with each new connection, so that a mock can report that it was never connected."""
 
 _DEFAULTS: dict[str, Any] = {
     "strong": None,
@@ -36,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 class Connection:
-    """A receiver, the sender it listens to, the options it was connected with, how to call it.
+    """A receiver connected to a sender, with its options, and how to call it.
 
     Made by :meth:`Signal.connect <aksara_signals.Signal.connect>`; never changes.
     """
@@ -44,9 +43,10 @@ class Connection:
     address: Hashable
     """Where the signal's index keeps it."""
     reference: Callable[[], Receiver | None]
-    """Gives the receiver, or None when a weakly referenced one is gone."""
+    """Returns the receiver, or None when a weakly referenced one is gone."""
     strong: Receiver | None
-    """The receiver itself, which takes no call to get at; None of a weakly referenced one."""
+    """The receiver itself, which the loops get at without a call; None if it is weakly referenced.
+    """
     sender_key: SenderKey
     """The sender as a key, which doesn't keep it alive."""
     shape: CallShape
@@ -58,7 +58,7 @@ class Connection:
     exact: bool
     """Whether subclasses of the sender are left out."""
     weak: bool
-    """Whether the connection leaves the receiver to the garbage collector."""
+    """Whether the receiver is referenced weakly."""
     concurrent: bool
     """Whether the receiver runs in a task group after the sequential ones."""
     created: bool | None
@@ -66,17 +66,17 @@ class Connection:
     phase: str
     """When the receiver is called (``immediate``, ``after_commit`` or ``after_rollback``)."""
     coalesce: bool
-    """Whether a deferred receiver is sent the net of what the transaction has done to a row."""
+    """Whether a deferred receiver is sent the net change of the transaction for each row."""
     timeout_seconds: float | None
-    """How long a deferred receiver may run; None means as long as it likes."""
+    """How long a deferred receiver may run; None means without a limit."""
     is_async: bool
-    """Whether the receiver is known to be async. An unknown one may still return an awaitable."""
+    """Whether the receiver is known to be async. If False, it may still return an awaitable."""
     module_name: PatchPlace | None
     """Where a mock may replace the receiver."""
     origin: Origin | None
-    """Where the receiver was defined, if a definition of the same name may replace it."""
+    """Where the receiver was defined, if a later definition of the same name may replace it."""
     narrows_session: bool
-    """Whether ``session`` is withheld: a session is not for two tasks."""
+    """Whether ``session`` is sent as None, because two tasks can't share a session."""
     is_plain: bool
     """Whether the receiver takes the arguments just as they are sent, all by keyword."""
 
@@ -116,14 +116,14 @@ class Connection:
         """Arrange the arguments for a receiver that isn't plain.
 
         Args:
-            arguments: All that is sent, ``signal`` and ``sender`` included.
+            arguments: Everything that is sent, ``signal`` and ``sender`` included.
             extras: The on-demand arguments.
 
         Returns:
-            Positional and keyword arguments, in containers of the receiver's own.
+            Positional and keyword arguments, in new containers.
 
         Raises:
-            SignalPayloadError: The receiver takes something by position that wasn't sent.
+            SignalPayloadError: The receiver takes an argument by position that wasn't sent.
         """
         keywords = dict(arguments)
         for name in self.shape.on_demand:

@@ -1,9 +1,11 @@
-"""Whose turn it is to change connections: one thread at a time, whichever the signal.
+"""The lock under which connections change: one thread at a time, for all signals.
 
-Finalisers of users run at any moment, also in the midst of a change that their thread is making,
-and may connect and disconnect: what they ask for then waits for its end. As they may ask it of any
-signal, there is one lock for all: with one each, two threads that are changing a signal each, and
-are interrupted by finalisers that ask for the other one, would wait forever.
+The problem is finalisers. They run at any moment, also in the middle of a change that their own
+thread is making, and they may connect and disconnect receivers of any signal. A change that a
+finaliser asks for in the middle of another one is therefore queued, and made when that one ends.
+
+For the same reason all signals share one lock. If each had its own, two threads could deadlock:
+each is changing one signal, and each is interrupted by a finaliser that asks for the other one.
 """
 
 from __future__ import annotations
@@ -14,57 +16,59 @@ from threading import RLock, get_ident
 from typing import Protocol
 
 Mutation = Callable[[], bool]
-"""Changes connections, and returns whether one has come or gone."""
+"""Changes connections, and returns whether any were added or removed."""
 
 
 class HasConnections(Protocol):
-    """What has connections."""
+    """Something that has connections."""
 
     def make(self, change: Mutation, changed: list[HasConnections]) -> None:
-        """Make a change in one's turn; if connections came or went, it is one of the changed."""
+        """Make a change, under the lock; add itself to ``changed`` if its connections changed."""
         ...
 
     def changed(self) -> None:
-        """Connections came or went; no lock is held."""
+        """Called after connections were added or removed, without the lock."""
         ...
 
 
-class _Turn:
+class _State:
     def __init__(self) -> None:
         self.lock = RLock()
-        """Re-entrant for a finaliser that comes between taking it and noting who has."""
+        """Re-entrant, for a finaliser that runs after the lock is taken and before ``holder`` is
+        set."""
         self.holder: int | None = None
-        """The thread that is in the midst of a change."""
+        """The thread that is making a change."""
         self.late: deque[tuple[HasConnections, Mutation]] = deque()
-        """What finalisers have asked for in the midst of another change."""
+        """The changes that finalisers have asked for in the meantime."""
 
 
-_turn = _Turn()
+_state = _State()
 
 
 def serialized(changing: HasConnections, change: Mutation) -> bool:
-    """Make a change while nobody else does, and pass on whose connections came or went.
+    """Make a change under the lock, then report whose connections have changed.
 
     Returns:
-        Whether it has been made; else it will be, at the end of the change that is under way.
+        Whether it has been made. If not, this thread is in the middle of another change, and makes
+        this one when that one ends.
     """
     here = get_ident()
-    if _turn.holder == here:
-        _turn.late.append((changing, change))
+    if _state.holder == here:
+        _state.late.append((changing, change))
         return False
     changed: list[HasConnections] = []
     try:
-        with _turn.lock:
-            _turn.holder = here
+        with _state.lock:
+            _state.holder = here
             try:
                 changing.make(change, changed)
             finally:
                 try:
-                    while _turn.late:
-                        late, asked = _turn.late.popleft()
+                    while _state.late:
+                        late, asked = _state.late.popleft()
                         late.make(asked, changed)
                 finally:
-                    _turn.holder = None
+                    _state.holder = None
     finally:
         for each in changed:
             each.changed()

@@ -1,8 +1,8 @@
-"""The options of a connection, and which of them make sense together."""
+"""The options of a connection: which there are, and which combinations are valid."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isnan
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aksara_signals.dispatch.connections.connection import Connection
 
 MAX_SECONDS = 1e9
-"""The longest time limit; far beyond, event loops can't count any more."""
+"""The longest time limit that may be given: the clocks of event loops overflow far above it."""
 
 OPTIONS = (
     "weak",
@@ -30,13 +30,13 @@ OPTIONS = (
 )
 
 FILTERS = ("created",)
-"""Those of them that narrow what a receiver is called for. None of them narrows nothing."""
+"""The options that narrow what a receiver is called for; with None they don't narrow."""
 
 _SETTINGS = ("weak", "priority", "exact", "concurrent", "coalesce", "timeout_seconds")
-"""Those that one receiver has once per sender and phase, unless a dispatch_uid tells them apart."""
-
+"""The options that one receiver can have only once per sender and phase, dispatch_uids aside."""
 
 FLAGS = ("weak", "exact", "concurrent", "coalesce")
+"""The options that are True or False."""
 
 
 def is_seconds(value: object) -> bool:
@@ -45,7 +45,7 @@ def is_seconds(value: object) -> bool:
 
 
 def _has_place_in_order(value: object) -> TypeGuard[float]:
-    """Whether this is a number, and one that is less or greater than others."""
+    """Whether this is a number that can be ordered, as NaN can't."""
     kind = type(value)
     if issubclass(kind, int):
         return True
@@ -53,11 +53,11 @@ def _has_place_in_order(value: object) -> TypeGuard[float]:
 
 
 def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str) -> None:
-    """Refuse options that no connection has, or a signal's can't have.
+    """Reject options that don't exist or don't fit the signal.
 
     Raises:
-        InvalidOptionError: Names the option and what it may be.
-        InvalidPhaseError: The phase is unknown, or the signal has no outcome to wait for.
+        InvalidOptionError: Names the option and its valid values.
+        InvalidPhaseError: The phase is unknown, or the signal has no outcome to defer until.
     """
     for option in options:
         if option not in OPTIONS:
@@ -80,10 +80,10 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
     priority = options.get("priority", 0)
     if not _has_place_in_order(priority):
         raise InvalidOptionError(
-            f"{signal_name} can't be connected with a priority that is no number; "
+            f"{signal_name} can't be connected with a priority that is not a number; "
             f"higher is called first, and 0 is the default"
         )
-    _check_waiting(options, payload, signal_name)
+    _check_deferral(options, payload, signal_name)
     try:
         hash(options.get("dispatch_uid"))
     except Exception as error:
@@ -93,17 +93,17 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
         ) from error
 
 
-def _check_waiting(options: Mapping[str, Any], payload: Payload, signal_name: str) -> None:
-    """Refuse phases, and options of those who wait, that make no sense."""
+def _check_deferral(options: Mapping[str, Any], payload: Payload, signal_name: str) -> None:
+    """Reject an invalid phase, and invalid options of deferred receivers."""
     phase = options.get("phase", IMMEDIATE)
     if not isinstance(phase, str) or phase not in PHASES:
         raise InvalidPhaseError(
             f"{signal_name} can't be connected with phase={describe_sender(phase)}; the phases are "
             f"{', '.join(PHASES)}"
         )
-    if phase != IMMEDIATE and not payload.can_wait:
+    if phase != IMMEDIATE and not payload.can_defer:
         raise InvalidPhaseError(
-            f"{signal_name} can't be connected with phase={phase!r}: what it tells of "
+            f"{signal_name} can't be connected with phase={phase!r}: what it is sent for "
             f"has no outcome yet; connect to the signal that is sent after the fact"
         )
     seconds = options.get("timeout_seconds")
@@ -112,12 +112,12 @@ def _check_waiting(options: Mapping[str, Any], payload: Payload, signal_name: st
             if options.get(option) is not None and options[option] is not False:
                 raise InvalidOptionError(
                     f"{signal_name} can't be connected with {option}= and the phase "
-                    f"{IMMEDIATE!r}; it is for receivers that wait (phase={AFTER_COMMIT!r})"
+                    f"{IMMEDIATE!r}; it is for deferred receivers (phase={AFTER_COMMIT!r})"
                 )
     elif options.get("coalesce") and not payload.is_of_one_row:
         raise InvalidOptionError(
-            f"{signal_name} can't be connected with coalesce=True: each send tells of "
-            f"something else than the one before; coalesce signals of single rows"
+            f"{signal_name} can't be connected with coalesce=True: its sends can't be combined "
+            f"into one per row; use it with the signals of single rows, such as post_save"
         )
     if seconds is not None and not (is_seconds(seconds) and seconds > 0):
         raise InvalidOptionError(
@@ -126,8 +126,22 @@ def _check_waiting(options: Mapping[str, Any], payload: Payload, signal_name: st
         )
 
 
+def check_filters(filters: Iterable[str], signal_name: str) -> None:
+    """Reject what is not the name of a filter, when a receiver is disconnected.
+
+    Raises:
+        InvalidOptionError: Names the filters there are.
+    """
+    for name in filters:
+        if name not in FILTERS:
+            raise InvalidOptionError(
+                f"{signal_name}.disconnect() can't look for {name}=; a receiver is "
+                f"disconnected by receiver, sender, dispatch_uid and {', '.join(FILTERS)}"
+            )
+
+
 def different_settings(one: Connection, other: Connection) -> list[str]:
-    """The options, filters aside, in which two connections differ."""
+    """The names of the options, filters aside, in which two connections differ."""
     return [each for each in _SETTINGS if (getattr(one, each) or 0) != (getattr(other, each) or 0)]
 
 
@@ -137,5 +151,5 @@ def has_filters(connection: Connection, filters: Mapping[str, Any]) -> bool:
 
 
 def covers(one: Connection, other: Connection) -> bool:
-    """Whether whatever the other one's filters let through passes those of the one."""
+    """Whether everything that passes the other connection's filters also passes the first one's."""
     return all(getattr(one, each) in (None, getattr(other, each)) for each in FILTERS)

@@ -1,7 +1,11 @@
-"""Receivers that are defined again: by a reloaded module, or a notebook cell that is run again.
+"""Recognises receivers that are defined again, by a reloaded module or a re-run notebook cell.
 
-Connecting such a receiver makes a second object of what its author takes for one function. It is
-recognised by where it was defined, and by which execution of its module that was.
+The problem: to its author, a function that is defined again is the same function; to Python, it is
+a second object beside the first one, which is still connected. So the new one has to replace it.
+But two functions with one name may also be meant to exist side by side, if one execution of their
+module has defined both. A receiver is therefore identified by the place where it was defined and by
+the execution of its module that defined it: it replaces those of its place that an earlier
+execution has defined, and no others.
 """
 
 from __future__ import annotations
@@ -17,34 +21,35 @@ from aksara_signals.types import Receiver
 
 
 class Origin(NamedTuple):
-    """Where a receiver was defined, and when."""
+    """Where a receiver was defined, and by which execution of its module."""
 
     place: tuple[str, str, str | None]
     """Module, qualified name and file; the file because two modules may have one name."""
     execution: object
-    """One object for each execution of the module."""
+    """An object that stands for the execution of the module."""
     code: CodeType
-    """One object for all that a loop or a factory makes."""
+    """The code of the function; the same for every function that a loop or a factory makes."""
 
 
 _executions: weakref.WeakKeyDictionary[FunctionType, object] = weakref.WeakKeyDictionary()
-"""Of functions whose modules have no spec: what was running when they were first connected."""
+"""For functions whose modules have no spec: what was running when they were first connected."""
 
 
 def origin_of(receiver: Receiver) -> Origin | None:
-    """Where a receiver was defined; None of what may exist many times.
+    """Where a receiver was defined; None if many like it may exist at once.
 
-    That is whatever is no function, a lambda, a function made by a function, and a method of an
-    instance.
+    That is a lambda, a function made by a function, a method of an instance, and any receiver that
+    isn't a function.
     """
     function = _function_of(receiver)
     if function is None:
         return None
     module, name = function.__module__, function.__qualname__
-    # Of a subclass of str, whatever is asked may raise.
+    # Not a subclass of str: any operation on one may run user code, and raise.
     if type(module) is not str or type(name) is not str or "<" in name:
         return None
-    # The globals know it, also where the module isn't in sys.modules. A reload replaces the spec.
+    # Each execution of a module has a new spec, as a reload replaces it. It is read from the
+    # globals, because the module may not be in sys.modules.
     spec, code = function.__globals__.get("__spec__"), function.__code__
     execution: object = spec
     if spec is None:  # a notebook, or a script
@@ -57,10 +62,10 @@ def origin_of(receiver: Receiver) -> Origin | None:
 
 
 def _running_module(names: dict[str, Any]) -> CodeType | None:
-    """The code at the top of a module, or of a cell, that is being executed; each time another one.
+    """The code of the module, or the cell, that is being executed: a new object each time.
 
-    Two functions that one script defines under one name are both live, although nothing but this
-    tells them from a cell that is run twice.
+    It distinguishes two functions of one name in a script, which are both meant to be connected,
+    from one function in a cell that is run twice. Nothing else does.
     """
     # inspect takes long to import, and its currentframe() is the same.
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]

@@ -1,8 +1,10 @@
-"""Which connections a sender's sends reach: plans, and the routing table that they belong to.
+"""Which connections a send reaches: plans, and the routing table that caches them.
 
-A send must not wait for a lock, and connecting may happen at any moment. So a routing table never
-changes: a send reads one without a lock, and a change publishes another one. Plans are born with
-their table and go with it: a racing connect can't leave a stale one behind.
+Working out which connections match a sender takes long, so the result, a plan, is cached for each
+sender. But a receiver may be connected at any moment, in another thread, and a send must neither
+wait for a lock nor use an outdated plan. So a routing table never changes: a send reads one
+without a lock, and every change publishes a new one. The plans are stored in the table that they
+were made from, so that a concurrent change can't leave an outdated plan behind.
 """
 
 from __future__ import annotations
@@ -40,29 +42,30 @@ class Plan:
         self.sequential: tuple[Connection, ...] = tuple(
             each for each in immediate if not each.concurrent
         )
-        """Those called at once, by priority and order of connection."""
+        """The immediate receivers that are called one after another, by priority and order of
+        connection."""
         self.concurrent: tuple[Connection, ...] = tuple(
             each for each in immediate if each.concurrent
         )
-        """Those called together when the sequential ones are through."""
+        """The immediate receivers that run in one task group after the sequential ones."""
         self.deferred: tuple[Connection, ...] = tuple(
             each for each in connections if each.phase != IMMEDIATE
         )
-        """Those that wait for the outcome of the transaction."""
+        """The receivers that are called after the outcome of the transaction."""
         self.connections: tuple[Connection, ...] = self.sequential + self.concurrent
-        """The sequential ones, then the concurrent ones."""
+        """The immediate receivers: the sequential ones, then the concurrent ones."""
         self.on_demand: frozenset[str] = frozenset().union(
             *(each.shape.on_demand for each in connections)
         )
-        """The on-demand arguments that anybody here names."""
+        """The on-demand arguments that any of the receivers names."""
         self.is_narrowed: bool = any(each.created is not None for each in connections)
-        """Whether the payload's ``created`` decides who is called."""
+        """Whether the payload's ``created`` decides which receivers are called."""
         self.coalesces: bool = any(each.coalesce for each in self.deferred)
-        """Whether anybody is sent the net of a transaction."""
+        """Whether any receiver is sent the net change of the transaction."""
         self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
-        """Runs of receivers that are called alike."""
+        """Runs of receivers that are called in the same way."""
         self.is_simple: bool = not (self.is_narrowed or self.deferred)
-        """Whether all_connections is called at once, whatever is sent."""
+        """Whether every receiver is called at once, whatever the payload is."""
         self._by_created: dict[bool | None, Plan] = {}
 
     def __bool__(self) -> bool:
@@ -70,12 +73,12 @@ class Plan:
 
     @property
     def all_connections(self) -> tuple[Connection, ...]:
-        """Those called at once, then those that wait."""
+        """The immediate connections, then the deferred ones."""
         return self.connections + self.deferred
 
     @property
     def once(self) -> tuple[Connection, ...]:
-        """The same, each receiver once per phase, whatever the filters."""
+        """As ``all_connections``, but each receiver once per phase, whatever its filters."""
         return (
             _once(self.all_connections, are_filtered=True)
             if self.is_narrowed
@@ -94,7 +97,11 @@ class Plan:
         return plan
 
     def of_rows(self, created: bool) -> Plan:
-        """The plan for a row that is written, which keeps whoever judges the net by ``created``."""
+        """The plan for a row that is written by an INSERT (``created``) or an UPDATE.
+
+        Coalescing receivers stay in it whatever their filter is: it applies to ``created`` of the
+        net change, which isn't known yet.
+        """
         if not self.coalesces:
             return self.narrowed(created)
         return Plan(
@@ -107,11 +114,11 @@ class Plan:
 
     @property
     def asks_what_changed(self) -> bool:
-        """Whether anybody is sent the net of changes, which may be nothing."""
+        """Whether any receiver is sent the net of several changes, which may amount to none."""
         return any(each.coalesce and each.created is not True for each in self.deferred)
 
     def silenced(self, signal: Any, sender: Sender, contexts: tuple[SignalContext, ...]) -> Plan:
-        """The plan less what the contexts silence."""
+        """The plan without the connections that the contexts silence."""
         plan = self
         for context in contexts:
             if plan and context.silences(signal, sender):
@@ -158,8 +165,9 @@ def _once(connections: Iterable[Connection], are_filtered: bool) -> tuple[Connec
 
     Args:
         connections: In call order; those whose receiver is gone are left out.
-        are_filtered: Whether filters have been judged. Before that, a second connection of a
-            receiver is left out only if the first one lets everything through that it does.
+        are_filtered: Whether the filters have been applied already. If not, a second connection of
+            a receiver is left out only if everything that passes its filters also passes those of
+            the first one.
     """
     chosen: list[Connection] = []
     seen: dict[Hashable, list[tuple[Any, Connection]]] = {}
@@ -179,16 +187,16 @@ def _once(connections: Iterable[Connection], are_filtered: bool) -> tuple[Connec
 
 
 NO_RECEIVERS = Plan(())
-"""The plan of a send that nobody hears."""
+"""The plan of a send that reaches no receiver."""
 
 
 class Routes:
     """The connections of a signal at one moment, and the plans worked out from them.
 
     Args:
-        connections: A list that may only grow at its end while a table refers to it, so that
-            connecting is one append and not a copy.
-        length: How many of them this table sees.
+        connections: The list may be appended to, but not changed otherwise, while a table refers to
+            it. So connecting doesn't have to copy it.
+        length: How many of them, from the beginning, belong to this table.
     """
 
     __slots__ = ("_connections", "length", "plans")
@@ -197,14 +205,15 @@ class Routes:
         self._connections = connections
         self.length: int = length
         self.plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
-        """By the address of a sender: what gives the live sender, and its plan."""
+        """By the address of a sender: a reference to the sender, and its plan. An address is reused
+        after its object has died, so a look-up has to compare the sender as well."""
 
     def connections(self) -> list[Connection]:
-        """The connections in the order they were made, dead ones included."""
+        """The connections in the order they were made, including those of dead receivers."""
         return self._connections[: self.length]
 
     def make_plan(self, sender: Sender) -> Plan:
-        """Work out what a send by ``sender`` calls, and keep it as long as the sender lives."""
+        """Make the plan of a sender, and cache it for as long as the sender lives."""
         plan = self._worked_out(sender)
         plans = self.plans
         if sender is None:
@@ -212,10 +221,10 @@ class Routes:
             return plan
         address = id(sender)
         try:
-            # The finaliser takes no lock: removing from a dict is one step.
+            # The finaliser needs no lock: dict.pop() is atomic.
             reference = weakref.ref(sender, lambda _: plans.pop(address, None))
         except TypeError:
-            return plan  # numbers, strings, tuples: not worth keeping alive
+            return plan  # a number, string or tuple: no weak references, and not worth caching
         plans[address] = (reference, plan)
         return plan
 

@@ -1,8 +1,12 @@
 """The connections of one signal, and how they change.
 
-Connecting and disconnecting happen under a lock and end with a new routing table, which is
-published in one assignment; sending reads the table that stands there. Finalisers of receivers and
-senders take no lock: they note the death, and the next change sweeps.
+Threads may connect, disconnect and send at the same time, and a send must not wait for a lock. So
+every change is made under a lock and ends with a new routing table, which is published in a single
+assignment; a send reads the table that is published at that moment.
+
+Receivers and senders that are referenced weakly may die at any moment, also while their thread
+holds the lock. Their finalisers therefore take no lock and change nothing: they leave a note that
+something has died, and the next change removes the connections concerned.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import Any
 
 from aksara_signals.dispatch.adapter import get_adapter
 from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.index import ConnectionIndex, address_of
 from aksara_signals.dispatch.connections.lock import HasConnections, Mutation, serialized
 from aksara_signals.dispatch.connections.options import (
     check_options,
@@ -20,15 +25,9 @@ from aksara_signals.dispatch.connections.options import (
     different_settings,
     has_filters,
 )
-from aksara_signals.dispatch.connections.redefinition import Origin, origin_of
+from aksara_signals.dispatch.connections.redefinition import origin_of
 from aksara_signals.dispatch.connections.routing import Routes
-from aksara_signals.dispatch.receivers.identity import (
-    SenderKey,
-    receiver_address,
-    same_receiver,
-    sender_key,
-    weak_receiver,
-)
+from aksara_signals.dispatch.receivers.identity import sender_key, weak_receiver
 from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender, printable
 from aksara_signals.dispatch.receivers.patching import patch_place_of
 from aksara_signals.dispatch.receivers.payload import Payload, call_shape
@@ -48,38 +47,29 @@ class ConnectionTable:
     """The connections of one signal.
 
     Args:
-        payload: The signal's.
-        name: The signal's, for messages. The table doesn't know the signal itself: a cycle would
-            keep a forgotten signal until the next collection.
+        payload: The signal's payload.
+        name: The signal's name, for messages. The table has no reference to the signal itself: the
+            cycle would keep an unused signal alive until the next garbage collection.
     """
 
-    __slots__ = (
-        "_by_place",
-        "_dead",
-        "_entries",
-        "_index",
-        "_payload",
-        "is_idle",
-        "name",
-        "routes",
-    )
+    __slots__ = ("_dead", "_entries", "_index", "_payload", "is_idle", "name", "routes")
 
     def __init__(self, payload: Payload, name: str | None) -> None:
         self.name: str | None = name
         """The signal's name, if it has one."""
         self._payload = payload
         self._entries: list[Connection] = []
-        self._index: dict[Hashable, list[Connection]] = {}
-        self._by_place: dict[Hashable, dict[Connection, None]] = {}
+        self._index = ConnectionIndex()
         self._dead: deque[None] = deque()
+        """One entry for each weakly referenced receiver or sender that has died."""
         self.routes: Routes = Routes(self._entries, 0)
-        """What a send reads."""
+        """The published routing table, which sends read."""
         self.is_idle: bool = not payload.required
-        """Whether a send has nothing to do: neither receivers to call nor a payload to check."""
+        """Whether a send has nothing to do: no receivers to call, and no payload to check."""
 
     @property
     def display_name(self) -> str:
-        """The name for messages, also of a signal without one."""
+        """The name for messages; an unnamed signal has one as well."""
         return printable(self.name) if self.name else "an unnamed signal"
 
     def senders(self, sender: Senders, senders: Senders, operation: str) -> tuple[Sender, ...]:
@@ -103,21 +93,21 @@ class ConnectionTable:
         """Connect a receiver to each sender.
 
         Args:
-            receiver: Takes the place of receivers that an earlier execution of its module has
-                connected under its name.
+            receiver: Replaces the receivers that an earlier execution of its module has connected
+                under its name.
             senders: At least one.
-            options: Those of the connections.
-            is_temporary: Whether it takes nobody's place, and nobody takes its own.
+            options: The options of the connections.
+            is_temporary: Whether it neither replaces other receivers nor is replaced itself.
 
         Returns:
-            The connections that are new: none for a sender it is connected to already.
+            The new connections: none for a sender to which the receiver is connected already.
 
         Raises:
-            InvalidReceiverError: The receiver can't be called as the payload demands.
-            AmbiguousSenderError: Two live mapped classes answer to a string.
+            InvalidReceiverError: The receiver can't be called with the payload.
+            AmbiguousSenderError: Two live mapped classes have the name that is given as a sender.
             InvalidOptionError: An option is unknown, doesn't fit the signal, or contradicts an
                 earlier connection of the receiver to the sender.
-            InvalidPhaseError: The phase is unknown, or the signal has no outcome to wait for.
+            InvalidPhaseError: The phase is unknown, or the signal has no outcome to defer until.
         """
         if options:
             self.check_options(options)
@@ -128,7 +118,7 @@ class ConnectionTable:
         narrows_session = bool(options.get("concurrent")) and "session" in self._payload.optional
         shape = call_shape(receiver, self._payload, self.display_name)
         reference: Callable[[], Any] = lambda: receiver  # noqa: E731 - held by the connection
-        note_death = _marker(self._dead)
+        note_death = _noter(self._dead)
         if weak:
             try:
                 reference = weak_receiver(receiver, note_death)
@@ -146,12 +136,12 @@ class ConnectionTable:
         added: list[Connection] = []
 
         def add() -> bool:
-            defined, replaced = self._redefined(origin)
+            defined, replaced = self._index.redefined(origin)
             for key in keys:
                 if added and any(each.sender_key.same(key) for each in added):
                     continue  # one sender, given twice
                 connection = Connection(
-                    address=_address(receiver, key, dispatch_uid, phase),
+                    address=address_of(receiver, key, dispatch_uid, phase),
                     reference=reference,
                     strong=None if weak else receiver,
                     sender_key=key,
@@ -164,10 +154,10 @@ class ConnectionTable:
                 )
                 if self._is_new(connection, receiver, replaced):
                     added.append(connection)
-            # Only now: comparing may have raised, and half would be connected.
+            # Only now: a comparison above may raise, and must not leave half of them connected.
             self._remove(replaced)
             for connection in added:
-                self._enter(connection)
+                self._index.add(connection)
             self._entries += added
             if added:
                 self._publish()
@@ -184,7 +174,11 @@ class ConnectionTable:
         dispatch_uid: Hashable,
         filters: dict[str, Any],
     ) -> bool:
-        """Take out what was connected with these very arguments; whether there was anything."""
+        """Remove what was connected with exactly these arguments.
+
+        Returns:
+            Whether there was anything to remove.
+        """
         keys = [sender_key(sender) for sender in senders]
         phases = PHASES if dispatch_uid is None else (IMMEDIATE,)
         gone: list[Connection] = []
@@ -194,7 +188,7 @@ class ConnectionTable:
                 found
                 for key in keys
                 for phase in phases
-                for found in self._find(receiver, key, dispatch_uid, phase)
+                for found in self._index.find(receiver, key, dispatch_uid, phase)
                 if has_filters(found, filters)
             ]
 
@@ -206,7 +200,7 @@ class ConnectionTable:
         return bool(gone if serialized(self, discard) else find())
 
     def remove(self, connections: list[Connection]) -> None:
-        """Take out these connections, as far as they are still there."""
+        """Remove these connections, as far as they are still there."""
 
         def remove() -> bool:
             gone = [each for each in connections if each in self._entries]
@@ -216,44 +210,42 @@ class ConnectionTable:
         serialized(self, remove)
 
     def restore(self, connections: list[Connection]) -> None:
-        """Have these connections again, in this order, and no others."""
+        """Replace all connections by these, in this order."""
 
         def restore() -> bool:
             before = self._entries
             self._entries = [each for each in connections if each.is_alive]
-            self._index, self._by_place = {}, {}
-            for each in self._entries:
-                self._enter(each)
+            self._index = ConnectionIndex(self._entries)
             self._publish()
             return bool(before or self._entries)
 
         serialized(self, restore)
 
     def forget_names(self) -> None:
-        """Work out anew who hears whom, where string senders are involved."""
+        """Discard the plans if any of them may depend on what a string sender was resolved to."""
 
         def forget() -> bool:
             if any(each.sender_key.is_name for each in self._entries):
                 self._publish()
-            return False  # nobody has come or gone
+            return False  # no connection was added or removed
 
         serialized(self, forget)
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Refuse options that no connection has, or this signal's can't have.
+        """Reject options that don't exist or don't fit this signal.
 
         Raises:
-            InvalidOptionError: Names the option and what it may be.
-            InvalidPhaseError: The phase is unknown, or the signal has no outcome to wait for.
+            InvalidOptionError: Names the option and its valid values.
+            InvalidPhaseError: The phase is unknown, or the signal has no outcome to defer until.
         """
         check_options(options, self._payload, self.display_name)
 
     def changed(self) -> None:
-        """Pass on that connections came or went."""
+        """Inform the adapter that connections were added or removed."""
         get_adapter().connections_changed(self._payload)
 
     def make(self, change: Mutation, changed: list[HasConnections]) -> None:
-        """Sweep, and make a change, in one's turn."""
+        """Remove what has died, then make a change; called under the lock."""
         is_changed = self._sweep()
         try:
             is_changed |= change()
@@ -263,31 +255,20 @@ class ConnectionTable:
 
     # -- all below: under the lock -------------------------------------------------------------
 
-    def _find(
-        self, receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable, phase: str
-    ) -> list[Connection]:
-        """The connections of a receiver to a sender, or those of a name: they differ in filters."""
-        return [
-            each
-            for each in self._index.get(_address(receiver, key, dispatch_uid, phase), ())
-            if each.sender_key.same(key)
-            and (dispatch_uid is not None or same_receiver(each.receiver, receiver))
-        ]
-
     def _is_new(
         self, connection: Connection, receiver: Receiver, replaced: list[Connection]
     ) -> bool:
-        """Whether a connection is another one than all that there are.
+        """Whether no existing connection is equal, except for those that are about to be replaced.
 
         Raises:
-            InvalidOptionError: It contradicts one that there is.
+            InvalidOptionError: The connection contradicts an existing one.
         """
         dispatch_uid = connection.dispatch_uid
-        found = self._find(receiver, connection.sender_key, dispatch_uid, connection.phase)
+        found = self._index.find(receiver, connection.sender_key, dispatch_uid, connection.phase)
         if replaced:
             found = [each for each in found if each not in replaced]
         if dispatch_uid is not None:
-            return not found  # a name is a name, whatever the receiver and its options
+            return not found  # whatever the receiver and its options
         for each in found:
             different = different_settings(each, connection)
             if different:
@@ -300,55 +281,23 @@ class ConnectionTable:
                 raise InvalidOptionError(
                     f"receiver {describe_receiver(receiver)} is connected to {self.display_name} "
                     f"for {describe_sender(each.sender)} with {one}, and can't be connected with "
-                    f"{other} besides; disconnect it first, or give the second connection a "
+                    f"{other} as well; disconnect it first, or give the second connection a "
                     f"dispatch_uid"
                 )
         return not any(covers(each, connection) and covers(connection, each) for each in found)
 
-    def _redefined(self, origin: Origin | None) -> tuple[Origin | None, list[Connection]]:
-        """What takes the place of connections that an earlier execution of its module has made.
-
-        Returns:
-            Where the new receiver was defined, and those connections.
-        """
-        bucket = None if origin is None else self._by_place.get(origin.place)
-        if not bucket or origin is None:
-            return origin, []
-        # All in a bucket are of one execution: looking at one is enough.
-        known = next(iter(bucket)).origin
-        if known is None or known.execution is origin.execution:
-            return origin, []
-        for each in bucket:
-            # A function that was there before its module was loaded again, connected once more.
-            if each.origin is not None and each.origin.code is origin.code:
-                return origin._replace(execution=known.execution), []
-        return origin, list(bucket)
-
-    def _enter(self, connection: Connection) -> None:
-        self._index.setdefault(connection.address, []).append(connection)
-        if connection.origin is not None:
-            self._by_place.setdefault(connection.origin.place, {})[connection] = None
-
     def _remove(self, gone: list[Connection]) -> None:
         if not gone:
             return
-        doomed = {id(each) for each in gone}  # addresses of objects that are held here
+        addresses = {id(each) for each in gone}  # safe: the list keeps these objects alive
         for each in gone:
-            bucket = self._index[each.address]
-            bucket.remove(each)
-            if not bucket:
-                del self._index[each.address]
-            if each.origin is not None:
-                others = self._by_place[each.origin.place]
-                del others[each]
-                if not others:
-                    del self._by_place[each.origin.place]
-        # A new list: routes that are in use still read the old one.
-        self._entries = [each for each in self._entries if id(each) not in doomed]
+            self._index.remove(each)
+        # A new list: routing tables that are in use still read the old one.
+        self._entries = [each for each in self._entries if id(each) not in addresses]
         self._publish()
 
     def _sweep(self) -> bool:
-        """Take out what has died; whether there was anything."""
+        """Remove connections whose receiver or sender has died; return whether there were any."""
         if not self._dead:
             return False
         self._dead.clear()
@@ -361,14 +310,7 @@ class ConnectionTable:
         self.is_idle = not (self._entries or self._payload.required)
 
 
-def _marker(dead: deque[None]) -> Callable[[Any], None]:
-    # Runs in a finaliser, at any moment, also while this very thread holds the lock.
+def _noter(dead: deque[None]) -> Callable[[Any], None]:
+    # Called by finalisers, possibly while this thread holds the lock. It refers to the deque only:
+    # with the table, it would be part of a reference cycle.
     return lambda _: dead.append(None)
-
-
-def _address(
-    receiver: Receiver | None, key: SenderKey, dispatch_uid: Hashable, phase: str
-) -> Hashable:
-    if dispatch_uid is not None:
-        return "uid", dispatch_uid, key.address  # a name is a name, whatever the phase
-    return receiver_address(receiver), key.address, phase

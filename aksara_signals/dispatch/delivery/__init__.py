@@ -1,1 +1,1 @@
-"""A signal on its way to its receivers: the loops, where they stand, what becomes of errors."""
+"""Delivers signals to receivers: the loops, their frames, errors and hooks."""

@@ -1,4 +1,4 @@
-"""Concurrent receivers: one task group, each to its end."""
+"""Runs concurrent receivers in one task group; none is cancelled because another one fails."""
 
 from __future__ import annotations
 
@@ -17,13 +17,23 @@ from aksara_signals.types import Receiver, Responses
 async def deliver_concurrently(
     delivery: Delivery, frame: Frame, mocked: bool, robust: bool
 ) -> Responses:
-    """Run the concurrent receivers of a delivery in one task group, each to its end."""
+    """Run the concurrent receivers of a delivery in one task group, each to its end.
+
+    Args:
+        delivery: What is delivered.
+        frame: The frame of the loop that calls this.
+        mocked: Whether receivers may be replaced by mocks.
+        robust: As in :func:`~aksara_signals.dispatch.delivery.loop.deliver`.
+
+    Returns:
+        ``(receiver, response)`` pairs in call order.
+    """
     responses: Responses = []
     errors: list[BaseException] = []
     cancelled: list[asyncio.CancelledError] = []
 
     async def run(place: int, connection: Connection, receiver: Receiver) -> None:
-        # In a task of its own there is a context of its own, which must name this receiver.
+        # A task has a context of its own; the frame in it must name this receiver.
         own = Frame(frame.cause, frame.in_own_task)
         own.delivery, own.connection = delivery, connection
         set_current(own)
@@ -56,7 +66,7 @@ async def deliver_concurrently(
                 receiver = mock_for(receiver, connection.module_name)
             responses.append((receiver, None))
             group.create_task(run(len(responses) - 1, connection, receiver))
-    if cancelled:  # by the receiver itself: a task group keeps quiet about that
+    if cancelled:  # a receiver raised CancelledError itself, which a task group ignores
         raise cancelled[0]
     raise_errors(errors, f"of {delivery.signal.display_name}")
     return responses

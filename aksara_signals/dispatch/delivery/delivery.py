@@ -24,8 +24,8 @@ class Source(Protocol):
 class Delivery(NamedTuple):
     """One signal on its way from one sender to some receivers. Never changes.
 
-    One is made for each send, and for each row and signal of a flush. A tuple is the immutable
-    object that takes the least time to make; where that matters, :data:`new_tuple` makes it.
+    One is made for each send, and for each row and signal of a flush. It is a tuple because that is
+    the immutable object that is fastest to make, and hot paths make it by :data:`new_tuple`.
     """
 
     signal: Source
@@ -45,10 +45,10 @@ new_tuple = tuple.__new__
 
 
 class FailedDelivery(NamedTuple):
-    """A delivery whose arguments couldn't be made: its receiver fails without being called."""
+    """A delivery whose arguments couldn't be prepared: its receiver fails without being called."""
 
     delivery: Delivery
-    """With the arguments that could be made, and one sequential connection."""
+    """With the arguments that could be prepared, and one sequential connection."""
     error: Exception
 
 
@@ -61,10 +61,10 @@ class Failure(NamedTuple):
 
 
 def is_awaitable(response: Any) -> bool:
-    """Whether ``await response`` means something. Asks the type, as ``await`` itself does."""
+    """Whether ``await response`` is possible. Looks at the type, as ``await`` itself does."""
     kind: Any = type(response)
-    # None stands there where a class isn't what its base is. hasattr() alone settles most: it is
-    # the faster one.
+    # A subclass of an awaitable class may set __await__ to None. Most responses have none at all,
+    # which hasattr() finds out faster.
     if hasattr(kind, "__await__"):
         return kind.__await__ is not None
     return is_generator_coroutine(response)

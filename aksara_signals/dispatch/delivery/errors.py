@@ -1,4 +1,4 @@
-"""What becomes of a receiver's exception."""
+"""Logs a receiver's exception, or annotates it before it is raised."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aksara_signals.dispatch.adapter import get_adapter
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import Delivery, Failure
-from aksara_signals.dispatch.delivery.frame import describe_step
+from aksara_signals.dispatch.delivery.frame import MAX_NOTES, describe_step
 from aksara_signals.exceptions import SignalRecursionError
 
 if TYPE_CHECKING:
@@ -20,17 +20,17 @@ def log_error(what: str, error: BaseException, delivery: Delivery, connection: C
     import logging
 
     logger = logging.getLogger("aksara_signals")
-    # As a tuple: logging asks an exception whether it is true, and some are not.
+    # As a tuple: logging tests the truth of an exception, and a user's may be false.
     exc_info = (type(error), error, error.__traceback__)
     step = describe_step(delivery, connection)
     write_log(logger, logging.ERROR, "%s: %s", what, step, exc_info=exc_info)
 
 
 def write_log(logger: Logger, level: int, text: str, *values: object, **options: Any) -> None:
-    """Log, whatever becomes of it: receivers must not be lost over a handler that raises.
+    """Log without raising: a logging handler that fails must not keep receivers from being called.
 
-    What a handler or filter raises is printed as :mod:`logging` prints what its own handlers fail
-    over: to standard error, with what they failed over as its context.
+    What a handler or filter raises is printed to standard error, as :mod:`logging` does it for its
+    own handlers, with the logged exception as its context.
     """
     try:
         logger.log(level, text, *values, **options)
@@ -38,20 +38,16 @@ def write_log(logger: Logger, level: int, text: str, *values: object, **options:
         import logging
 
         record = logging.makeLogRecord({"msg": text, "args": values})
-        with suppress(Exception):  # standard error is broken, too: there is nowhere left to go
+        with suppress(Exception):  # standard error is broken too, so there is nowhere to report it
             logging.Handler().handleError(record)
 
 
-MAX_NOTES = 64
-"""How many notes an exception may have. More than deliveries may be nested, so that an exception
-that passes through them keeps all their notes; one object that is raised again and again keeps the
-latest."""
-
 _BEGINNING = "while "
+"""How a note begins that says where an exception comes from."""
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note, once; an exception that takes none goes without."""
+    """Add a note to an exception, once, if it accepts notes."""
     try:
         notes: Any = getattr(error, "__notes__", ())
         if note in notes:
@@ -60,8 +56,8 @@ def add_note(error: BaseException, note: str) -> None:
         if len(notes) > MAX_NOTES:
             notes.remove(next(each for each in notes if each.startswith(_BEGINNING)))
     except Exception:
-        # A class may refuse notes, or keep them in a tuple. What its exception says matters more
-        # than where it came from, which its traceback shows besides.
+        # The exception's class may reject notes, or store them in a tuple. It is more important
+        # that the exception gets through; its traceback also shows where it comes from.
         return
 
 
@@ -74,12 +70,21 @@ def handle_error(
     *,
     what: str = "a receiver failed",
 ) -> bool:
-    """Log the error of a receiver, or give it a note that says where it comes from.
+    """Log the error of a receiver, or add a note that says where it comes from.
+
+    Args:
+        error: What the receiver raised.
+        delivery: What was delivered.
+        connection: The connection of the receiver.
+        robust: Whether an ``Exception`` is logged.
+        failures: Takes what is logged. With it, so is a ``CancelledError`` that a receiver raises
+            although its task isn't cancelled.
+        what: What has failed, for the log.
 
     Returns:
-        Whether it was logged. If not, the caller raises it: a traceback that leads here would keep
-        alive, through the argument, the error that holds the traceback, and all that the receiver
-        had, until the next garbage collection.
+        Whether the error was logged. If not, the caller must raise it. This function doesn't: the
+        traceback would refer to its frame, whose argument is the error, and the cycle would keep
+        the receiver's variables alive until the next garbage collection.
     """
     from asyncio import CancelledError
 
@@ -98,7 +103,7 @@ def handle_error(
 
 
 def _is_own_cancellation(error: BaseException) -> bool:
-    """Whether a receiver's ``CancelledError`` is of its own making: its task is not cancelled."""
+    """Whether a receiver raised ``CancelledError`` itself: its task is not being cancelled."""
     import asyncio
 
     if not isinstance(error, asyncio.CancelledError):
@@ -111,11 +116,11 @@ def _is_own_cancellation(error: BaseException) -> bool:
 
 
 def raise_errors(errors: list[BaseException], whose: str) -> None:
-    """Raise the errors of concurrent receivers: one as itself, several as a group.
+    """Raise the errors of concurrent receivers: one as it is, several as a group.
 
     Args:
-        errors: May be empty.
-        whose: Goes on after "concurrent receivers".
+        errors: May be empty; then nothing is raised.
+        whose: Completes the group's message, after "concurrent receivers".
     """
     if len(errors) == 1:
         raise errors[0]

@@ -1,8 +1,8 @@
-"""Where the loops stand, and the depth guard.
+"""Frames: what each running loop is delivering; and the limits that stop endless recursion.
 
-Receivers may send signals whose receivers send signals. Each running loop has a frame, which refers
-to the frame of the loop that it runs in, so that receivers that cause one another without end are
-stopped, and the chain can be shown.
+A receiver may send a signal whose receiver sends another one, and so on. If two of them cause one
+another, that never ends. So each running loop has a frame, which refers to the frame of the loop
+that caused it. The length of this chain is limited, and the error shows the chain.
 """
 
 from __future__ import annotations
@@ -17,30 +17,40 @@ from aksara_signals.dispatch.delivery.delivery import Delivery
 from aksara_signals.dispatch.receivers.naming import counted, describe_receiver, describe_sender
 from aksara_signals.exceptions import SignalRecursionError
 
-# -- limits: each stops what has no end -----------------------------------------------------------
+# -- limits: each stops something that would never end, or grow without end -----------------------
 
 MAX_DEPTH = 50
-"""How many deliveries may be nested.
+"""How many deliveries may be nested. Stops receivers that send signals to one another.
 
-Far above what honest receivers need; low enough that the nested flushes of a synchronous session,
-some twelve Python frames each, stay below Python's own limit of 1,000.
+Far above what sound receivers need, and low enough that the nested flushes of a synchronous
+session, some twelve Python frames each, stay below Python's own limit of 1,000.
 """
 
 MAX_GENERATIONS = 500
-"""How many deliveries after a commit may have caused one another.
+"""How many deliveries after a commit may have caused one another. Stops receivers that commit again
+and again.
 
-Each runs in a task of its own, so none stands on the stack of another.
+Each of these runs in a task of its own, so they don't add to one another's stack.
 """
 
 MAX_ROUNDS = 100
-"""How often pre receivers may add something new to the flush that calls them."""
+"""How often pre receivers may add something new to the flush that calls them. Stops a flush that
+never has everything it has to write."""
+
+MAX_NOTES = 64
+"""How many notes an exception may have. Stops the growth of an exception object that is raised
+again and again: it keeps the latest notes.
+
+Above ``MAX_DEPTH``, so that an exception that passes through nested deliveries keeps all notes.
+"""
 
 
 class Frame:
-    """Where one call of a loop stands.
+    """What one call of a loop is delivering.
 
-    A task that a receiver has started keeps the frame, in its copy of the context, for as long as
-    the task lives. So the loop empties its frame at its end: what was sent must not live as long.
+    A task that a receiver has started keeps the frame alive, in its copy of the context, for as
+    long as the task itself lives. The delivery must not live as long, so the loop empties its frame
+    when it ends.
 
     Args:
         cause: The frame of the loop whose receiver called this loop, or started its task.
@@ -69,23 +79,30 @@ _current: ContextVar[Frame | None] = ContextVar("aksara_signals_frame", default=
 
 # Bound once: where a name is imported, Python 3.11 makes a new bound method for each call.
 get_current: Callable[[], Frame | None] = _current.get
-"""The frame of the loop that called the receiver that runs, or the one that started this task."""
+"""The frame of the loop that called the running receiver, or the receiver that started this task.
+"""
 set_current: Callable[[Frame | None], Token[Frame | None]] = _current.set
 reset_current: Callable[[Token[Frame | None]], None] = _current.reset
 
 
 def cause_of(around: Frame | None, in_own_task: bool) -> Frame | None:
-    """The frame that causes a loop which starts now.
+    """The frame that is the cause of a loop which starts now, after a check of the limits.
 
     Args:
-        around: The frame around it, or the one that started its task.
-        in_own_task: Whether the new loop runs in a task of its own, off the stack of the other.
+        around: The current frame: that of the loop around the new one, or of the one whose receiver
+            started this task.
+        in_own_task: Whether the new loop runs in a task of its own, off the stack of its cause.
+
+    Returns:
+        The innermost frame, from ``around`` outwards, whose loop hasn't ended; None if there is
+        none.
 
     Raises:
-        SignalRecursionError: Too many deliveries are nested.
+        SignalRecursionError: Too many deliveries are nested, or after a commit have caused one
+            another.
     """
-    # A task started by a receiver inherits a frame whose loop may have ended: what the task sends
-    # later is no recursion.
+    # A task that a receiver has started inherits the frame, also when the loop of the frame has
+    # ended meanwhile. What the task sends then is not a recursion.
     while around is not None and around.connection is None:
         around = around.cause
     if around is None:
@@ -119,8 +136,8 @@ def recursion_error(problem: str, steps: list[str]) -> SignalRecursionError:
     """The error for receivers that cause one another.
 
     Args:
-        problem: What was counted.
-        steps: The chain, the innermost step first.
+        problem: Which limit was exceeded, as a clause.
+        steps: The chain in words, the innermost step first.
     """
     shown = steps[:8]
     if len(steps) > len(shown):
@@ -139,7 +156,7 @@ def key_of(instance: Any) -> str | None:
 
 
 def describe_step(delivery: Delivery, connection: Connection | None) -> str:
-    """One step of a chain in words: never a column value but the primary key."""
+    """One step of a chain in words; of the columns, it shows the primary key only."""
     key = key_of(delivery.arguments.get("instance"))
     who = describe_sender(delivery.sender) + (f" {key}" if key else "")
     to = "its receivers" if connection is None else describe_receiver(connection.receiver)

@@ -1,10 +1,12 @@
-"""The two loops: one awaits receivers, the other can't.
+"""The two loops that call receivers: one can await them, the other can't.
 
 Both take any number of deliveries, so that a single send and a flush of ten thousand rows go
-through the same lines: order, errors, notes and results are decided here and nowhere else.
+through the same code: the order, errors, notes and responses are decided here and nowhere else.
 
-They stay two. Merged into one coroutine that a synchronous caller drives by hand, ``send_sync``
-took 45 % longer, and a ``StopIteration`` raised by a receiver ended the drive instead of the send.
+There are two of them on purpose. When they were merged into one coroutine, which synchronous
+callers stepped through by hand, ``send_sync`` took 45 % longer, and a ``StopIteration`` raised by a
+receiver ended the coroutine instead of the send. For the same reason each is in one piece: a call
+per receiver would be a considerable part of what a send costs.
 """
 
 from __future__ import annotations
@@ -48,10 +50,10 @@ async def deliver(
 
     Args:
         deliveries: In the order to be delivered.
-        robust: Whether a receiver's exception is logged and takes the place of its response,
-            instead of ending everything.
-        failures: Takes the exceptions that are logged. A receiver that raises ``CancelledError``
-            although its task isn't cancelled is then one of them.
+        robust: Whether a receiver's exception is logged and becomes its response, instead of being
+            raised.
+        failures: Takes the exceptions that are logged. With it, a ``CancelledError`` is one of them
+            if a receiver raises it although its task isn't cancelled.
         in_own_task: Whether this runs in a task of its own, off the stack of what caused it.
 
     Returns:
@@ -60,7 +62,7 @@ async def deliver(
     Raises:
         SignalRecursionError: Too many deliveries are nested.
         BaseException: What a receiver raised, of its own type, with a note. Errors of several
-            concurrent receivers come as an ``ExceptionGroup``.
+            concurrent receivers are raised as an ``ExceptionGroup``.
     """
     responses: Responses = []
     cause = get_current()
@@ -102,14 +104,15 @@ async def deliver(
                     response = error
                 responses.append((receiver, response))
             if delivery.concurrent:
-                # Only now: importing asyncio takes longer than importing all of this library.
+                # Imported when needed: asyncio takes longer to import than all of this library.
                 from aksara_signals.dispatch.delivery.concurrent import deliver_concurrently
 
                 responses += await deliver_concurrently(delivery, frame, mocked, robust)
     finally:
         frame.delivery = frame.connection = None
-        # A coroutine that was dropped half-way is closed in another context than its own.
-        try:  # noqa: SIM105 - costs nothing
+        # A coroutine that is abandoned half-way is closed by the garbage collector, in another
+        # context than its own, where the token isn't valid.
+        try:  # noqa: SIM105 - unlike suppress(), try costs nothing
             reset_current(token)
         except ValueError:
             pass
@@ -124,21 +127,22 @@ def deliver_sync(
     failures: list[Failure] | None = None,
     drive: Drive | None = None,
 ) -> Responses:
-    """Call the receivers of each delivery without an event loop of their own.
+    """Call the receivers of each delivery from synchronous code.
 
-    Concurrent receivers run like the others, after them.
+    Concurrent receivers are called one after another as well, after the sequential ones.
 
     Args:
         deliveries: In the order to be delivered.
         robust: As in :func:`deliver`.
         failures: As in :func:`deliver`.
-        drive: What runs a returned awaitable to its end; :func:`drive_to_end` by default.
+        drive: Runs an awaitable that a receiver returns to its end; by default,
+            :func:`drive_to_end`.
 
     Returns:
         ``(receiver, response)`` pairs in call order.
 
     Raises:
-        AsyncReceiverError: A receiver would have had to wait.
+        AsyncReceiverError: An async receiver has to wait.
         SignalRecursionError: Too many deliveries are nested.
         BaseException: What a receiver raised, of its own type, with a note.
     """
@@ -198,7 +202,7 @@ def drive_to_end(awaitable: Awaitable[Any], receiver: Receiver) -> Any:
     """Run an awaitable that never has to wait, and return its result.
 
     Raises:
-        AsyncReceiverError: It would have had to wait. A coroutine is closed first.
+        AsyncReceiverError: It has to wait. A coroutine is closed first.
     """
     is_coroutine = type(awaitable) is CoroutineType or is_generator_coroutine(awaitable)
     steps: Any = awaitable if is_coroutine else awaitable.__await__()
@@ -216,18 +220,19 @@ def drive_to_end(awaitable: Awaitable[Any], receiver: Receiver) -> Any:
     if close is not None:
         try:
             close()
-        except Exception as error:  # it goes on although it is closed, or fails in ending
+        except Exception as error:  # it ignores GeneratorExit, or fails while it is closed
             raise refusal from error
     raise refusal
 
 
 def _release(waited_for: Any) -> None:
-    """Take a future's mark back, which says that a task has begun to wait for it.
+    """Reset the flag of a future which says that a task has begun to wait for it.
 
-    Nothing will wait here, and with the mark the next task that awaits the future is refused.
+    Awaiting the future has set the flag, but nothing is going to wait for it here. If the flag
+    stayed, the next task to await the future would fail.
     """
     try:
         if getattr(waited_for, "_asyncio_future_blocking", False):
-            waited_for._asyncio_future_blocking = False  # noqa: SLF001 - it is what loops look at
-    except Exception:  # no future, but an object of the user's that doesn't like to be asked
+            waited_for._asyncio_future_blocking = False  # noqa: SLF001 - asyncio reads this flag
+    except Exception:  # not a future, but a user's object whose attributes raise
         return

@@ -1,6 +1,6 @@
-"""One hook around every delivery: for tracing, metrics and logging.
+"""Delivery hooks: context managers around every send and receiver, for tracing and logging.
 
-Nothing is paid while there is no hook but a look at an empty list per send.
+Without a hook, they cost each send no more than a look at an empty list.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aksara_signals.types import Receiver, Sender
 
 
 class DeliveryStep:
-    """What a hook stands around: a send, or the call of one of its receivers."""
+    """What a hook is called for: a send, or the call of one of its receivers."""
 
     __slots__ = ("_arguments", "connection", "sender", "signal")
 
@@ -31,12 +31,12 @@ class DeliveryStep:
         """The signal, or what is delivered like one, such as a callback of ``on_commit``."""
         self.sender: Sender = delivery.sender
         self.connection: Connection | None = connection
-        """Whose receiver is called; None around the whole send."""
+        """The connection whose receiver is called; None for the whole send."""
         self._arguments = delivery.arguments
 
     @property
     def is_send(self) -> bool:
-        """Whether this is the whole send, and not one receiver."""
+        """Whether this is the whole send, rather than one of its receivers."""
         return self.connection is None
 
     @property
@@ -51,7 +51,7 @@ class DeliveryStep:
 
     @property
     def receiver_name(self) -> str | None:
-        """The receiver in words, with file and line; None of a whole send."""
+        """The receiver in words, with file and line; None for the whole send."""
         return None if self.connection is None else describe_receiver(self.connection.receiver)
 
     @property
@@ -64,35 +64,36 @@ class DeliveryStep:
 
 
 DeliveryHook: TypeAlias = Callable[[DeliveryStep], AbstractContextManager[Any]]
-"""Gives a context manager that is entered before a step and left after it, with its error if it
-fails. Steps of receivers stand inside the step of their send."""
+"""Returns a context manager that is entered before a step and exited after it, with the exception
+if the step fails. The steps of receivers are inside the step of their send."""
 
 hooks: list[DeliveryHook] = []
-"""The hooks, outermost first. Changed in place: the loops look at this very list."""
+"""The hooks, outermost first. Only changed in place, because the loops import this very list."""
 
 
 def add_delivery_hook(hook: DeliveryHook) -> None:
-    """Have a hook called around every send that reaches a receiver, and around every receiver.
+    """Add a hook, called for every send that reaches a receiver, and for every receiver.
 
-    It counts for the whole process, from the next send on. What the hook itself raises reaches the
-    code that sends; after a commit or rollback it is logged and passed to ``on_delivery_error``, as
-    what a receiver raises is.
+    It is added for the whole process, from the next send on. What the hook itself raises is treated
+    like what a receiver raises: it is raised to the caller of the send, or, after a commit or
+    rollback, logged and sent to ``on_delivery_error``.
 
     Args:
-        hook: Takes a :class:`DeliveryStep`, gives a context manager. Adding it twice does nothing.
+        hook: Takes a :class:`DeliveryStep` and returns a context manager. Adding it twice does
+            nothing.
 
     Raises:
-        InvalidOptionError: It can't be called, or is an async or a generator function.
+        InvalidOptionError: It is not callable, or is an async or a generator function.
     """
     if not callable(hook):
         raise InvalidOptionError(
-            f"add_delivery_hook() was given {describe_sender(hook)}, which can't be called; give a "
-            f"function that takes a step and gives a context manager"
+            f"add_delivery_hook() was given {describe_sender(hook)}, which is not callable; give a "
+            f"function that takes a step and returns a context manager"
         )
     if problem_of_generators(hook) or is_async_receiver(hook):
         raise InvalidOptionError(
-            f"add_delivery_hook() was given {describe_receiver(hook)}, which gives no context "
-            f"manager when it is called; write a function that yields once, below "
+            f"add_delivery_hook() was given {describe_receiver(hook)}, which doesn't return a "
+            f"context manager when it is called; write a function that yields once, below "
             f"@contextlib.contextmanager"
         )
     if not any(same_receiver(hook, each) for each in hooks):
@@ -100,9 +101,9 @@ def add_delivery_hook(hook: DeliveryHook) -> None:
 
 
 def remove_delivery_hook(hook: DeliveryHook) -> bool:
-    """Take a hook out, and return whether it was there.
+    """Remove a hook, and return whether it was there.
 
-    It is compared by identity, as receivers are: another one that says that it is equal stays.
+    Hooks are compared by identity, as receivers are: a different one that compares equal stays.
     """
     left = [each for each in hooks if not same_receiver(hook, each)]
     is_there = len(left) < len(hooks)
@@ -116,8 +117,8 @@ def _entered(step: DeliveryStep) -> ExitStack:
             around: Any = hook(step)
             if not hasattr(type(around), "__enter__"):
                 raise InvalidOptionError(
-                    f"the delivery hook {describe_receiver(hook)} has given "
-                    f"{describe_sender(around)}, which is no context manager; write a function "
+                    f"the delivery hook {describe_receiver(hook)} returned "
+                    f"{describe_sender(around)}, which is not a context manager; write a function "
                     f"that yields once, below @contextlib.contextmanager"
                 )
             stack.enter_context(around)
@@ -127,12 +128,12 @@ def _entered(step: DeliveryStep) -> ExitStack:
 def each_send(
     deliveries: Iterable[Delivery], failures: list[Failure] | None = None
 ) -> Generator[Delivery, None, None]:
-    """The deliveries, each inside the hooks until the next one is asked for.
+    """Yield the deliveries, each inside the hooks until the next one is requested.
 
     Args:
-        deliveries: Each to one receiver if failures are taken.
-        failures: Takes what the hooks raise, as if the receiver had. One that raises before the
-            delivery keeps it from its receiver, as one around the receiver itself does.
+        deliveries: Each must have one receiver if there are ``failures``.
+        failures: Takes what the hooks raise, as if the receiver had raised it. If a hook raises
+            before the delivery, the receiver isn't called.
     """
     for delivery in deliveries:
         is_ending = False
@@ -140,7 +141,7 @@ def each_send(
             with _entered(DeliveryStep(delivery, None)):
                 try:
                     yield delivery
-                except BaseException:  # by end_sends(): it isn't the hooks' own
+                except BaseException:  # thrown in by end_sends(), not raised by a hook
                     is_ending = True
                     raise
         except BaseException as error:
@@ -153,7 +154,7 @@ def each_send(
 
 
 def end_sends(deliveries: Generator[Delivery, None, None]) -> None:
-    """Leave the hooks of the last delivery, with the error that is under way, if there is one."""
+    """Exit the hooks of the last delivery, with the exception being handled, if there is one."""
     error = sys.exception()
     if error is None:
         deliveries.close()
@@ -166,7 +167,7 @@ def end_sends(deliveries: Generator[Delivery, None, None]) -> None:
 
 
 def around(receiver: Receiver, delivery: Delivery, connection: Connection) -> Receiver:
-    """The receiver, called and awaited inside the hooks."""
+    """Wrap a receiver so that it is called and awaited inside the hooks."""
 
     def call(*positional: Any, **keywords: Any) -> Any:
         with _entered(DeliveryStep(delivery, connection)) as stack:

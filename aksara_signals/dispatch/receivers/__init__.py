@@ -1,1 +1,1 @@
-"""Receivers and senders: who is who, how one is called, what it is called in messages."""
+"""Receivers and senders: their identity, their signatures, and their names in messages."""

@@ -1,7 +1,7 @@
-"""Who is who: keys and weak references of receivers and senders.
+"""The identity of receivers and senders: keys and weak references.
 
-Objects are told apart by identity and looked up by address, but an address alone is never trusted:
-it is reused as soon as its owner dies. Every look-up ends with a comparison of the live objects.
+Objects are compared by identity and looked up by address. An address alone is not enough, because
+it is reused after its object has died, so every look-up ends with a comparison of the live objects.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Getter = Callable[[], Any]
 
 
 def same_receiver(one: Receiver | None, other: Receiver | None) -> bool:
-    """Whether two expressions denote one receiver: methods by their object and function."""
+    """Whether these are the same receiver; methods are compared by their object and function."""
     if one is other:
         return True
-    # By what they are: isinstance() would believe what their __class__ says.
+    # By type(), because isinstance() also considers __class__, which an object can override.
     kind = type(one)
     first: Any = one
     second: Any = other
@@ -38,7 +38,7 @@ def same_receiver(one: Receiver | None, other: Receiver | None) -> bool:
 
 
 def receiver_address(receiver: Receiver | None) -> Hashable:
-    """Where to look for a receiver. Equal for equal receivers, to be followed by a comparison."""
+    """The key to look a receiver up by. To be followed by :func:`same_receiver`."""
     thing: Any = receiver
     if type(thing) is MethodType:
         return id(thing.__self__), id(thing.__func__)
@@ -69,33 +69,33 @@ def weak_receiver(receiver: Receiver, on_death: Callable[[Any], object]) -> Gett
 
 
 def is_class(thing: Any) -> TypeGuard[type]:
-    """Whether this is a class, whatever its ``__class__`` says."""
+    """Whether this is a class, regardless of its ``__class__``."""
     return issubclass(type(thing), type)
 
 
 def is_number(thing: Any) -> bool:
-    """Whether this is a number, whatever its ``__class__`` says."""
+    """Whether this is a number, regardless of its ``__class__``."""
     try:
         return issubclass(type(thing), Number)
-    except Exception:  # asking an ABC takes the hash of the type, which its metaclass may refuse
+    except Exception:  # an ABC hashes the type, and a user's metaclass may be unhashable
         return False
 
 
-# As Python knows them: a metaclass may say otherwise, or raise.
+# From `type` itself, because a metaclass may override these attributes, or raise.
 _name, _qualname, _module, _mro = (
     type.__dict__[each].__get__ for each in ("__name__", "__qualname__", "__module__", "__mro__")
 )
 
 plain_text: Callable[[str], str] = str.__str__
-"""Text as a string of Python's own: of a subclass of ``str``, whatever is asked may raise."""
+"""Converts a subclass of ``str``, any method of which may raise, to a plain string."""
 
 
 def names_of(cls: type) -> tuple[str, str]:
-    """The two strings a class answers to: ``Post`` and ``blog.models.Post``."""
+    """The two names of a class for string senders: ``Post`` and ``blog.models.Post``."""
     module: Any
     try:
         module = _module(cls)
-    except AttributeError:  # made where modules have no name
+    except AttributeError:  # the class was made by code whose globals have no __name__
         module = None
     where = plain_text(module) if issubclass(type(module), str) else "?"
     return plain_text(_name(cls)), f"{where}.{plain_text(_qualname(cls))}"
@@ -107,18 +107,18 @@ def type_name(thing: object) -> str:
 
 
 def mro_of(sender: Sender) -> tuple[type, ...]:
-    """The classes a sender counts as: a class and its bases, nothing for other objects."""
+    """The classes that a sender matches: for a class, itself and its bases; else none."""
     return _mro(sender) if is_class(sender) else ()
 
 
 class SenderGroup:
-    """Several senders that speak as one, such as a relationship's table and its classes.
+    """Several senders that send as one, such as a relationship's table and its classes.
 
-    A send by the group reaches whoever is connected to any of its members. Keep one group as long
-    as it is sent by: who hears it is worked out once per group.
+    A send by the group reaches the receivers connected to any of its members. Reuse one group for
+    all its sends: its plan is worked out once per group object.
 
     Args:
-        members: Whom receivers may have been connected to.
+        members: The senders to which receivers may be connected.
     """
 
     __slots__ = ("__weakref__", "members")
@@ -128,37 +128,42 @@ class SenderGroup:
 
 
 class SenderKey(ABC):
-    """The sender a connection was made for, and the question which senders it matches."""
+    """The sender that a connection was made for, and which sends it matches."""
 
     __slots__ = ("address",)
 
     address: Hashable
-    """Where to look for the sender; equal for equal senders, to be followed by :meth:`same`."""
+    """The key to look the sender up by. To be followed by :meth:`same`."""
 
     is_name = False
-    """Whether this is a string, which may stand for a class that doesn't exist yet."""
+    """Whether this is a string, which may be the name of a class that doesn't exist yet."""
 
     @abstractmethod
     def get(self) -> Sender:
-        """The sender itself; None once it is gone."""
+        """The sender itself; None if it has died."""
 
     def same(self, other: SenderKey) -> bool:
-        """Whether two keys stand for one sender."""
+        """Whether two keys are for the same sender."""
         return self.address == other.address
 
     def matches(self, sender: Sender, exact: bool) -> bool:
-        """Whether what ``sender`` sends is for this key."""
+        """Whether a send by ``sender`` matches this key.
+
+        Args:
+            sender: May be a group, whose members are then tried.
+            exact: Whether a subclass doesn't match.
+        """
         if type(sender) is SenderGroup:
             return any(self.matches_one(member, exact) for member in sender.members)
         return self.matches_one(sender, exact)
 
     @abstractmethod
     def matches_one(self, sender: Sender, exact: bool) -> bool:
-        """Whether what ``sender``, who is no group, sends is for this key."""
+        """As :meth:`matches`, for a sender that is not a group."""
 
 
 class _AnySender(SenderKey):
-    """Every sender, and none."""
+    """Matches every sender, None included."""
 
     __slots__ = ()
 
@@ -173,7 +178,7 @@ class _AnySender(SenderKey):
 
 
 class _NamedSender(SenderKey):
-    """A string: an equal string, or the classes that answer to it."""
+    """A string: matches equal strings, and the classes with this name."""
 
     __slots__ = ("name",)
     is_name = True
@@ -193,7 +198,7 @@ class _NamedSender(SenderKey):
 
 
 class _NumberSender(SenderKey):
-    """A number, by equality."""
+    """A number: matches equal numbers."""
 
     __slots__ = ("number",)
 
@@ -209,7 +214,7 @@ class _NumberSender(SenderKey):
 
 
 class _ObjectSender(SenderKey):
-    """Any other object by identity; a class also for its subclasses."""
+    """Any other object: matches itself; a class also matches its subclasses."""
 
     __slots__ = ("reference",)
 
@@ -217,7 +222,7 @@ class _ObjectSender(SenderKey):
         self.address: Hashable = ("object", id(sender))
         try:
             self.reference: Getter = weakref.ref(sender, on_death)
-        except TypeError:  # a tuple, or slots without __weakref__: it has to be kept alive
+        except TypeError:  # such as a tuple, or slots without __weakref__: kept alive instead
             self.reference = lambda: sender
 
     def get(self) -> Sender:
@@ -243,7 +248,7 @@ def sender_key(sender: Sender, on_death: Callable[[Any], object] | None = None) 
 
     Args:
         sender: None for every sender.
-        on_death: Called with the dead reference when the sender is collected. It runs in a
+        on_death: Called with the dead reference when the sender is collected. It is called by a
             finaliser, so it must not take a lock.
 
     Raises:
@@ -258,6 +263,6 @@ def sender_key(sender: Sender, on_death: Callable[[Any], object] | None = None) 
                 "an empty string can't be a sender; give the class, its name, or None for all"
             )
         return _NamedSender(sender)
-    if not issubclass(kind, type) and is_number(sender):  # in this order: an ABC takes longer
+    if not issubclass(kind, type) and is_number(sender):  # in this order: an ABC is slower to ask
         return _NumberSender(sender)
     return _ObjectSender(sender, on_death)

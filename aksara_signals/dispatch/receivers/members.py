@@ -1,4 +1,4 @@
-"""What classes and their objects have under a name, without running any code of theirs."""
+"""Looks up attributes of classes and objects without running any code of theirs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from aksara_signals.dispatch.receivers.identity import is_class, mro_of, names_o
 
 
 class Member(NamedTuple):
-    """What stands under a name."""
+    """The value that a class or object stores under a name."""
 
     raw: Any
-    """As the class or object has it: a function, a ``staticmethod``, a mock …"""
+    """The value as it is stored: a function, a ``staticmethod``, a mock …"""
     given: tuple[Any, Any] | None
-    """The arguments by which Python makes a method of it; None for what it leaves as it is."""
+    """The arguments for ``__get__``, if the attribute is bound when it is read; else None."""
 
     @property
     def function(self) -> Any:
-        """The function behind a method of any kind."""
+        """The function inside a method of any kind."""
         return _function_of(self.raw)
 
     def get(self) -> Any:
-        """What reading the attribute gives."""
+        """The value that reading the attribute returns."""
         if self.given is None or type(self.raw) not in _KINDS:
             return self.raw
         return self.raw.__get__(*self.given)
@@ -39,7 +39,7 @@ def _function_of(raw: Any) -> Any:
 
 
 def member_named(name: str, owner: Any) -> Member | None:
-    """What an object, or a class, has under a name; None if there is nothing."""
+    """Look up a name in an object or a class, as Python does; None if there is no such name."""
     kind = type(owner)
     if is_class(owner):
         for each in mro_of(owner):
@@ -48,7 +48,7 @@ def member_named(name: str, owner: Any) -> Member | None:
     else:
         try:
             own = object.__getattribute__(owner, "__dict__")
-        except Exception:  # it has none, or a property of the user's stands there
+        except Exception:  # there is none, or a user's class overrides it
             own = None
         if type(own) is dict and name in own:
             return Member(own[name], None)
@@ -58,20 +58,20 @@ def member_named(name: str, owner: Any) -> Member | None:
     return None
 
 
-# As Python knows it: a metaclass may say otherwise, or raise.
+# From `type` itself, because a metaclass may override this attribute, or raise.
 _vars: Callable[[type], Any] = type.__dict__["__dict__"].__get__
 
 _holders: dict[tuple[int, str], tuple[weakref.ref[type], weakref.ref[Any]]] = {}
-"""By address of a class and name: which function has been seen there. An address is reused when its
-class dies, so the class is compared as well."""
+"""By address of a class and name: the class, and the function last seen there. The class is stored
+because its address is reused after it has died."""
 
 
 class ClassMember:
-    """A name of a class, and the function that was seen under it last.
+    """A name in a class, and the function that was last seen there.
 
     Args:
-        holder: The class that has it in its own body.
-        name: Where.
+        holder: The class that defines the name itself, rather than inherits it.
+        name: The name.
     """
 
     __slots__ = ("holder", "name")
@@ -82,14 +82,19 @@ class ClassMember:
 
     @classmethod
     def of(cls, function: FunctionType, owner: Any) -> ClassMember | None:
-        """The name by which an object or class has a method, and the class that it is from."""
+        """Find a method's function in the classes of an object, or in a class and its bases.
+
+        Args:
+            function: The function of the method.
+            owner: The object or class.
+        """
         bases = (*mro_of(owner), *mro_of(type(owner)))
         name = function.__name__
         for each in bases:
             for known in (name, _mangled(each, name)):
                 if _function_of(_vars(each).get(known)) is function:
                     return cls._claimed(each, known, function)
-        for each in bases:  # a method of another name, as a decorator may make one
+        for each in bases:  # the function may have another name, as one made by a decorator
             for known, raw in tuple(_vars(each).items()):
                 if _function_of(raw) is function:
                     return cls._claimed(each, known, function)
@@ -102,25 +107,25 @@ class ClassMember:
         return member
 
     def claim(self, function: Any) -> None:
-        """Note that this function has been seen there."""
+        """Store that this function has been seen there."""
         holder = self.holder()
         if holder is not None and not self.belongs_to(function):
             key = id(holder), self.name
-            gone = _holders.pop  # bound here: modules lose their names when the interpreter ends
+            gone = _holders.pop  # bound here: module globals are cleared when the interpreter exits
             _holders[key] = (
                 weakref.ref(holder, lambda _: gone(key, None)),
                 weakref.ref(function),
             )
 
     def belongs_to(self, function: Any) -> bool:
-        """Whether this function was the last one that was seen there."""
+        """Whether this function was the last one seen there."""
         holder = self.holder()
         found = _holders.get((id(holder), self.name))
         return found is not None and found[0]() is holder and found[1]() is function
 
 
 def _mangled(cls: type, name: str) -> str:
-    """The name that a method whose name begins with two underscores has in its class."""
+    """The mangled name of a method in its class, if its name begins with two underscores."""
     own = names_of(cls)[0].lstrip("_")
     return f"_{own}{name}" if own and name[:2] == "__" and name[-2:] != "__" else name
 
@@ -132,15 +137,15 @@ def class_called(
     function: Any,
     is_mock: Callable[[Any], bool] | None = None,
 ) -> ClassMember | None:
-    """The class in whose body a function was defined, by the function's names.
+    """Find the class in whose body a function was defined, by the function's names.
 
     Args:
-        module: Of the function.
+        module: The function's module.
         path: The qualified name of the class.
-        name: Of the function, in the class.
-        function: The one that the class must have.
-        is_mock: Whether something is a mock. If it is given, a class that has a mock there already
-            is taken, if it is the only one.
+        name: The function's name.
+        function: The function, which the class must have under its name.
+        is_mock: Whether an object is a mock. With it, a class that has a mock under the name is
+            found as well, if it is the only one.
     """
     masked: list[ClassMember] = []
     for cls in _classes_at(module, path):
@@ -172,7 +177,7 @@ def _classes_at(module: str, path: str) -> Iterator[type]:
 
 
 def live_classes() -> Iterator[type]:
-    """Every class there is. Takes milliseconds."""
+    """Every live class. Takes milliseconds."""
     unseen: list[type] = [object]
     seen: set[int] = set()
     while unseen:

@@ -1,7 +1,7 @@
-"""Receivers, senders and values in words, for logs and the texts of errors.
+"""Describes receivers, senders and values, for logs and error messages.
 
-These must not fail over what they tell of, nor show what is nobody's business: no ``repr`` of the
-user's is called, and attributes that can't be had are left out.
+A description must neither raise nor reveal private data. So it never calls a user's ``repr``, and
+leaves out attributes whose access raises.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from aksara_signals.dispatch.receivers.identity import (
 from aksara_signals.types import Receiver, Sender
 
 MAX_SHOWN = 80
-"""How many characters of an argument a message shows."""
+"""How many characters of a value a message shows."""
 
 
 def printable(text: str) -> str:
-    r"""Text without line breaks, escapes of terminals or marks that reverse its direction.
+    r"""Escape what isn't printable: line breaks, terminal codes, marks that reverse the direction.
 
     >>> printable("Post\nTag")
     'Post\\nTag'
@@ -40,14 +40,14 @@ def printable(text: str) -> str:
 
 
 def shortened(value: object) -> str:
-    """A string, number or other plain value for a message: on one line, 80 characters at most.
+    """Describe a string, number or other plain value: on one line, in at most 80 characters.
 
     >>> shortened("post_sav")
     "'post_sav'"
     >>> len(shortened("x" * 1000))
     80
     """
-    if issubclass(type(value), str):  # its repr may be long: only as much as is shown
+    if issubclass(type(value), str):  # may be long: take the repr only of what is shown
         value = plain_text(value)[: MAX_SHOWN + 1]  # type: ignore[arg-type]
     text = safe_str(value, repr)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
@@ -63,9 +63,11 @@ def counted(count: float, noun: str, plural: str | None = None) -> str:
 
 
 def safe_str(value: object, words: Callable[[Any], str] = str) -> str:
-    """A value in words, on one line; its type, if its own words can't be had.
+    """A value as text, on one line; if that raises, the name of its type.
 
-    For logs and the texts of errors, which must not fail over what they tell of.
+    Args:
+        value: Any object.
+        words: Makes the text; may raise.
     """
     try:
         return printable(words(value))
@@ -74,7 +76,7 @@ def safe_str(value: object, words: Callable[[Any], str] = str) -> str:
 
 
 def describe_sender(sender: Sender) -> str:
-    """A sender in words: never calls the ``repr`` of anything but a string or a number."""
+    """Describe a sender. Calls ``repr`` only for a string or a number."""
     if is_class(sender):
         return printable(names_of(sender)[1])
     if sender is None or issubclass(type(sender), str) or is_number(sender):
@@ -83,15 +85,15 @@ def describe_sender(sender: Sender) -> str:
 
 
 def _attribute(thing: Any, name: str) -> Any:
-    """An attribute; None if there is none, or none to be had."""
+    """An attribute; None if there is none, or if reading it raises."""
     try:
         return getattr(thing, name, None)
-    except Exception:  # a __getattr__ of the user's, asked on the way to tell of another error
+    except Exception:  # from a user's __getattr__; it must not replace the error being described
         return None
 
 
 def receiver_place(receiver: Receiver) -> tuple[str, CodeType | None]:
-    """The dotted name of a receiver, and its code where that is known: never calls its ``repr``."""
+    """The dotted name of a receiver, and its code if that is known. Never calls its ``repr``."""
     target: Any = without_partials(receiver)
     name = _attribute(target, "__qualname__")
     if not issubclass(type(name), str):
@@ -106,17 +108,17 @@ def receiver_place(receiver: Receiver) -> tuple[str, CodeType | None]:
 
 
 def unwrapped(function: Any) -> Any:
-    """The function that wrappers made by ``functools.wraps`` stand for."""
+    """The function inside wrappers that ``functools.wraps`` has made."""
     from inspect import unwrap
 
     try:
         return unwrap(function)
-    except Exception:  # it wraps itself, or everything is an attribute of it
+    except Exception:  # a cycle of wrappers, or an object that has every attribute
         return function
 
 
 def describe_receiver(receiver: Receiver | None) -> str:
-    """A receiver in words, with file and line where they are known: never calls its ``repr``."""
+    """Describe a receiver, with file and line if they are known. Never calls its ``repr``."""
     if receiver is None:
         return "a receiver that is gone"
     where, code = receiver_place(receiver)
@@ -126,7 +128,7 @@ def describe_receiver(receiver: Receiver | None) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A clause that offers the name which was probably meant."""
+    """A clause that suggests the name which was probably meant; empty if none is similar."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, list(names), n=1)

@@ -1,9 +1,13 @@
-"""Late patching: a receiver that a test replaces by a mock under its name.
+"""Late patching: a mock under a receiver's name is called in place of the receiver.
 
-A signal holds the receiver object itself, so ``unittest.mock.patch("app.signals.notify")`` and
-``patch.object(service, "notify")``, which only rebind a name, would go unseen. What a name means is
-therefore looked up when it matters: at dispatch, and only in processes that have imported
-``unittest.mock``. Which name a receiver has is found out when it is connected.
+The problem: a signal references the receiver object itself, but
+``unittest.mock.patch("app.signals.notify")`` and ``patch.object(service, "notify")`` only rebind a
+name. A test that patches a connected receiver would still call the original.
+
+So the name of a receiver is determined when it is connected, and looked up at each send, but only
+in a process that has imported ``unittest.mock``. If a mock is found there, it is called instead.
+One name may be that of several receivers, as when a module defines two functions with it; the mock
+then replaces only the one that the name was bound to before.
 """
 
 from __future__ import annotations
@@ -23,17 +27,17 @@ from aksara_signals.dispatch.receivers.members import (
 from aksara_signals.types import Receiver
 
 mocks: list[tuple[Receiver, Any]] = []
-"""Receivers and what is called in their place, the latest last."""
+"""Receivers and the mocks called instead of them, the latest last."""
 
 _owners: dict[tuple[str, str], weakref.ref[Any]] = {}
-"""Which of the receivers that were defined under one module-level name is bound to it."""
+"""By module and name: the receiver that the name is bound to, of all that were defined with it."""
 
 
 class PatchPlace(Protocol):
-    """Where a mock may stand in a receiver's place."""
+    """A name under which a mock may replace a receiver."""
 
     def current(self, receiver: Any, /) -> Any:
-        """The mock that stands there, else the receiver."""
+        """The mock that is found there; without one, the receiver."""
         ...
 
 
@@ -46,7 +50,7 @@ class ModuleName:
         self.key: tuple[str, str] = module, name
 
     def current(self, receiver: Any, /) -> Any:
-        """The mock that stands under this name in the receiver's place, else the receiver."""
+        """The mock that the module has under this name; without one, the receiver."""
         bound = _bound_to(self.key)
         owner = _owners.get(self.key)
         is_owner = owner is not None and owner() is receiver
@@ -59,7 +63,7 @@ class ModuleName:
 
 
 class MethodName:
-    """The name under which the object of a bound method, or its class, has the method."""
+    """The name of a bound method in its object, or in the object's class."""
 
     __slots__ = ("_member",)
 
@@ -67,16 +71,18 @@ class MethodName:
         self._member = member
 
     def current(self, receiver: Any, /) -> Any:
-        """The mock that the object gives under this name, else the receiver."""
+        """The mock that the object has under this name; without one, the receiver."""
         found = member_named(self._member.name, receiver.__self__)
         return receiver if found is None else _stands_for(found, self._member, receiver)
 
 
 class FunctionName:
-    """The name under which a class has a static method, or a function that is used as one.
+    """The name of a static method in its class, or of a function that is used as one.
 
-    The function itself doesn't know its class. It is looked for by its name: at once, if the class
-    is found in its module; else, as that takes time, when a mock could be there for the first time.
+    The function has no reference to its class, so the class is searched for by the qualified name
+    of the function. Where the class is an attribute of its module, this is done at once. For a
+    local class, all live classes have to be searched, which is slow, so it isn't done before
+    ``unittest.mock`` has been imported.
     """
 
     __slots__ = ("_is_searched", "_key", "_member")
@@ -91,9 +97,11 @@ class FunctionName:
         _note_latest((receiver.__module__, receiver.__qualname__), receiver)
 
     def current(self, receiver: Any, /) -> Any:
-        """The mock that the class has under this name, else the receiver."""
+        """The mock that the class has under this name; without one, the receiver."""
+        # Search again, once: when a decorator in a class body connects a receiver, the class
+        # doesn't exist yet.
         if self._member is None and not self._is_searched:
-            self._is_searched = True  # once: a decorator inside of the class body comes before it
+            self._is_searched = True
             owner = _owners[self._key[0], receiver.__qualname__]
             is_mock = _is_mock if owner() is receiver else None
             self._member = class_called(*self._key, receiver, is_mock)
@@ -106,7 +114,7 @@ class FunctionName:
 
 
 def _stands_for(found: Member, member: ClassMember, receiver: Any) -> Any:
-    """What is called for a receiver whose name has been looked up."""
+    """The mock found under a receiver's name, if it replaces this receiver; else the receiver."""
     function = receiver.__func__ if type(receiver) is MethodType else receiver
     if found.function is function:
         member.claim(function)
@@ -116,7 +124,10 @@ def _stands_for(found: Member, member: ClassMember, receiver: Any) -> Any:
 
 
 def mock_for(receiver: Receiver, place: PatchPlace | None) -> Any:
-    """What is called instead of a receiver, in a process that has imported ``unittest.mock``."""
+    """The mock to call instead of a receiver; without one, the receiver itself.
+
+    Only called in a process that has imported ``unittest.mock``.
+    """
     for original, mock in reversed(mocks):
         if same_receiver(original, receiver):
             return mock
@@ -124,13 +135,16 @@ def mock_for(receiver: Receiver, place: PatchPlace | None) -> Any:
 
 
 def patch_place_of(receiver: Receiver) -> PatchPlace | None:
-    """Where a receiver can be patched: a module's function, or a class's or object's method."""
+    """The name under which a receiver can be patched; None if there is none.
+
+    A function at the top level of a module has one, and so has a method of a class or an object.
+    """
     thing: Any = receiver
     if type(thing) is MethodType:
         return _method_name_of(thing)
     if type(thing) is not FunctionType:
         return None
-    # Of a subclass of str, whatever is asked may raise.
+    # Not a subclass of str: any operation on one may run user code, and raise.
     if any(
         type(each) is not str for each in (thing.__module__, thing.__name__, thing.__qualname__)
     ):
@@ -152,10 +166,10 @@ def _method_name_of(method: MethodType) -> MethodName | None:
 
 
 def module_name_of(receiver: Receiver) -> ModuleName | None:
-    """Where a function at the top level of a module can be patched; None of anything else.
+    """The name of a function at the top level of a module; None for anything else.
 
-    A decorator runs before the name is bound, and one name may be defined twice in a module. The
-    name belongs to the receiver that is seen bound to it or, until then, to the one defined last.
+    If a module defines two functions with one name, the name belongs to the one that it is bound
+    to. As decorators run before the name is bound, until then it belongs to the one defined last.
     """
     if type(receiver) is not FunctionType:
         return None
@@ -169,7 +183,7 @@ def module_name_of(receiver: Receiver) -> ModuleName | None:
 
 
 def _note_latest(key: tuple[str, str], receiver: FunctionType) -> None:
-    """Note who has a name: whoever is bound to it, else the one that was defined last."""
+    """Store which receiver a name belongs to: the one it is bound to, else the one defined last."""
     reference = _owners.get(key)
     owner = None if reference is None else reference()
     if _bound_to(key) is receiver or owner is None or _line(receiver) >= _line(owner):
@@ -177,7 +191,10 @@ def _note_latest(key: tuple[str, str], receiver: FunctionType) -> None:
 
 
 def _bound_to(key: tuple[str, str]) -> Any:
-    """What a module's name is bound to; a ``__getattr__`` of the module's is not asked."""
+    """The value that a name of a module is bound to, without calling the module's ``__getattr__``.
+
+    None if there is no such name.
+    """
     module, name = key
     return getattr(sys.modules.get(module), "__dict__", {}).get(name)
 
@@ -190,7 +207,7 @@ def _is_mock(thing: Any) -> bool:
     mock = sys.modules.get("unittest.mock")
     if mock is None:
         return False
-    # An autospecced function is a real function that carries its mock.
+    # Autospeccing a function makes a real function with a mock as an attribute.
     return isinstance(thing, mock.NonCallableMock) or isinstance(
         getattr(thing, "mock", None), mock.NonCallableMock
     )

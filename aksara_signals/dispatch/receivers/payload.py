@@ -1,4 +1,4 @@
-"""What a signal promises to send, and how a receiver's parameters are filled from it."""
+"""The declared payload of a signal, and how a receiver's parameters are filled from it."""
 
 from __future__ import annotations
 
@@ -22,31 +22,30 @@ from aksara_signals.types import Receiver
 
 RESERVED = ("signal", "sender")
 
-ANYBODY: Final = "anybody"
+ANYTHING: Final = "anything"
 CLASSES: Final = "mapped classes"
 LINKS: Final = "links of relationships"
 MIGRATIONS: Final = "commands"
-"""What sends a signal; of a custom signal nobody knows."""
+"""What sends a signal; anything may send a custom one."""
 
 
 class Payload:
-    """The declared arguments of a signal, besides ``signal`` and ``sender``.
+    """The declared arguments of a signal, not counting ``signal`` and ``sender``.
 
-    A payload without any name is undeclared: whatever is sent passes.
+    A payload without any names is undeclared: any arguments may be sent.
 
     Args:
-        required: Sending without one of these is an error.
-        optional: None unless sent.
-        on_demand: Given only to receivers that name them as a parameter, because they cost
-            something.
-        can_wait: Whether receivers may wait for the outcome of the transaction that the signal
-            tells of.
-        is_of_one_row: Whether two sends about one row can be told as one.
-        sent_by: What sends the signal. Other senders are refused when a receiver is connected.
+        required: A send without one of these is an error.
+        optional: Receivers get None for those that aren't sent.
+        on_demand: Sent only to receivers that name them as a parameter, because they are expensive
+            to make.
+        can_defer: Whether receivers may be deferred until the outcome of the transaction.
+        is_of_one_row: Whether several sends for one row can be combined into one.
+        sent_by: What sends the signal. Other senders are rejected when a receiver is connected.
     """
 
     __slots__ = (
-        "can_wait",
+        "can_defer",
         "defaults",
         "is_of_one_row",
         "on_demand",
@@ -61,32 +60,32 @@ class Payload:
         optional: tuple[str, ...] = (),
         on_demand: tuple[str, ...] = (),
         *,
-        can_wait: bool = True,
+        can_defer: bool = True,
         is_of_one_row: bool = True,
-        sent_by: str = ANYBODY,
+        sent_by: str = ANYTHING,
     ) -> None:
         self.required: tuple[str, ...] = required
         self.optional: tuple[str, ...] = optional
         self.on_demand: tuple[str, ...] = on_demand
-        self.can_wait: bool = can_wait
+        self.can_defer: bool = can_defer
         self.is_of_one_row: bool = is_of_one_row
         self.sent_by: str = sent_by
         self.defaults: Mapping[str, Any] = dict.fromkeys(optional)
-        """The optional names, each with what receivers get unless it is sent."""
+        """The optional names, each with the value that receivers get if it isn't sent."""
 
     def before_the_fact(self) -> Payload:
-        """The same for a signal that is sent when there is no outcome to wait for yet."""
+        """The same payload for a signal that is sent before there is an outcome to defer until."""
         return Payload(
             self.required,
             self.optional,
             self.on_demand,
-            can_wait=False,
+            can_defer=False,
             is_of_one_row=self.is_of_one_row,
             sent_by=self.sent_by,
         )
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Payload:
-        """The same with further optional names, each with what it is unless sent."""
+        """The same payload with further optional names, each with the value it has if not sent."""
         payload = Payload(self.required, (*self.optional, *defaults), self.on_demand)
         payload.defaults = {**self.defaults, **defaults}
         return payload
@@ -96,8 +95,8 @@ class Payload:
         """The payload of a custom signal.
 
         Raises:
-            InvalidOptionError: ``providing_args`` is one string, no list at all, or holds something
-                else than parameter names.
+            InvalidOptionError: ``providing_args`` is one string, not a list, or contains something
+                other than argument names.
         """
         if isinstance(providing_args, Payload):
             return providing_args
@@ -117,7 +116,7 @@ class Payload:
 
     @property
     def is_declared(self) -> bool:
-        """Whether anything is declared at all."""
+        """Whether there is any required or optional argument."""
         return bool(self.required or self.optional)
 
     @property
@@ -126,15 +125,15 @@ class Payload:
         return self.required + self.optional + self.on_demand
 
     def reject(self, signal_name: str, payload: Mapping[str, Any]) -> NoReturn:
-        """Say what is wrong with a payload: it lacks a required argument or holds a reserved one.
+        """Raise the error for a payload without a required argument, or with a reserved one.
 
         Raises:
-            SignalPayloadError: Says which arguments are missing.
+            SignalPayloadError: Names the missing arguments, or the reserved one.
         """
         if "signal" in payload:
             raise SignalPayloadError(
-                f"{signal_name} was sent with an argument named signal, which is what receivers "
-                f"get the signal itself as; rename yours"
+                f"{signal_name} was sent with an argument named signal, which is the name under "
+                f"which receivers get the signal itself; rename yours"
             )
         missing = [name for name in self.required if name not in payload]
         raise SignalPayloadError(
@@ -158,10 +157,10 @@ def _names_of(providing_args: Any) -> tuple[Any, ...]:
 
 
 class CallShape(NamedTuple):
-    """How one receiver is called, worked out once when it is connected."""
+    """How to call a receiver; worked out once, when it is connected."""
 
     positional: tuple[str, ...] = ()
-    """The arguments to pass by position, in order; all others go by keyword."""
+    """The arguments to pass by position, in order; all others are passed by keyword."""
     on_demand: frozenset[str] = frozenset()
     """The on-demand arguments that the receiver names."""
 
@@ -175,7 +174,8 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
 
     Raises:
         InvalidReceiverError: It is not callable, is a generator function or something else that
-            can't hear, doesn't accept ``**kwargs``, or has a parameter that the payload can't fill.
+            can't be a receiver, doesn't accept ``**kwargs``, or has a parameter that the payload
+            can't fill.
     """
 
     def error(problem: str) -> InvalidReceiverError:
@@ -201,7 +201,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
     instance = "instances" if "instances" in names else "instance"
     known = {*names, *RESERVED}
     if not payload.optional:
-        known.add(instance)  # a custom signal may be sent with an instance that it doesn't declare
+        known.add(instance)  # a custom signal may be sent with an instance without declaring it
     named = {parameter.name for parameter in parameters}
     unfilled = [name for name in ("sender", instance) if name in known and name not in named]
     leading = is_declared
@@ -216,8 +216,8 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
                 if parameter.is_by_position:
                     by_position = len(positional)
         elif parameter.has_default:
-            # The default is what it was written for (``lambda s, i, model=model, **k``), and
-            # Python allows only defaults behind it: from here on all go by keyword.
+            # As in ``lambda s, i, model=model, **k``: the parameter exists for its default. All
+            # parameters after it have defaults as well, so the rest is passed by keyword.
             leading = False
         elif not parameter.is_by_keyword and leading and unfilled:
             positional.append(unfilled.pop(0))
@@ -234,7 +234,7 @@ def _read(
         problem = problem_of_generators(receiver)
         if problem is None:
             return parameters_of(receiver)
-    except Exception as cause:  # inspect asks for attributes: the receiver's own code answers
+    except Exception as cause:  # inspect reads attributes, which may run code of the receiver
         raise make_error(
             "has no signature that can be read; wrap it in a function that accepts **kwargs"
         ) from cause

@@ -1,4 +1,4 @@
-"""What counts as several things where one is expected: lists, sets, views and iterators."""
+"""Which arguments count as several things, where one or several may be given."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _COLLECTIONS: tuple[type, ...] = (
 
 
 def members_of(thing: Any) -> tuple[Any, ...] | None:
-    """The members of a list, tuple, set, view of a dict or iterator; None of anything else.
+    """The members of a list, tuple, set, view of a dict or iterator; None for anything else.
 
-    A class, also one with members such as an Enum, a mapped attribute and any other object is one
-    thing, whatever ``iter()`` would make of it: only the type is asked.
+    Only the type decides. So a class, even one with members such as an Enum, a mapped attribute or
+    any other object is one thing, although ``iter()`` may accept it.
     """
     kind = type(thing)
     if issubclass(kind, str):
         return None
-    mro = mro_of(kind)  # compared by identity: a metaclass has its own idea of equality
+    mro = mro_of(kind)  # compared by identity, because a metaclass may override equality
     if any(each is base for each in _COLLECTIONS for base in mro) or _is_iterator(mro):
         return tuple(thing)
     return None
 
 
 def _is_iterator(mro: tuple[type, ...]) -> bool:
-    mock = sys.modules.get("unittest.mock")  # a mock has every method, and is one thing
+    mock = sys.modules.get("unittest.mock")  # a mock has every method, but is one thing
     if mock is not None and any(cls is mock.NonCallableMock for cls in mro):
         return False
     return all(any(name in vars(cls) for cls in mro) for name in ("__next__", "__iter__"))

@@ -1,4 +1,4 @@
-"""What a receiver can be called with."""
+"""The signatures of receivers, and what can't be a receiver."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from aksara_signals.types import Receiver
 
 _ANNOTATIONS: tuple[type, ...] = (
     GenericAlias,
-    *(type(each) for each in (typing.List[int], typing.List, typing.ClassVar)),  # noqa: UP006 - this spelling, too
+    *(type(each) for each in (typing.List[int], typing.List, typing.ClassVar)),  # noqa: UP006 - the old spelling as well
 )
+"""The types of annotations, such as ``list[Post]``, that users may take for classes."""
 
 CO_VARKEYWORDS = 0x08
 CO_GENERATOR = 0x20
 CO_COROUTINE = 0x80
 CO_ITERABLE_COROUTINE = 0x100
 CO_ASYNC_GENERATOR = 0x200
-# As in ``inspect``, which takes half as long to import as all of this library.
+# Copied from ``inspect``, whose import takes half as long as that of all of this library.
 
 
 class Parameter(NamedTuple):
@@ -38,10 +39,10 @@ class Parameter(NamedTuple):
 
 
 def parameters_of(receiver: Receiver) -> tuple[list[Parameter], bool]:
-    """The parameters of a callable, and whether it accepts ``**kwargs`` besides.
+    """The parameters of a callable, and whether it also accepts ``**kwargs``.
 
     Raises:
-        ValueError: It has no signature that can be read.
+        ValueError: It has no readable signature.
         TypeError: The same.
     """
     if type(receiver) is FunctionType and not receiver.__dict__:
@@ -64,7 +65,10 @@ def parameters_of(receiver: Receiver) -> tuple[list[Parameter], bool]:
 
 
 def _of_function(function: FunctionType) -> list[Parameter]:
-    """As ``inspect.signature`` has it, for a function with no attributes that say otherwise."""
+    """The parameters of a function without attributes that change its signature.
+
+    The same as those of ``inspect.signature``, without importing it.
+    """
     code = function.__code__
     count = code.co_argcount
     first_default = count - len(function.__defaults__ or ())
@@ -82,10 +86,10 @@ def _of_function(function: FunctionType) -> list[Parameter]:
 
 
 def _described(receiver: Receiver) -> Receiver:
-    """What to read the signature from: ``inspect`` compares other objects than functions.
+    """What to read the signature from, instead of an object with a ``__call__``.
 
-    Of an object that is its type's ``__call__``, as Python itself takes it; the object is asked
-    for nothing.
+    ``inspect`` would read attributes of the object and compare them, which runs the object's own
+    code. The ``__call__`` of its type, which is what Python itself calls, avoids this.
     """
     if is_class(receiver) or issubclass(type(receiver), partial) or _is_routine(receiver):
         return receiver
@@ -96,34 +100,34 @@ def _described(receiver: Receiver) -> Receiver:
 def _is_routine(receiver: Any) -> bool:
     from inspect import isroutine
 
-    try:  # one that says that it is of another class is judged by its own
+    try:  # not one whose __class__ differs from its type
         return receiver.__class__ is type(receiver) and isroutine(receiver)
     except Exception:
         return False
 
 
 def is_async_receiver(receiver: Receiver) -> bool:
-    """Whether calling the receiver surely gives a coroutine; False also where nobody can tell."""
+    """Whether the receiver is known to return a coroutine; False if it isn't known."""
     if type(receiver) is FunctionType and not receiver.__dict__:
         return bool(receiver.__code__.co_flags & CO_COROUTINE)
     from inspect import iscoroutinefunction
 
     target = without_partials(receiver)
     if is_class(target):
-        return False  # calling a class makes an instance, whatever its __call__ is
+        return False  # calling a class makes an instance, even if the instance's __call__ is async
     if iscoroutinefunction(type(target).__call__):
         return True
     try:
         return iscoroutinefunction(target)
-    except Exception:  # inspect asks it for attributes, and its own code answers
+    except Exception:  # inspect reads attributes, which may run code of the receiver
         return False
 
 
 def problem_of_generators(receiver: Receiver) -> str | None:
-    """What is wrong with a generator function as a receiver; None of anything else.
+    """Why a generator function can't be a receiver; None for anything else.
 
-    Calling it makes a generator and runs none of its body. One that ``types.coroutine`` has made
-    awaitable is awaited.
+    Calling it makes a generator and runs none of its body. The exception is one that
+    ``types.coroutine`` has made awaitable.
     """
     called: Any = receiver
     if type(called) is not FunctionType:
@@ -141,12 +145,12 @@ def problem_of_generators(receiver: Receiver) -> str | None:
 
 
 def is_annotation(thing: Any) -> bool:
-    """Whether this is ``Mapped[int]``, ``list[Post]`` or the like: no class, though it looks so."""
+    """Whether this is an annotation such as ``Mapped[int]`` or ``list[Post]``, and not a class."""
     return issubclass(type(thing), _ANNOTATIONS)
 
 
 def problem_of_kind(receiver: Any) -> str | None:
-    """Why something can never do a receiver's work, whatever its signature says; None if it may."""
+    """Why something can't be a receiver, whatever its signature is; None if it may be one."""
     kind = type(receiver)
     if kind is FunctionType:
         return _problem_of_self(receiver)
@@ -163,14 +167,14 @@ def problem_of_kind(receiver: Any) -> str | None:
 
 
 def _problem_of_signal(thing: Any) -> str | None:
-    """Why a signal, or what it sends with, is no receiver."""
+    """Why a signal, or a method of one, can't be a receiver; None for anything else."""
     is_method = type(thing) is MethodType
     owner: Any = thing.__self__ if is_method else thing
     if not is_signal(owner):
         return None
     called: Any = thing.__func__ if is_method else type(thing).__call__
     if called.__module__.partition(".")[0] != "aksara_signals":
-        return None  # a subclass may have receivers of its own
+        return None  # a method that a user's subclass of Signal defines
     return (
         f"is the signal {owner.display_name}, or a method of it; to pass a send on, connect a "
         f"function that sends what it is given"
@@ -178,7 +182,10 @@ def _problem_of_signal(thing: Any) -> str | None:
 
 
 def _problem_of_self(function: Any) -> str | None:
-    """What is wrong with a function that stands in the body of a class, if it is a method."""
+    """Why a function in a class body can't be a receiver: nothing would fill ``self`` or ``cls``.
+
+    None for any other function.
+    """
     code = function.__code__
     if not code.co_argcount or code.co_varnames[0] not in ("self", "cls"):
         return None
@@ -196,7 +203,7 @@ def problem_without_arguments(receiver: Receiver) -> str | None:
     """Why a receiver can't be called without arguments; None if it can."""
     try:
         parameters, _ = parameters_of(receiver)
-    except Exception:  # nobody can tell, so that the call will
+    except Exception:  # not known; if it can't, the call will raise
         return None
     for parameter in parameters:
         if not parameter.has_default:
@@ -208,7 +215,7 @@ def problem_without_arguments(receiver: Receiver) -> str | None:
 
 
 def _function_in(thing: Any) -> FunctionType | None:
-    """The function that runs when something is called, if there is one and it is in Python."""
+    """The function that is called when something is called; None if it isn't written in Python."""
     found = _unbound(thing)
     if type(found) is not FunctionType and not is_class(found):
         kind: Any = type(found)
@@ -217,7 +224,7 @@ def _function_in(thing: Any) -> FunctionType | None:
 
 
 def _unbound(thing: Any) -> Any:
-    """What stands behind any number of methods and partials."""
+    """The callable inside any number of methods and partials."""
     while True:
         if type(thing) is MethodType:
             thing = thing.__func__

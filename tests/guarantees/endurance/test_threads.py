@@ -84,7 +84,7 @@ def test_what_stays_connected_is_always_called() -> None:
     assert [each.receiver for each in signal.connections] == [first, last]
     signal.disconnect(first)  # sweeps
     assert len(signal._table._entries) == 1
-    assert [len(each) for each in signal._table._index.values()] == [1]
+    assert [len(each) for each in signal._table._index._by_address.values()] == [1]
 
 
 @pytest.mark.parametrize("uid", [None, "uid"])

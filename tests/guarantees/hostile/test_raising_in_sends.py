@@ -11,8 +11,7 @@ from kit.misfits import ENDS_THE_LOOP, EXCEPTIONS, SINGLETON, WAYS, Own, is_same
 
 from aksara_signals import Signal, SignalContext
 from aksara_signals.dispatch.context import get_active_contexts
-from aksara_signals.dispatch.delivery.errors import MAX_NOTES
-from aksara_signals.dispatch.delivery.frame import MAX_DEPTH, get_current
+from aksara_signals.dispatch.delivery.frame import MAX_DEPTH, MAX_NOTES, get_current
 
 TAKES_NO_NOTES = ("WithoutNotes", "NotesInATuple", "CancelledError", "GeneratorExit")
 

@@ -217,7 +217,7 @@ def test_collection_takes_no_lock(signal: Signal) -> None:
     """A receiver may die while this very thread holds the lock of all signals."""
     held = [echo("x")]
     signal.connect(held[0], weak=True)
-    with lock._turn.lock:
+    with lock._state.lock:
         held.clear()
         gc.collect()
     assert signal.connections == ()

@@ -105,8 +105,8 @@ def test_the_constructor_takes_the_options_too(signal: Signal) -> None:
         (("",), {}, "empty string"),
         ((), {"signals": []}, "signals= is empty"),
         ((), {"receivers": iter(())}, "receivers= is empty"),
-        ((), {"signals": 5}, "no signal"),
-        ((), {"receivers": "receive"}, "no receiver"),
+        ((), {"signals": 5}, "not a signal"),
+        ((), {"receivers": "receive"}, "not a receiver"),
         ((), {"receivers": [post_save]}, "go into signals="),
     ],
 )
@@ -222,7 +222,7 @@ def test_migrations_are_no_signals_of_classes() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({Model: 1}, "is one dict, and not the models in it"),
+        ({Model: 1}, "is one dict, not the models in it"),
         (deque([Model]), "is one deque"),
         (UserList([Model]), "is one UserList"),
         (weakref.WeakSet([Model]), "is one WeakSet"),
@@ -255,7 +255,7 @@ def test_everybody_is_silenced_without_an_argument() -> None:
     for given in (receive, Model, [Model]):
         with pytest.raises(InvalidOptionError, match=r"@SignalContext\.disable_all\(\)"):
             SignalContext.disable_all(given)  # type: ignore[arg-type]
-    with pytest.raises(InvalidOptionError, match="takes nothing"):
+    with pytest.raises(InvalidOptionError, match="takes no arguments"):
         SignalContext.disable_all(signals=[post_save])  # type: ignore[arg-type]
 
 

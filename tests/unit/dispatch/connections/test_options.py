@@ -42,8 +42,8 @@ def test_what_precedes_the_fact_has_no_outcome(signal: Signal, phase: str) -> No
     ("options", "error", "message"),
     [
         ({"phase": "later"}, InvalidPhaseError, "after_commit"),
-        ({"coalesce": True}, InvalidOptionError, "receivers that wait"),
-        ({"timeout_seconds": 1}, InvalidOptionError, "receivers that wait"),
+        ({"coalesce": True}, InvalidOptionError, "deferred receivers"),
+        ({"timeout_seconds": 1}, InvalidOptionError, "deferred receivers"),
         ({"phase": COMMIT, "timeout_seconds": 0}, InvalidOptionError, "positive"),
         ({"phase": COMMIT, "timeout_seconds": "1"}, InvalidOptionError, "positive"),
     ],

@@ -14,13 +14,13 @@ import pytest
 from aksara_signals import Signal, SignalRecursionError
 from aksara_signals.dispatch.delivery.delivery import Delivery, Failure
 from aksara_signals.dispatch.delivery.errors import (
-    MAX_NOTES,
     add_note,
     handle_error,
     log_error,
     raise_errors,
     write_log,
 )
+from aksara_signals.dispatch.delivery.frame import MAX_NOTES
 
 
 def receive(**kwargs: Any) -> None:

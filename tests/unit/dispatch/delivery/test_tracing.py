@@ -238,7 +238,7 @@ def test_a_step_knows_the_key_of_its_instance(signal: Signal) -> None:
 
 def test_what_cant_be_called_is_no_hook() -> None:
     """It says what a hook is."""
-    with pytest.raises(InvalidOptionError, match="takes a step and gives a context manager"):
+    with pytest.raises(InvalidOptionError, match="takes a step and returns a context manager"):
         add_delivery_hook("hook")
 
 
@@ -259,7 +259,7 @@ def test_a_hook_that_gives_no_context_manager_gets_an_error(signal: Signal) -> N
     signal.connect(lambda **kwargs: None)
     add_delivery_hook(hook_noting)  # type: ignore[arg-type]
     try:
-        with pytest.raises(InvalidOptionError, match=r"hook_noting .* has given None"):
+        with pytest.raises(InvalidOptionError, match=r"hook_noting .* returned None"):
             signal.send_sync()
     finally:
         remove_delivery_hook(hook_noting)  # type: ignore[arg-type]

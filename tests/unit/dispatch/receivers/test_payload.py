@@ -115,7 +115,7 @@ def test_variants_of_a_payload() -> None:
     """Before the fact nothing can wait; further names have defaults."""
     before = SAVE.before_the_fact()
     assert before.names == SAVE.names
-    assert (SAVE.can_wait, before.can_wait) == (True, False)
+    assert (SAVE.can_defer, before.can_defer) == (True, False)
     assert (SAVE.is_of_one_row, before.is_of_one_row) == (True, True)
     assert not Payload(is_of_one_row=False).before_the_fact().is_of_one_row
     more = SAVE.with_defaults({"colour": "red"})
