@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.context import SignalContext
-from aksara_signals.dispatch.senders import string_senders
+from aksara_signals.dispatch.senders import MIGRATION_COMMANDS
 from aksara_signals.exceptions import MigrationError
 from aksara_signals.orm.sending import runs_of_signal, send
 from aksara_signals.signals import post_migrate, pre_migrate
@@ -21,10 +21,8 @@ except ImportError as _error:
 
 __all__ = ["COMMANDS", "migration_signals"]
 
-COMMANDS = ("upgrade", "downgrade", "revision")
+COMMANDS: tuple[str, ...] = MIGRATION_COMMANDS
 """The commands of Alembic that send the two signals: these names are the senders."""
-
-string_senders.update(COMMANDS)
 
 
 @block

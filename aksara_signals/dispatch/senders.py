@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Final
 
 from aksara_signals.dispatch.adapter import get_adapter
 from aksara_signals.dispatch.receivers.identity import (
@@ -26,8 +26,8 @@ from aksara_signals.exceptions import (
 )
 from aksara_signals.types import Receiver, Sender, Senders
 
-string_senders: set[str] = set()
-"""Strings that are senders of a built-in signal, such as the commands of a migration."""
+MIGRATION_COMMANDS: Final = ("upgrade", "downgrade", "revision")
+"""The strings that send built-in signals: the commands of a migration."""
 
 
 def flattened(given: Senders, operation: str) -> tuple[Sender, ...]:

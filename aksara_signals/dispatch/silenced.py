@@ -27,7 +27,7 @@ from aksara_signals.dispatch.receivers.naming import (
 )
 from aksara_signals.dispatch.receivers.several import members_of
 from aksara_signals.dispatch.receivers.signature import is_annotation
-from aksara_signals.dispatch.senders import classes_named, is_sent_by_classes, string_senders
+from aksara_signals.dispatch.senders import MIGRATION_COMMANDS, classes_named, is_sent_by_classes
 from aksara_signals.exceptions import InvalidOptionError, InvalidSenderError
 from aksara_signals.types import Receiver, Sender
 
@@ -164,7 +164,7 @@ def _has_custom(signals: tuple[Any, ...]) -> bool:
 
 def _is_sent_by(name: str) -> bool:
     """Whether a string is known to be a sender itself, because a receiver is connected to it."""
-    if name in string_senders:
+    if name in MIGRATION_COMMANDS:
         return True
     return any(
         connection.sender_key.is_name and connection.sender == name

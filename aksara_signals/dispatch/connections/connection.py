@@ -28,7 +28,7 @@ _DEFAULTS: dict[str, Any] = {
     "coalesce": False,
     "timeout_seconds": None,
     "is_async": False,
-    "module_name": None,
+    "patch_place": None,
     "origin": None,
     "narrows_session": False,
 }
@@ -71,7 +71,7 @@ class Connection:
     """How long a deferred receiver may run; None means without a limit."""
     is_async: bool
     """Whether the receiver is known to be async. If False, it may still return an awaitable."""
-    module_name: PatchPlace | None
+    patch_place: PatchPlace | None
     """Where a mock may replace the receiver."""
     origin: Origin | None
     """Where the receiver was defined, if a later definition of the same name may replace it."""

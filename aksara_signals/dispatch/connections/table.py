@@ -131,7 +131,7 @@ class ConnectionTable:
         for key in keys:
             if key.is_name:
                 require_unambiguous(key.get())
-        is_async, module_name = is_async_receiver(receiver), patch_place_of(receiver)
+        is_async, patch_place = is_async_receiver(receiver), patch_place_of(receiver)
         origin = None if is_temporary else origin_of(receiver)
         added: list[Connection] = []
 
@@ -147,7 +147,7 @@ class ConnectionTable:
                     sender_key=key,
                     shape=shape,
                     is_async=is_async,
-                    module_name=module_name,
+                    patch_place=patch_place,
                     origin=defined,
                     narrows_session=narrows_session,
                     **options,

@@ -62,8 +62,8 @@ async def deliver_concurrently(
             receiver = connection.reference()
             if receiver is None:
                 continue
-            if mocked and (mocks or connection.module_name is not None):
-                receiver = mock_for(receiver, connection.module_name)
+            if mocked and (mocks or connection.patch_place is not None):
+                receiver = mock_for(receiver, connection.patch_place)
             responses.append((receiver, None))
             group.create_task(run(len(responses) - 1, connection, receiver))
     if cancelled:  # a receiver raised CancelledError itself, which a task group ignores

@@ -84,8 +84,8 @@ async def deliver(
                     receiver = connection.reference()
                     if receiver is None:
                         continue
-                if mocked and (mocks or connection.module_name is not None):
-                    receiver = mock_for(receiver, connection.module_name)
+                if mocked and (mocks or connection.patch_place is not None):
+                    receiver = mock_for(receiver, connection.patch_place)
                 frame.connection = connection
                 call = receiver if traced is None else around(receiver, delivery, connection)
                 try:
@@ -169,8 +169,8 @@ def deliver_sync(
                     receiver = connection.reference()
                     if receiver is None:
                         continue
-                if mocked and (mocks or connection.module_name is not None):
-                    receiver = mock_for(receiver, connection.module_name)
+                if mocked and (mocks or connection.patch_place is not None):
+                    receiver = mock_for(receiver, connection.patch_place)
                 frame.connection = connection
                 call = receiver if traced is None else around(receiver, delivery, connection)
                 try:
