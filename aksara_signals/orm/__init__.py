@@ -1,6 +1,6 @@
 """Signals for SQLAlchemy: the life cycle of mapped classes, sent by the unit of work.
 
-Importing this package installs the session listeners, once; they cost next to nothing until a
+Importing this package installs the session listeners once. They cost next to nothing until a
 receiver is connected.
 """
 

@@ -1,4 +1,8 @@
-"""``pre_init`` and ``post_init``: hooked in only while somebody listens."""
+"""``pre_init`` and ``post_init``: constructors are wrapped only while a receiver is connected.
+
+SQLAlchemy has an event before construction and none after it. So the function is wrapped that its
+instrumentation calls once per construction.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,22 @@ from aksara_signals.signals import post_init, pre_init
 
 @Upkeep
 def wrap_constructors() -> None:
-    """Wrap the construction of every wired class, or of none if nobody listens."""
-    wrap_inits(wired_classes() if _is_anybody_listening() else [], _sending)
+    """Wrap the construction of every wired class, or of none if no receiver is connected."""
+    wrap_inits(wired_classes() if _has_receivers() else [], _wrapped)
 
 
 def wrap_constructor(cls: type) -> None:
-    """Do the same for a class that has just been mapped."""
+    """Wrap the construction of a class that has just been mapped, if a receiver is connected."""
     with mapping_lock:
-        if _is_anybody_listening() and is_wired(cls):
-            wrap_init(cls, _sending)
+        if _has_receivers() and is_wired(cls):
+            wrap_init(cls, _wrapped)
 
 
-def _is_anybody_listening() -> bool:
+def _has_receivers() -> bool:
     return pre_init.is_connected or post_init.is_connected
 
 
-def _sending(construct: Callable[..., None]) -> Callable[..., None]:
+def _wrapped(construct: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(construct)
 
     @functools.wraps(construct)
@@ -52,13 +56,13 @@ def _sending(construct: Callable[..., None]) -> Callable[..., None]:
 def _by_name(
     signature: inspect.Signature, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments as the caller would write them, as many as possible by name.
+    """The arguments of a constructor, as many as possible by name.
 
-    SQLAlchemy hands on every declared parameter by position, defaults included; what is left at
-    its default is dropped, so that receivers see what was really given.
+    SQLAlchemy passes every declared parameter by position, including those left at their default.
+    Values that are the default are dropped, so that receivers see what was really given.
     """
     bound = signature.bind(instance, *args, **kwargs)
-    # Behind what stands for *args nothing can be given by name any more.
+    # If there are values for *args, every parameter before it has to be given by position.
     has_rest = any(
         signature.parameters[name].kind is Parameter.VAR_POSITIONAL for name in bound.arguments
     )

@@ -1,4 +1,4 @@
-"""Every listener on SQLAlchemy's sessions and mappers, in the order they fire; installed once."""
+"""Every listener on SQLAlchemy's sessions and mappers, in the order in which they fire."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from aksara_signals.orm.sending import note_end
 
 
 def install_listeners() -> None:
-    """Listen to every session there is and will be, and to mapped classes as they come."""
+    """Listen to all sessions and mappers, existing and future ones. A second call does nothing."""
     if event.contains(Session, "before_flush", before_flush):
         return
     for target, name, listener in _LISTENERS:
         event.listen(target, name, listener)
     install_adapter(sqlalchemy_adapter)
     for follow in (wrap_constructors, attach_listeners, forget_recipients):
-        follow()  # receivers may be connected already
+        follow()  # receivers may have been connected before
 
 
 def _after_mapper_constructed(_: Mapper[Any], cls: type) -> None:
@@ -53,7 +53,7 @@ _LISTENERS: tuple[tuple[Any, str, Callable[..., object]], ...] = (
     (Session, "before_flush", before_flush),
     (Session, "after_flush", after_flush),
     (Session, "after_flush_postexec", after_flush_postexec),
-    # A commit flushes: what async receivers leave here, outside of its greenlet, counts as well.
+    # A commit flushes, and only then deferred receivers may be queued; so once more after a flush.
     (Session, "after_flush_postexec", protect_commit),
     (Session, "before_commit", refuse_what_is_lost),
     (Session, "before_commit", protect_commit),

@@ -1,4 +1,4 @@
-"""What happens to a row."""
+"""The kinds of change of a row."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What happens to a row."""
+    """The kind of change of a row."""
 
     CREATE = "created"
     UPDATE = "updated"

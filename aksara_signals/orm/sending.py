@@ -1,4 +1,9 @@
-"""From the layer that knows sessions to receivers: what they may do, and the hand-over."""
+"""Calling receivers from a flush: what they may do with its session, and the hand-over to them.
+
+A receiver that ends the transaction of the flush would break the write in progress. Another task
+that uses the session meanwhile, which it shouldn't, would do the same. Both get an error while
+receivers run. The messages differ, because the ways out do.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +40,15 @@ from aksara_signals.orm.session.current import (
 from aksara_signals.types import Sender
 
 Run = tuple[bool, Iterable[Delivery]]
-"""Successive deliveries, with whether their receivers are async."""
+"""Whether the receivers of a run are async, and the run's deliveries."""
 
 
 class ForbiddenMethods:
-    """The methods that receivers may not call of the session that writes.
+    """Methods of the flushing session that its receivers may not call.
 
     Args:
-        names: Of the methods.
-        remedy: How to do without them: goes on after "commit() was called by a receiver".
+        names: The names of the methods.
+        remedy: The end of the error message, after "commit() was called by a receiver".
     """
 
     __slots__ = ("names", "refusals", "remedy")
@@ -52,7 +57,7 @@ class ForbiddenMethods:
         self.names: tuple[str, ...] = names
         self.remedy: str = remedy
         self.refusals: dict[str, Any] = {name: self._refusal(name) for name in names}
-        """What stands in the place of the methods."""
+        """Functions that raise, in the place of the methods."""
 
     def _refusal(self, name: str) -> Callable[..., Any]:
         def forbidden(*_: object, **__: object) -> None:
@@ -71,8 +76,8 @@ def _shared(what: str, by: str) -> SessionInUseError:
     """The error for a session that two tasks use at once.
 
     Args:
-        what: What was done.
-        by: The other task or thread.
+        what: What the other task did.
+        by: "another task" or "another thread".
     """
     return SessionInUseError(
         f"{what} by {by} while receivers of a flush of this session ran; a session is not "
@@ -93,11 +98,11 @@ BEFORE_A_FLUSH = ForbiddenMethods(
 
 
 class _ReceiverScope:
-    """The time in which receivers of a session are called.
+    """The period in which receivers of a session are called.
 
     Args:
-        session: Writes.
-        forbidden: What its receivers may not do.
+        session: The flushing session.
+        forbidden: The methods that its receivers may not call.
     """
 
     __slots__ = ("_forbidden", "_session", "ended_by", "methods")
@@ -106,9 +111,9 @@ class _ReceiverScope:
         self._session = session
         self._forbidden = forbidden
         self.ended_by: str | None = None
-        """Which other task has ended the transaction meanwhile."""
-        # Others may close the session: the task that has opened it may be cancelled, and leave its
-        # block while the receivers of a second task run.
+        """The other task or thread that has ended the transaction meanwhile, if any."""
+        # Another task may close the session: the one that has opened it may be cancelled, and leave
+        # its ``async with`` block while receivers run.
         self.methods: dict[str, Any] = {
             **forbidden.refusals,
             "close": self._close,
@@ -121,10 +126,10 @@ class _ReceiverScope:
         beneath(self._session, self, "close")()
 
     def _connect(self, engine: Any, *positional: Any, **keywords: Any) -> Any:
-        # While another task waits for a new connection, SQLAlchemy would fail the write, and the
-        # session would be of no use to any task when that one is through.
+        # If another task opened a connection now, SQLAlchemy would fail the write while it waits,
+        # and leave the session unusable for either task.
         if not in_receiver_of(self._session) and not is_connected(self._session, engine):
-            raise _shared("a connection was asked for", other_task())
+            raise _shared("a connection was requested", other_task())
         return beneath(self._session, self, CONNECT)(engine, *positional, **keywords)
 
 
@@ -134,19 +139,19 @@ def send_within(
     forbidden: ForbiddenMethods,
     runs: Iterable[Run],
 ) -> None:
-    """Deliver while the session is the active one for receivers, which can't end its transaction.
+    """Deliver to receivers that find the session as the active one and can't end its transaction.
 
     Args:
-        session: Writes.
+        session: The flushing session.
         owner: The session that receivers are given.
-        forbidden: What its receivers may not do.
-        runs: What is delivered.
+        forbidden: The methods that they may not call.
+        runs: The deliveries.
 
     Raises:
         SessionInUseError: A receiver ended the transaction.
-        sqlalchemy.exc.DBAPIError: A receiver caught an error of the database, which then commits
-            nothing any more.
-        BaseException: What a receiver raised.
+        sqlalchemy.exc.DBAPIError: A receiver caught an error of the database, which can't commit
+            the transaction any more.
+        BaseException: Any other exception that a receiver raised.
     """
     transaction = session.get_transaction()
     active = ActiveSession(owner)
@@ -156,7 +161,7 @@ def send_within(
         send(runs)
     finally:
         restore(session, scope)
-        scope.methods = {}  # a circle that only the garbage collector would end
+        scope.methods = {}  # a reference cycle, left to the garbage collector otherwise
         active.end()
     if transaction is not None and session.get_transaction() is not transaction:
         if scope.ended_by is not None:
@@ -170,17 +175,17 @@ def send_within(
 
 
 def require_own_flush(session: Session) -> None:
-    """Refuse a flush to another task than the one in which receivers of the session run.
+    """Allow a flush only to the receivers that run, if receivers of the session run.
 
     Raises:
-        SessionInUseError: This is another one.
+        SessionInUseError: Another task or thread flushes the session.
     """
     if shadows_of(session) and not in_receiver_of(session):
-        raise _shared("a flush was asked for", other_task())
+        raise _shared("a flush was requested", other_task())
 
 
 def note_end(session: Session, transaction: SessionTransaction) -> None:
-    """Note, for the receivers that run, that another task ends the transaction meanwhile."""
+    """Note, for the receivers that run, that another task ends their transaction."""
     if transaction.parent is None:
         for each in shadows_of(session):
             if not in_receiver_of(session):
@@ -188,7 +193,7 @@ def note_end(session: Session, transaction: SessionTransaction) -> None:
 
 
 def send(runs: Iterable[Run]) -> None:
-    """Deliver; successive runs of async receivers are one hand-over."""
+    """Deliver. Successive runs of async receivers are handed over at once."""
     for is_async, alike in groupby(runs, itemgetter(0)):
         hand_over(chain.from_iterable(deliveries for _, deliveries in alike), is_async)
 
@@ -196,7 +201,7 @@ def send(runs: Iterable[Run]) -> None:
 def needs_columns(plan: Plan) -> bool:
     """Whether any receiver is given columns that it can't load by reading them.
 
-    Those are async receivers, and deferred ones, which are given copies.
+    Async receivers can't, and neither can deferred ones, which are given copies.
     """
     return bool(plan.deferred) or any(each.is_async for each in plan.segments)
 
@@ -212,10 +217,10 @@ def defer_signal(
     """Queue one signal for its deferred receivers until the session's transaction has ended.
 
     Args:
-        session: Whose transaction it is.
-        signal: What is sent.
-        sender: What receivers get as the sender.
-        payload: All of it but ``signal`` and ``sender``.
+        session: The session of the transaction.
+        signal: The signal to send.
+        sender: The sender that receivers are given.
+        payload: All arguments but ``signal`` and ``sender``.
         group: The senders that receivers may have been connected to instead of the sender.
     """
     plan = signal.plan_for(sender if group is None else group)
@@ -229,9 +234,9 @@ def runs_of_signal(
     """The deliveries of one signal from one sender.
 
     Args:
-        signal: What is sent.
-        sender: What receivers get as the sender.
-        payload: All of it but ``signal`` and ``sender``.
+        signal: The signal to send.
+        sender: The sender that receivers are given.
+        payload: All arguments but ``signal`` and ``sender``.
         group: The senders that receivers may have been connected to instead of the sender.
     """
     plan = signal.plan_for(sender if group is None else group)

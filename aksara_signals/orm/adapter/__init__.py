@@ -1,1 +1,1 @@
-"""What the dispatcher asks of the layer that knows SQLAlchemy."""
+"""The dispatcher's adapter to SQLAlchemy."""

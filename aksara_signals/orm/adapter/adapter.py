@@ -1,4 +1,4 @@
-"""The answers to the dispatcher's questions, by what SQLAlchemy knows."""
+"""The functions through which the dispatcher uses SQLAlchemy, in one value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UPKEEP: dict[Payload, Callable[[], object]] = {
     **{each.payload: attach_listeners for each in RELATIONS.signals},
     **{each.payload: forget_recipients for each in LIFE_CYCLE.signals},
 }
-"""What has to follow the connections of a signal; by payload, which no other signal has."""
+"""What to update when connections of a signal change, by the signal's payload."""
 
 
 def _follow(payload: Payload) -> None:
@@ -44,4 +44,4 @@ sqlalchemy_adapter: Adapter = Adapter(
     problem_of_receiver=problem_of_receiver,
     advice=advise,
 )
-"""Mapped classes, their keys, and the transactions of sessions."""
+"""The adapter that is installed when :mod:`aksara_signals.orm` is imported."""

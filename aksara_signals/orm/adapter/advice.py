@@ -1,4 +1,4 @@
-"""The way out of SQLAlchemy's errors that receivers meet most often."""
+"""Advice that is added to the errors of SQLAlchemy that receivers meet most often."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.types import IMMEDIATE
 
 _LAZY_LOAD = (
-    "an async receiver can't load an attribute lazily: load it before, by "
+    "an async receiver can't load an attribute lazily: load it first, by "
     '`await session.refresh(instance, ["attribute"])` (name it, or changes not yet flushed are '
     "lost), by a query with selectinload(), or through AsyncAttrs; inside a flush, a receiver that "
     "is a plain function can"
@@ -21,15 +21,15 @@ _DETACHED = (
 
 
 def advise(error: BaseException, connection: Connection) -> str | None:
-    """What to do about an error that a receiver raised, if it is one of these.
+    """Advice on an error that a receiver raised; None if there is none.
 
     Args:
-        error: What the receiver raised.
-        connection: Of the receiver.
+        error: The error.
+        connection: The connection of the receiver.
     """
     kind: type = type(error)
     if isinstance(error, StatementError):
-        kind = type(error.orig)  # SQLAlchemy 2.1 wraps what happens while a statement runs
+        kind = type(error.orig)  # SQLAlchemy 2.1 wraps errors that occur while a statement runs
     if issubclass(kind, MissingGreenlet):
         return _LAZY_LOAD
     if issubclass(kind, DetachedInstanceError) and connection.phase != IMMEDIATE:

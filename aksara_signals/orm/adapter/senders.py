@@ -1,4 +1,4 @@
-"""What only SQLAlchemy's side knows of senders: tables, mappers, attributes, classes not wired."""
+"""Senders and receivers that are objects of SQLAlchemy or of ours, and why they won't do."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from aksara_signals.orm.objects.model_signals import BoundSignal
 
 
 def sends_signals(cls: type) -> bool:
-    """Whether a class is mapped, or there to be inherited by mapped classes."""
+    """Whether a class is mapped, or is a base for mapped classes."""
     try:
         return is_model(cls)
-    except Exception:  # noqa: BLE001 - its metaclass doesn't like to be asked: no mapped class
+    except Exception:  # noqa: BLE001 - its metaclass raises, so it is not a mapped class
         return False
 
 
 def problem_of_receiver(thing: Any) -> str | None:
-    """Why something of ours or SQLAlchemy's that can be called is no receiver."""
+    """Why a callable object of ours or SQLAlchemy's is not a receiver; None if it may be one."""
     kind = type(thing)
     if issubclass(kind, (sessionmaker, async_sessionmaker, scoped_session, async_scoped_session)):
-        return "makes sessions and is no receiver; connect a function"
+        return "makes sessions and is not a receiver; connect a function"
     if issubclass(kind, BoundSignal):
-        return "is a model's signal and no receiver; connect a function that sends it"
+        return "is a model's signal and not a receiver; connect a function that sends it"
     if issubclass(kind, Meta):
-        return f"is {thing!r} and no receiver; to name a sender, give the class itself"
+        return f"is {thing!r} and not a receiver; to name a sender, give the class itself"
     return None
 
 
@@ -54,11 +54,11 @@ def problem_of_receiver(thing: Any) -> str | None:
 
 
 def explain(sender: Any, signal_name: str, is_of_links: bool) -> str | None:
-    """Why an object can't send a built-in signal, and what was meant; None if it may.
+    """Why an object can't send a built-in signal, and what to give instead; None if it can.
 
     Args:
         sender: Neither a class nor a string.
-        signal_name: The signal's, for the words.
+        signal_name: The name of the signal, for the message.
         is_of_links: Whether the signal is ``m2m_changed``, which tables and relationships send.
     """
     kind = type(sender)  # isinstance() would ask the object

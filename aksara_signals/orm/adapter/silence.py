@@ -1,4 +1,4 @@
-"""Why a :class:`SignalContext` would silence nothing that is written."""
+"""Why a :class:`SignalContext` would silence nothing, given a sender of the wrong kind."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ _NO_SENDERS: dict[str, tuple[type, ...]] = {
     "a signal of a model": (BoundSignal,),
     "a part of a mapping": (MapperProperty, MappedColumn, InspectionAttr),
 }
-"""What is at hand where models are, and sends nothing of ours."""
+"""Objects that stand close to a model and send no built-in signal, by their description."""
 
 
 def problem_of(sender: Any, signals: tuple[Any, ...] | None) -> str | None:
-    """What is wrong with a sender that is no class and no name; None if nothing is.
+    """What is wrong with a sender that is neither a class nor a name; None if nothing is.
 
     Args:
-        sender: Whose signals are to be silenced.
-        signals: Only these built-in signals; None for all, custom ones included.
+        sender: The sender whose signals are to be silenced.
+        signals: Only these built-in signals; None for all signals, including custom ones.
     """
-    kind = type(sender)  # isinstance() would believe what its __class__ says
+    kind = type(sender)  # isinstance() would trust its __class__
     sends_links = signals is None or any(each is m2m_changed for each in signals)
     if issubclass(kind, ClauseElement):
         if sends_links and is_secondary(sender):
@@ -88,7 +88,7 @@ def problem_of(sender: Any, signals: tuple[Any, ...] | None) -> str | None:
             f"is an instance; its class is what sends: name {describe_sender(kind)}, or, "
             f"where instances send a signal of your own, that signal in signals="
         )
-    mro = mro_of(kind)  # some of these are abstract, and would ask the type
+    mro = mro_of(kind)  # not issubclass(): an abstract class would run code of the sender's type
     for what, kinds in _NO_SENDERS.items():
         if any(base is each for base in mro for each in kinds):
             return (

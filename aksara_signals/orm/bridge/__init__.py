@@ -1,6 +1,6 @@
-"""The one folder that touches what SQLAlchemy keeps to itself.
+"""The only package that uses private names of SQLAlchemy.
 
-The hand-over from a flush to async receivers, the flag that forbids nested flushes, and every
-private name of SQLAlchemy that the library needs, so that a new version of SQLAlchemy is a matter
-of this folder. Tried on 2.0 and 2.1.
+It holds the hand-over from a flush to async receivers, the flag that forbids nested flushes, and
+whatever else needs such a name. So a new version of SQLAlchemy concerns this package alone. Tested
+with SQLAlchemy 2.0 and 2.1.
 """

@@ -1,8 +1,9 @@
-"""Transactions that the database has given up while somebody looked away.
+"""Transactions that PostgreSQL has aborted although the application takes them for healthy.
 
-After an error PostgreSQL executes nothing more of a transaction, until it or the savepoint around
-the error is rolled back. If the error was caught and the next thing sent is COMMIT, the server
-rolls back, and says so in a word that no driver looks at: SQLAlchemy takes it for a success.
+After an error PostgreSQL executes nothing more in a transaction until the transaction, or the
+savepoint around the error, is rolled back. If the error was caught and the next statement is
+COMMIT, the server rolls back. It says so in a command tag that no driver reads, so SQLAlchemy takes
+it for a success. Receivers with ``phase="after_commit"`` would be called for rows that don't exist.
 """
 
 # pyright: reportPrivateUsage=false
@@ -16,13 +17,14 @@ from sqlalchemy.engine import Dialect, ExceptionContext
 from sqlalchemy.orm import Session, SessionTransaction
 
 connections_in_doubt: weakref.WeakSet[Connection] = weakref.WeakSet()
-"""Connections on which a statement has failed; not known is whether a savepoint was around it."""
+"""Connections on which a statement has failed, perhaps inside a savepoint that was rolled back."""
 _watched: weakref.WeakSet[Dialect] = weakref.WeakSet()
 
 
 def notice_errors(_: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-    """Note from now on when a statement fails on a connection to PostgreSQL."""
-    # Not on all engines at once: every statement of theirs would be looked at.
+    """Start to note failing statements on connections to PostgreSQL."""
+    # Not on the Engine class: with a listener there, SQLAlchemy looks for events at every statement
+    # of every engine.
     dialect = connection.dialect
     if dialect.name == "postgresql" and dialect not in _watched:
         event.listen(connection.engine, "handle_error", _notice)
@@ -36,10 +38,10 @@ def _notice(context: ExceptionContext) -> None:
 
 
 def require_working_transaction(session: Session) -> None:
-    """Ask the database, if there is doubt, whether a transaction can still be committed.
+    """If a statement has failed, ask the database whether the transaction can be committed.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: It can't: the database's own error.
+        sqlalchemy.exc.DBAPIError: It can't; this is the database's own error.
     """
     transaction = session.get_transaction() if connections_in_doubt else None
     if transaction is None:

@@ -18,8 +18,10 @@ from sqlalchemy.orm import (
 )
 
 mapping_lock: AbstractContextManager[bool] = mapperlib._CONFIGURE_MUTEX
-"""SQLAlchemy's own, re-entrant, held wherever classes are mapped and configured. What follows the
-classes there are is done under this lock and no other, which would be taken in either order."""
+"""SQLAlchemy's own re-entrant lock, held wherever classes are mapped and configured.
+
+Whatever depends on the mapped classes is done under this lock. With a second lock, two threads
+could take the two in opposite order."""
 
 
 def mapped_classes() -> Iterator[type]:
@@ -27,18 +29,18 @@ def mapped_classes() -> Iterator[type]:
     for registry in mapperlib._all_registries():
         for reference in registry._managers.keyrefs():
             manager = reference()
-            if manager is not None and manager.is_mapped:  # it is there before its mapper is
+            if manager is not None and manager.is_mapped:  # a manager exists before its mapper does
                 yield manager.class_
 
 
 def is_own_attribute(attribute: Any) -> bool:
-    """Whether an attribute is a class's very own, and not an alias's, or narrowed for a query."""
+    """Whether an attribute is a class's own, not that of an alias or narrowed by ``of_type()``."""
     cls = attribute.class_
     return isinstance(cls, type) and getattr(cls, attribute.key, None) is attribute
 
 
 def property_of(attribute: Any) -> MapperProperty[Any] | None:
-    """The property behind a mapped attribute; None of a hybrid. It configures no mappers."""
+    """The property behind a mapped attribute; None for a hybrid. Configures no mappers."""
     if issubclass(type(attribute), MapperProperty):
         found: Any = attribute
     else:
@@ -47,13 +49,13 @@ def property_of(attribute: Any) -> MapperProperty[Any] | None:
 
 
 def place_of(prop: MapperProperty[Any] | None) -> tuple[type | None, str | None]:
-    """The class and the name of a property, as far as it has been mapped."""
+    """The class and the name of a property; ``(None, None)`` before it has been mapped."""
     mapper = getattr(prop, "parent", None)
     return (None, None) if prop is None or mapper is None else (mapper.class_, prop.key)
 
 
 def has_secondary(prop: RelationshipProperty[Any]) -> bool:
-    """Whether a relationship is a many-to-many one, also before its mapper is configured."""
+    """Whether a relationship has ``secondary=``; known before its mapper is configured."""
     return _secondary_of(prop) is not None
 
 
@@ -63,9 +65,10 @@ _original_inits: weakref.WeakKeyDictionary[Any, Callable[..., None]] = weakref.W
 
 
 def wrap_inits(classes: Iterable[type], wrapper: Wrapper) -> None:
-    """Put a function around the construction of these mapped classes, and of no others.
+    """Wrap the construction of these mapped classes, and unwrap that of all others.
 
-    What is wrapped already stays so all the time: other threads construct meanwhile.
+    A class that is wrapped already is not unwrapped in between: other threads may be constructing
+    instances.
     """
     managers: set[Any] = {inspect(cls).class_manager for cls in classes}
     for manager, original in list(_original_inits.items()):
@@ -77,10 +80,10 @@ def wrap_inits(classes: Iterable[type], wrapper: Wrapper) -> None:
 
 
 def wrap_init(cls: type, wrapper: Wrapper) -> None:
-    """Put a function around the construction of a mapped class, not of its subclasses.
+    """Wrap the construction of a mapped class, not of its subclasses.
 
-    SQLAlchemy calls ``original_init`` once per construction, however long the chain of
-    ``super().__init__`` is.
+    SQLAlchemy calls ``original_init`` once per construction, however many ``__init__`` methods call
+    ``super().__init__()``.
     """
     manager: Any = inspect(cls).class_manager
     if manager not in _original_inits:
@@ -89,7 +92,7 @@ def wrap_init(cls: type, wrapper: Wrapper) -> None:
 
 
 def is_secondary(table: object) -> bool:
-    """Whether a table is the secondary one of a relationship; configures no mapper."""
+    """Whether a table is the ``secondary`` of any relationship; configures no mapper."""
     for cls in mapped_classes():
         mapper: Mapper[Any] = inspect(cls)
         for prop in tuple(mapper._props.values()):
@@ -99,7 +102,7 @@ def is_secondary(table: object) -> bool:
 
 
 def _secondary_is(prop: RelationshipProperty[Any], table: Any) -> bool:
-    """Whether it is the relationship's, or may be, where nobody has looked yet."""
+    """Whether a table is a relationship's ``secondary``, or may be, if that isn't resolved yet."""
     secondary = _secondary_of(prop)
     if isinstance(secondary, str):
         return secondary in (getattr(table, "name", None), getattr(table, "fullname", None))
@@ -107,6 +110,6 @@ def _secondary_is(prop: RelationshipProperty[Any], table: Any) -> bool:
 
 
 def _secondary_of(prop: RelationshipProperty[Any]) -> Any:
-    """What was given as ``secondary``, or what became of it when the mapper was configured."""
+    """The argument given as ``secondary``; resolved, once the mapper is configured."""
     given: Any = prop._init_args.secondary
     return given.argument if given.resolved is None else given.resolved

@@ -1,4 +1,8 @@
-"""Which of its rows a flush has really deleted: a row may have been gone already."""
+"""Which rows a flush has really deleted.
+
+A row may be gone already, because another transaction has deleted it. SQLAlchemy warns of it at
+most, and the instance counts as deleted. ``post_delete`` must not be sent for it.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +21,21 @@ class _Statement(NamedTuple):
 
     table: Any
     keys: Sequence[Mapping[str, Any]]
-    """Of the rows that it was to delete."""
+    """The primary keys of the rows that it was to delete."""
     matched: int
-    """How many rows it has deleted; -1 if the driver doesn't tell."""
+    """The number of rows that it has deleted; -1 if the driver doesn't return it."""
 
 
 class DeletedRows:
     """The DELETE statements of one flush, with the number of rows that each has matched.
 
-    A driver counts the rows of a statement. So it is certain whether the row of a DELETE for one
-    row was there, and likewise if several went in one ``executemany`` which has matched none of
-    them or all. If it has matched some, nobody can say which.
+    A driver counts the rows of a statement. So a DELETE of one row says whether that row was there.
+    An ``executemany`` of several rows says so as well if it has matched none of them or all of
+    them. If it has matched some, there is no way to find out which.
 
     Args:
-        session: About to flush.
-        states: Of the rows that it is going to delete.
+        session: The session that is about to flush.
+        states: The states whose rows it is going to delete.
     """
 
     def __init__(self, session: Session, states: Sequence[State]) -> None:
@@ -41,28 +45,28 @@ class DeletedRows:
         connect = session.connection_callable
         for state in states:
             mapper = state.mapper.base_mapper
-            if connect is not None:  # a sharded session: each row may be elsewhere
+            if connect is not None:  # a sharded session: each row may have another connection
                 self._watch(connect(mapper, state.obj()))
             elif mapper not in known:
                 known.add(mapper)
-                # The flush is about to ask for the same connection.
+                # The flush is about to use the same connection, so nothing is opened in vain.
                 self._watch(session.connection(bind_arguments={"mapper": mapper}))
 
     def _watch(self, connection: Any) -> None:
         if connection not in _flushes:
-            event.listen(connection, "after_execute", _note)
+            event.listen(connection, "after_execute", _note_statement)
         _flushes[connection] = weakref.ref(self)
 
     def note(self, statement: _Statement) -> None:
-        """Note what was executed."""
+        """Note a statement that was executed."""
         self._statements.append(statement)
 
     def missed(self) -> tuple[set[State], list[tuple[int, int]]]:
         """Compare the rows that were to be deleted with those that were.
 
         Returns:
-            The states whose rows were not there, and of each statement that has matched some of its
-            rows how many there were to be and how many there were.
+            The states whose rows were not there. And, for each statement that has matched some of
+            its rows only, how many rows it was to delete and how many it has deleted.
         """
         by_key: dict[Any, dict[tuple[Any, ...], _Statement]] = {}
         missed: set[State] = set()
@@ -91,10 +95,10 @@ class DeletedRows:
 _flushes: weakref.WeakKeyDictionary[Connection, weakref.ref[DeletedRows]] = (
     weakref.WeakKeyDictionary()
 )
-"""Connections that are listened to, with the last flush that deletes rows there."""
+"""Connections with a listener, each with the last flush that deletes rows there."""
 
 
-def _note(
+def _note_statement(
     connection: Connection,
     statement: Any,
     many: Sequence[Mapping[str, Any]],

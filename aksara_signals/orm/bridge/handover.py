@@ -1,4 +1,9 @@
-"""From the greenlet of a flush to receivers, and back."""
+"""The hand-over from the greenlet of a flush to receivers.
+
+An AsyncSession flushes in a greenlet, which is synchronous code. Async receivers have to be awaited
+by the event loop around it, in one hand-over for all of them, because each one costs a switch.
+Synchronous receivers have to stay in the greenlet: elsewhere they couldn't load lazily.
+"""
 
 # pyright: reportPrivateUsage=false
 
@@ -17,7 +22,7 @@ from aksara_signals.exceptions import SessionInUseError
 
 
 def in_greenlet() -> bool:
-    """Whether an event loop waits behind this synchronous code, to which awaitables can go."""
+    """Whether this synchronous code runs in a greenlet whose parent awaits for it."""
     return getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False)
 
 
@@ -26,13 +31,12 @@ def hand_over(deliveries: Iterable[Delivery], is_async: bool) -> None:
 
     Args:
         deliveries: In order.
-        is_async: Whether the receivers are async: then all of them are awaited in one hand-over.
-            Synchronous ones are called right here, in the greenlet of the flush, where lazy loads
-            work.
+        is_async: Whether the receivers are async. All of them are awaited in one hand-over then.
+            Synchronous ones are called here, in the greenlet of the flush, where lazy loads work.
 
     Raises:
         SessionInUseError: A receiver has raised ``GreenletExit``.
-        BaseException: What a receiver has raised.
+        BaseException: Any other exception that a receiver has raised.
     """
     if not in_greenlet():
         deliver_sync(deliveries)
@@ -47,7 +51,7 @@ def hand_over(deliveries: Iterable[Delivery], is_async: bool) -> None:
 
 
 def hand_over_outcome(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
-    """Deliver to receivers that have waited, when a transaction has ended."""
+    """Deliver to deferred receivers, when a transaction has ended."""
     if not in_greenlet():
         deliver_outcome_sync(deliveries)
         return
@@ -58,13 +62,13 @@ def hand_over_outcome(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
 
 
 def _refuse_exit(error: GreenletExit) -> NoReturn:
-    """Raise what a greenlet doesn't take for its result.
+    """Raise another exception in the place of ``GreenletExit``.
 
-    Out of a greenlet, ``GreenletExit`` is a normal return: ``commit()`` would be over in silence,
-    with nothing written.
+    A greenlet that raises ``GreenletExit`` returns normally. ``commit()`` would return without an
+    error, with nothing written.
     """
     raise SessionInUseError(
-        "a receiver has raised GreenletExit, which ends in silence the greenlet that the session "
+        "a receiver has raised GreenletExit, which silently ends the greenlet that the session "
         "works in; raise another exception to roll back, or return"
     ) from error
 

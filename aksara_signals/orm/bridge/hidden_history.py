@@ -1,9 +1,19 @@
-"""History that a flush is not to see: what ``save(update_fields=…)`` leaves out."""
+"""Pending changes that ``save(update_fields=…)`` keeps out of a flush.
+
+A flush writes every pending change of an instance. To write some of them only, the others must look
+unchanged to it, and be pending again afterwards. Resetting the values and assigning them once more
+would run validators and attribute events twice. So the values stay where they are, and only their
+history is taken away: SQLAlchemy finds changes by history alone.
+
+Two things make it harder. A many-to-one relationship is written from the parent's collection as
+well, so the instance has to be hidden there. And a pending primary key can't stay where it is,
+because the flush finds the row by it.
+"""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy.orm import RelationshipDirection, RelationshipProperty, Session
@@ -20,18 +30,15 @@ from aksara_signals.orm.bridge.history import (
     reverse_keys,
 )
 from aksara_signals.orm.bridge.rows import read_rows
-from aksara_signals.orm.bridge.states import State, key_values
+from aksara_signals.orm.bridge.states import State, includes, key_values
 
 
 class HiddenHistory:
     """Pending changes of one instance, kept out of a flush and put back afterwards.
 
-    The values stay where they are: only the history, by which the flush finds them, is taken away.
-    But a primary key is that of the row in the meantime, or the flush would write another one.
-
     Args:
         instance: A persistent instance.
-        fields: What the save was given as ``update_fields``.
+        fields: The ``update_fields`` that the save was given.
         visible: The names of the attributes whose changes are to be written.
     """
 
@@ -54,6 +61,8 @@ class HiddenHistory:
             ):
                 self._hide_reverse(relationships[key])
                 self._old[key] = self._state.committed_state.pop(key)
+        # The flush finds the row by the primary key that the instance has. So a hidden pending key
+        # is replaced by the key of the row until restore().
         values = self._state.dict
         of_the_row = key_values(mapper, self._state.key)
         self._read = {key: value for key, value in of_the_row.items() if key in self._old}
@@ -65,7 +74,8 @@ class HiddenHistory:
     def _hide_reverse(self, prop: RelationshipProperty[Any]) -> None:
         """Hide this instance from the collections of its old and its new parent.
 
-        They would write the foreign key as well.
+        Their history has the instance as a removed or an added member, which makes the flush write
+        its foreign key, whatever the instance's own history says.
         """
         history = net_history(self._state, prop.key)
         for key in reverse_keys(prop):
@@ -75,35 +85,40 @@ class HiddenHistory:
 
     def _hide_member(self, parent: State, key: str) -> None:
         instance = self._instance
+        # A collection that isn't loaded has a list of pending additions and one of removals.
         pending = pending_members(parent, key)
         if pending is not None:
             added, removed = pending
-            if _is_in(instance, added):
+            if includes(added, instance):
                 added.remove(instance)
                 self._undo.append(lambda: add_pending(parent, key, instance))
-            if _is_in(instance, removed):
+            if includes(removed, instance):
                 removed.remove(instance)
                 self._undo.append(lambda: remove_pending(parent, key, instance))
             return
+        # A loaded one has a copy of its original members, with which it is compared. In that copy
+        # the instance is made to look like an old member if it was added, and like none if it was
+        # removed. Dropping the whole copy would hide the changes of other members, too, and putting
+        # it back would make changes pending that this flush has written.
         original = original_members(parent, key)
         if original is None:  # the other end of a one-to-one relationship
             self._undo.append(hide_scalar(parent, key))
             return
         before = original[:]
-        is_added = _is_in(instance, net_history(parent, key).added)
+        is_added = includes(net_history(parent, key).added, instance)
         original[:] = [member for member in before if member is not instance]
         original.extend([instance] if is_added else [])
         self._undo.append(lambda: _refill(original, before))
 
     def reveal_edited(self) -> None:
-        """Let through what receivers have set since: it is written, whatever was asked for."""
+        """Stop hiding the attributes that receivers have set since: their values are written."""
         for key in list(self._old):
             if key in self._state.committed_state:
                 self._state.committed_state[key] = self._old.pop(key)
                 self._keys.pop(key, None)
 
     def restore(self) -> None:
-        """Put the pending changes back, unless a rollback has dropped the values."""
+        """Make the hidden changes pending again, unless a rollback has dropped the values."""
         state = self._state
         if self._outer is None:
             del _hidden[state]
@@ -119,12 +134,12 @@ class HiddenHistory:
             flag_dirty(self._instance)
 
     def known_old_values(self) -> dict[str, Any]:
-        """The values of columns before the hidden changes, as far as they are known."""
+        """The column values before the hidden changes, as far as they are known."""
         known = {key: old for key, old in self._old_columns() if not is_unknown(old)}
         return {**self._read, **known}
 
     def read_unknown(self, session: Session) -> None:
-        """Read the other ones: what the row has in the place of what isn't written."""
+        """Read the column values before the hidden changes that are not known yet."""
         state = self._state
         unknown = [
             key for key, old in self._old_columns() if is_unknown(old) and key not in self._read
@@ -135,7 +150,7 @@ class HiddenHistory:
                 self._read.update(zip(unknown, values, strict=True))
 
     def as_written(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Column values of the instance, with those of its row where changes are hidden."""
+        """The given column values, with those of the row for hidden changes, where known."""
         hidden = {key for key, _ in self._old_columns()}
         known = {key: value for key, value in values.items() if key not in hidden}
         return {**known, **self.known_old_values()}
@@ -149,21 +164,17 @@ _hidden: weakref.WeakKeyDictionary[State, HiddenHistory] = weakref.WeakKeyDictio
 
 
 def hidden_history_of(state: State) -> HiddenHistory | None:
-    """What is hidden of an instance at the moment, by the innermost partial save of it."""
+    """The history that the innermost partial save of an instance hides at the moment, if any."""
     return _hidden.get(state) if _hidden else None
 
 
 def reveal_edited(session: Session) -> None:
-    """What receivers have set is written too: to be called when the last of them is through."""
+    """Stop hiding what pre receivers have set. To be called when the last of them has returned."""
     if not _hidden:
         return
     for state, hidden in list(_hidden.items()):
         if state.session is session:
             hidden.reveal_edited()
-
-
-def _is_in(instance: object, members: Iterable[object]) -> bool:
-    return any(member is instance for member in members)
 
 
 def _refill(members: list[Any], before: list[Any]) -> None:

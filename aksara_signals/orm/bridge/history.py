@@ -1,4 +1,9 @@
-"""What has been changed about an instance, and was not written yet."""
+"""What has been changed about an instance and not written yet.
+
+SQLAlchemy's public ``history`` is not enough: it is empty for the unloaded side of a backref, and
+reading it may load. So private state is read here, mostly ``committed_state``: the attributes that
+have pending changes, with their values before.
+"""
 
 # pyright: reportPrivateUsage=false
 
@@ -27,8 +32,9 @@ from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State
 
 _NET = PassiveFlag.PASSIVE_NO_INITIALIZE | INCLUDE_PENDING_MUTATIONS
-# As the flush itself loads: against the committed key, because a collection loaded by a key that is
-# about to change would be empty, and the flush would believe it; and in spite of lazy="raise".
+# The way in which a flush loads. By the committed key: a collection that is loaded by a key which
+# is about to change would be empty, and the flush would take it for that. And in spite of
+# lazy="raise".
 _LOADED = (
     PassiveFlag.PASSIVE_OFF
     | LOAD_AGAINST_COMMITTED
@@ -41,13 +47,13 @@ def net_history(state: State, key: str, *, load: bool = False) -> History:
     """The net change of a relationship, also of a collection that isn't loaded.
 
     Args:
-        state: Of the instance that has the relationship.
+        state: The state of the instance that has the relationship.
         key: The relationship's name.
-        load: Whether to load it first; needs a greenlet under async.
+        load: Whether to load the relationship first; needs a greenlet under async.
 
     Returns:
-        Without what was added although it is of a wrong class: the flush refuses it in words of its
-        own, and it may not have the columns that a link is made of.
+        The history without added objects of a wrong class. The flush refuses them with an error of
+        its own, and they may not have the columns that a link is made of.
     """
     history = get_history(state.obj(), key, _LOADED if load else _NET)
     target = state.mapper.relationships[key].mapper
@@ -63,7 +69,7 @@ def _is_a(instance: object, mapper: Mapper[Any]) -> bool:
 
 
 def has_net_change(state: State, key: str) -> bool:
-    """Whether a relationship leads elsewhere than before, as far as is known without a query."""
+    """Whether a relationship has a net change, as far as is known without a query."""
     if not is_edited(state, key):
         return False
     history = net_history(state, key)
@@ -71,9 +77,9 @@ def has_net_change(state: State, key: str) -> bool:
 
 
 def pin_old_value(state: State, key: str) -> None:
-    """Keep what a relationship to one object referred to before, if it wasn't loaded.
+    """Store the old target of a relationship to one object, if it wasn't loaded.
 
-    SQLAlchemy loads it whenever history is asked for; after the flush it would load the new one.
+    SQLAlchemy loads it whenever history is requested. After the flush it would load the new target.
     """
     if state.committed_state.get(key) is LoaderCallableStatus.PASSIVE_NO_RESULT:
         history = net_history(state, key)
@@ -89,8 +95,8 @@ def is_edited(state: State, key: str) -> bool:
 def changed_columns(state: State) -> Iterator[tuple[str, Any]]:
     """The column attributes that an UPDATE would write, each with its old value.
 
-    The old value is ``NO_VALUE`` where it is not known. The rules are those of SQLAlchemy's own
-    collection of UPDATE values.
+    The old value is ``NO_VALUE`` where it is not known. The rules are those by which SQLAlchemy
+    collects the values of an UPDATE.
     """
     columns = state.mapper.column_attrs
     values = state.dict
@@ -103,12 +109,12 @@ def changed_columns(state: State) -> Iterator[tuple[str, Any]]:
 
 
 def expressions(state: State) -> dict[str, Any]:
-    """The attributes whose new value the database will work out, each with its old value."""
+    """The attributes of an updated row that hold SQL, each with its old value."""
     return {key: old for key, old in changed_columns(state) if is_expression(state.dict[key])}
 
 
 def expressions_of_new(state: State) -> dict[str, Any]:
-    """The same of a row that is inserted: the old values are None."""
+    """The attributes of a new row that hold SQL, each with None as its old value."""
     columns = state.mapper.column_attrs
     return {
         key: None for key, value in state.dict.items() if is_expression(value) and key in columns
@@ -121,7 +127,7 @@ def has_column_changes(state: State) -> bool:
 
 
 def is_expression(value: Any) -> bool:
-    """Whether a value is SQL that the database will work out, such as ``Post.views + 1``."""
+    """Whether a value is SQL that the database will compute, such as ``Post.views + 1``."""
     return type(value) not in _LITERALS and (
         isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
     )
@@ -134,26 +140,26 @@ def is_same(manager: Any, key: str, old: Any, new: Any) -> bool:
 
 
 _LITERALS = frozenset((str, int, float, bool, bytes))
-"""Types whose values are surely no SQL."""
+"""Types whose values are never SQL."""
 
 
 def reverse_keys(prop: RelationshipProperty[Any]) -> list[str]:
-    """The names of the relationships on the other side that mirror this one."""
+    """The names of the relationships on the other side: backrefs, or by ``back_populates``."""
     return [reverse.key for reverse in prop._reverse_property]
 
 
 def configured_relationships(cls: type) -> Iterator[RelationshipProperty[Any]]:
-    """The relationships of a mapped class, none before its mapper has been configured."""
+    """The relationships of a mapped class; none until its mapper has been configured."""
     mapper: Mapper[Any] = inspect(cls)
     if mapper.configured:
         yield from mapper.relationships
 
 
 def following_references(mapper: Mapper[Any]) -> list[RelationshipProperty[Any]]:
-    """The references to a class that a flush sets anew when a key of that class changes.
+    """The references to a class whose foreign keys a flush updates when a key of the class changes.
 
-    Those are the ones with ``passive_updates=False`` that no collection mirrors, or none that would
-    set them itself.
+    These have ``passive_updates=False``, and no collection on the other side that would update the
+    foreign keys itself.
     """
     return [
         processor.prop
@@ -167,7 +173,7 @@ def following_references(mapper: Mapper[Any]) -> list[RelationshipProperty[Any]]
 def referring_states(
     session: Session, prop: RelationshipProperty[Any], target: State
 ) -> Iterator[State]:
-    """The states of a session whose reference is to a target; references are loaded for it."""
+    """The states of a session whose reference leads to a target; references are loaded."""
     for state in session.identity_map.all_states():
         if issubclass(state.class_, prop.parent.class_):
             impl: Any = state.manager[prop.key].impl
@@ -176,18 +182,18 @@ def referring_states(
 
 
 def was_declared_before(prop: RelationshipProperty[Any], other: RelationshipProperty[Any]) -> bool:
-    """Which of two relationships was declared first; a backref comes after what it belongs to."""
+    """Whether a relationship was declared before another; a backref counts as the later one."""
     return bool(prop._creation_order < other._creation_order)
 
 
 def is_initiated_here(target: object, key: str, initiator: Any) -> bool:
-    """Whether a change of a relationship was made on it, and not on the other side."""
+    """Whether a change of a relationship was made on this side and not on the other one."""
     impl: Any = instance_state(target).manager[key].impl
     return initiator is not None and initiator.parent_token is impl.parent_token
 
 
 def old_value(state: State, key: str) -> Any:
-    """The value of a column before its pending change; ``is_unknown()`` tells if it isn't one."""
+    """The value of a column before its pending change; check it with :func:`is_unknown`."""
     if key in state.committed_state:
         return state.committed_state[key]
     if key in state.dict or not is_unloaded(state, key):
@@ -204,7 +210,7 @@ def old_value_is(state: State, key: str, value: Any) -> bool:
 
 
 def pending_members(state: State, key: str) -> tuple[Any, Any] | None:
-    """What was added to and taken out of a collection that isn't loaded; None if it is."""
+    """The pending additions and removals of a collection that isn't loaded; None if it is."""
     pending = state._pending_mutations.get(key)
     return None if pending is None else (pending.added_items, pending.deleted_items)
 
@@ -212,36 +218,36 @@ def pending_members(state: State, key: str) -> tuple[Any, Any] | None:
 def add_pending(state: State, key: str, member: object) -> None:
     """Note an addition to a collection that isn't loaded, as its own events would.
 
-    A flush of the owner, whatever it was for, has dropped the notes that there were before.
+    Each flush of the owner drops these notes, whatever it has written.
     """
     state._get_pending_mutation(key).append(member)
 
 
 def remove_pending(state: State, key: str, member: object) -> None:
-    """The same for what is taken out."""
+    """Note a removal from a collection that isn't loaded."""
     state._get_pending_mutation(key).remove(member)
 
 
 def original_members(state: State, key: str) -> list[Any] | None:
-    """A loaded collection as it was before it was changed, as a list that may be changed."""
+    """The original members of a changed and loaded collection; the list may be modified."""
     members: Any = state.committed_state.get(key)
     return members if isinstance(members, list) else None
 
 
 def hide_scalar(state: State, key: str) -> Callable[[], None]:
-    """Take away the history of a relationship to one object, and return what puts it back."""
+    """Remove the history of a relationship to one object; call what is returned to restore it."""
     committed = state.committed_state
     old = {key: committed.pop(key)} if key in committed else {}
     return lambda: state.committed_state.update(old)
 
 
 def has_members(state: State, key: str) -> bool:
-    """Whether a relationship of a new instance leads to anything."""
+    """Whether a relationship of a new instance has any member."""
     if not (key in state.dict or is_edited(state, key)):
         return False
     return any(each is not None for each in net_history(state, key).added or ())
 
 
 def is_unknown(value: Any) -> bool:
-    """Whether an old value is one of SQLAlchemy's words for "not known"."""
+    """Whether an old value is one of SQLAlchemy's symbols for "not known"."""
     return isinstance(value, LoaderCallableStatus)

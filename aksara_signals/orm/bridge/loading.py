@@ -1,4 +1,10 @@
-"""Columns of instances that are not in memory, and loading them for many at once."""
+"""Columns of instances that are not in memory, and loading them for many instances at once.
+
+Async receivers can't load an expired or deferred column by reading it, and the copies for deferred
+receivers have to hold it. Loading it instance by instance would cost a SELECT each. So it is loaded
+in advance, by one SELECT for each class, in the way in which SQLAlchemy refreshes one instance: it
+must overwrite no pending value, hide no row and run no eager loading.
+"""
 
 # pyright: reportPrivateUsage=false
 
@@ -17,13 +23,13 @@ from sqlalchemy.orm.exc import ObjectDeletedError
 from aksara_signals.orm.bridge.states import State
 
 MAX_KEYS = 500
-"""The most keys of one statement: SQLite takes 999 parameters at the least."""
+"""The most keys in one statement. Every SQLite takes at least 999 parameters."""
 
 _keys: weakref.WeakKeyDictionary[Mapper[Any], tuple[str, ...]] = weakref.WeakKeyDictionary()
 
 
 def _default_keys(mapper: Mapper[Any]) -> tuple[str, ...]:
-    """The attributes that a query loads unless it is told otherwise, without SQL expressions."""
+    """The column attributes that a query loads by default, without SQL expressions."""
     found = _keys.get(mapper)
     if found is None:
         found = _keys[mapper] = tuple(
@@ -35,7 +41,7 @@ def _default_keys(mapper: Mapper[Any]) -> tuple[str, ...]:
 
 
 def _has_expressions(mapper: Mapper[Any]) -> bool:
-    """Whether reading an expired attribute works out SQL expressions besides."""
+    """Whether reading an expired attribute computes SQL expressions as well."""
     return any(
         not prop.deferred and not isinstance(prop.columns[0], Column)
         for prop in mapper.column_attrs
@@ -45,7 +51,7 @@ def _has_expressions(mapper: Mapper[Any]) -> bool:
 def is_unloaded(state: State, key: str) -> bool:
     """Whether a column attribute that has no value would be loaded when it is read.
 
-    What an INSERT has left out isn't: its value is None.
+    A column that an INSERT has left out isn't loaded: its value is None.
     """
     return (
         key in state.expired_attributes
@@ -54,8 +60,8 @@ def is_unloaded(state: State, key: str) -> bool:
     )
 
 
-def _missing(state: State) -> list[str]:
-    """The default columns that reading would load, but for those that ``raiseload`` refuses."""
+def _missing_keys(state: State) -> list[str]:
+    """The default columns that reading would load, without those that ``raiseload`` forbids."""
     expired, callables = state.expired_attributes, state.callables
     if not expired and not callables:
         return []
@@ -77,19 +83,20 @@ def _is_refused(state: State, key: str) -> bool:
 def load_columns(session: Session, states: Iterable[State]) -> None:
     """Load the columns that are not in memory, by one SELECT for each class.
 
-    Those are the columns that have expired, or that ``load_only()`` or ``defer()`` have left out.
-    Columns that are deferred by the mapping, that ``raiseload`` refuses or that are SQL expressions
-    stay unloaded, and so does what has no row: nothing fails for that. Pending values stay.
+    These are the columns that have expired, or that ``load_only()`` or ``defer()`` has left out.
+    Columns stay unloaded that are deferred by the mapping, that ``raiseload`` forbids or that are
+    SQL expressions. So do those of an instance without a row, which is no error. Pending values
+    stay.
 
     Needs a greenlet under async. Nothing is flushed.
 
     Args:
-        session: Whose transaction is read in; instances of other sessions are passed over.
-        states: Of any classes.
+        session: The session to read in; instances of other sessions are ignored.
+        states: The instances, of any classes.
     """
     groups: dict[Any, dict[State, list[str]]] = {}
     for state in states:
-        keys = _missing(state)
+        keys = _missing_keys(state)
         if keys and state.persistent and state.session is session:
             refused = frozenset(key for key in state.callables if _is_refused(state, key))
             group = state.mapper, state.identity_token, refused
@@ -110,9 +117,11 @@ def _select(
     session: Session, mapper: Mapper[Any], token: Any, keys: set[str], states: Sequence[State]
 ) -> None:
     identities = [state.key[1] for state in states if state.key is not None]
+    # An ordinary SELECT would load eagerly, and the application's with_loader_criteria() may hide
+    # rows that a flush writes nevertheless. So this one has the compile options of a refresh. They
+    # load the named columns only; the key and the discriminator have to be named, too, because a
+    # row finds its instance by them.
     statement: Any = select(mapper).where(key_is_in(key_attributes(mapper), identities))
-    # As a refresh does it: no eager loading, no criteria of the application, which may hide rows
-    # that it writes all the same. A row finds its instance by key and discriminator.
     names = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
     names |= {
         prop.key
@@ -129,9 +138,9 @@ def _select(
 
 
 def key_attributes(mapper: Mapper[Any]) -> list[Any]:
-    """The primary key as attributes, which stand for what a SELECT of the class reads from.
+    """The attributes of the primary key, for the WHERE clause of a SELECT of the class.
 
-    That may be another selectable than the table: a union of tables, in concrete inheritance.
+    The columns of the table won't do: with concrete inheritance, the SELECT reads from a union.
     """
     names = (mapper.get_property_by_column(column).key for column in mapper.primary_key)
     return [getattr(mapper.class_, name) for name in names]
@@ -152,26 +161,26 @@ def key_is_in(key: Iterable[Any], identities: Sequence[tuple[Any, ...]]) -> Colu
 
 
 def _load_singly(session: Session, state: State) -> None:
-    """What the SELECT for many didn't bring: the database may spell a key in another way."""
-    keys = _missing(state)
+    """Load what the SELECT for many hasn't loaded: the database may spell a key differently."""
+    keys = _missing_keys(state)
     if keys:
-        # The row may be gone. Whether that matters is for the write to say.
+        # The row may be gone. If that matters, the write will fail.
         with suppress(InvalidRequestError):
             session.refresh(state.obj(), keys)
 
 
 def attribute_name(mapper: Mapper[Any], column: Any) -> str:
-    """The name under which instances have a column that a relationship is made of.
+    """The attribute of instances for a column that a relationship joins by.
 
-    A concrete subclass has a table of its own. Where a relationship leads to its base class, the
-    attribute of the same name is what is meant.
+    A concrete subclass has a table of its own, so it has no attribute for a column of its base
+    class. A relationship to the base class means the attribute of the same name then.
     """
     owners = (each for each in mapper.iterate_to_root() if column in each._columntoproperty)
     return next(owners, mapper)._columntoproperty[column].key
 
 
 def is_known(state: State, column: Any) -> bool:
-    """Whether the value of a column is in memory, as that of a row's key always is."""
+    """Whether the value of a column is in memory; that of a row's primary key always is."""
     key = attribute_name(state.mapper, column)
     return key in state.dict or (state.key is not None and column in state.mapper.primary_key)
 
@@ -179,34 +188,36 @@ def is_known(state: State, column: Any) -> bool:
 def load_before_deletion(session: Session, states: Sequence[State]) -> None:
     """Load the columns of rows that are about to be deleted, as :func:`load_columns` does.
 
-    An expired object with a reference is loaded by the flush itself, one by one, and so may be the
-    one that it refers to. It is loaded in the same way here, so that listening adds no statement,
-    and no SQL expression to one.
+    A connected receiver must not add a statement to a flush. The flush itself loads an expired
+    object with a many-to-one relationship, one object at a time, and possibly the target with it.
+    A SELECT for all of them would come on top of these. So such an object is loaded here in the
+    same way, by reading an attribute. A single object is, too, unless that computes SQL
+    expressions.
 
     Args:
-        session: Whose transaction is read in.
-        states: Of one class.
+        session: The session to read in.
+        states: The instances, all of one class.
     """
     others: list[State] = []
     is_alone = len(states) == 1
     for state in states:
         mapper = state.mapper
-        keys = _missing(state) if state.expired else []
+        keys = _missing_keys(state) if state.expired else []
         if keys and (
             any(each.direction is MANYTOONE for each in mapper.relationships)
             or (is_alone and not _has_expressions(mapper))
         ):
             with session.no_autoflush, suppress(ObjectDeletedError):
-                getattr(state.obj(), keys[0])  # which loads all that has expired
+                getattr(state.obj(), keys[0])  # loads all expired columns
         else:
             others.append(state)
     load_columns(session, others)
 
 
 def column_value(state: State, column: Any) -> Any:
-    """The value of a column as an instance has it, loaded if that can't be avoided.
+    """The value of a column of an instance, loaded if it isn't in memory; None without a value.
 
-    The key of a row is known without a look at the database. None if there is no value.
+    The primary key of a row is known without loading.
     """
     mapper = state.mapper
     key = attribute_name(mapper, column)
@@ -214,15 +225,15 @@ def column_value(state: State, column: Any) -> Any:
         return state.dict[key]
     if state.key is not None and column in mapper.primary_key:
         return state.key[1][mapper.primary_key.index(column)]
-    session: Any = state.session  # where there is none, nothing can be loaded
+    session: Any = state.session  # None of a detached instance: load_columns() skips it
     load_columns(session, [state])
     return state.dict.get(key)
 
 
 def expire_unset(state: State) -> None:
-    """Have the columns that an instance was never given loaded when they are read.
+    """Expire the columns that a new instance was never given.
 
-    For a new instance that SQLAlchemy has written by an UPDATE of a row which was there.
+    SQLAlchemy has written the instance by an UPDATE of an existing row, which has values there.
     """
     values = state.dict
     unset = [key for key in _default_keys(state.mapper) if key not in values]

@@ -1,4 +1,4 @@
-"""Rows that are written beside the unit of work."""
+"""Rows that are read and written without the unit of work."""
 
 # pyright: reportPrivateUsage=false
 
@@ -22,10 +22,10 @@ from aksara_signals.orm.bridge.states import State
 
 
 def counts_keys_up(session: Session, mapper: Mapper[Any]) -> bool:
-    """Whether rows of one INSERT get their keys in ascending order, so that keys give the order.
+    """Whether the rows of one INSERT get ascending keys, so that rows can be put in order by key.
 
-    SQLite does: it inserts the rows of VALUES one after another, and each takes the highest rowid
-    plus one. SQLAlchemy, asked for rows in order, would insert them one by one there.
+    SQLite inserts the rows of VALUES one after another, and gives each the highest rowid plus one.
+    With ``sort_by_parameter_order`` SQLAlchemy would insert them one by one there.
     """
     table = mapper.local_table
     column = getattr(table, "autoincrement_column", None)
@@ -43,20 +43,20 @@ def read_rows(
     keys: Iterable[str],
     instances: Mapping[tuple[Any, ...], object],
 ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    """Read columns of rows as they stand in the database, from where a flush would write them.
+    """Read columns of rows as they are in the database, on the connection of a flush.
 
-    Nothing is flushed, and no ``do_orm_execute`` listener is asked: an application may hide rows
-    there (deleted ones, those of others), and writes them all the same.
+    Nothing is flushed, and no ``do_orm_execute`` listener is called. An application may use one to
+    hide rows from queries (soft-deleted ones, those of other tenants), and still write them.
 
     Args:
-        session: Whose transaction is read in.
-        mapper: Of the rows.
+        session: The session to read in.
+        mapper: The mapper of the rows.
         keys: Names of column attributes.
-        instances: Primary keys, each with the instance that is written; a sharded session finds its
-            connection by it, so they are all of one shard.
+        instances: Primary keys, each with its instance. A sharded session chooses the connection by
+            the instance, so all of them must be of one shard.
 
     Returns:
-        The values by primary key, of the rows that there are.
+        The values by primary key; without rows that don't exist.
     """
     columns = [mapper.column_attrs[key].columns[0] for key in keys]
     primary = [*mapper.primary_key]
@@ -80,17 +80,18 @@ def read_rows(
 def instances_with_keys(
     session: Session, mapper: Mapper[Any], identities: Sequence[tuple[Any, ...]]
 ) -> Iterator[object]:
-    """Load the instances with these primary keys, as far as the application's criteria let them."""
+    """Load the instances with these primary keys that the application's own criteria don't hide."""
     for start in range(0, len(identities), MAX_KEYS):
         criterion = key_is_in(key_attributes(mapper), identities[start : start + MAX_KEYS])
         yield from session.scalars(select(mapper).where(criterion)).unique()
 
 
 def register_inserted(session: Session, instances: Sequence[object]) -> None:
-    """Make transient instances, whose rows have just been inserted, persistent in a session.
+    """Make transient instances persistent whose rows have just been inserted.
 
-    As ``add()`` and a flush do it, with the same events, but for all at once: a rollback makes them
-    transient again. They have no relationships set, so nothing cascades.
+    ``add()`` and a flush would do the same, with the same events, one instance at a time. A
+    rollback makes the instances transient again. They have no relationships set, so nothing
+    cascades.
     """
     session._autobegin_t()
     transaction = session._transaction
@@ -126,9 +127,9 @@ def register_inserted(session: Session, instances: Sequence[object]) -> None:
 
 
 def register_updated(session: Session, state: State, keys: Iterable[str]) -> None:
-    """Take columns, which have just been written, for committed; others stay pending.
+    """Mark columns as committed that have just been written; others stay pending.
 
-    As a flush does it: a rollback of a savepoint expires them.
+    As after a flush, the rollback of a savepoint expires them.
     """
     state._commit(state.dict, keys)
     owner = state.session
@@ -140,6 +141,6 @@ def register_updated(session: Session, state: State, keys: Iterable[str]) -> Non
 
 
 def row_count(session: Session, statement: Any) -> int:
-    """Execute one UPDATE or DELETE, and count the rows that it matched."""
+    """Execute one UPDATE or DELETE, and return the number of rows that it matched."""
     result: Any = session.execute(statement)
     return int(result.rowcount)

@@ -1,4 +1,4 @@
-"""Sessions: what they have to write, what they are doing, and when they end."""
+"""What a session has to write, what it is doing, and when it is closed."""
 
 # pyright: reportPrivateUsage=false
 
@@ -23,17 +23,17 @@ from aksara_signals.orm.bridge.states import State
 
 
 def live_sessions() -> list[Session]:
-    """Every session of this process that somebody still refers to, oldest first."""
+    """Every live session of this process, oldest first."""
     return [session for _, session in sorted(_sessions.items())]
 
 
 def is_flushing(session: Session) -> bool:
-    """Whether a flush is under way that another one can't join."""
+    """Whether a flush is under way, so that another one would raise."""
     return bool(session._flushing)
 
 
 def is_marked_deleted(session: Session, state: State) -> bool:
-    """Whether the next flush deletes the row of an instance, as far as was asked for."""
+    """Whether an instance was given to ``session.delete()``, or reached by its cascade."""
     return state in session._deleted
 
 
@@ -52,14 +52,14 @@ def is_committing(session: Session) -> bool | None:
 def ensure_end(
     transaction: SessionTransaction, end: Callable[[Session, SessionTransaction], None]
 ) -> None:
-    """Have ``after_transaction_end`` of one transaction made up for if SQLAlchemy skips it.
+    """Call an ``after_transaction_end`` listener for a transaction, even if SQLAlchemy skips it.
 
-    It is sent behind the ROLLBACK of ``close()``, which raises if the connection is lost. By then
-    the session has let go of the transaction, which nothing will ever end again.
+    ``close()`` fires that event after its ROLLBACK, which raises if the connection is lost. By then
+    the session has detached the transaction, so the event would never come.
 
     Args:
         transaction: A root transaction or a savepoint.
-        end: The listener; called although it was called already if something else has raised.
+        end: The listener. It is called twice if the error comes from something after the event.
     """
     session, close = transaction.session, transaction.close
 
@@ -67,11 +67,11 @@ def ensure_end(
         try:
             close(invalidate)
         except BaseException:
-            if not _is_open(session, transaction):  # else close() was refused
+            if not _is_open(session, transaction):  # otherwise close() was refused
                 del namespace["close"]
                 end(session, transaction)
             raise
-        del namespace["close"]  # a circle that only the garbage collector would end
+        del namespace["close"]  # a reference cycle, left to the garbage collector otherwise
 
     namespace = vars(transaction)
     namespace["close"] = close_to_the_end
@@ -84,15 +84,15 @@ def _is_open(session: Session, transaction: SessionTransaction) -> bool:
 
 @contextmanager
 def flushable(session: Session, is_receiver: Callable[[], bool]) -> Iterator[None]:
-    """Let receivers flush although the flush that sends to them is not quite over.
+    """Allow post receivers to flush, although the flush that calls them is not quite over.
 
-    At ``after_flush_postexec`` everything is written and the instances are clean; SQLAlchemy's
-    flag against re-entrance is all that stands in the way of a nested flush.
+    At ``after_flush_postexec`` everything is written and the instances are clean. Only SQLAlchemy's
+    flag against re-entrance prevents a nested flush.
 
     Args:
-        session: Flushing.
-        is_receiver: Whether the code that asks is one of those receivers. To another task the
-            session goes on flushing, and SQLAlchemy answers it as ever.
+        session: The flushing session.
+        is_receiver: Returns whether the current code is one of the receivers. To any other task the
+            session is still flushing.
     """
     before = session._flushing
     lifted: Any = _LiftedFlag(is_receiver)
@@ -104,19 +104,19 @@ def flushable(session: Session, is_receiver: Callable[[], bool]) -> Iterator[Non
 
 
 def fail_flush(session: Session) -> None:
-    """Leave a session as an error in the middle of its flush does, not one before it.
+    """Put a session in the state in which an error in the middle of a flush leaves it.
 
-    The transaction, or the savepoint, is rolled back, and ``rollback()`` has to be called before
-    the session is used again.
+    An error in ``before_flush`` would leave it usable. Here the transaction, or the savepoint, is
+    rolled back, and ``rollback()`` has to be called before the session is used again.
 
     Raises:
-        sqlalchemy.exc.PendingRollbackError: It should have been called before this flush.
+        sqlalchemy.exc.PendingRollbackError: ``rollback()`` was due before this flush already.
     """
     session._autobegin_t()._begin().rollback(_capture_exception=True)
 
 
 class _LiftedFlag:
-    """Whether a session is flushing, as seen by whoever asks."""
+    """The value of a session's flag against nested flushes: false inside its receivers only."""
 
     __slots__ = ("_is_receiver",)
 
@@ -128,15 +128,15 @@ class _LiftedFlag:
 
 
 _CLOSE = "_close_impl"
-"""What ``close()``, ``reset()`` and ``invalidate()`` of a session come to."""
+"""The method that ``close()``, ``reset()`` and ``invalidate()`` of a session call."""
 
 
 def watch_close(session: Session, closed: Callable[[], None]) -> None:
-    """Have something called once when a session is closed, reset or invalidated.
+    """Call a function once, when a session is closed, reset or invalidated.
 
-    There is no event for it.
+    SQLAlchemy has no event for it.
     """
-    reference = weakref.ref(session)  # else a circle that only the garbage collector would end
+    reference = weakref.ref(session)  # a strong one would be a cycle for the garbage collector
 
     def close(*positional: Any, **keywords: Any) -> None:
         closed()
@@ -156,12 +156,11 @@ def unwatch_close(session: Session) -> None:
 def pending_states(
     session: Session,
 ) -> tuple[list[tuple[State, object]], list[State], dict[State, object]]:
-    """What a session has to write.
+    """The instances that a session has to write.
 
     Returns:
-        The new states with their instances, in the order they were added; the persistent states
-        that were modified, without those that will be deleted; and the states that were marked as
-        deleted, with their instances.
+        The new states with their instances, in the order they were added. The modified persistent
+        states, without deleted ones. And the deleted states, with their instances.
     """
     deleted = session._deleted
     modified = [state for state in session._dirty_states if state not in deleted]
@@ -169,7 +168,7 @@ def pending_states(
 
 
 def has_nothing_but(session: Session, states: dict[State, Any]) -> bool:
-    """Whether all that a session has to write are new and modified states among these."""
+    """Whether a session has nothing to write but new and modified states among these."""
     known = states.keys()
     return (
         not session._deleted
@@ -179,16 +178,17 @@ def has_nothing_but(session: Session, states: dict[State, Any]) -> bool:
 
 
 def written_states(flush_context: UOWTransaction) -> tuple[dict[State, bool], set[Any]]:
-    """What a flush has written.
+    """The rows that a flush has written, as its own record has them.
 
     Returns:
-        The states, each with whether it was a DELETE; and the identity keys of deleted objects
-        whose rows the flush has kept for new objects.
+        The states, each with whether it was a DELETE. And the identity keys of deleted objects
+        whose rows the flush has kept for new objects with the same key (row switches).
     """
     written: dict[State, bool] = {}
     taken_over: set[Any] = set()
     for state, (is_delete, list_only) in flush_context.states.items():
-        # A row switch turns the deleted half into list-only: its row is gone all the same.
+        # After a row switch, the deleted object is only listed: its row was updated for the new
+        # one. For receivers it is deleted.
         if is_delete or not list_only:
             written[state] = is_delete
             if list_only:

@@ -1,4 +1,15 @@
-"""Methods of a session that are replaced while its receivers run."""
+"""Methods of a session that are replaced while its receivers run.
+
+A receiver that commits or closes the session would break the write that called it. For
+``rollback()`` and ``close()`` an event would come too late, so the methods themselves have to
+raise. They are shadowed by attributes of the session, under the same names: AsyncSession and scoped
+sessions call the methods of that session, too.
+
+What makes it hard is several shadows at a time. A receiver flushes, which calls receivers in turn;
+or two tasks share a session, which they shouldn't. Shadows may end in any order then, and each end
+must leave the methods of the others in place. And the user may have attributes there, such as
+mocks.
+"""
 
 # pyright: reportPrivateUsage=false
 
@@ -13,36 +24,32 @@ Namespace = dict[str, Any]
 
 
 class Shadow(Protocol):
-    """What replaces methods of a session for a time."""
+    """A set of replacements for methods of a session."""
 
     @property
     def methods(self) -> Namespace:
-        """What stands in the place of the session's methods."""
+        """The replacements by name."""
         ...
 
     ended_by: str | None
-    """What has ended the session's transaction meanwhile, if that was another task or thread."""
+    """The other task or thread that has ended the session's transaction meanwhile, if any."""
 
 
 _SHADOWS = "_aksara_signals_shadows"
-"""Where a session keeps its shadows, in order."""
+"""The attribute of a session that holds its shadows, in order."""
 _HIDDEN = "_aksara_signals_hidden"
-"""Where it keeps attributes of the user's own that shadowed methods hide, a mock for example."""
+"""The attribute that holds the user's own attributes that are shadowed, for example mocks."""
 
 
 def shadow(session: Session, one: Shadow) -> None:
     """Replace methods of a session while its receivers run.
 
-    A receiver that commits the session, or closes it, would break the write that called the
-    receiver. An event would come too late for ``rollback()`` and ``close()``, so the methods are
-    shadowed on the session itself. AsyncSession and scoped sessions call the same ones.
-
-    Two tasks that share a session, which they shouldn't, may shadow its methods at the same time,
-    and restore them in any order.
+    Shadows may overlap, and be restored in any order.
     """
     namespace = vars(session)
     methods = one.methods
     active = namespace.get(_SHADOWS)
+    # An attribute that no other shadow has put there is the user's own. It is saved for restore().
     if not namespace.keys().isdisjoint(methods):
         own = {
             name: namespace[name]
@@ -66,6 +73,8 @@ def restore(session: Session, one: Shadow) -> None:
     methods = one.methods
     for name in methods:
         namespace.pop(name, None)
+    # What was beneath this shadow comes back: first the user's own attributes, then the methods of
+    # the remaining shadows, so that the latest of them is on top.
     if _HIDDEN in namespace:
         namespace.update({name: own for name, own in namespace[_HIDDEN].items() if name in methods})
     for each in active:
@@ -76,16 +85,16 @@ def restore(session: Session, one: Shadow) -> None:
 
 
 def shadows_of(session: Session) -> list[Shadow]:
-    """What shadows methods of a session at the moment."""
+    """The active shadows of a session, in order."""
     found: list[Shadow] = vars(session).get(_SHADOWS, [])
     return found
 
 
 def beneath(session: Session, one: Shadow, name: str) -> Callable[..., Any]:
-    """The method of a session that would be there without one of its shadows."""
+    """The method of a session that one of its shadows hides."""
     found: Callable[..., Any]
     active = shadows_of(session)
-    if one not in active:  # it was, when another thread looked the method up
+    if one not in active:  # it was when another thread looked the method up
         found = getattr(session, name)
         return found
     for each in reversed(active[: active.index(one)]):
@@ -98,10 +107,10 @@ def beneath(session: Session, one: Shadow, name: str) -> Callable[..., Any]:
 
 
 CONNECT = "_connection_for_bind"
-"""The method of a session by which statements get their connection."""
+"""The method of a session that gives statements their connection."""
 
 
 def is_connected(session: Session, engine: Any) -> bool:
-    """Whether the session's transaction has its connection to an engine already."""
+    """Whether the session's transaction has a connection to an engine already."""
     transaction = session._transaction
     return transaction is not None and engine in transaction._connections

@@ -1,7 +1,13 @@
-"""What keeps a COMMIT whole: a task may be cancelled, but not between COMMIT and its answer.
+"""A shield that holds a cancellation back while a transaction is being committed.
 
-Torn there, nobody could say whether the rows are in the database, and what waits for the outcome
-would be told the wrong one. Only sessions in which something waits are shielded.
+If a task is cancelled between COMMIT and the answer of the database, the outcome is unknown: the
+rows may be in the database or not. Deferred receivers could be called for the wrong outcome. So a
+commit is awaited to its end, and the cancellation is raised after it. Only sessions that have
+deferred receivers queued are shielded.
+
+``asyncio.shield()`` can't do this: the COMMIT is deep inside SQLAlchemy's greenlet, and the task
+that is cancelled is the one that awaits for it. But all that the greenlet awaits passes through its
+parent greenlet. A relay is put in between, which exchanges the awaitable.
 """
 
 from __future__ import annotations
@@ -17,13 +23,14 @@ from aksara_signals.orm.bridge.sessions import is_committing
 
 
 class CommitShield:
-    """Stands between the greenlet of a commit and the event loop, which awaits for it.
+    """A relay between the greenlet of a commit and the event loop.
 
-    What the greenlet asks to await goes through here. While the session's transaction is being
-    committed, it is awaited to its end; a cancellation is held back until the outcome is told.
+    Everything that the greenlet awaits passes through it. While the session's transaction is being
+    committed, each awaitable is awaited to its end. A cancellation is held back until the deferred
+    receivers have been called.
 
     Args:
-        session: At work in the current greenlet.
+        session: The session that works in the current greenlet.
     """
 
     def __init__(self, session: Session) -> None:
@@ -31,7 +38,7 @@ class CommitShield:
         self._current: Any = getcurrent()
         self._driver: Any = self._current.parent
         self._relay: Any = greenlet(self._stand_between, self._driver)
-        self._relay.switch()  # SQLAlchemy wants a parent that has been started
+        self._relay.switch()  # starts it: a parent has to be running
         self._current.parent = self._relay
         self._is_closed = self._is_removed = False
         self._held: asyncio.CancelledError | None = None
@@ -44,35 +51,38 @@ class CommitShield:
 
     @property
     def held(self) -> asyncio.CancelledError | None:
-        """The cancellation that came in between, if it still stands.
+        """The cancellation that was held back, if it is still in force.
 
-        A commit that fails surfaces it when the session is rolled back or closed. By then a time
-        limit may have taken it back, or the task may be over, and somebody else's rolls back.
+        If the commit fails, it is raised when the session is rolled back or closed. By then a
+        timeout may have withdrawn it with ``uncancel()``. Or its task is over, and another task
+        rolls back.
         """
         task = self._cancelled
         return self._held if task and task.cancelling() and not task.done() else None
 
     @property
     def is_over(self) -> bool:
-        """Whether its greenlet has ended, and has nothing to surface."""
+        """Whether its greenlet has ended and no cancellation is to be raised."""
         return self._current.dead and self.held is None
 
     def remove(self) -> None:
-        """Let everything pass again."""
+        """Take the relay out again, or let everything pass unchanged if it can't be taken out."""
         self._is_removed = True
-        if self._current.parent is self._relay:  # else another session's shield stands before it
+        if self._current.parent is self._relay:  # else the shield of another session is in between
             self._current.parent = self._driver
             if self.is_here:
-                self._relay.parent = self._current  # where it goes when it ends, which is now
+                # A greenlet that ends switches to its parent: back to here.
+                self._relay.parent = self._current
                 self._relay.throw(GreenletExit)
 
     def _stand_between(self) -> Any:
         return self._pass_on(self._current.switch())
 
     def _pass_on(self, awaitable: Any) -> Any:
-        # Until the greenlet has ended: then it is its result that comes by.
+        # Until the greenlet has ended. What it passes on last is its result, and no awaitable.
         while not self._current.dead:
-            # Without a transaction, its connection is on the way back to the pool.
+            # After the end of the transaction (None), the connection is being returned to the pool.
+            # That belongs to the commit, so the last answer is still valid.
             closes = is_committing(self._session)
             self._is_closed = self._is_closed if closes is None else closes
             is_closed = self._is_closed and not self._is_removed

@@ -1,4 +1,4 @@
-"""Instances: their columns, keys and copies."""
+"""The states of instances: their keys, their parents, and detached copies."""
 
 # pyright: reportPrivateUsage=false
 
@@ -27,12 +27,12 @@ _LoadDeferred: Any = (
 )
 
 State = InstanceState[Any]
-"""What SQLAlchemy knows of one instance."""
+"""SQLAlchemy's record of one instance."""
 
 
 def state_of(value: Any) -> State | None:
     """The state of an instance of a mapped class; None for anything else."""
-    try:  # past any __getattr__: this is asked of whatever the user sends
+    try:  # bypasses __getattr__ of the user's classes: any value may come here
         state = object.__getattribute__(value, "_sa_instance_state")
     except AttributeError:
         return None
@@ -40,7 +40,7 @@ def state_of(value: Any) -> State | None:
 
 
 def session_of(instance: Any) -> Session | None:
-    """The session that an instance is in, if it is mapped and is in one."""
+    """The session of an instance; None if it isn't mapped or is in no session."""
     state = state_of(instance)
     return None if state is None else state.session
 
@@ -48,19 +48,19 @@ def session_of(instance: Any) -> Session | None:
 def detached_copy(manager: Any, key: Any, values: dict[str, Any], missing: list[str]) -> object:
     """An instance that was never in a session, as if it had been loaded and then detached.
 
-    As for an instance that is loaded no constructor is called, but the class's ``@reconstructor``
-    and listeners to its ``load`` event, those of ``sqlalchemy.ext.mutable`` among them. Like
-    ``Session.merge()``, it gives them no query context.
+    As when an instance is loaded, the constructor is not called. The class's ``@reconstructor`` is,
+    and so are the listeners to its ``load`` event, including those of ``sqlalchemy.ext.mutable``.
+    They get no query context, as with ``Session.merge()``.
 
     Args:
-        manager: The class manager of its class.
-        key: Its identity key, or None.
-        values: Of the columns that it has.
-        missing: The columns that it hasn't: reading one raises ``DetachedInstanceError``, which
+        manager: The class manager.
+        key: The identity key, or None.
+        values: The values of the columns that the copy has.
+        missing: The columns that it hasn't. Reading one raises ``DetachedInstanceError``, which
             names it.
 
     Raises:
-        Exception: What a ``@reconstructor`` or a listener raises.
+        Exception: Whatever a ``@reconstructor`` or a listener raises.
     """
     instance: object = manager.new_instance()
     state = instance_state(instance)
@@ -74,8 +74,13 @@ def detached_copy(manager: Any, key: Any, values: dict[str, Any], missing: list[
     return instance
 
 
+def includes(members: Iterable[object], instance: object) -> bool:
+    """Whether an instance is among these members, by identity: it may define ``__eq__``."""
+    return any(each is instance for each in members)
+
+
 def defer_columns(state: State, keys: Iterable[str]) -> None:
-    """Have each of these columns loaded when it is read, or refused by its name if it can't be."""
+    """Defer columns: reading one loads it, or raises an error that names it."""
     for key in keys:
         if "callables" not in state.__dict__:
             state.callables = {}
@@ -83,7 +88,7 @@ def defer_columns(state: State, keys: Iterable[str]) -> None:
 
 
 def key_values(mapper: Mapper[Any], key: Any) -> dict[str, Any]:
-    """The column attributes that an identity key stands for."""
+    """The column attributes of an identity key, with their values."""
     return {
         mapper.get_property_by_column(column).key: value
         for column, value in zip(mapper.primary_key, key[1], strict=True)
@@ -91,7 +96,7 @@ def key_values(mapper: Mapper[Any], key: Any) -> dict[str, Any]:
 
 
 def has_pending_key(state: State) -> bool:
-    """Whether an instance has been given another primary key than that of its row."""
+    """Whether an instance has another primary key than its row."""
     pending = state.committed_state
     if not pending:
         return False
@@ -102,7 +107,7 @@ def has_pending_key(state: State) -> bool:
 def sort_key(state: State) -> tuple[str, str, tuple[Any, ...]]:
     """A fixed order of instances: by class, then by primary key."""
     cls = state.class_
-    # Keys may be of any type: numbers are put in the order of numbers, the rest in that of text.
+    # Keys may be of any type. Numbers are sorted as numbers, everything else as text.
     key = tuple(
         (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value))
         for value in state.identity or ()
@@ -111,12 +116,12 @@ def sort_key(state: State) -> tuple[str, str, tuple[Any, ...]]:
 
 
 def is_orphan(state: State) -> bool:
-    """Whether a delete-orphan relationship has let go of this state."""
+    """Whether an instance is known to lack a parent along a delete-orphan relationship."""
     return bool(state.mapper._is_orphan(state))
 
 
 def is_dropped(state: State) -> bool:
-    """Whether the flush drops a new instance, because it is an orphan, instead of inserting it."""
+    """Whether a flush expunges a new instance as an orphan instead of inserting it."""
     return not state.has_identity and state._orphaned_outside_of_session and is_orphan(state)
 
 
@@ -132,7 +137,7 @@ def has_delete_orphans(mapper: Mapper[Any]) -> bool:
 
 
 def identity_of(instance: object) -> str | None:
-    """The primary key of an instance in words; None for what isn't mapped or has no row yet."""
+    """The primary key of an instance as text; None if it isn't mapped or has no row yet."""
     state = state_of(instance)
     if state is None or state.identity is None:
         return None

@@ -1,1 +1,1 @@
-"""From one flush to its signals."""
+"""One flush: the prediction of what it writes, and the signals before and after it."""

@@ -1,4 +1,4 @@
-"""What one flush does: frozen values, and the ``changes`` of receivers that ask for them."""
+"""The changes of one flush, and the ``changes`` argument of receivers that request it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from aksara_signals.types import Changes
 
 @dataclass(slots=True, eq=False)
 class Change:
-    """One row that a flush writes. Never changes; a frozen one takes thrice as long to make."""
+    """One row that a flush writes.
+
+    Not to be modified. A frozen dataclass would say so, and takes three times as long to make.
+    """
 
     kind: Kind
     state: State
     instance: object
-    """Held from before the flush to after it: a state alone would let its instance go."""
+    """A strong reference from before the flush to after it: a state holds its instance weakly."""
     sender: type[object]
     """The class that sends the signals of this change."""
 
@@ -32,12 +35,13 @@ class Change:
 def deleted_before_created(changes: list[Change]) -> list[Change]:
     """Changes in the order of sending.
 
-    A new object may take over the row of a deleted one. SQLAlchemy makes one UPDATE of the two, and
-    before the flush nobody can say so, because the key of the new one may not be known. Hence in
-    every hierarchy of classes that has both, the deleted objects come first.
+    A new object may have the primary key of a deleted one. SQLAlchemy makes one UPDATE of the two
+    then, and receivers have to see the delete first. Before the flush this can't be recognised,
+    because the key of the new object may not be known yet. So in every class hierarchy that has
+    both, the deleted objects come first.
 
     Args:
-        changes: In any order, which stays otherwise.
+        changes: In any order; apart from the deleted objects it stays as it is.
     """
     gone = {_hierarchy(each) for each in changes if each.kind is Kind.DELETE}
     if not gone:
@@ -58,11 +62,11 @@ OldValues = dict[str, Any]
 
 
 def changes_of(change: Change, old_values: Mapping[str, Any]) -> Changes:
-    """What is written, attribute by attribute.
+    """The values that are written, attribute by attribute.
 
     Args:
-        change: Of a row that is inserted or updated.
-        old_values: What is known better than by the instance's own history.
+        change: An insert or an update.
+        old_values: Old values that take precedence over the instance's own history.
 
     Returns:
         Attribute name to ``(old, new)``; the old value is None for an INSERT.
@@ -85,9 +89,9 @@ def changes_of(change: Change, old_values: Mapping[str, Any]) -> Changes:
 
 
 class LiveChanges:
-    """The on-demand arguments of a pre signal, worked out at the moment a receiver is called.
+    """The on-demand arguments of a pre signal, computed when a receiver is called.
 
-    A receiver sees what those before it have set.
+    So a receiver sees what earlier receivers have set.
     """
 
     __slots__ = ("_change", "_old_values")
@@ -102,14 +106,15 @@ class LiveChanges:
 
 
 def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None:
-    """Read from the database what the history of instances doesn't know.
+    """Read the old values from the database that the history of instances doesn't know.
 
-    That is the old value of an attribute which was assigned while expired or deferred, or changed
-    in place. One SELECT for each class and set of attributes.
+    An attribute has no old value in memory if it was assigned while it was expired or deferred, or
+    if its value was changed in place. There is one SELECT for each class and set of attributes.
 
     Args:
-        session: That flushes.
-        known: Changes of rows that are updated, each with what was read before; added to.
+        session: The flushing session.
+        known: The changes of updated rows, each with the old values read so far. Values that are
+            read are added to these.
     """
     groups: dict[Any, dict[tuple[Any, ...], Change]] = {}
     for change, values in known.items():
@@ -124,5 +129,5 @@ def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None
         instances = {identity: change.instance for identity, change in members.items()}
         rows = read_rows(session, mapper, unknown, instances)
         for identity, change in members.items():
-            if identity in rows:  # else it is gone, which is for the write to find
+            if identity in rows:  # otherwise the row is gone, and the UPDATE will fail
                 known[change].update(zip(unknown, rows[identity], strict=True))

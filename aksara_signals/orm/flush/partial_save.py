@@ -1,4 +1,4 @@
-"""``save(update_fields=…)``: what is written, and what stays pending."""
+"""``save(update_fields=…)``: which changes are written, and which stay pending."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def partial_save(instance: object, fields: frozenset[str]) -> Iterator[None]:
     """Keep pending changes of other fields out of the flushes inside, and pending.
 
     Args:
-        instance: Persistent.
-        fields: What :func:`writable_fields` has let through.
+        instance: A persistent instance.
+        fields: The names that :func:`writable_fields` has returned.
     """
     state: State = instance_state(instance)
     visible = frozenset(_expanded(state.mapper, fields))
@@ -48,9 +48,9 @@ def writable_fields(cls: type, update_fields: Any) -> frozenset[str]:
         update_fields: Names, or attributes of the class.
 
     Raises:
-        UnknownFieldError: A name is no column, composite or many-to-one relationship of the class,
-            or can't be written, or the names come as one string.
-        InvalidOptionError: These are no names.
+        UnknownFieldError: A name is not a column, composite or many-to-one relationship of the
+            class, or can't be written, or the names come as one string.
+        InvalidOptionError: ``update_fields`` doesn't hold names.
     """
     mapper: Mapper[Any] = inspect(cls)
     names = field_names(cls, update_fields, "update_fields")
@@ -65,21 +65,21 @@ def writable_fields(cls: type, update_fields: Any) -> frozenset[str]:
         if isinstance(prop, RelationshipProperty):
             if prop.direction is not RelationshipDirection.MANYTOONE:
                 raise UnknownFieldError(
-                    f"update_fields names {name!r}, which is no column of {describe_sender(cls)}: "
-                    f"this relationship is written in other rows; change it and flush, or use "
-                    f"related({name!r})"
+                    f"update_fields names {name!r}, which is not a column of "
+                    f"{describe_sender(cls)}: this relationship is written in other rows; change "
+                    f"it and flush, or use related({name!r})"
                 )
         elif not isinstance(prop, (ColumnProperty, CompositeProperty)):
             known = [each.key for each in mapper.attrs]
             raise UnknownFieldError(
-                f"update_fields names {describe_sender(name)}, which is no column and no "
+                f"update_fields names {describe_sender(name)}, which is neither a column nor a "
                 f"many-to-one relationship of {describe_sender(cls)}{nearest(name, known)}"
             )
     return frozenset(names)
 
 
 def _expanded(mapper: Mapper[Any], fields: frozenset[str]) -> Iterator[str]:
-    """Every attribute whose history the flush has to see, so that the fields are written."""
+    """The attributes whose history the flush has to see in order to write the fields."""
     columns: set[str] = set()
     for name in fields:
         prop = property_named(mapper, name)

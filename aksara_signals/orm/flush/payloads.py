@@ -1,4 +1,8 @@
-"""What is sent for the rows that a flush writes: batches of changes, and their deliveries."""
+"""What is sent for the rows that a flush writes.
+
+Changes come in batches. A batch becomes deliveries to the receivers that are called at once, and
+queue entries for the deferred ones.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,15 @@ from typing import Any
 
 from aksara_signals.dispatch.connections.routing import Segment
 from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, new_tuple
+from aksara_signals.dispatch.receivers.naming import describe_receiver
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
-from aksara_signals.orm.bridge.states import State
+from aksara_signals.orm.bridge.states import State, describe, has_pending_key
 from aksara_signals.orm.flush.changes import Change
 from aksara_signals.orm.flush.recipients import FlushRecipients, Recipients
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.outcome.entries import Queued, SentSignal, Written
+from aksara_signals.orm.outcome.snapshots import Snapshot, kept_extras
 from aksara_signals.orm.sending import Run
 from aksara_signals.orm.session.current import AnySession
 from aksara_signals.orm.session.fixtures import is_loading_fixtures
@@ -23,9 +30,9 @@ from aksara_signals.orm.session.fixtures import is_loading_fixtures
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Successive changes of one kind and class, and what sending them needs.
+    """Successive changes of one kind and class, with everything that is the same for all of them.
 
-    Made once before the flush and once after it, and carried through.
+    Batches are made once before the flush and once after it.
     """
 
     kind: Kind
@@ -33,7 +40,7 @@ class Batch:
     changes: list[Change]
     recipients: Recipients
     shared_arguments: dict[str, Any]
-    """The payload but for ``signal``, ``instance`` and ``changes``."""
+    """The payload without ``signal``, ``instance`` and ``changes``."""
 
 
 _kind_and_sender = attrgetter("kind", "sender")
@@ -42,13 +49,13 @@ _kind_and_sender = attrgetter("kind", "sender")
 def batches_of(
     changes: Iterable[Change], recipients: FlushRecipients, owner: AnySession, *, is_post: bool
 ) -> list[Batch]:
-    """Successive changes of one kind and class as batches, in the same order.
+    """Batches of successive changes of one kind and class, in the same order.
 
     Args:
-        changes: In the order to be sent.
+        changes: In the order of sending.
         recipients: The receivers of this flush.
         owner: The session that receivers are given.
-        is_post: Whether post signals are sent for them, or pre signals.
+        is_post: Whether post signals are sent for them instead of pre signals.
     """
     batches: list[Batch] = []
     for (kind, sender), group in groupby(changes, _kind_and_sender):
@@ -63,11 +70,11 @@ def batches_of(
 
 
 def runs_of(batches: Iterable[Batch], extras: dict[State, Any]) -> list[Run]:
-    """The deliveries of batches: each batch goes through one run of receivers after another.
+    """The deliveries of batches: each batch is delivered to one run of receivers after another.
 
     Args:
-        batches: In the order to be sent.
-        extras: The on-demand arguments, where a receiver asks for them.
+        batches: In the order of sending.
+        extras: The on-demand arguments of the changes for which a receiver requests them.
     """
     return [
         (is_async, _deliveries(batch, segments, extras))
@@ -94,6 +101,48 @@ def _deliveries(
 
 
 def with_fields(shared: dict[str, Any], change: Change) -> dict[str, Any]:
-    """What a batch shares, with the ``update_fields`` of a row that is updated in part."""
+    """The shared arguments, with the ``update_fields`` of a row that is updated in part."""
     hidden = hidden_history_of(change.state)
     return shared if hidden is None else {**shared, "update_fields": hidden.fields}
+
+
+def queued_of(batch: Batch, change: Change, extra: Any, written: Written | None) -> list[Queued]:
+    """The queue entries of one change, with the instance as it is at this moment.
+
+    Args:
+        batch: The batch of the change.
+        change: A change that has happened.
+        extra: Its on-demand arguments, or None.
+        written: Its note for receivers that are sent the net of a row, if there are any.
+    """
+    state = change.state
+    snapshot = Snapshot(state)
+    if batch.kind is Kind.DELETE and has_pending_key(state):
+        snapshot.take_key(state.key)
+    arguments = batch.shared_arguments
+    if batch.kind is Kind.UPDATE:
+        arguments = with_fields(arguments, change)
+    queued: list[Queued] = []
+    for signal, connections in batch.recipients.deferred:
+        sent = SentSignal(
+            signal,
+            batch.sender,
+            {**arguments, "signal": signal},
+            {"instance": snapshot},
+            NO_EXTRAS if extra is None else kept_extras(extra),
+            written,
+        )
+        queued += [Queued(sent, connection) for connection in connections]
+    return queued
+
+
+def described(batches: Iterable[Batch]) -> list[str]:
+    """Descriptions of what batches send, for an error message."""
+    return [
+        f"{signal.display_name} sent by {describe(change.instance)} to "
+        f"{describe_receiver(connection.receiver)}"
+        for batch in batches
+        for change in batch.changes
+        for signal, plan in batch.recipients.plans
+        for connection in plan.connections
+    ]

@@ -1,7 +1,13 @@
-"""What a flush is going to write, told before it does.
+"""Which rows a flush is going to write, known before it writes them.
 
-SQLAlchemy decides this in the middle of a flush, too late for receivers to take part. The rules
-here are the same ones, applied to the same history, at ``before_flush``.
+``pre_save`` and ``pre_delete`` need this at ``before_flush``. But SQLAlchemy decides in the middle
+of the flush which rows it inserts, updates and deletes, when receivers can't take part any more.
+Nor do ``session.new``, ``dirty`` and ``deleted`` say it: a dirty object may have no net change, an
+object that isn't dirty is updated when its parent's collection has changed, an orphan is deleted.
+
+So SQLAlchemy's own rules are applied here, to the same history. First come the deletes, because a
+deleted object is neither inserted nor updated; then the updates that an object's own columns cause;
+then those that relationships cause.
 """
 
 from __future__ import annotations
@@ -32,12 +38,12 @@ class Prediction:
     """The rows that a flush would write now.
 
     Args:
-        session: About to flush.
+        session: The session that is about to flush.
         recipients: The receivers of this flush; rows of classes without receivers are left out.
-        objects: What ``flush(objects)`` was restricted to, else None.
-        foreseen: States whose changes have been sent already. Looked at again is only what may have
-            become of them since then.
-        requested: Instances that are sent although they have no change, by their states.
+        objects: The objects that ``flush(objects)`` was restricted to, else None.
+        foreseen: The states whose changes have been sent already. New ones are not predicted again
+            as inserts.
+        requested: The states of instances that are sent although they have no change.
     """
 
     def __init__(
@@ -51,8 +57,8 @@ class Prediction:
         self._session = session
         self._recipients = recipients
         self._requested = requested
-        # States with their instances: history may load what it lost sight of, and a state alone
-        # would let its instance go again.
+        # States with their instances: history may load an object, and a state holds its instance
+        # only weakly, so the loaded one would be lost again.
         new, self._dirty, self.deleted = pending_states(session)
         if objects is not None:
             only = flushed_with(objects)
@@ -75,11 +81,11 @@ class Prediction:
             self._cancel_deletes()
 
     def changes(self) -> list[Change]:
-        """The changes that are sent.
+        """The changes that signals are sent for.
 
         Returns:
             Inserted rows in the order they were added, then updated and deleted ones by class and
-            key; but deleted ones first where their hierarchy of classes has new ones, too.
+            key. But deleted rows come first where their class hierarchy has new rows, too.
         """
         deleted = self.deleted
         created = [
@@ -112,7 +118,11 @@ class Prediction:
     def _sort_out_new(
         self, new: Iterable[tuple[State, object]], foreseen: Container[State]
     ) -> None:
-        """Nearly all there is to do about a new row of a class without relationships."""
+        """Find the inserts, and the new states whose relationships have to be looked at.
+
+        For a row of a class without relationships, this is nearly the whole prediction. What it
+        needs to know of a class is looked up once, not once per row.
+        """
         classes: dict[type, tuple[bool, bool, bool]] = {}
         for state, instance in new:
             cls = type(instance)
@@ -130,25 +140,34 @@ class Prediction:
     # -- deletes -------------------------------------------------------------------------------
 
     def _find_orphans(self) -> None:
-        """Who has no parent any more goes alone; who a saved parent lets go, with all that it owns.
+        """Add the orphans to the deleted states.
 
-        Both may be true of one, and then the latter counts.
+        SQLAlchemy deletes an orphan in two different ways. An object without any parent is deleted
+        by itself. One that a *saved* parent has removed from its collection is deleted together
+        with its own delete cascade. Where both apply, the cascade happens.
         """
+        # 1. Objects without any parent. They are set apart at first: they have no cascade, unless
+        # step 2 finds them again.
         gone = dict(self.deleted)
         for state in (*self._linked, *self.deleted):
             if info_of(state.mapper).has_orphans and state.has_identity and is_orphan(state):
                 gone[state] = state.obj()
+        # 2. Objects that a saved parent has removed, with their cascades.
         for state in self._linked:
             if state not in gone:
                 for child in _released_by(state):
                     self._delete(child)
+        # 3. The objects of step 1, and what the deleted ones had removed: without cascade.
         for state, instance in gone.items():
             self.deleted.setdefault(state, instance)
             for child in _released_by(state):
                 self.deleted.setdefault(child, child.obj())
 
     def _cancel_deletes(self) -> None:
-        """The flush keeps a deleted object that was appended to a collection of a saved one."""
+        """Take back deletes that the flush takes back.
+
+        A deleted object that was appended to a one-to-many collection of a saved object is kept.
+        """
         if not self.deleted:
             return
         for state in self._linked:
@@ -160,7 +179,7 @@ class Prediction:
                         self.deleted.pop(child, None)
 
     def _delete(self, state: State) -> None:
-        """A state, and what goes with it."""
+        """Add a state to the deleted ones, with its delete cascade."""
         self.deleted[state] = state.obj()
         for instance, _, child, _ in state.mapper.cascade_iterator("delete", state):
             self.deleted.setdefault(child, instance)
@@ -168,6 +187,7 @@ class Prediction:
     # -- updates -------------------------------------------------------------------------------
 
     def _find_updates(self) -> None:
+        # Own columns and many-to-one relationships.
         for state in self._dirty:
             if (
                 state not in self.deleted
@@ -175,26 +195,30 @@ class Prediction:
                 and (state in self._requested or _has_change(state))
             ):
                 self._updated[state] = state.obj()
+        # Foreign keys that a parent writes: because its key has changed, because its collection
+        # has, or because it is deleted. Added members are collected in the second loop, so that the
+        # third one can pass them over.
         for state in self._dirty:
             self._find_followers(state)
         for state in self._linked:
             for prop in info_of(state.mapper).to_children:
-                if self._concerns_us(prop) and state not in self.deleted:
+                if self._has_children_with_receivers(prop) and state not in self.deleted:
                     self._find_linked(state, prop)
         for state in self.deleted:
             for prop in info_of(state.mapper).to_children:
-                if self._concerns_us(prop):
+                if self._has_children_with_receivers(prop):
                     self._find_abandoned(state, prop)
 
-    def _concerns_us(self, prop: Relationship) -> bool:
+    def _has_children_with_receivers(self, prop: Relationship) -> bool:
         return prop.direction is RelationshipDirection.ONETOMANY and any(
             self._has_receivers(mapper.class_) for mapper in prop.mapper.self_and_descendants
         )
 
     def _find_followers(self, parent: State) -> None:
-        """Objects that refer to a parent whose key changes, by references without a collection.
+        """Find children that refer to a parent whose key changes, where no collection has them.
 
-        SQLAlchemy searches the session for them, where the database doesn't pass keys on.
+        With ``passive_updates=False`` the database doesn't update their foreign keys. SQLAlchemy
+        searches the session for them, and so does this.
         """
         for prop in following_references(parent.mapper):
             if self._has_receivers(prop.parent.class_) and _key_has_changed(parent, prop):
@@ -202,8 +226,8 @@ class Prediction:
                     self._update(child)
 
     def _find_linked(self, parent: State, prop: Relationship) -> None:
-        """Children whose foreign key is written because a collection has changed."""
-        # A changed key is written to all children, unless the database passes it on.
+        """Find children whose foreign key is written because their parent's collection changed."""
+        # With passive_updates=False, a changed key of the parent is written to all its children.
         is_renamed = not prop.passive_updates and _key_has_changed(parent, prop)
         if not is_renamed and not is_edited(parent, prop.key):
             return
@@ -214,6 +238,8 @@ class Prediction:
             self._added.setdefault(prop, set()).add(child)
             if _differs(parent, child, prop):
                 self._update(child)
+        # A removed child is deleted as an orphan, or keeps its foreign key, or gets null there,
+        # unless it has another parent by now, whose collection writes the key.
         if prop.cascade.delete_orphan or prop.passive_deletes == "all":
             return
         for child in _members(history.deleted):
@@ -221,7 +247,9 @@ class Prediction:
                 self._update(child)
 
     def _find_abandoned(self, parent: State, prop: Relationship) -> None:
-        """Children whose foreign key becomes null because their parent goes."""
+        """Find children whose foreign key becomes null because their parent is deleted."""
+        # With a delete cascade they are deleted instead; with passive_deletes="all" a flush leaves
+        # their keys alone.
         if prop.cascade.delete or prop.passive_deletes == "all":
             return
         history = net_history(parent, prop.key, load=not prop.passive_deletes)
@@ -234,7 +262,7 @@ class Prediction:
                 self._update(child)
 
     def _update(self, child: State) -> None:
-        # A collection may still hold what is gone.
+        # A collection may still hold deleted objects.
         if child.persistent and child not in self.deleted:
             self._updated[child] = child.obj()
 
@@ -246,9 +274,9 @@ def _members(instances: Iterable[object] | None) -> Iterator[State]:
 
 
 def _released_by(state: State) -> Iterator[State]:
-    """The children that a parent has taken out, and nobody else has taken in.
+    """The children that were removed from a parent and have no other one.
 
-    One may have no row: what it owns goes all the same.
+    A child without a row is included: the objects that its cascade reaches may have rows.
     """
     for prop in info_of(state.mapper).to_children:
         if prop.cascade.delete_orphan and is_edited(state, prop.key):
@@ -265,7 +293,7 @@ def _has_change(state: State) -> bool:
 
 
 def _points_elsewhere(child: State, prop: Relationship) -> bool:
-    """Whether a changed many-to-one relationship changes the foreign key."""
+    """Whether an edited many-to-one relationship changes the foreign key."""
     history = net_history(child, prop.key)
     if not (history.added or history.deleted):
         return False
@@ -273,20 +301,20 @@ def _points_elsewhere(child: State, prop: Relationship) -> bool:
     if target is None:
         return _differs(None, child, prop)
     parent = instance_state(target)
-    # SQLAlchemy warns of an object that is in no session, and writes no reference to it.
+    # SQLAlchemy warns of a target that is in no session, and writes no reference to it.
     return parent.session is child.session and _differs(parent, child, prop)
 
 
 def _differs(parent: State | None, child: State, prop: Relationship) -> bool:
-    """Whether the foreign key of a child is another one than its parent's key."""
+    """Whether a child's foreign key differs from a parent's key, or from null without a parent."""
     for parent_column, child_column in prop.synchronize_pairs:
         if not is_known(child, child_column):
-            return True  # not loaded: the flush writes it to be sure
+            return True  # not loaded: the flush writes it in any case
         value = None
         if parent is not None:
             value = column_value(parent, parent_column)
             if value is None and not parent.has_identity:
-                return True  # its key is yet to come
+                return True  # the parent is new, and its key isn't known yet
         if column_value(child, child_column) != value:
             return True
     return False

@@ -1,4 +1,4 @@
-"""Which signals a change is sent as, and which receivers get them."""
+"""Which signals are sent for a change, and which receivers are called."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aksara_signals.signals import (
 )
 
 Moment = dict[Kind, tuple[Signal, ...]]
-"""The signals that are sent for each kind of change, in order."""
+"""The signals that are sent for each kind of change before a flush or after it, in order."""
 
 PRE: Moment = {
     Kind.CREATE: (pre_save,),
@@ -44,19 +44,20 @@ class Recipients:
     """The receivers of one kind of change of one class, before or after the flush."""
 
     plans: list[tuple[Signal, Plan]]
-    """The signals that have receivers, each with these."""
+    """The signals that have receivers, each with its plan."""
     runs: list[tuple[bool, list[tuple[Signal, Segment]]]]
-    """The receivers that are called at once, as runs of async and of synchronous ones."""
+    """The receivers that are called at once, in runs that are all async or all synchronous."""
     deferred: list[tuple[Signal, tuple[Connection, ...]]]
-    """The connections that wait for the outcome of the transaction."""
+    """The connections of deferred receivers."""
     asks_for_changes: bool
-    """Whether any of them names ``changes`` or is sent the net of them, and there are any."""
+    """Whether any receiver requests ``changes``, or is sent the net of them; False for a DELETE."""
     needs_columns: bool
-    """Whether any of them is given columns that it can't load by reading them."""
+    """Whether any receiver is given columns that it can't load by reading them."""
     coalesces: bool
-    """Whether any receiver of the class is sent the net of a row, contexts aside.
+    """Whether any receiver of the class is sent the net of a row, silenced ones included.
 
-    A row that was deleted in silence is gone all the same: that it was created isn't sent."""
+    A delete that a context silences counts, too: the net of a row that was created and deleted in
+    one transaction is nothing."""
 
 
 class ClassRecipients:
@@ -108,21 +109,22 @@ class ClassRecipients:
 
 
 _generation = object()
-"""Another object after each change of connections or of the classes that send signals."""
+"""Replaced after each change of connections, or of the classes that send signals."""
 _known: weakref.WeakKeyDictionary[type, ClassRecipients] = weakref.WeakKeyDictionary()
 
 
 def recipients_of(cls: type) -> ClassRecipients:
-    """The receivers of a class, less what the active contexts silence.
+    """The receivers of a class, without those that the active contexts silence.
 
-    Worked out once, for as long as the same receivers are connected and nothing is silenced.
+    Computed once for as long as the same receivers are connected and nothing is silenced.
     """
     is_usual = not get_active_contexts()
     if is_usual:
         known = _known.get(cls)
         if known is not None and known.generation is _generation:
             return known
-    # Read first: what another thread connects meanwhile makes another generation.
+    # Read before the plans: a receiver that another thread connects meanwhile makes another
+    # generation, and so the plans found here are not used again.
     generation = _generation
     sends = is_wired(cls)
     plans = [signal.plan_for(cls) if sends else NO_RECEIVERS for signal in LIFE_CYCLE.signals]
@@ -141,18 +143,18 @@ def recipients_of(cls: type) -> ClassRecipients:
 
 
 def forget_recipients() -> None:
-    """Work everything out anew: connections, or the classes that send signals, have changed."""
+    """Discard what is known: connections, or the classes that send signals, have changed."""
     global _generation  # noqa: PLW0603 - one name for one value that is replaced in one step
     _generation = object()
     LIFE_CYCLE.refresh()
-    if _known:  # clearing what is empty takes several times as long as to look
+    if _known:  # clear() of an empty WeakKeyDictionary takes several times as long as this check
         _known.clear()
 
 
 class FlushRecipients:
-    """The receivers of the classes of one flush, asked for once per class.
+    """The receivers of the classes of one flush, looked up once per class.
 
-    What was connected and what was silenced when a class was asked for first counts to the end.
+    Receivers that are connected or silenced after the first look-up of a class don't change it.
     """
 
     __slots__ = ("_classes",)

@@ -1,7 +1,7 @@
-"""Saves that somebody has asked for: they are sent although the instance has no change.
+"""Saves that a caller has requested: they are sent although the instance has no change.
 
-A flush of SQLAlchemy's looks at changed instances only. An instance whose save was requested is
-marked as changed, so that the flush looks at it, too; an UPDATE is issued only if a receiver then
+A flush of SQLAlchemy's only looks at changed instances. An instance whose save was requested is
+flagged as changed, so that the flush looks at it, too. An UPDATE is issued only if a receiver then
 sets something.
 """
 
@@ -18,24 +18,24 @@ from aksara_signals.orm.bridge.states import State, state_of
 from aksara_signals.orm.flush.recipients import LIFE_CYCLE, recipients_of
 
 _REQUESTED = "_aksara_signals_requested"
-"""Where a session keeps the requests, until the next flush has seen them."""
+"""The attribute of a session that holds the requests until its next flush."""
 
 
 def save(session: Session, instance: object, values: dict[str, Any] | None = None) -> None:
-    """Add an instance to a session and flush, because somebody has asked for it.
+    """Add an instance to a session and flush it, whether or not it has a change.
 
-    Before a flush that is under way, the instance joins it.
+    In a pre receiver, the instance joins the flush that is under way.
 
     Args:
-        session: Takes the instance.
+        session: The session that the instance is added to.
         instance: New or persistent, or detached.
-        values: Attributes to be set before the flush.
+        values: Attributes to set before the flush.
     """
     state = instance_state(instance)
     is_under_way = is_flushing(session)
     is_deleted = is_marked_deleted(session, state)
-    if not (is_deleted and is_under_way):  # add() would take back a DELETE that was sent already
-        session.add(instance)
+    if not (is_deleted and is_under_way):
+        session.add(instance)  # for a deleted one, it would take back a DELETE that was sent
     for name, value in (values or {}).items():
         setattr(instance, name, value)
     if not is_deleted and state.persistent:
@@ -49,26 +49,29 @@ def save(session: Session, instance: object, values: dict[str, Any] | None = Non
 
 
 def _request(session: Session, state: State, instance: object) -> None:
-    if recipients_of(type(instance)).has_receivers and not _is_in_its_own_receiver(state):
+    if recipients_of(type(instance)).has_receivers and not _in_receiver_of_row(state):
         requested_in(session)[state] = instance
         flag_dirty(instance)
 
 
 def requested_in(session: Session) -> dict[State, object]:
-    """The instances whose save was requested since the last flush; to be added to and cleared."""
+    """The instances whose save was requested since the last flush; callers add and clear."""
     requested: dict[State, object] = vars(session).setdefault(_REQUESTED, {})
     return requested
 
 
-def keep_marked(session: Session, requested: dict[State, object]) -> None:
-    """Mark them once more: a receiver may have refreshed or expired one, which takes it away."""
+def flag_again(session: Session, requested: dict[State, object]) -> None:
+    """Flag the requested instances once more.
+
+    A receiver may have refreshed or expired one of them, which takes the flag away.
+    """
     for instance in requested.values():
         if instance in session:
             flag_dirty(instance)
 
 
-def _is_in_its_own_receiver(state: State) -> bool:
-    """Whether a receiver of this very row is under way: to send to it again would never end."""
+def _in_receiver_of_row(state: State) -> bool:
+    """Whether a receiver of this very row is running: sending to it again would never end."""
     current = get_current()
     return current is not None and any(
         (delivery := each.delivery) is not None
@@ -79,6 +82,6 @@ def _is_in_its_own_receiver(state: State) -> bool:
 
 
 def _is_of_row(instance: Any, state: State) -> bool:
-    # After the commit receivers have copies: what makes the row is its key.
+    # Deferred receivers get copies, so rows are compared by their identity key.
     other = state_of(instance)
     return other is not None and (other is state or other.key == state.key)

@@ -1,14 +1,18 @@
 """One flush and its signals: pre signals before it, a record of what it wrote, post signals after.
 
 The unit of work decides what it writes in the middle of a flush, when nothing can be added any
-more. So before the flush its writes are predicted and pre signals sent for them, again and again
-until receivers add nothing new. After the flush its record says what was really written, and post
-signals are sent for that.
+more. Receivers of pre signals come before that, and each of them may change further objects. So
+before the flush its writes are predicted and pre signals are sent for them, again and again until
+receivers add nothing new.
+
+A prediction may be wrong: a later ``before_flush`` listener may change the session, and a row may
+be gone. So after the flush its own record says what was really written, and post signals are sent
+for that. The record is read in ``after_flush``, while history still shows what has changed;
+receivers are called in ``after_flush_postexec``, when instances are clean.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from functools import partial
 from itertools import chain
@@ -16,10 +20,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
 
-from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS
 from aksara_signals.dispatch.delivery.frame import MAX_ROUNDS, recursion_error
-from aksara_signals.dispatch.receivers.naming import describe_receiver
-from aksara_signals.exceptions import AksaraSignalsError, AksaraSignalsWarning
+from aksara_signals.exceptions import AksaraSignalsError
 from aksara_signals.orm.bridge.deletions import DeletedRows
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of, reveal_edited
 from aksara_signals.orm.bridge.history import has_column_changes
@@ -30,18 +32,18 @@ from aksara_signals.orm.bridge.sessions import (
     has_nothing_but,
     written_states,
 )
-from aksara_signals.orm.bridge.states import State, describe, has_pending_key
+from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change, deleted_before_created
-from aksara_signals.orm.flush.payloads import Batch, batches_of, runs_of, with_fields
+from aksara_signals.orm.flush.payloads import Batch, batches_of, described, queued_of, runs_of
 from aksara_signals.orm.flush.prediction import Prediction
 from aksara_signals.orm.flush.recipients import LIFE_CYCLE, FlushRecipients
-from aksara_signals.orm.flush.requested import keep_marked, requested_in
+from aksara_signals.orm.flush.requested import flag_again, requested_in
+from aksara_signals.orm.flush.unforeseen import missed_by, unforeseen_in, warn_of_unforeseen
 from aksara_signals.orm.flush.values import FlushValues
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping import unwired
-from aksara_signals.orm.outcome.entries import Queued, SentSignal, Written
+from aksara_signals.orm.outcome.entries import Written
 from aksara_signals.orm.outcome.queue import entries_in
-from aksara_signals.orm.outcome.snapshots import Snapshot, kept_extras
 from aksara_signals.orm.relations.origins import RELATIONS
 from aksara_signals.orm.relations.signals import RelationshipRun
 from aksara_signals.orm.sending import (
@@ -54,7 +56,7 @@ from aksara_signals.orm.sending import (
 from aksara_signals.orm.session.current import in_receiver_of, user_session
 
 _RUN = "aksara_signals.run"
-"""Where a flush context keeps what is known about its flush."""
+"""The key of the FlushRun in the attributes of SQLAlchemy's flush context."""
 
 
 def before_flush(
@@ -70,11 +72,13 @@ def before_flush(
         try:
             run.before()
             if requested:
-                keep_marked(session, requested)
+                flag_again(session, requested)
         except AksaraSignalsError:
             raise
         except BaseException:
-            if not run.is_sending:  # SQLAlchemy's own error, which its flush would have met
+            if not run.is_sending:
+                # The prediction has met an error of SQLAlchemy's, as the flush itself would have.
+                # Leave the session as that would have left it.
                 fail_flush(session)
             raise
         finally:
@@ -101,9 +105,9 @@ class FlushRun:
     """One flush, from ``before_flush`` to ``after_flush_postexec``.
 
     Args:
-        session: Flushing.
-        objects: What ``flush(objects)`` was restricted to, else None.
-        requested: The instances whose save was asked for; pre receivers may add some.
+        session: The flushing session.
+        objects: The objects that ``flush(objects)`` was restricted to, else None.
+        requested: The instances whose save was requested; pre receivers may add some.
     """
 
     def __init__(
@@ -113,25 +117,25 @@ class FlushRun:
         self._objects = None if objects is None else list(objects)
         self._owner = user_session(session)
         self.is_sending: bool = False
-        """Whether receivers are called just now: an error is theirs."""
+        """Whether receivers are being called: then an error is theirs."""
         self._recipients = FlushRecipients()
         self._foreseen: dict[State, Change] = {}
-        """What pre signals were sent for."""
+        """The changes that pre signals were sent for."""
         self._requested: dict[State, object] = requested
         self._values: FlushValues | None = None
-        """Where a receiver asks for ``changes``, or rows are updated."""
+        """None unless a receiver requests ``changes``, or rows are updated."""
         self._deletes: DeletedRows | None = None
         self._links = RelationshipRun(session, self._objects) if RELATIONS.is_connected else None
         self._batches: list[Batch] = []
-        """What post signals are sent for."""
+        """The changes that post signals are sent for."""
         self._taken_over: set[Any] = set()
-        """The identity keys of deleted objects whose rows have gone over to new ones."""
+        """The identity keys of deleted objects whose rows were taken over by new ones."""
         self._unwritten: set[State] = set()
         """Requested saves that wrote nothing."""
         self._keys_before: dict[State, Any] = {}
-        """Where a receiver is sent the net of a row: its key may be changed."""
+        """Identity keys before the flush, of updated rows of which a receiver is sent the net."""
         self._silenced: list[tuple[State, Kind]] = []
-        """What a context has silenced of classes of which a receiver is sent the net."""
+        """Changes that a context has silenced, of rows of which a receiver is sent the net."""
 
     # -- before --------------------------------------------------------------------------------
 
@@ -139,7 +143,7 @@ class FlushRun:
         """Send pre signals until receivers add nothing new.
 
         Raises:
-            SignalRecursionError: They never stop.
+            SignalRecursionError: They never stop changing objects.
             SessionInUseError: A receiver ended the transaction of the flush.
         """
         sent: list[Batch] = []
@@ -150,7 +154,7 @@ class FlushRun:
             )
             fresh = [change for change in prediction.changes() if self._is_news(change)]
             if not fresh:
-                # Links come when all rows have, so that pre_save is sent before pre_relation_add.
+                # Links come after all rows, so that pre_save is sent before pre_relation_add.
                 if self._links is not None and self._send_pre_links(self._links, prediction):
                     continue
                 break
@@ -165,13 +169,13 @@ class FlushRun:
             raise recursion_error(
                 f"pre receivers changed further objects in {MAX_ROUNDS} successive rounds "
                 f"of one flush",
-                _runs_of_signal(batches),
+                described(batches),
             )
-        self._requested = dict(self._requested)  # the other one is about to be cleared
+        self._requested = dict(self._requested)  # a copy: the session's own is about to be cleared
         self._expect(sent)
 
     def _is_settled(self, prediction: Prediction) -> bool:
-        """Whether receivers surely added nothing, so that there is no need to look again."""
+        """Whether receivers surely added nothing, so that no second prediction is needed."""
         return (
             self._links is None
             and not prediction.is_linked
@@ -183,6 +187,8 @@ class FlushRun:
         return known is None or (change.kind is Kind.DELETE and known.kind is not Kind.DELETE)
 
     def _send_pre(self, batches: list[Batch]) -> None:
+        # An async receiver can't load an expired attribute by reading it, and a deleted row can't
+        # be read any more by a post receiver. What they may read is loaded now, for all at once.
         needed: list[State] = []
         wanted: list[Change] = []
         for batch in batches:
@@ -194,7 +200,7 @@ class FlushRun:
                 after = self._recipients.of(batch.sender).post[batch.kind]
                 if recipients.needs_columns or after.needs_columns:
                     needed += states
-                elif after.plans:  # receivers may read it when it is gone
+                elif after.plans:
                     load_before_deletion(self._session, states)
             elif batch.kind is Kind.UPDATE and recipients.needs_columns:
                 needed += states
@@ -206,7 +212,7 @@ class FlushRun:
         self.is_sending = False
 
     def _send_pre_links(self, links: RelationshipRun, prediction: Prediction) -> bool:
-        """Send for the links that are new, and return whether there were any."""
+        """Send the pre signals of links not sent yet, and return whether there were any."""
         fresh = links.fresh(prediction.deleted)
         if fresh:
             links.load_for(fresh)
@@ -216,12 +222,12 @@ class FlushRun:
         return bool(fresh)
 
     def _expect(self, sent: list[Batch]) -> None:
-        """Note what only shows before the flush, for post signals that need it."""
+        """Note, for post signals, what only shows before the flush."""
         wanted: list[Change] = []
         deleted: list[State] = []
         for batch in sent:
             after = self._recipients.of(batch.sender).post[batch.kind]
-            # What was to be updated may be deleted by now.
+            # A change that was sent may have been replaced: an updated row, by its delete.
             changes = [each for each in batch.changes if self._foreseen[each.state] is each]
             if batch.kind is Kind.DELETE:
                 if after.plans:
@@ -245,16 +251,19 @@ class FlushRun:
     # -- recording -----------------------------------------------------------------------------
 
     def record(self, flush_context: UOWTransaction) -> None:
-        """Note what was really written, while history still shows it."""
+        """Compare what was predicted with what was written, while history still shows it."""
         written, self._taken_over = written_states(flush_context)
         deleted = {state for state, is_delete in written.items() if is_delete}
-        # Anew: receivers that a pre receiver has connected are called as well.
+        # Looked up once more: a pre receiver may have connected others.
         self._recipients = FlushRecipients()
         happened = self._happened(written)
-        unforeseen = self._unforeseen(written) if written else []
+        unforeseen: list[Change] = []
+        if written:
+            unforeseen, self._silenced = unforeseen_in(written, self._recipients)
+            self._keys_before = {state: state.key for state, _ in self._silenced}
         links = 0 if self._links is None else self._links.record(deleted)
         if unforeseen or links:
-            _warn_of_unforeseen(unforeseen, links)
+            warn_of_unforeseen(unforeseen, links)
         changes = [*happened, *unforeseen]
         if deleted:
             changes = deleted_before_created(changes)
@@ -267,18 +276,19 @@ class FlushRun:
                 self._keys_before.update((each.state, each.state.key) for each in batch.changes)
 
     def _happened(self, written: dict[State, bool]) -> list[Change]:
-        """What was foreseen and has happened; taken out of what was written."""
+        """The changes that were predicted and have happened; removed from what was written."""
         happened: list[Change] = []
-        missed = () if self._deletes is None else _missed(self._deletes)
+        missed = () if self._deletes is None else missed_by(self._deletes)
         for state, change in self._foreseen.items():
             kind = change.kind
             if written.get(state) is not (kind is Kind.DELETE):
                 continue
             if kind is not Kind.DELETE and (kind is Kind.CREATE) is state.has_identity:
-                continue  # a later listener has made a new row of an old one, or an old one of it
+                continue  # a later listener has made an INSERT of the UPDATE, or the reverse
             del written[state]
             if state in missed:
                 continue
+            # A pre receiver may have undone the change: then no UPDATE was issued.
             if kind is not Kind.UPDATE or has_column_changes(state) or self._has_expired(state):
                 happened.append(change)
             elif state in self._requested:
@@ -287,28 +297,13 @@ class FlushRun:
         return happened
 
     def _has_expired(self, state: State) -> bool:
-        """Whether the database has worked out values, so that no history shows them any more."""
+        """Whether the database has computed values, which have expired and left no history."""
         return self._values is not None and self._values.has_expressions(state)
-
-    def _unforeseen(self, written: dict[State, bool]) -> list[Change]:
-        """What was written and not foreseen; what was silenced of it is noted."""
-        unforeseen: list[Change] = []
-        for state, is_delete in written.items():
-            kind = Kind.DELETE if is_delete else Kind.UPDATE if state.has_identity else Kind.CREATE
-            recipients = self._recipients.of(state.class_)
-            if recipients.has_receivers:
-                instance = state.obj()
-                if instance is not None and (kind is not Kind.UPDATE or has_column_changes(state)):
-                    unforeseen.append(Change(kind, state, instance, type(instance)))
-            elif recipients.coalesces:
-                self._silenced.append((state, kind))
-                self._keys_before[state] = state.key
-        return unforeseen
 
     # -- after ---------------------------------------------------------------------------------
 
     def after(self) -> None:
-        """Send post signals; receivers may use the session for anything but ending it.
+        """Send post signals; receivers may do anything with the session but end its transaction.
 
         Raises:
             SessionInUseError: A receiver ended the transaction of the flush.
@@ -331,8 +326,8 @@ class FlushRun:
             send_within(self._session, self._owner, AFTER_WRITING, runs)
 
     def _load_columns(self) -> None:
-        """Load what async receivers couldn't, and what copies for deferred ones are to hold."""
-        needed = [] if self._values is None else self._values.worked_out()
+        """Load what async receivers can't load by reading, and what deferred ones get copies of."""
+        needed = [] if self._values is None else self._values.computed()
         for batch in self._batches:
             if batch.kind is Kind.DELETE:
                 continue
@@ -352,10 +347,10 @@ class FlushRun:
             load_columns(self._session, needed)
 
     def _enqueue(self, extras: dict[State, Any]) -> None:
-        """Queue what has happened, as it is now, for deferred receivers."""
+        """Queue what has happened for deferred receivers, with the values of this moment."""
         for batch in self._batches:
-            deferred, coalesces = batch.recipients.deferred, batch.recipients.coalesces
-            if not deferred and not coalesces:
+            coalesces = batch.recipients.coalesces
+            if not coalesces and not batch.recipients.deferred:
                 continue
             entries = entries_in(self._session)
             for change in batch.changes:
@@ -363,69 +358,15 @@ class FlushRun:
                 written = self._written(batch.kind, state) if coalesces else None
                 if written is not None:
                     entries.append(written)
-                if not deferred:
-                    continue
-                snapshot = Snapshot(state)
-                if batch.kind is Kind.DELETE and has_pending_key(state):
-                    snapshot.take_key(state.key)
-                arguments = batch.shared_arguments
-                if batch.kind is Kind.UPDATE:
-                    arguments = with_fields(arguments, change)
-                extra = extras.get(state)
-                for signal, connections in deferred:
-                    sent = SentSignal(
-                        signal,
-                        batch.sender,
-                        {**arguments, "signal": signal},
-                        {"instance": snapshot},
-                        NO_EXTRAS if extra is None else kept_extras(extra),
-                        written,
+                if batch.recipients.deferred:
+                    queued = queued_of(batch, change, extras.get(state), written)
+                    # The net of a requested save that wrote nothing is nothing.
+                    entries += (
+                        [each for each in queued if not each.connection.coalesce]
+                        if state in self._unwritten
+                        else queued
                     )
-                    entries += [
-                        Queued(sent, connection)
-                        for connection in connections
-                        # The net of a save that was asked for and wrote nothing is nothing.
-                        if not (connection.coalesce and state in self._unwritten)
-                    ]
 
     def _written(self, kind: Kind, state: State, *, is_silent: bool = False) -> Written:
         before = None if kind is Kind.CREATE else self._keys_before.get(state, state.key)
         return Written(kind, before, state.key, self, is_silent=is_silent)
-
-
-def _runs_of_signal(batches: list[Batch]) -> list[str]:
-    return [
-        f"{signal.display_name} sent by {describe(change.instance)} to "
-        f"{describe_receiver(connection.receiver)}"
-        for batch in batches
-        for change in batch.changes
-        for signal, plan in batch.recipients.plans
-        for connection in plan.connections
-    ]
-
-
-def _missed(deletes: DeletedRows) -> set[State]:
-    """The deleted objects whose rows were gone already."""
-    missed, unsure = deletes.missed()
-    if unsure:
-        expected, matched = (sum(each) for each in zip(*unsure, strict=True))
-        warnings.warn(
-            f"a flush was to delete {expected} rows and has deleted {matched}; the others were "
-            f"gone already. The database doesn't say which they are, so post_delete is sent "
-            f"for all of them",
-            AksaraSignalsWarning,
-            stacklevel=2,
-        )
-    return missed
-
-
-def _warn_of_unforeseen(unforeseen: list[Change], links: int) -> None:
-    names = sorted({each.sender.__qualname__ for each in unforeseen})
-    warnings.warn(
-        f"a flush wrote {len(unforeseen)} rows{' of ' if names else ''}{', '.join(names)} "
-        f"and {links} links of relationships that were not there "
-        f"when pre signals were sent, so only post signals are sent for them; add them before "
-        f"the flush, or in a pre_save receiver instead of a before_flush listener",
-        AksaraSignalsWarning,
-        stacklevel=2,
-    )

@@ -1,4 +1,4 @@
-"""The values that one flush writes, for receivers that ask for ``changes``."""
+"""The values that one flush writes, for receivers that request ``changes``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from aksara_signals.types import Changes
 
 
 class FlushValues:
-    """What one flush changes, value by value: noted before it and recorded after it.
+    """The values that one flush changes: old ones read before it, new ones recorded after it.
 
     Args:
-        session: That flushes.
+        session: The flushing session.
     """
 
     def __init__(self, session: Session) -> None:
@@ -32,7 +32,7 @@ class FlushValues:
     # -- before --------------------------------------------------------------------------------
 
     def live(self, changes: list[Change]) -> dict[State, LiveChanges]:
-        """The changes as pre receivers see them: always those of the moment."""
+        """The changes for pre receivers, computed for each receiver when it is called."""
         self.read_old(changes)
         return {
             each.state: LiveChanges(each, self._old_values.setdefault(each.state, {}))
@@ -40,7 +40,7 @@ class FlushValues:
         }
 
     def read_old(self, changes: Iterable[Change]) -> None:
-        """Read the old values of rows that are updated, as far as history doesn't know them."""
+        """Read the old values of updated rows that history doesn't know."""
         known: dict[Change, dict[str, Any]] = {}
         for change in changes:
             if change.kind is Kind.UPDATE:
@@ -52,10 +52,10 @@ class FlushValues:
             read_old_values(self._session, known)
 
     def expect(self, change: Change) -> None:
-        """Note which attributes of a row the database will work out when it is written.
+        """Note which attributes of a row hold SQL, which the database will compute.
 
         Args:
-            change: Of a row that is inserted or updated.
+            change: An insert or an update.
         """
         state = change.state
         is_new = change.kind is Kind.CREATE
@@ -66,22 +66,22 @@ class FlushValues:
     # -- after ---------------------------------------------------------------------------------
 
     def has_expressions(self, state: State) -> bool:
-        """Whether the database has worked out any of the values, so that they have expired."""
+        """Whether the database has computed any of the values, so that they have expired."""
         return state in self._expressions
 
     def record(self, change: Change) -> None:
-        """Note what was really written, while history still shows it."""
+        """Record what was really written, while history still shows it."""
         state = change.state
         self._changes[state] = changes_of(change, self._old_values.get(state, {}))
 
-    def worked_out(self) -> list[State]:
-        """The instances of which a recorded change has values that the database has worked out."""
+    def computed(self) -> list[State]:
+        """The instances whose recorded changes have values that the database has computed."""
         return [state for state in self._changes if state in self._expressions]
 
     def extras(self) -> dict[State, Any]:
-        """The on-demand arguments of the post signals of what was recorded.
+        """The on-demand arguments of the post signals, for the recorded changes.
 
-        With what the database has worked out, which is loaded where it wasn't.
+        They have the values that the database has computed; those that aren't loaded are loaded.
         """
         return {
             state: {"changes": self._complete(state, changes)}
@@ -95,7 +95,7 @@ class FlushValues:
         known = self._old_values.get(state, {})
         instance = state.obj()
         with self._session.no_autoflush:  # loaded already, unless its row is gone
-            worked_out = {
+            computed = {
                 key: (known.get(key, old), getattr(instance, key)) for key, old in pending.items()
             }
-        return MappingProxyType({**changes, **worked_out})
+        return MappingProxyType({**changes, **computed})

@@ -1,1 +1,1 @@
-"""What is known of mapped classes: which of them send signals, their attributes and columns."""
+"""Mapped classes: which of them send signals, their attributes and columns."""

@@ -1,4 +1,4 @@
-"""The attributes of a mapped class as users name them, and which of them can be written."""
+"""Attributes of a mapped class by the names that users give, and which of them can be written."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
 
 
 def field_name(model: type, given: Any, option: str) -> Any:
-    """The name that was given, or that of the mapped attribute that was given.
+    """The name that was given, or the name of the mapped attribute that was given.
 
     Args:
         model: A mapped class.
-        given: ``"title"`` or ``Post.title``; anything else is returned as it is.
-        option: Where it was given, in words.
+        given: ``"title"`` or ``Post.title``; anything else is returned unchanged.
+        option: The argument that it was given as, for the error message.
 
     Raises:
-        UnknownFieldError: It is an attribute of another class.
+        UnknownFieldError: An attribute of another class was given.
     """
     if not isinstance(given, QueryableAttribute):
         return given
@@ -37,7 +37,7 @@ def field_name(model: type, given: Any, option: str) -> Any:
     owner: Mapper[Any] = given.parent.mapper
     if not mapper.isa(owner):
         raise UnknownFieldError(
-            f"{option} was given {owner.class_.__name__}.{given.key}, which is no attribute of "
+            f"{option} was given {owner.class_.__name__}.{given.key}, which is not an attribute of "
             f"{describe_sender(model)}"
         )
     return given.key
@@ -47,7 +47,7 @@ def field_names(model: type, given: Any, option: str) -> list[str]:
     """The names in an argument that takes several, as strings or mapped attributes.
 
     Raises:
-        InvalidOptionError: It holds no names.
+        InvalidOptionError: The argument doesn't hold names.
         UnknownFieldError: The names come as one string or attribute, or one of them is neither.
     """
     if isinstance(given, (str, QueryableAttribute)):
@@ -70,7 +70,7 @@ def field_names(model: type, given: Any, option: str) -> list[str]:
         name = field_name(model, each, option)
         if not isinstance(name, str):
             raise UnknownFieldError(
-                f"{option} names {describe_sender(name)}, which is no column of "
+                f"{option} names {describe_sender(name)}, which is not a column of "
                 f"{describe_sender(model)}; give names of attributes"
             )
         names.append(name)
@@ -78,7 +78,7 @@ def field_names(model: type, given: Any, option: str) -> list[str]:
 
 
 def property_named(mapper: Mapper[Any], name: str) -> Any:
-    """What is mapped under a name, synonyms followed; None if nothing is."""
+    """The property that is mapped under a name, with synonyms resolved; None if there is none."""
     found: Any = mapper.attrs.get(name)
     while isinstance(found, SynonymProperty):
         found = mapper.attrs.get(found.name)
@@ -86,7 +86,7 @@ def property_named(mapper: Mapper[Any], name: str) -> Any:
 
 
 def why_read_only(mapper: Mapper[Any], name: str) -> str | None:
-    """Why a mapped attribute can't be written: goes on after "which". None if nothing is known."""
+    """Why a mapped attribute can't be written, in words that go on after "which"; else None."""
     found = property_named(mapper, name)
     if isinstance(found, CompositeProperty):
         reasons = (why_read_only(mapper, each.key) for each in found.props)

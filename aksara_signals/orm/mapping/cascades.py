@@ -1,4 +1,4 @@
-"""Which objects a flush that is restricted to some takes along."""
+"""Which objects ``session.flush(objects)`` writes in addition to the given ones."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def flushed_with(objects: Iterable[object]) -> set[int]:
     """The objects that ``flush(objects)`` writes.
 
     Args:
-        objects: What it was given.
+        objects: The objects that it was given.
 
     Returns:
-        The addresses of the objects, and of those that they take along: what was added to their
-        collections or taken out, and what was added to those in turn.
+        The ``id()`` of these objects, and of those that their cascades add: members that were added
+        to their one-to-many collections or removed from them, and the same for the members.
     """
-    found = {id(each): each for each in objects}  # alive: held by the caller or by collections
+    found = {id(each): each for each in objects}  # alive: the caller or a collection holds them
     queue = [*found.values()]
     while queue:
         state = state_of(queue.pop())

@@ -1,4 +1,4 @@
-"""What is worked out once about a mapper: its columns, its key, and what its relationships do."""
+"""Facts about a mapper that are computed once: its columns, its key, its relationships by kind."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aksara_signals.orm.bridge.states import has_delete_orphans
 Relationship = RelationshipProperty[Any]
 
 _INFO = "aksara_signals.info"
-"""Where a class manager keeps it, so that both go together."""
+"""The key in the ``info`` of a class manager, so that both have the same lifetime."""
 
 
 class MapperInfo:
-    """What the library asks of one mapper again and again.
+    """Facts about one mapper that the library needs again and again.
 
-    Each answer is worked out when it is asked for first: most of them configure the mappers, and
-    the key is needed where classes are still being defined.
+    Each is computed when it is first read. Most of them configure the mappers, but the key is
+    needed while classes are still being defined.
     """
 
     def __init__(self, mapper: Mapper[Any]) -> None:
@@ -29,7 +29,7 @@ class MapperInfo:
 
     @cached_property
     def columns(self) -> dict[str, Column[Any]]:
-        """Attribute names and their columns; SQL expressions are left out."""
+        """Columns by attribute name, without SQL expressions."""
         return {
             prop.key: prop.columns[0]
             for prop in self._mapper.column_attrs
@@ -38,7 +38,7 @@ class MapperInfo:
 
     @cached_property
     def column_keys(self) -> tuple[str, ...]:
-        """The names of all column attributes, SQL expressions included."""
+        """The names of all column attributes, including SQL expressions."""
         return tuple(self._mapper.column_attrs.keys())
 
     @cached_property
@@ -54,7 +54,7 @@ class MapperInfo:
 
     @cached_property
     def has_orphans(self) -> bool:
-        """Whether an instance can be an orphan, which a flush deletes."""
+        """Whether an instance can be an orphan, so that a flush deletes it."""
         return has_delete_orphans(self._mapper)
 
     @cached_property
@@ -69,7 +69,7 @@ class MapperInfo:
 
     @cached_property
     def parents(self) -> list[tuple[Relationship, Relationship]]:
-        """References, each with the relationship that an instance is a member of by it."""
+        """The many-to-one relationships, each with a relationship that is its other side."""
         return [
             (each, reverse)
             for each in self.many_to_one
@@ -79,7 +79,7 @@ class MapperInfo:
 
     @cached_property
     def to_children(self) -> list[Relationship]:
-        """The relationships that write, or delete, the rows of their members."""
+        """The relationships whose changes update or delete rows of their members."""
         return [
             each
             for each in self._writable
@@ -88,7 +88,7 @@ class MapperInfo:
 
     @cached_property
     def is_linked(self) -> bool:
-        """Whether an instance may decide about the rows of others, or others about its own."""
+        """Whether relationships can make an instance affect other rows, or others its row."""
         return self.has_orphans or bool(self.to_children)
 
 
@@ -97,7 +97,7 @@ def _is_many_to_one(prop: Relationship) -> bool:
 
 
 def info_of(mapper: Mapper[Any]) -> MapperInfo:
-    """What is worked out about a mapper."""
+    """The facts about a mapper."""
     kept = mapper.class_manager.info
     found: MapperInfo | None = kept.get(_INFO)
     if found is None:

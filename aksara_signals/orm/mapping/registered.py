@@ -12,22 +12,21 @@ from aksara_signals.dispatch.receivers.identity import mro_of
 from aksara_signals.orm.bridge.classes import mapped_classes, mapping_lock
 
 _bases: weakref.WeakSet[type] = weakref.WeakSet()
-"""The mixin and whatever was registered; their mapped subclasses send signals."""
+"""The mixin and registered classes; their mapped subclasses send signals."""
 
 _mixins: weakref.WeakSet[type] = weakref.WeakSet()
-"""Those of them whose subclasses are all meant to be mapped, or to be bases of mapped classes."""
-
-_wiring = object()
+"""Those bases whose subclasses are all mapped classes, or bases of mapped classes."""
 
 
 class Upkeep:
-    """What is brought in line with who is connected and which classes there are.
+    """A function that brings something in line with the connections and the mapped classes.
 
-    Threads that call it at once take turns, and each finds its own change heeded afterwards. A
-    finaliser that connects calls it in the midst of itself: then it is done once more.
+    Threads that call it at the same time are serialised by a lock, and each change is taken into
+    account when its call returns. A finaliser that connects a receiver may call it recursively;
+    then the running call repeats the work.
 
     Args:
-        bring_in_line: Does it, from whatever state it is in.
+        bring_in_line: The function. It must work from any previous state.
     """
 
     __slots__ = ("_bring_in_line", "_is_under_way", "_is_wanted")
@@ -38,7 +37,7 @@ class Upkeep:
         self._is_under_way = False
 
     def __call__(self) -> None:
-        """Do it, and again if it was asked for in the meantime."""
+        """Call the function, and repeat it if it was called in the meantime."""
         with mapping_lock:
             self._is_wanted = True
             if self._is_under_way:
@@ -53,10 +52,9 @@ class Upkeep:
 
 
 def wire(base: type) -> None:
-    """Make the mapped subclasses of a base send signals, whether or not there are any yet."""
+    """Make the mapped subclasses of a base send signals, including future ones."""
     _mixins.add(base)
     _bases.add(base)
-    _bases_changed()
 
 
 def is_wired(cls: type) -> bool:
@@ -65,17 +63,12 @@ def is_wired(cls: type) -> bool:
 
 
 def is_model(cls: type) -> bool:
-    """Whether a class is mapped, or is there to be inherited by mapped classes."""
+    """Whether a class is mapped, or is a base for mapped classes."""
     if inspect(cls, raiseerr=False) is not None or any(base in _mixins for base in mro_of(cls)):
         return True
     return any(
         isinstance(getattr(cls, name, None), registry) for name in ("registry", "_sa_registry")
     )
-
-
-def wiring() -> object:
-    """Another object whenever :func:`is_wired` may answer otherwise; to be asked for first."""
-    return _wiring
 
 
 def wired_classes() -> list[type]:
@@ -86,15 +79,8 @@ def wired_classes() -> list[type]:
 def add_bases(classes: Iterable[type]) -> None:
     """Make the mapped subclasses of these classes send signals."""
     _bases.update(classes)
-    _bases_changed()
 
 
 def discard_bases(classes: Iterable[type]) -> None:
     """Undo :func:`add_bases`, and :func:`wire`, for these classes."""
     _bases.difference_update(classes)
-    _bases_changed()
-
-
-def _bases_changed() -> None:
-    global _wiring  # noqa: PLW0603 - one name for one value that is replaced in one step
-    _wiring = object()

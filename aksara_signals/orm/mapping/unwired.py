@@ -1,4 +1,4 @@
-"""Receivers that are connected to mapped classes which send no signals."""
+"""A warning about receivers that are connected to mapped classes which send no signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aksara_signals.orm.mapping.registered import is_wired
 
 _classes: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
 _names: dict[str, None] = {}
-"""What receivers were connected to since the last check, and classes that weren't mapped then."""
+"""Senders of connections made since the last check, or not mapped at that time."""
 
 _warned: weakref.WeakSet[type] = weakref.WeakSet()
 
@@ -27,7 +27,7 @@ is_check_due = False
 
 
 def note_connected(sender: Any) -> None:
-    """Note a class, or the name of one, to be looked at by :func:`check_unwired`."""
+    """Note the sender of a new connection for :func:`check_unwired`: a class or its name."""
     global is_check_due  # noqa: PLW0603 - one flag, read at every flush
     if is_class(sender):
         _classes[id(sender)] = sender
@@ -39,7 +39,7 @@ def note_connected(sender: Any) -> None:
 def check_unwired() -> None:
     """Warn of receivers that are connected to mapped classes which send no signals.
 
-    That is known no sooner than the classes are used: ``register()`` may come after the receivers.
+    The check is made when the classes are used: ``register()`` may come after the receivers.
     """
     global is_check_due  # noqa: PLW0603 - the same flag
     is_check_due = False
@@ -56,7 +56,7 @@ def check_unwired() -> None:
 
 
 def _candidates() -> Iterator[type]:
-    """Mapped classes that a receiver may be connected to, and of which no mapper sends signals."""
+    """The noted classes that are mapped and don't send signals, nor do their subclasses."""
     mapped: list[type] = []
     for reference in _classes.valuerefs():
         cls = reference()

@@ -1,1 +1,1 @@
-"""What users write with: the mixin, managers, query sets, bulk operations, model signals."""
+"""The API on models: the mixin, managers, query sets, bulk operations, model signals."""

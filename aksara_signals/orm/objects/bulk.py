@@ -1,4 +1,4 @@
-"""What bulk creation and bulk update have in common."""
+"""Functions that bulk creation and bulk update share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 
 def check_batch_size(batch_size: Any) -> None:
-    """Refuse what is no number of rows.
+    """Raise if a batch size is not a number of rows.
 
     Raises:
         InvalidOptionError: It is neither None nor a positive integer.
@@ -42,7 +42,7 @@ def check_batch_size(batch_size: Any) -> None:
         not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1
     ):
         raise InvalidOptionError(
-            f"batch_size={describe_sender(batch_size)} is no number of rows; give a "
+            f"batch_size={describe_sender(batch_size)} is not a number of rows; give a "
             f"positive integer, or None for as few statements as the database takes"
         )
 
@@ -51,7 +51,7 @@ def instances_given(instances: Any, operation: str) -> list[Any]:
     """The instances given to a bulk operation, each of them mapped.
 
     Raises:
-        InvalidOptionError: They come in no list, or one of them is no mapped instance.
+        InvalidOptionError: They don't come in a list, or one of them is not a mapped instance.
     """
     if state_of(instances) is not None or not isinstance(instances, Iterable):
         raise _refusal_of(instances, operation)
@@ -74,7 +74,7 @@ def _refusal_of(instances: object, operation: str) -> InvalidOptionError:
 
 
 def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, Any]) -> bool:
-    """Send a bulk signal, if anybody hears the model, and return whether anybody does."""
+    """Send a bulk signal, and return whether it has any receivers for the model."""
     plan = signal.plan_for(model)
     if plan:
         payload = {**payload, "raw": is_loading_fixtures()}
@@ -89,13 +89,13 @@ def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, 
 def note_written(
     session: Session, kind: Kind, instances: Iterable[object], names: Collection[str] = ()
 ) -> None:
-    """Note what was done to rows, for receivers that are sent the net of a transaction.
+    """Note written rows, for receivers that are sent the net of a transaction.
 
     Args:
-        session: Has written them.
-        kind: They were all created, or all updated.
-        instances: Of the rows, as they are now.
-        names: Of the columns that were updated.
+        session: The session that has written them.
+        kind: Whether they were created or updated.
+        instances: The instances of the rows.
+        names: The names of the updated columns.
     """
     flush, coalesces = object(), dict[type, bool]()
     written = [

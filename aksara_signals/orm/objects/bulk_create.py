@@ -1,4 +1,4 @@
-"""Many new rows in few statements, told by two signals."""
+"""``bulk_create()``: many new rows in few statements, with one signal before and one after them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def bulk_create(
     """Insert the rows of new instances, between ``pre_bulk_create`` and ``post_bulk_create``.
 
     Args:
-        session: Takes the instances, as a flush does.
+        session: The session that the instances are added to.
         model: The sender.
-        instances: New ones; pre receivers may change the list and what is in it.
-        batch_size: The most rows of one statement; None leaves it to SQLAlchemy.
+        instances: New instances; pre receivers may change the list and the instances.
+        batch_size: The maximum number of rows in one statement; None leaves it to SQLAlchemy.
 
     Raises:
         InstanceStateError: An instance has a row already, has relationships set, or holds SQL.
     """
     payload = {"instances": instances, "session": user_session(session)}
     _require_new(instances, model)
-    if pre_bulk_create.plan_for(model):  # they are not to be called for what is refused
+    if pre_bulk_create.plan_for(model):  # don't call receivers if this raises
         for instance in instances:
             for key in expressions_of_new(instance_state(instance)):
                 raise _refusal_of_sql(instance, key)
@@ -54,7 +54,7 @@ def bulk_create(
             row = _insert_row(instance, mapper, gaps)
             groups.setdefault((cls, tuple(row)), []).append((instance, row))
     for instance in instances:
-        owner = instance_state(instance).session  # it is pending there
+        owner = instance_state(instance).session  # it is pending in that session
         if owner is not None:
             owner.expunge(instance)
     for (cls, given), pairs in groups.items():
@@ -62,7 +62,7 @@ def bulk_create(
             _insert(session, cls, given, part, batch_size)
     register_inserted(session, instances)
     note_written(session, Kind.CREATE, instances)
-    # A list of the receivers' own: the other one is what bulk_create() returns.
+    # Receivers get a list of their own: bulk_create() returns the other one.
     send_bulk(session, post_bulk_create, model, {**payload, "instances": list(instances)})
 
 
@@ -107,7 +107,7 @@ def _refusal_of_sql(instance: object, key: str) -> InstanceStateError:
 
 
 class Gap(Enum):
-    """What is inserted where an instance has None, or nothing at all."""
+    """What is inserted for a column where an instance has None, or no value at all."""
 
     NULL = "null"
     NULL_IF_SET = "null if it was set"
@@ -116,7 +116,7 @@ class Gap(Enum):
 
 
 def _gaps_of(mapper: Mapper[Any]) -> list[tuple[str, Gap]]:
-    """The columns that can be written, each with what its gaps mean."""
+    """The columns that can be written, each with what is inserted for a gap."""
     return [
         (key, _gap(mapper, key, column))
         for key, column in info_of(mapper).columns.items()
@@ -128,14 +128,14 @@ def _gap(mapper: Mapper[Any], key: str, column: Column[Any]) -> Gap:
     if column is mapper.version_id_col and mapper.version_id_generator:
         return Gap.VERSION
     if column.type.should_evaluate_none:
-        return Gap.NULL_IF_SET  # JSON's null is a value
+        return Gap.NULL_IF_SET  # for JSON, None is a value
     if key in info_of(mapper).key_names or _is_provided(column, mapper):
         return Gap.NOTHING
     return Gap.NULL
 
 
 def _insert_row(instance: object, mapper: Mapper[Any], gaps: list[tuple[str, Gap]]) -> Row:
-    """What is inserted for an instance; what isn't in it, the database or a default provides."""
+    """The values to insert for an instance; columns left out get theirs from a default."""
     values = instance_state(instance).dict
     first_version: Any = mapper.version_id_generator
     row: Row = {}
@@ -153,7 +153,7 @@ def _insert_row(instance: object, mapper: Mapper[Any], gaps: list[tuple[str, Gap
 
 
 def _is_provided(column: Column[Any], mapper: Mapper[Any]) -> bool:
-    """Whether something is inserted although no value is given."""
+    """Whether a column gets a value if none is given."""
     return (
         column.default is not None
         or column.server_default is not None
@@ -173,7 +173,7 @@ def _insert(
     keys = info_of(mapper).key_names
     wanted = [key for key in info_of(mapper).columns if key not in given]
     rows = [row for _, row in part]
-    # Every row of this call has the same keys: None is a value here, no gap.
+    # All rows of this call have the same columns, so None is a value and not a gap.
     options: dict[str, Any] = {"render_nulls": True}
     if batch_size is not None:
         options["insertmanyvalues_page_size"] = batch_size
@@ -181,7 +181,7 @@ def _insert(
         session.execute(insert(cls), rows, execution_options=options)
         fetched: Iterable[Sequence[Any]] = [()] * len(part)
     elif not set(keys).difference(given):
-        # Keys that are known tell the rows apart, in whichever order they come back.
+        # The rows that come back are in no order. Their keys are known, so they say which is which.
         by_key = {
             tuple(found[: len(keys)]): found[len(keys) :]
             for found in _returned(session, cls, [*keys, *wanted], rows, options)
@@ -196,7 +196,7 @@ def _insert(
     for (instance, row), found in zip(part, fetched, strict=True):
         values = instance_state(instance).dict
         values.update(row)
-        values.update(zip(wanted, found))  # noqa: B905 - as many as were asked for
+        values.update(zip(wanted, found))  # noqa: B905 - as many as requested
 
 
 def _returned(

@@ -1,4 +1,4 @@
-"""Columns of many rows in few statements, told by two signals."""
+"""``bulk_update()``: columns of many rows in few statements, with one signal before and after."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def column_fields(model: type, fields: Any) -> frozenset[str]:
     """The names given to ``bulk_update``, checked.
 
     Raises:
-        UnknownFieldError: There are none, they come as one string, or one is no column of the
-            model, part of its primary key, or computed by the database.
-        InvalidOptionError: These are no names.
+        UnknownFieldError: There are none, they come as one string, or one is not a column of the
+            model, is part of its primary key, or is computed by the database.
+        InvalidOptionError: ``fields`` doesn't hold names.
     """
     mapper: Mapper[Any] = inspect(model)
     names = frozenset(field_names(model, fields, "fields"))
@@ -44,7 +44,7 @@ def column_fields(model: type, fields: Any) -> frozenset[str]:
             )
         if name not in columns:
             raise UnknownFieldError(
-                f"bulk_update() names {describe_sender(name)}, which is no column of "
+                f"bulk_update() names {describe_sender(name)}, which is not a column of "
                 f"{describe_sender(model)} (for a relationship, name its foreign key)"
                 f"{nearest(name, columns)}"
             )
@@ -57,15 +57,15 @@ def column_fields(model: type, fields: Any) -> frozenset[str]:
 
 
 def changed_fields(model: type, instances: list[Any]) -> frozenset[str]:
-    """The columns that were changed of any of the instances: what is written without ``fields``.
+    """The columns that were changed on any of the instances, to be written without ``fields``.
 
     Raises:
         InstanceStateError: An instance has no row or is of another model, or something was changed
-            that no bulk update can write.
+            that a bulk update can't write.
     """
     changed: set[str] = set()
     for instance in instances:
-        _require_row(instance, model)
+        _require_updatable(instance, model)
         state = instance_state(instance)
         own = _changed_columns(state)
         reason = _why_unwritable(state, own)
@@ -84,7 +84,7 @@ def _changed_columns(state: State) -> frozenset[str]:
 
 
 def _why_unwritable(state: State, changed: frozenset[str]) -> str | None:
-    """What was changed that one UPDATE by primary key can't write."""
+    """A change that an UPDATE by primary key can't write, in words; None if there is none."""
     mapper = state.mapper
     for key in sorted(changed):
         if key in info_of(mapper).key_names:
@@ -108,34 +108,34 @@ def bulk_update(
 ) -> int:
     """Update columns of existing rows, between ``pre_bulk_update`` and ``post_bulk_update``.
 
-    Nothing is flushed. What pre receivers set besides is written too; other pending values stay
-    pending.
+    Nothing is flushed. Other columns that pre receivers set are written, too. Pending values of all
+    other columns stay pending.
 
     Args:
-        session: Executes the statements; the instances may be of another one or of none.
+        session: The session that executes the statements. The instances may be in another session
+            or in none.
         model: The sender.
-        instances: With rows; pre receivers may change the list and what is in it.
-        fields: What :func:`column_fields` let through.
-        batch_size: The most rows of one statement; None means all.
-        only_changed: Whether of each instance only those of the fields are written that were
-            changed.
+        instances: Instances with rows; pre receivers may change the list and the instances.
+        fields: The names that :func:`column_fields` has returned.
+        batch_size: The maximum number of rows in one statement; None means all.
+        only_changed: Whether to write, for each instance, only the fields that were changed.
 
     Returns:
-        How many instances were written.
+        The number of instances that were written.
 
     Raises:
         InstanceStateError: An instance has no row yet or holds SQL.
     """
     payload = {"instances": instances, "fields": fields, "session": user_session(session)}
     for instance in instances:
-        _require_row(instance, model)
+        _require_updatable(instance, model)
         _require_values(instance, fields)
     pending = {id(each): _pending(each) for each in instances}  # alive: the caller holds them
     with session.no_autoflush:
         send_bulk(session, pre_bulk_update, model, payload)
         groups: dict[tuple[type, frozenset[str]], list[tuple[Any, Row]]] = {}
         for instance in instances:
-            _require_row(instance, model)
+            _require_updatable(instance, model)
             asked = fields & _changed_columns(instance_state(instance)) if only_changed else fields
             written = _to_write(instance, asked, pending.get(id(instance), {}))
             _require_values(instance, written)
@@ -151,7 +151,7 @@ def bulk_update(
     return sum(len(members) for members in groups.values())
 
 
-def _require_row(instance: object, model: type) -> None:
+def _require_updatable(instance: object, model: type) -> None:
     if not isinstance(instance, model):
         raise InstanceStateError(
             f"bulk_update() of {describe_sender(model)} was given {describe(instance)}; "
@@ -180,7 +180,7 @@ def _pending(instance: object) -> Row:
 
 
 def _to_write(instance: object, fields: frozenset[str], pending: Row) -> frozenset[str]:
-    """The fields, and what pre receivers have set; but nothing that isn't loaded."""
+    """The fields and the columns that pre receivers have set, without those not loaded."""
     state = instance_state(instance)
     values = state.dict
     columns = info_of(state.mapper).columns
@@ -210,20 +210,20 @@ def _update_row(instance: object, written: Collection[str]) -> Row:
 def _register_updated(
     session: Session, cls: type, written: frozenset[str], part: Sequence[tuple[Any, Row]]
 ) -> frozenset[str]:
-    """Take what was written for committed, and read what the database has set besides.
+    """Mark the written columns as committed, and read the other ones that the database has set.
 
     Returns:
-        The names of both.
+        The names of all these columns.
     """
     mapper: Mapper[Any] = inspect(cls)
     for instance, row in part:
         loaded = instance_state(instance).dict
         for key in written:
-            if key not in loaded:  # SQLAlchemy has expired what was changed before an UPDATE
+            if key not in loaded:  # the UPDATE has expired what was changed before it
                 set_committed_value(instance, key, row[key])
         register_updated(session, instance_state(instance), written)
     columns = info_of(mapper).columns
-    besides = [
+    also_set = [
         key
         for key, column in columns.items()
         if key not in written
@@ -234,12 +234,12 @@ def _register_updated(
             or column is mapper.version_id_col
         )
     ]
-    if not besides:
+    if not also_set:
         return written
     by_identity = {instance_state(each).identity or (): each for each, _ in part}
-    for identity, values in read_rows(session, mapper, besides, by_identity).items():
+    for identity, values in read_rows(session, mapper, also_set, by_identity).items():
         instance = by_identity[identity]
-        for key, value in zip(besides, values, strict=True):
+        for key, value in zip(also_set, values, strict=True):
             if key not in instance_state(instance).committed_state:
                 set_committed_value(instance, key, value)
-    return written.union(besides)
+    return written.union(also_set)

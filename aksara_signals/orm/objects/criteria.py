@@ -1,4 +1,4 @@
-"""What a query set is given: criteria, keys, orders and limits, checked when they are given."""
+"""The arguments of query sets: criteria, keys, orders and limits, checked when they are given."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aksara_signals.orm.session.current import is_session
 
 
 def require_mapped(model: Any) -> None:
-    """Refuse what SQLAlchemy doesn't map.
+    """Raise if SQLAlchemy doesn't map a class.
 
     Raises:
         UnmappedClassError: The class is not mapped.
@@ -35,7 +35,7 @@ def require_mapped(model: Any) -> None:
 
 
 def attribute_named(model: type, name: str) -> QueryableAttribute[Any]:
-    """The mapped attribute of a name, synonyms and association proxies included.
+    """The mapped attribute of a name, including synonyms and association proxies.
 
     Raises:
         UnknownFieldError: There is none.
@@ -50,7 +50,7 @@ def attribute_named(model: type, name: str) -> QueryableAttribute[Any]:
             )
         known = ["pk", *mapper.all_orm_descriptors.keys()]
         raise UnknownFieldError(
-            f"{shortened(name)} is no attribute of {describe_sender(model)}"
+            f"{shortened(name)} is not an attribute of {describe_sender(model)}"
             f"{nearest(name, known)}{hint}"
         )
     attribute: QueryableAttribute[Any] = getattr(model, name)
@@ -70,12 +70,13 @@ def matching(
     Args:
         model: The class.
         given: SQL expressions.
-        equals: Attribute names and what they must equal. ``pk`` is the primary key, a tuple if it
-            has several columns, unless the class has an attribute of that name.
+        equals: Attribute names and the values they must equal. ``pk`` is the primary key, a tuple
+            if it has several columns, unless the class has an attribute of that name.
 
     Raises:
-        UnknownFieldError: A name is no attribute, or ``pk`` has not as many values as the key.
-        InvalidOptionError: A criterion is no SQL, or a value is none that a row could have.
+        UnknownFieldError: A name is not an attribute, or ``pk`` has more or fewer values than the
+            key has columns.
+        InvalidOptionError: A criterion is not SQL, or a value is one that a row can't have.
     """
     found = [_criterion(model, each) for each in given]
     for name, value in equals.items():
@@ -87,15 +88,15 @@ def matching(
 
 
 def with_key(model: type, given: tuple[Any, ...]) -> tuple[ColumnElement[bool], ...]:
-    """The criteria of a ``get(…)``, whose first one may be a primary key.
+    """The criteria of a ``get(…)``, whose first argument may be a primary key.
 
     Args:
         model: The class.
-        given: A key (a tuple or dict if it has several columns), or an SQL expression; then
-            expressions.
+        given: First a key (a tuple or dict if it has several columns) or an SQL expression, then
+            SQL expressions.
 
     Raises:
-        UnknownFieldError: The key has not as many values as there are columns.
+        UnknownFieldError: The key has more or fewer values than columns.
         InvalidOptionError: A key is an instance or a session, or there is a second one.
     """
     if not given or isinstance(given[0], bool) or is_expression(given[0]):
@@ -123,7 +124,7 @@ def order_clauses(model: type, given: Iterable[Any]) -> Iterator[Any]:
     """The clauses of an ``order_by(…)``.
 
     Raises:
-        UnknownFieldError: A name is no attribute of the model, or a relationship.
+        UnknownFieldError: A name is not an attribute of the model, or is a relationship.
         InvalidOptionError: A clause is neither a name nor SQL.
     """
     for each in given:
@@ -144,15 +145,15 @@ def order_clauses(model: type, given: Iterable[Any]) -> Iterator[Any]:
 
 
 def require_limit(count: Any) -> None:
-    """Refuse what is no number of rows.
+    """Raise if a limit is not a number of rows.
 
     Raises:
-        InvalidOptionError: It is neither None nor an integer from 0 on.
+        InvalidOptionError: It is neither None nor an integer of at least 0.
     """
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
         raise InvalidOptionError(
-            f"limit() was given {describe_sender(count)}; it takes an integer from 0 on, or None "
-            f"for no limit"
+            f"limit() was given {describe_sender(count)}; it takes an integer of at least 0, or "
+            f"None for no limit"
         )
 
 
@@ -160,25 +161,25 @@ def _criterion(model: type, given: Any) -> Any:
     name = model.__name__
     if _returns_rows(given):
         raise InvalidOptionError(
-            f"a criterion of {describe_sender(model)} is {describe_sender(given)}, which gives "
-            f"rows and is no condition; write filter({name}.id.in_(select(…)))"
+            f"a criterion of {describe_sender(model)} is {describe_sender(given)}, which "
+            f"returns rows and is not a condition; write filter({name}.id.in_(select(…)))"
         )
     if is_expression(given):
         return given
     if isinstance(given, bool):
         raise InvalidOptionError(
-            f"a criterion of {describe_sender(model)} is {given}, which Python has worked out "
-            f"before any row was looked at; compare an attribute of the class, such as "
+            f"a criterion of {describe_sender(model)} is {given}, which Python has computed "
+            f"before any row was read; compare an attribute of the class, such as "
             f"{name}.id == 5, with is_(None) instead of 'is None'"
         )
     raise InvalidOptionError(
-        f"a criterion of {describe_sender(model)} is {describe_sender(type(given))}, and no SQL "
+        f"a criterion of {describe_sender(model)} is {describe_sender(type(given))}, not an SQL "
         f"expression; write filter({name}.id == 5) or filter(id=5), and get(5) for a key"
     )
 
 
 def _returns_rows(given: Any) -> bool:
-    """Whether this is a table or a statement, and no expression of one value."""
+    """Whether this is a table or a statement instead of an expression with one value."""
     return isinstance(given, ReturnsRows) and not isinstance(given, ColumnElement)
 
 
@@ -214,7 +215,7 @@ def _key_equals(model: type, value: Any) -> ColumnElement[bool]:
 
 
 def _key_values(model: type, names: Iterable[str], value: Any) -> tuple[Any, ...]:
-    """The values in a key: of several columns in a tuple, or by their names."""
+    """The values of a key, given as a tuple, as a dict by names, or as one value."""
     names = [*names]
     is_one = len(names) == 1 and not takes_one_value(inspect(model).primary_key[0])
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""Manager: ``Model.objects``, a thin layer between a model and its session."""
+"""Manager: ``Model.objects``, a thin layer over a session for one model."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ ModelT = TypeVar("ModelT")
 
 
 class Manager(Generic[ModelT]):
-    """Creates, reads and writes instances of one model through the session at hand.
+    """Creates, reads and writes instances of one model.
 
-    ``Model.objects`` gives one; for a class without the mixin, make one: ``Manager(Model)``.
-    Every verb takes ``session=``; without it, the session is found as for
-    :class:`~aksara_signals.orm.SignalMixin`. Only a session of the library's own is committed.
+    ``Model.objects`` returns one. For a class without the mixin, create one: ``Manager(Model)``.
+    Every method that runs a statement takes ``session=``. Without it, the session is found as for
+    :class:`~aksara_signals.orm.SignalMixin`. Only a session that the library opens is committed.
 
     Args:
         model: A mapped class.
@@ -59,17 +59,17 @@ class Manager(Generic[ModelT]):
     # -- writing -------------------------------------------------------------------------------
 
     async def create(self, session: AnySession | None = None, **values: Any) -> ModelT:
-        """Make an instance, add it to the session and flush it.
+        """Create an instance, add it to the session and flush.
 
-        Inside a pre receiver the INSERT joins the flush under way.
+        Inside a pre receiver, the instance is written by the flush that is under way.
 
         Args:
-            session: Which session.
+            session: The session to use.
             values: The constructor's arguments.
 
         Raises:
-            UnknownFieldError: A value couldn't be written, as that of a computed column.
-            InvalidOptionError: A relationship is given something else than instances of its class.
+            UnknownFieldError: A value can't be written, for example that of a computed column.
+            InvalidOptionError: A relationship is given anything but instances of its class.
         """
         require_constructible(self.model, values, "create()")
 
@@ -88,21 +88,21 @@ class Manager(Generic[ModelT]):
         session: AnySession | None = None,
         **equals: Any,
     ) -> tuple[ModelT, bool]:
-        """The one instance that matches, made if there is none.
+        """The one instance that matches, created if there is none.
 
-        The INSERT runs in a savepoint: if somebody else inserts the same row first, theirs is
-        returned.
+        The INSERT runs in a savepoint. If another transaction inserts the same row first, that row
+        is returned.
 
         Args:
-            defaults: Constructor arguments of a new instance, besides ``equals``.
-            session: Which session.
+            defaults: Constructor arguments of a new instance, in addition to ``equals``.
+            session: The session to use.
             equals: Attribute names and their values.
 
         Returns:
-            The instance, and whether it was made.
+            The instance, and whether it was created.
 
         Raises:
-            InvalidOptionError: ``defaults`` is no dict.
+            InvalidOptionError: ``defaults`` is not a dict.
             sqlalchemy.exc.MultipleResultsFound: Several instances match.
             sqlalchemy.exc.IntegrityError: A new row collides with one that doesn't match.
 
@@ -131,13 +131,13 @@ class Manager(Generic[ModelT]):
     def _insert(self, session: Session, values: dict[str, Any]) -> ModelT:
         if "pk" in values:
             raise UnknownFieldError(
-                "get_or_create(pk=…) can't make an instance: a constructor knows no pk; name the "
+                "get_or_create(pk=…) can't create an instance: a constructor takes no pk; name the "
                 "attributes of the key"
             )
         require_constructible(self.model, values, "get_or_create()")
         instance = self.model(**values)
         if is_flushing(session):
-            session.add(instance)  # no savepoint is to be had before a flush
+            session.add(instance)  # a savepoint can't be opened before a flush
             return instance
         with session.begin_nested():
             session.add(instance)
@@ -150,22 +150,23 @@ class Manager(Generic[ModelT]):
         batch_size: int | None = None,
         session: AnySession | None = None,
     ) -> list[ModelT]:
-        """Insert many rows in few statements, told by two bulk signals and no others.
+        """Insert many rows in few statements. Only ``pre_`` and ``post_bulk_create`` are sent.
 
         Args:
-            instances: New ones, without relationships set. What ``pre_bulk_create`` receivers
-                change is what is written.
-            batch_size: The most rows of one statement; None leaves it to SQLAlchemy.
-            session: Which session.
+            instances: New instances, without relationships set. Changes that ``pre_bulk_create``
+                receivers make are written.
+            batch_size: The maximum number of rows in one statement; None leaves it to SQLAlchemy.
+            session: The session to use.
 
         Returns:
-            The instances in their order, persistent (detached if the session was the library's
-            own), with keys and server defaults.
+            The instances in their order, persistent (detached if the library has opened the
+            session), with keys and server defaults.
 
         Raises:
             InstanceStateError: An instance has a row already, or relationships set, or holds SQL,
                 or is of another model. Nothing is written then.
-            InvalidOptionError: ``batch_size`` is no positive integer, or ``instances`` holds none.
+            InvalidOptionError: ``batch_size`` is not a positive integer, or ``instances`` isn't a
+                list of mapped instances.
 
         Source: Django's ``bulk_create``, which sends nothing.
         """
@@ -186,26 +187,28 @@ class Manager(Generic[ModelT]):
         batch_size: int | None = None,
         session: AnySession | None = None,
     ) -> int:
-        """Update columns of many rows by primary key, told by two bulk signals and no others.
+        """Update columns of many rows by primary key.
 
-        Nothing is flushed. The fields become committed; other pending values stay pending, but
-        what ``pre_bulk_update`` receivers set is written too.
+        Only ``pre_bulk_update`` and ``post_bulk_update`` are sent. Nothing is flushed. The fields
+        become committed. Columns that ``pre_bulk_update`` receivers set are written, too; other
+        pending values stay pending.
 
         Args:
-            instances: With rows.
-            fields: Names of columns outside the primary key, or their attributes; None means
-                whatever was changed of each instance. Then those without a change are left alone.
-            batch_size: The most rows of one statement; None means all.
-            session: Which session.
+            instances: Instances with rows.
+            fields: Names of columns outside the primary key, or their attributes. None means the
+                changed columns of each instance; instances without a change are not written then.
+            batch_size: The maximum number of rows in one statement; None means all.
+            session: The session to use.
 
         Returns:
-            How many instances were written.
+            The number of instances that were written.
 
         Raises:
-            UnknownFieldError: ``fields`` names something else, or nothing.
-            InstanceStateError: An instance has no row yet, or holds SQL, or is of another model; or
-                without ``fields``, something was changed that no bulk update can write.
-            InvalidOptionError: ``batch_size`` is no positive integer, or ``instances`` holds none.
+            UnknownFieldError: ``fields`` names anything else, or nothing.
+            InstanceStateError: An instance has no row yet, or holds SQL, or is of another model. Or
+                ``fields`` is left out, and something was changed that a bulk update can't write.
+            InvalidOptionError: ``batch_size`` is not a positive integer, or ``instances`` isn't a
+                list of mapped instances.
 
         Source: Django's ``bulk_update``, which sends nothing; ormar's ``post_bulk_update``.
         """
@@ -233,7 +236,7 @@ class Manager(Generic[ModelT]):
         return await QuerySet(self.model).delete(session)
 
     def with_signals(self, enabled: bool = True) -> QuerySet[ModelT]:
-        """Every row, to be written with signals; see :meth:`QuerySet.with_signals`."""
+        """Every row, with signals when it is written; see :meth:`QuerySet.with_signals`."""
         return QuerySet(self.model).with_signals(enabled)
 
     # -- reading -------------------------------------------------------------------------------
@@ -271,7 +274,7 @@ class Manager(Generic[ModelT]):
         return await QuerySet(self.model).get_or_none(*criteria, session=session, **equals)
 
     async def count(self, session: AnySession | None = None) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return await QuerySet(self.model).count(session)
 
     async def exists(self, session: AnySession | None = None) -> bool:
@@ -280,7 +283,7 @@ class Manager(Generic[ModelT]):
 
 
 class ManagerAttribute:
-    """``Model.objects``: the manager of the class it is asked of."""
+    """``Model.objects``: the manager of the class that it is read from."""
 
     def __get__(self, instance: object, owner: type[ModelT]) -> Manager[ModelT]:
         if instance is not None:

@@ -1,6 +1,6 @@
-"""``Model.meta`` and ``Model.Meta``: the place where ormar, Edgy and Mongoz keep a model's signals.
+"""``Model.meta`` and ``Model.Meta``: where ormar, Edgy and Mongoz have a model's signals.
 
-A model may have a ``class Meta`` of its own; ``signals`` are then beside what stands in it.
+A model may have a ``class Meta`` of its own. Then ``signals`` is added to its attributes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from aksara_signals.orm.objects.model_signals import Emitter
 
 
 class Meta:
-    """``signals``, and whatever stands in the ``Meta`` that the model has or inherits.
+    """``signals``, and the attributes of the ``Meta`` that the model has or inherits.
 
     Args:
-        model: Whose signals they are.
-        own: The ``Meta`` that was written for the model, or the one of the class that it inherits
-            from; read and changed through this.
+        model: The model.
+        own: The ``Meta`` of the model, or of a class that it inherits from. Its attributes are read
+            and set through this object.
     """
 
     __slots__ = ("_model", "_own")
@@ -32,7 +32,7 @@ class Meta:
 
     @property
     def signals(self) -> Any:
-        """The same as ``Model.signals``, unless the model's own ``Meta`` has something there."""
+        """The same as ``Model.signals``, unless the model's own ``Meta`` defines ``signals``."""
         own = getattr(self._own, "signals", None)
         return Emitter(self._model) if _is_nothing(own) else own
 
@@ -44,7 +44,7 @@ class Meta:
     def __setattr__(self, name: str, value: Any) -> None:
         if self._own is None:
             raise AttributeError(
-                f"{self._model.__name__}.Meta holds signals only; to keep {name!r} there, give the "
+                f"{self._model.__name__}.Meta holds signals only; to set {name!r} there, give the "
                 f"model a 'class Meta' of its own"
             )
         setattr(self._own, name, value)
@@ -57,7 +57,7 @@ class Meta:
         delattr(self._own, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the model's own ``Meta`` makes when it is called."""
+        """Call the model's own ``Meta``."""
         if not callable(self._own):
             raise InvalidOptionError(
                 f"{self._model.__name__}.Meta can't be called; its signals are "
@@ -66,7 +66,7 @@ class Meta:
         return self._own(*args, **kwargs)
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
-        """``class Meta(Base.Meta)`` inherits from what was written as a class."""
+        """Let ``class Meta(Base.Meta)`` inherit from the class that was written as ``Meta``."""
         if isinstance(self._own, Meta):
             return self._own.__mro_entries__(bases)
         return (self._own,) if isinstance(self._own, type) else ()
@@ -79,28 +79,27 @@ class Meta:
 
 
 class MetaAttribute:
-    """``Model.meta``, and ``Model.Meta`` of a model that has none of its own."""
+    """``Model.meta``, and ``Model.Meta`` of a model without a ``Meta`` of its own."""
 
     def __get__(self, instance: object, owner: type) -> Meta:
         return Meta(owner)
 
 
 def give_signals_to_meta(cls: type) -> None:
-    """Put ``signals`` beside what stands in the ``Meta`` that a class has or inherits, if any.
+    """Add ``signals`` to the ``Meta`` that a class has or inherits, if any.
 
-    A class that was written in the body of this one stays what it is, with one attribute more.
-    Anything else may be shared with other classes, or takes no attribute: :class:`Meta` stands
-    before it.
+    A ``Meta`` class that was written in the body of this class gets the attribute. Anything else
+    may be shared with other classes, or can't have attributes, so it is wrapped in :class:`Meta`.
     """
     written = (vars(base)["Meta"] for base in cls.__mro__ if "Meta" in vars(base))
     own = next((each for each in written if not isinstance(each, MetaAttribute)), None)
     if own is None or isinstance(own, (Mapped, SchemaItem)) or hasattr(type(own), "__get__"):
-        return  # a column or a method of this name simply is what it is
+        return  # a column or a method of that name stays as it is
     if _is_written_for(cls, own):
         if _is_nothing(getattr(own, "signals", None)):
             own.signals = Emitter(cls)
         return
-    type.__setattr__(cls, "Meta", Meta(cls, own))  # past SQLAlchemy, which maps what it is given
+    type.__setattr__(cls, "Meta", Meta(cls, own))  # bypasses SQLAlchemy, which would map it
 
 
 def _is_written_for(cls: type, own: Any) -> bool:
@@ -112,5 +111,5 @@ def _is_written_for(cls: type, own: Any) -> bool:
 
 
 def _is_nothing(signals: Any) -> bool:
-    """Whether it isn't the user's: there is none, or that of a parent, or a mere slot."""
+    """Whether ``signals`` isn't the user's own: None, that of a parent, or the slot of a class."""
     return signals is None or isinstance(signals, (Emitter, MemberDescriptorType))

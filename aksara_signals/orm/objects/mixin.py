@@ -1,4 +1,4 @@
-"""SignalMixin: the life cycle of a mapped class, wired to the signals."""
+"""SignalMixin: makes the mapped subclasses of a class send signals."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from aksara_signals.orm.session.current import (
 
 
 class SignalMixin:
-    """Inherit it beside the declarative base, and writes of the mapped classes send signals.
+    """Inherit it next to the declarative base, and writes of the mapped classes send signals.
 
-    Nothing else is needed: whatever is written through a ``Session`` or ``AsyncSession`` is told,
-    however it is written. The methods here are a convenience; they add, set, delete and flush,
-    and send nothing themselves. They never commit a session of yours. A model whose column is
-    named like one of them simply has the column.
+    Nothing else is needed: signals are sent for everything that the unit of work of a ``Session``
+    or ``AsyncSession`` writes. The methods here are a convenience. They add, set, delete and flush,
+    and send nothing themselves. They never commit your session. If a column of a model has the name
+    of a method, the model has the column instead.
 
-    Each finds its session in this order: ``session=``, the instance's own, the one at work in the
-    receiver that is under way, the one of :func:`session_scope`, and a new one from the factory
-    given to :meth:`bind_sessions`, which alone is committed and closed.
+    Each method finds its session in this order: ``session=``, the instance's own, the active one of
+    the receiver that is running, the one of :func:`session_scope`, and a new one from the factory
+    given to :meth:`bind_sessions`. Only a new one is committed and closed.
 
     ``Model.objects`` (or ``Model.query``) creates and reads; ``Model.signals`` connects receivers.
 
@@ -61,8 +61,8 @@ class SignalMixin:
     """The signals of the class, as in ``Post.signals.post_save.connect(…)``."""
     meta: ClassVar[MetaAttribute] = MetaAttribute()
     Meta: ClassVar[MetaAttribute] = meta
-    """``Model.meta.signals`` and ``Model.Meta.signals``, as in ormar, Edgy and Mongoz; the latter
-    also where the model has a ``class Meta`` of its own."""
+    """``Model.meta.signals`` and ``Model.Meta.signals``, as in ormar, Edgy and Mongoz. The latter
+    works also if the model has a ``class Meta`` of its own."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -70,12 +70,12 @@ class SignalMixin:
 
     @classmethod
     def bind_sessions(cls, factory: Callable[..., AnySession] | None) -> None:
-        """Give this class and its subclasses sessions for operations that find no other.
+        """Give this class and its subclasses a factory of sessions, for operations without one.
 
         Args:
             factory: An ``async_sessionmaker`` or ``sessionmaker``. Each operation opens one
-                session, with ``expire_on_commit=False``, and commits it. None takes back what was
-                given to this very class.
+                session, with ``expire_on_commit=False``, and commits it. None removes the factory
+                of this class.
 
         Raises:
             InvalidOptionError: The factory can't be called.
@@ -87,28 +87,28 @@ class SignalMixin:
         session: AnySession | None = None,
         update_fields: Iterable[str | QueryableAttribute[Any]] | None = None,
     ) -> None:
-        """Add this instance to a session and flush it.
+        """Add this instance to a session and flush.
 
-        Inside a pre receiver nothing is flushed: the instance joins the flush under way.
+        Inside a pre receiver nothing is flushed: the instance is written by the flush under way.
 
-        An instance without a change is sent all the same: ``pre_save``, ``pre_update``,
+        Signals are sent for an instance without a change, too: ``pre_save``, ``pre_update``,
         ``post_update`` and ``post_save``, with empty ``changes``. An UPDATE is issued only if a
         receiver sets something. Nothing is sent inside a save, update or delete receiver of the
         same row, nor for an instance that the session is to delete.
 
         Args:
-            session: Which session; see the class for what happens without.
+            session: The session to use; without it, one is found as the class describes.
             update_fields: Write only these attributes, named by strings or as ``Post.title``.
-                Others keep their pending values and stay unsaved; what pre receivers set is
-                written besides. Empty means: do nothing.
+                Others keep their pending values and stay unsaved. Attributes that pre receivers set
+                are written, too. An empty list means to do nothing.
 
         Raises:
-            UnknownFieldError: ``update_fields`` names what can't be written, such as a column that
-                the database computes.
-            InvalidOptionError: ``update_fields`` holds no names.
+            UnknownFieldError: ``update_fields`` names an attribute that can't be written, such as a
+                column that the database computes.
+            InvalidOptionError: ``update_fields`` doesn't hold names.
             InstanceStateError: ``update_fields`` was given and there is no row to update yet.
-            NoSessionError: No session is to be found.
-            UnmappedClassError: The class is not mapped. The same for the other verbs.
+            NoSessionError: There is no session.
+            UnmappedClassError: The class is not mapped. The other methods raise it as well.
 
         Source: Django's ``Model.save``, async and with SQLAlchemy's sessions.
         """
@@ -121,24 +121,24 @@ class SignalMixin:
         if not fields:
             return
         _require_row(self, "save(update_fields=…)")
-        with partial_save(self, fields):  # outside, because a session of our own flushes at its end
+        with partial_save(self, fields):  # the outer one: a new session flushes at its end
             async with session_for(type(self), session, instance=self) as writer:
                 await run_sync(writer, lambda plain: save(plain, self))
 
     async def update(self, session: AnySession | None = None, **values: Any) -> None:
         """Set attributes and flush; without any, flush what was set before.
 
-        It was asked for, so it is sent as :meth:`save` is.
+        Signals are sent even if nothing has changed, as by :meth:`save`.
 
         Args:
-            session: Which session; see the class for what happens without.
+            session: The session to use; without it, one is found as the class describes.
             values: Attribute names and their new values.
 
         Raises:
-            UnknownFieldError: A name is no attribute that can be set. Nothing is set then.
-            InvalidOptionError: A relationship is given something else than mapped instances.
+            UnknownFieldError: A name is not an attribute that can be set. Nothing is set then.
+            InvalidOptionError: A relationship is given anything but mapped instances.
             InstanceStateError: There is no row to update.
-            NoSessionError: No session is to be found. Nothing is set then.
+            NoSessionError: There is no session. Nothing is set then.
 
         Source: ormar's and Edgy's ``Model.update``.
         """
@@ -150,14 +150,14 @@ class SignalMixin:
             await run_sync(writer, lambda plain: save(plain, self, values))
 
     async def delete(self, session: AnySession | None = None) -> None:
-        """Delete this instance's row and flush; a pending instance is just taken out again.
+        """Delete this instance's row and flush. A pending instance is removed from its session.
 
         Args:
-            session: Which session; see the class for what happens without.
+            session: The session to use; without it, one is found as the class describes.
 
         Raises:
             InstanceStateError: The instance was never added to a session.
-            NoSessionError: No session is to be found.
+            NoSessionError: There is no session.
 
         Source: Django's ``Model.delete``, async and with SQLAlchemy's sessions.
         """
@@ -175,11 +175,11 @@ class SignalMixin:
         name: str | QueryableAttribute[Any],
         session: AnySession | None = None,
     ) -> Related:
-        """A relationship of this instance, to add to and take out of by awaiting.
+        """A relationship of this instance, to add members to and remove them from.
 
         Args:
-            name: The relationship's, or the relationship itself: ``Post.tags``.
-            session: Which session; see the class for what happens without.
+            name: The name of the relationship, or the relationship itself: ``Post.tags``.
+            session: The session to use; without it, one is found as the class describes.
 
         Raises:
             UnknownFieldError: The class has no such relationship.

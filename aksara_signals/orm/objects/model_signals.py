@@ -1,4 +1,4 @@
-"""``Model.signals``: every signal, seen from one model."""
+"""``Model.signals``: the built-in and custom signals of one model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aksara_signals.exceptions import InvalidOptionError, UnknownSignalError
 from aksara_signals.types import Receiver, ReceiverT, Responses
 
 NEARLY = 0.8
-"""How alike names must be for one to count as the other misspelt: ``post_sav``, not ``on_save``."""
+"""From which similarity a name counts as a misspelt one: ``post_sav`` does, ``on_save`` doesn't."""
 
 _custom: weakref.WeakKeyDictionary[type, dict[str, Signal]] = weakref.WeakKeyDictionary()
 
@@ -24,8 +24,8 @@ _custom: weakref.WeakKeyDictionary[type, dict[str, Signal]] = weakref.WeakKeyDic
 class BoundSignal:
     """A built-in signal whose sender is one model.
 
-    Source: ormar's ``Model.Meta.signals``; here the signal is the one that the module has, and
-    only the sender is filled in.
+    Source: ormar's ``Model.Meta.signals``, where each model has signals of its own. Here it is the
+    signal of :mod:`aksara_signals.signals`, with the sender filled in.
     """
 
     __slots__ = ("model", "signal")
@@ -44,7 +44,7 @@ class BoundSignal:
     def __repr__(self) -> str:
         return f"<{self.signal!r} of {describe_sender(self.model)}>"
 
-    if not TYPE_CHECKING:  # which would take any attribute for one that there is
+    if not TYPE_CHECKING:  # a type checker would accept any attribute
 
         def __getattr__(self, name: str) -> Any:
             if not name.startswith("_") and hasattr(Signal, name):
@@ -59,10 +59,10 @@ class BoundSignal:
     def connect(self, receiver: Receiver | None = None, **options: Any) -> Any:
         """Connect a receiver to this model; see :meth:`~aksara_signals.Signal.connect`.
 
-        It decorates, too.
+        It can be used as a decorator.
 
         Raises:
-            InvalidOptionError: A sender is given: it is this model.
+            InvalidOptionError: Another sender than this model is given.
         """
         return self.signal.connect(receiver, self.model, **self._without_sender(options))
 
@@ -75,7 +75,7 @@ class BoundSignal:
         return self.signal.disconnect(receiver, self.model, **self._without_sender(options))
 
     def _without_sender(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options; the model may be named once more, another sender is a mistake.
+        """The options without the sender, which may only be this model.
 
         Raises:
             InvalidOptionError: Another sender was given.
@@ -127,11 +127,11 @@ class BoundSignal:
 
     @property
     def receivers(self) -> list[Receiver]:
-        """The receivers that hear this model, in call order."""
+        """The receivers that are called for this model, in call order."""
         return self.signal.receivers_for(self.model)
 
     def has_receivers(self) -> bool:
-        """Whether anybody hears this model."""
+        """Whether any receiver is called for this model."""
         return self.signal.has_receivers(self.model)
 
     has_listeners = has_receivers
@@ -141,12 +141,12 @@ class BoundSignal:
 class Emitter:
     """The signals of one model, as attributes.
 
-    Built-in signals come bound to the model. Any other name is a custom signal of the model and
-    its subclasses: assigned (``User.signals.on_verify = Signal()``), or made at the first access.
-    A name that nearly spells a built-in signal is refused, as are those of what a signal has:
+    Built-in signals are bound to the model. Any other name is a custom signal of the model and its
+    subclasses: assigned (``User.signals.on_verify = Signal()``), or created at the first access.
+    Names that look like misspelt built-in signals raise, and so do names of a signal's own methods:
     ``User.signals.connect``.
 
-    Source: ormar's ``SignalEmitter``, which makes a signal of any misspelling.
+    Source: ormar's ``SignalEmitter``, which creates a signal for any misspelling.
     """
 
     __slots__ = ("_model",)
@@ -163,7 +163,7 @@ class Emitter:
             if found is not None:
                 return found
         self._require_new_name(name)
-        # Of several threads that come first, all get the signal that is kept.
+        # If several threads are first at the same time, all of them get the same signal.
         signal = Signal(f"{model.__name__}.{name}")
         return _custom.setdefault(model, {}).setdefault(name, signal)
 
@@ -202,15 +202,15 @@ class Emitter:
             )
         if callable(getattr(Signal, name, None)) or name == "connections":
             raise UnknownSignalError(
-                f"{self._model.__name__}.signals has no {shortened(name)}: that is what each "
-                f"signal has, as in {self._model.__name__}.signals.post_save.{name}; a signal of "
-                f"your own needs another name"
+                f"{self._model.__name__}.signals has no {shortened(name)}: each signal has "
+                f"it, as in {self._model.__name__}.signals.post_save.{name}; a signal of your own "
+                f"needs another name"
             )
         close = difflib.get_close_matches(name.lower(), built_in.__all__, n=1, cutoff=NEARLY)
         if close:
             raise UnknownSignalError(
                 f"{self._model.__name__}.signals has no {name!r}; did you mean {close[0]!r}? A "
-                f"signal of your own needs a name that is less alike"
+                f"signal of your own needs a less similar name"
             )
 
 

@@ -1,4 +1,4 @@
-"""QuerySet: the rows that match some criteria, to be read, updated or deleted."""
+"""QuerySet: the rows that match criteria, to read, update or delete."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class QuerySet(Generic[ModelT]):
-    """Rows of a model, chosen by criteria; made by ``Model.objects.filter(…)``, never changed.
+    """Rows of a model that match criteria; created by ``Model.objects.filter(…)``, immutable.
 
-    Nothing is executed until a verb is awaited. Each verb takes ``session=``; without it, the
-    session is found as for :class:`~aksara_signals.orm.SignalMixin`. Instances read through a
-    session of the library's own are detached, and readable.
+    Nothing is executed until a method is awaited. Each of these takes ``session=``. Without it, the
+    session is found as for :class:`~aksara_signals.orm.SignalMixin`. If the library has opened the
+    session, the instances are detached, and their columns are readable.
 
-    Source: Django's ``QuerySet``, as far as signals are concerned. Anything richer is a
+    Source: Django's ``QuerySet``, as far as signals are concerned. For anything richer, use a
     ``select()``.
     """
 
@@ -53,11 +53,11 @@ class QuerySet(Generic[ModelT]):
     criteria: tuple[ColumnElement[bool], ...] = ()
     """All of them must hold."""
     order: tuple[Any, ...] = ()
-    """SQL expressions; without any, the order is the database's."""
+    """SQL expressions to order by; without any, the order is the database's."""
     limited_to: int | None = None
-    """How many rows at most; None means all."""
+    """The maximum number of rows; None means all."""
     session: AnySession | None = None
-    """What :meth:`filter` was given."""
+    """The session that :meth:`filter` was given."""
     sends_signals: bool = False
     """Whether :meth:`update` and :meth:`delete` send the signals of each instance."""
 
@@ -69,15 +69,15 @@ class QuerySet(Generic[ModelT]):
     def filter(
         self, *criteria: ColumnElement[bool], session: AnySession | None = None, **equals: Any
     ) -> QuerySet[ModelT]:
-        """The rows that match besides.
+        """The rows that match these criteria as well.
 
         Args:
             criteria: SQL expressions, such as ``Post.views > 5``.
-            session: The session of the verbs that follow, unless they are given another one.
+            session: The session of the methods that follow, unless they are given another one.
             equals: Attribute names and their values; ``pk`` is the primary key.
 
         Raises:
-            UnknownFieldError: A name is no attribute of the model.
+            UnknownFieldError: A name is not an attribute of the model.
         """
         found = matching(self.model, criteria, equals)
         return replace(
@@ -90,21 +90,21 @@ class QuerySet(Generic[ModelT]):
         """The same rows in another order.
 
         Args:
-            clauses: Attributes or SQL expressions (``Post.views.desc()``), or attribute names; a
-                minus before a name turns the order round. Without any, the order is the
+            clauses: Attributes or SQL expressions (``Post.views.desc()``), or attribute names. A
+                minus before a name means descending order. Without any, the order is the
                 database's again.
 
         Raises:
-            UnknownFieldError: A name is no attribute of the model, or a relationship.
+            UnknownFieldError: A name is not an attribute of the model, or is a relationship.
             InvalidOptionError: A clause is neither a name nor SQL.
         """
         return replace(self, order=tuple(order_clauses(self.model, clauses)))
 
     def limit(self, count: int | None) -> QuerySet[ModelT]:
-        """The first rows only, at most ``count``; None takes the limit away.
+        """The first rows only, at most ``count``; None removes the limit.
 
         Raises:
-            InvalidOptionError: ``count`` is neither None nor an integer from 0 on.
+            InvalidOptionError: ``count`` is neither None nor an integer of at least 0.
         """
         require_limit(count)
         return replace(self, limited_to=count)
@@ -116,7 +116,7 @@ class QuerySet(Generic[ModelT]):
         them through the unit of work.
 
         Args:
-            enabled: False makes them silent again.
+            enabled: False makes them send no signals again.
 
         Raises:
             InvalidOptionError: ``enabled`` is neither True nor False.
@@ -133,19 +133,19 @@ class QuerySet(Generic[ModelT]):
     # -- reading -------------------------------------------------------------------------------
 
     async def all(self, session: AnySession | None = None) -> list[ModelT]:
-        """The instances, in the order asked for."""
+        """The instances, in the order of :meth:`order_by`."""
         statement = self._select()
         return await self._run(session, lambda plain: [*plain.scalars(statement).unique().all()])
 
     async def first(self, session: AnySession | None = None) -> ModelT | None:
-        """The first instance, by primary key unless another order was asked for; or None."""
+        """The first instance, by primary key unless :meth:`order_by` was called; or None."""
         statement = self._ordered().limit(self._at_most(1))
         return await self._run(session, lambda plain: plain.scalars(statement).unique().first())
 
     async def get(self, *criteria: Any, session: AnySession | None = None, **equals: Any) -> ModelT:
-        """The one instance that matches a primary key or what :meth:`filter` would take.
+        """The one instance that matches a primary key or the arguments of :meth:`filter`.
 
-        ``get(5)`` is by key; a key of several columns is a tuple: ``get((1, 2))``.
+        ``get(5)`` is by primary key. A key of several columns is a tuple: ``get((1, 2))``.
 
         Raises:
             sqlalchemy.exc.NoResultFound: There is none.
@@ -156,7 +156,7 @@ class QuerySet(Generic[ModelT]):
     async def get_or_none(
         self, *criteria: Any, session: AnySession | None = None, **equals: Any
     ) -> ModelT | None:
-        """The one instance that matches, or None; given what :meth:`get` takes.
+        """The one instance that matches, or None; takes the arguments of :meth:`get`.
 
         Raises:
             sqlalchemy.exc.MultipleResultsFound: There are several.
@@ -164,7 +164,7 @@ class QuerySet(Generic[ModelT]):
         return await self._one(criteria, equals, session, _one_or_none)
 
     async def count(self, session: AnySession | None = None) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         rows = self._select().with_only_columns(*key_columns(self.model)).order_by(None)
         statement = select(func.count()).select_from(rows.subquery())
         return await self._run(session, lambda plain: plain.scalars(statement).one())
@@ -178,21 +178,21 @@ class QuerySet(Generic[ModelT]):
     # -- writing -------------------------------------------------------------------------------
 
     async def update(self, session: AnySession | None = None, **values: Any) -> int:
-        """Update the rows, in one statement and silently unless :meth:`with_signals`.
+        """Update the rows in one statement, without signals unless :meth:`with_signals`.
 
         Args:
-            session: Which session.
-            values: Attribute names and their values; SQL (``views=Post.views + 1``) works.
+            session: The session to use.
+            values: Attribute names and their values, which may be SQL (``views=Post.views + 1``).
 
         Returns:
-            How many rows were matched.
+            The number of rows that were matched.
 
         Raises:
-            UnknownFieldError: A name can't be written, or there are none.
-            InvalidOptionError: A relationship is given something else than mapped instances.
+            UnknownFieldError: An attribute can't be written, or none was given.
+            InvalidOptionError: A relationship is given anything but mapped instances.
         """
         if session is not None:
-            sync_session_of(session)  # what stands there may be a dict of values
+            sync_session_of(session)  # raises for a dict of values, a frequent mistake
         if not values:
             raise UnknownFieldError("update() was given no values; name at least one column")
         if self.sends_signals:
@@ -205,12 +205,12 @@ class QuerySet(Generic[ModelT]):
         return await self._run(session, lambda plain: row_count(plain, statement))
 
     async def delete(self, session: AnySession | None = None) -> int:
-        """Delete the rows, in one statement and silently unless :meth:`with_signals`.
+        """Delete the rows in one statement, without signals unless :meth:`with_signals`.
 
-        One statement knows nothing of the ORM's cascades: the database's have to do.
+        One statement doesn't run the ORM's cascades, only those of the database.
 
         Returns:
-            How many rows were matched.
+            The number of rows that were matched.
         """
         if self.sends_signals:
             return await self._run(session, self._delete_each)
@@ -235,8 +235,8 @@ class QuerySet(Generic[ModelT]):
     def _lock(self, session: Session) -> list[ModelT]:
         statement = self._ordered().with_for_update(of=self.model)
         if session.autoflush and not is_flushing(session):
-            # Another transaction may have written them since they were loaded; what is pending
-            # here has just been flushed.
+            # Another transaction may have written the rows since they were loaded here. Pending
+            # changes aren't lost: autoflush writes them before this SELECT.
             statement = statement.execution_options(populate_existing=True)
         return [*session.scalars(statement).unique().all()]
 
@@ -248,7 +248,8 @@ class QuerySet(Generic[ModelT]):
 
     def _ordered(self) -> Select[Any]:
         statement = self._select()
-        # Also what keeps two that lock the same rows from waiting for each other.
+        # Ordered by key if by nothing else: two transactions that lock the same rows in different
+        # orders could deadlock.
         return statement if self.order else statement.order_by(*key_columns(self.model))
 
     def _at_most(self, count: int) -> int:
@@ -281,7 +282,7 @@ def _one(queryset: QuerySet[ModelT], found: list[ModelT]) -> ModelT:
     instance = _one_or_none(queryset, found)
     if instance is None:
         raise NoResultFound(
-            f"no {queryset.model.__name__} matches; get_or_none() gives None instead"
+            f"no {queryset.model.__name__} matches; get_or_none() returns None instead"
         )
     return instance
 

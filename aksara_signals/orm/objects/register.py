@@ -1,4 +1,4 @@
-"""``register()`` and ``unregister()``: signals of mapped classes that don't inherit the mixin."""
+"""``register()`` and ``unregister()``: signals for mapped classes that don't inherit the mixin."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from aksara_signals.orm.relations.origins import attach_listeners
 
 
 def register(*classes: type | Iterable[type]) -> None:
-    """Make mapped classes send signals that don't inherit :class:`SignalMixin`.
+    """Make mapped classes send signals without inheriting :class:`SignalMixin`.
 
     Args:
-        classes: Mapped classes, or bases of mapped classes, each alone or in a list; their
-            subclasses, present and to come, are included. ``register(object)`` means every mapped
+        classes: Mapped classes, or bases of mapped classes, one by one or in lists. Their
+            subclasses are included, also future ones. ``register(object)`` means every mapped
             class.
 
     Raises:
-        UnmappedClassError: One of them is not mapped and no base of a mapped class. None of them is
-            registered then.
-        InvalidOptionError: No class is named.
+        UnmappedClassError: One of them is neither mapped nor a base of a mapped class. None of them
+            is registered then.
+        InvalidOptionError: No class was given.
     """
     named = _classes_of(classes, "register")
     for cls in named:
@@ -43,11 +43,11 @@ def register(*classes: type | Iterable[type]) -> None:
 
 
 def unregister(*classes: type | Iterable[type]) -> None:
-    """Undo :func:`register` for these classes; what was not registered is passed over.
+    """Undo :func:`register` for these classes; classes that are not registered are ignored.
 
     Raises:
-        UnmappedClassError: One of them is no class. None of them is unregistered then.
-        InvalidOptionError: No class is named.
+        UnmappedClassError: One of them is not a class. None of them is unregistered then.
+        InvalidOptionError: No class was given.
     """
     discard_bases(_classes_of(classes, "unregister"))
     _wiring_changed()
@@ -70,7 +70,7 @@ def _classes_of(given: tuple[Any, ...], function: str) -> list[type]:
             else:
                 way_out = "map it first, if that is what it stands for, and give the class itself"
             raise UnmappedClassError(
-                f"{function}() was given {describe_sender(cls)}, which is no class; {way_out}"
+                f"{function}() was given {describe_sender(cls)}, which is not a class; {way_out}"
             )
     return classes
 

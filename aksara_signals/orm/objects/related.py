@@ -1,4 +1,4 @@
-"""``instance.related(name)``: a relationship changed by awaiting, loaded or not."""
+"""``instance.related(name)``: async changes of a relationship, whether it is loaded or not."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from sqlalchemy.orm.collections import collection_adapter
 from aksara_signals.dispatch.receivers.naming import describe_sender, nearest
 from aksara_signals.exceptions import InstanceStateError, InvalidOptionError, UnknownFieldError
 from aksara_signals.orm.bridge.sessions import is_flushing
-from aksara_signals.orm.bridge.states import state_of
+from aksara_signals.orm.bridge.states import includes, state_of
 from aksara_signals.orm.mapping.attributes import field_name
 from aksara_signals.orm.relations.origins import RELATIONS, edits_of, forget_edits
 from aksara_signals.orm.session.current import AnySession, flush, run_sync, session_for
 
 
 class Related:
-    """The instances that a relationship leads to; made by ``instance.related(name)``.
+    """The members of a relationship; created by ``instance.related(name)``.
 
-    Each verb loads what it needs, changes the relationship and flushes; it returns when the rows
-    are written, or, inside a pre receiver, when the flush under way will write them. Members come
-    one by one, in a list or in any other iterable. Keyword arguments go to the relation signals as
-    ``passed_args`` and nowhere else.
+    Each method loads what it needs, changes the relationship and flushes. It returns when the rows
+    are written; inside a pre receiver it returns at once, and the flush under way will write them.
+    Members are given one by one, in a list or in any other iterable. Keyword arguments are passed
+    to the relation signals as ``passed_args``, and have no other use.
 
     Args:
         instance: The owner.
-        name: Of a relationship to many, or of a one-to-one relationship from its referred side; or
-            the relationship itself, as in ``related(Post.tags)``.
-        session: Which session; without it, it is found as for
+        name: The name of a relationship to many, or of a one-to-one relationship on the side
+        without
+            the foreign key. Or the relationship itself, as in ``related(Post.tags)``.
+        session: The session to use; without it, one is found as for
             :class:`~aksara_signals.orm.SignalMixin`.
 
     Raises:
-        UnknownFieldError: The class has no such relationship, or it refers to one instance by a
-            foreign key, or it is ``viewonly``.
+        UnknownFieldError: The class has no such relationship, or the instance holds its foreign
+            key, or it is ``viewonly``.
 
     Source: Django's related managers; ormar's ``passed_args``.
     """
@@ -52,55 +53,57 @@ class Related:
         self._session = session
 
     async def add(self, *members: Any, **passed_args: Any) -> None:
-        """Add instances; those that are in it already are passed over.
+        """Add instances; those that are members already are ignored.
+
+        Like the other methods, it raises before anything is changed.
 
         Raises:
-            InstanceStateError: A member is of another class. Nothing is done, as in all verbs.
-            InvalidOptionError: There are several, and the relationship refers to one. The same.
+            InstanceStateError: An instance is of another class.
+            InvalidOptionError: There are several, and the relationship refers to one.
         """
         wanted = self._instances(members)
 
         def work(collection: _Collection) -> None:
             present = collection.members()
             for member in wanted:
-                if not _is_in(member, present):
+                if not includes(present, member):
                     self._pass(member, passed_args)
                     collection.add(member)
 
         await self._change(work)
 
     async def remove(self, *members: Any, **passed_args: Any) -> None:
-        """Take instances out; those that are not in it are passed over."""
+        """Remove instances; those that are not members are ignored."""
         unwanted = self._instances(members)
 
         def work(collection: _Collection) -> None:
             present = collection.members()
             for member in unwanted:
-                if _is_in(member, present):
+                if includes(present, member):
                     self._pass(member, passed_args)
                     collection.remove(member)
 
         await self._change(work)
 
     async def set(self, *members: Any, **passed_args: Any) -> None:
-        """Make these instances the only members: remove others, then add what is missing."""
+        """Make these instances the only members: remove the others, then add the missing ones."""
         wanted = self._instances(members)
 
         def work(collection: _Collection) -> None:
             present = collection.members()
             for member in present:
-                if not _is_in(member, wanted):
+                if not includes(wanted, member):
                     self._pass(member, passed_args)
                     collection.remove(member)
             for member in wanted:
-                if not _is_in(member, present):
+                if not includes(present, member):
                     self._pass(member, passed_args)
                     collection.add(member)
 
         await self._change(work)
 
     async def clear(self, **passed_args: Any) -> None:
-        """Take out all members; ``m2m_changed`` says ``clear`` instead of ``remove``."""
+        """Remove all members; ``m2m_changed`` has the action ``clear`` instead of ``remove``."""
 
         def work(collection: _Collection) -> None:
             if RELATIONS.is_connected:
@@ -156,26 +159,26 @@ class Related:
 
 
 class _Collection:
-    """A relationship's members in memory: a list, a set, a dict or a class of the user's."""
+    """A collection that is in memory: a list, a set, a dict or a class of the user's."""
 
     def __init__(self, instance: object, prop: RelationshipProperty[Any]) -> None:
         self._adapter: Any = collection_adapter(getattr(instance, prop.key))
 
     def members(self) -> list[Any]:
-        """Who is in it."""
+        """The present members."""
         return [*self._adapter]
 
     def add(self, member: object) -> None:
-        """Add a member, as its user would."""
+        """Add a member, with attribute events."""
         self._adapter.append_with_event(member)
 
     def remove(self, member: object) -> None:
-        """Take a member out, as its user would."""
+        """Remove a member, with attribute events."""
         self._adapter.remove_with_event(member)
 
 
 class _UnloadedCollection(_Collection):
-    """A ``write_only`` or ``dynamic`` relationship: its members stay in the database."""
+    """A ``write_only`` or ``dynamic`` collection, which is never loaded."""
 
     def __init__(self, session: Session, instance: object, prop: RelationshipProperty[Any]) -> None:
         self._session = session
@@ -197,7 +200,7 @@ class _UnloadedCollection(_Collection):
         self._collection.remove(member)
 
 
-class _Reference(_Collection):
+class _Scalar(_Collection):
     """A relationship to one instance."""
 
     def __init__(self, instance: object, prop: RelationshipProperty[Any]) -> None:
@@ -217,7 +220,7 @@ class _Reference(_Collection):
 
 def _collection(session: Session, instance: object, prop: RelationshipProperty[Any]) -> _Collection:
     if not prop.uselist:
-        return _Reference(instance, prop)
+        return _Scalar(instance, prop)
     if prop.lazy in ("write_only", "dynamic"):
         return _UnloadedCollection(session, instance, prop)
     return _Collection(instance, prop)
@@ -243,15 +246,11 @@ def _relationship(cls: type, given: Any) -> RelationshipProperty[Any]:
 
 def _flat(members: Iterable[Any]) -> Iterator[Any]:
     for member in members:
-        if state_of(member) is None and _holds_several(member):
+        if state_of(member) is None and _is_iterable_of_members(member):
             yield from member
         else:
             yield member
 
 
-def _holds_several(member: Any) -> bool:
+def _is_iterable_of_members(member: Any) -> bool:
     return isinstance(member, Iterable) and not isinstance(member, (str, bytes, Mapping, type))
-
-
-def _is_in(member: object, members: Iterable[object]) -> bool:
-    return any(each is member for each in members)

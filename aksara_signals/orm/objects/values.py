@@ -1,4 +1,4 @@
-"""Values of mapped attributes that can't be right: refused in words before SQLAlchemy fails."""
+"""Checks of values for mapped attributes, with clearer errors than SQLAlchemy would raise."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.session.current import is_session
 
 _SINGLE = frozenset((bool, int, float, str, Decimal, UUID, date, datetime, time, timedelta))
-"""Python's types of columns that hold one value, and no list or mapping of them."""
+"""Python types of columns that hold one value, as opposed to a list or mapping."""
 
 
 def problem_of_value(prop: Any, value: Any) -> str | None:
     """Why an attribute can't be set to a value, in words that go on after the value.
 
     Args:
-        prop: What is mapped; anything but a column or a relationship takes whatever is given.
-        value: Of any kind.
+        prop: The mapped property; anything but a column or a relationship takes any value.
+        value: Any value.
     """
     if isinstance(prop, ColumnProperty):
         return _problem_of_one(prop, value)
@@ -50,7 +50,7 @@ def problem_of_value(prop: Any, value: Any) -> str | None:
     wanted = _collection_of(prop)
     members = value.values() if isinstance(value, dict) else value
     is_fit = duck_type_collection(value) is wanted
-    if prop.lazy == "dynamic":  # whose members are added one by one
+    if prop.lazy == "dynamic":  # SQLAlchemy adds its members one by one
         is_fit = isinstance(value, Collection) and not isinstance(value, (str, bytes))
     if is_fit and all(isinstance(each, target) for each in members):
         return None
@@ -61,7 +61,7 @@ def problem_of_value(prop: Any, value: Any) -> str | None:
 
 
 def problem_of_comparison(prop: Any, value: Any) -> str | None:
-    """Why no row can have a value, in words that go on after the value; None if one may."""
+    """Why a row can't have a value, in words that go on after the value; None if it can."""
     if is_expression(value):
         return None
     if isinstance(prop, RelationshipProperty):
@@ -82,19 +82,19 @@ def problem_of_comparison(prop: Any, value: Any) -> str | None:
 
 
 def takes_one_value(column: Any) -> bool:
-    """Whether a column surely holds one value, and no list or mapping."""
+    """Whether a column surely holds one value and not a list or mapping."""
     kind = column.type
     if isinstance(kind, TypeDecorator):
-        return False  # what it makes of a list is its own business
+        return False  # it may accept a list
     try:
         return kind.python_type in _SINGLE
-    except NotImplementedError:  # a type that names none, says SQLAlchemy
+    except NotImplementedError:  # raised by types without a Python type
         return False
 
 
 def _problem_of_one(prop: ColumnProperty[Any], value: Any) -> str | None:
     if state_of(value) is not None:
-        return "an instance is no value of a column: give its key, or name the relationship"
+        return "an instance is not a value of a column: give its key, or name the relationship"
     is_code = is_class(value) or type(value) is FunctionType
     if (is_code and takes_one_value(prop.columns[0])) or is_session(value):
         return "the column takes a value"
@@ -111,11 +111,11 @@ def _collection_of(prop: RelationshipProperty[Any]) -> type:
 
 
 def require_column(model: type, name: str, value: Any) -> None:
-    """Refuse an attribute that one UPDATE statement can't write, or can't set to a value.
+    """Raise if one UPDATE statement can't write an attribute, or can't set it to a value.
 
     Raises:
-        UnknownFieldError: It is no column, or read only.
-        InvalidOptionError: The value is an instance, or nothing else that a column holds.
+        UnknownFieldError: The attribute is not a column, or is read-only.
+        InvalidOptionError: The value is an instance, or something else that no column holds.
     """
     mapper: Mapper[Any] = inspect(model)
     reason = why_read_only(mapper, name)
@@ -128,7 +128,7 @@ def require_column(model: type, name: str, value: Any) -> None:
     is_column = found is not None and found.key in info_of(mapper).columns
     if not (is_column or isinstance(found, CompositeProperty)):
         raise UnknownFieldError(
-            f"update() names {shortened(name)}, which is no column, and one UPDATE statement "
+            f"update() names {shortened(name)}, which is not a column, and one UPDATE statement "
             f"writes columns only; name the foreign key, or use .with_signals().update(…)"
         )
     problem = problem_of_value(found, value)
@@ -139,24 +139,24 @@ def require_column(model: type, name: str, value: Any) -> None:
 
 
 def require_values_for(model: type, values: Mapping[str, Any], operation: str) -> None:
-    """Refuse values that can't be set on an instance, before any of them is.
+    """Raise if values can't be set on an instance, before any of them is set.
 
     Args:
         model: A mapped class.
-        values: By the names of attributes; those of Python's own kind, with a setter, among them.
-        operation: That sets them, in words.
+        values: Values by attribute name; the attributes may be Python properties with a setter.
+        operation: The operation that sets them, for the error message.
 
     Raises:
-        UnknownFieldError: A name is no attribute, or none that can be written.
-        InvalidOptionError: A relationship is given something else than instances of its class, or
-            a column an instance.
+        UnknownFieldError: A name is not an attribute, or one that can't be written.
+        InvalidOptionError: A relationship is given anything but instances of its class, or a column
+            is given an instance.
     """
     mapper: Mapper[Any] = inspect(model)
     known = mapper.all_orm_descriptors.keys()
     for name, value in values.items():
         if name not in known and not _has_setter(model, name):
             raise UnknownFieldError(
-                f"{operation} names {shortened(name)}, which is no attribute of "
+                f"{operation} names {shortened(name)}, which is not an attribute of "
                 f"{describe_sender(model)} that can be set{nearest(name, known)}"
             )
         reason = why_read_only(mapper, name)
@@ -174,15 +174,14 @@ def require_values_for(model: type, values: Mapping[str, Any], operation: str) -
 
 
 def require_constructible(model: type, values: Mapping[str, Any], operation: str) -> None:
-    """Refuse values that SQLAlchemy's constructor would fail over, or that would be lost.
+    """Raise if SQLAlchemy's constructor would fail over values, or if they would be lost.
 
-    A constructor of the user's own may make of its arguments what it likes, and says itself which
-    names it knows.
+    A constructor that the user has written may take any arguments, so nothing is checked for it.
 
     Raises:
-        UnknownFieldError: A name stands for something that can't be written.
-        InvalidOptionError: A relationship is given something else than instances of its class, or
-            a column an instance.
+        UnknownFieldError: A name is that of an attribute that can't be written.
+        InvalidOptionError: A relationship is given anything but instances of its class, or a column
+            is given an instance.
     """
     mapper: Mapper[Any] = inspect(model)
     if mapper.class_manager.original_init is mapper.registry.constructor:

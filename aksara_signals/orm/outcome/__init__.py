@@ -1,1 +1,1 @@
-"""What is queued until the outcome of a transaction is known, and what becomes of it."""
+"""Deferred receivers: queued until the outcome of a transaction is known, then called."""

@@ -37,29 +37,30 @@ def on_commit(session: Callable[[], Any], /) -> None: ...
 @overload
 def on_commit(*, callback: Callable[[], Any]) -> None: ...
 def on_commit(session: Any = None, callback: Any = None) -> None:
-    """Have a callback called once the transaction of a session is committed.
+    """Call a function once the transaction of a session is committed.
 
-    It belongs to the innermost savepoint that is open: rolled back, the callback is forgotten. It
-    is called when the outermost transaction has been committed and its connection is free, among
-    the receivers that wait with ``phase="after_commit"``, in order.
+    The callback belongs to the innermost open savepoint. If that is rolled back, the callback is
+    dropped. It is called when the outermost transaction has been committed and its connection is
+    free, in order with the receivers with ``phase="after_commit"``.
 
     Args:
-        session: If it is idle, the transaction that it begins next is meant; the callback is
-            forgotten if the session is closed, reset or invalidated before. It may be left out, as
-            in ``on_commit(callback)``, or None: then it is the one at work in the receiver that is
-            under way, else that of :func:`session_scope`.
-        callback: Without parameters, sync or async. What it raises is logged, and reaches nobody
-            but :data:`on_delivery_error <aksara_signals.on_delivery_error>`.
+        session: If it is idle, the callback belongs to the transaction that it begins next, and is
+            dropped if the session is closed, reset or invalidated before. The session may be left
+            out, as in ``on_commit(callback)``, or None. Then it is the session of the receiver that
+            is running, or else that of :func:`session_scope`.
+        callback: A function without parameters, sync or async. An exception that it raises is
+            logged and sent to :data:`on_delivery_error <aksara_signals.on_delivery_error>`, and
+            isn't raised anywhere else.
 
     Raises:
-        InvalidReceiverError: The callback can't be called, or not without arguments, or does
-            nothing when it is: a generator function, a mapped class, a signal.
-        InvalidOptionError: What was given is no session.
-        NoSessionError: It was left out, and there is none.
-        SessionInUseError: A receiver that waited for the outcome of the session's transaction asks
-            for it, after its end.
+        InvalidReceiverError: The callback can't be called, or not without arguments, or calling it
+            does nothing: a generator function, a mapped class, a signal.
+        InvalidOptionError: ``session`` is not a session.
+        NoSessionError: No session was given, and there is none to be found.
+        SessionInUseError: The session's transaction has ended, and the call comes from one of its
+            deferred receivers.
 
-    Source: Django's ``transaction.on_commit``; on an idle session, that one calls back at once.
+    Source: Django's ``transaction.on_commit``, which on an idle session calls the function at once.
     """
     _call_back(session, callback, AFTER_COMMIT)
 
@@ -71,17 +72,18 @@ def on_rollback(session: Callable[[], Any], /) -> None: ...
 @overload
 def on_rollback(*, callback: Callable[[], Any]) -> None: ...
 def on_rollback(session: Any = None, callback: Any = None) -> None:
-    """Have a callback called once the transaction of a session is known not to be committed.
+    """Call a function once the transaction of a session is known not to be committed.
 
-    That is, when it was rolled back, or its session was closed without a commit (not one that was
-    idle: it had no transaction); and for what belongs to a savepoint that was rolled back, when the
-    outermost transaction ends, however it does. Otherwise as :func:`on_commit`.
+    It is called when the transaction was rolled back, or when its session was closed without a
+    commit (unless it was idle: then it had no transaction). If the callback belongs to a savepoint
+    that was rolled back, it is called when the outermost transaction ends, with whichever outcome.
+    Everything else is as for :func:`on_commit`.
     """
     _call_back(session, callback, AFTER_ROLLBACK)
 
 
 class _Registered:
-    """What calls a callback."""
+    """The source of a callback's delivery, where receivers have a signal."""
 
     def __init__(self, display_name: str) -> None:
         self.display_name = display_name
@@ -126,9 +128,9 @@ def _call_back(session: Any, callback: Any, phase: str) -> None:
 
 
 def _problem_of_what_does_nothing(callback: Any) -> str | None:
-    """What is wrong with something that can be called, and then only makes something."""
+    """Why calling a callable would have no effect, in words that go on after "which"."""
     if type(callback) is FunctionType:
         return None
     if is_class(callback) and is_model(callback):
-        return "is a mapped class, and would make an instance that nobody adds; give a function"
+        return "is a mapped class, and would make an instance that is never added; give a function"
     return problem_of_kind(callback)

@@ -1,4 +1,9 @@
-"""The session of a transaction that has ended, while its deferred receivers are called."""
+"""The session of a transaction that has ended, while its deferred receivers are called.
+
+Those receivers run inside ``commit()`` or ``rollback()`` of that session. If they used it, it would
+begin a new transaction; if they ended or emptied it, the code that has committed would go on with
+another session than it had.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +20,17 @@ from aksara_signals.orm.bridge.shadowing import beneath, restore, shadow
 from aksara_signals.orm.session.current import other_task
 
 _FORBIDDEN = ("commit", "rollback", "close", "reset", "invalidate", "expunge_all")
-"""What would end a session or empty it, and begin no transaction, which is refused anyway."""
+"""Methods that end or empty a session without beginning a transaction, which would be refused."""
 
 
 class _Delivering:
-    """The time in which the deferred receivers of one transaction are called."""
+    """The period in which the deferred receivers of one transaction are called."""
 
     __slots__ = ("ended_by", "methods", "session")
 
     def __init__(self, session: Session) -> None:
         self.session: Session | None = session
-        """None once the time is over."""
+        """None after the period."""
         self.methods: dict[str, Any] = {
             name: partial(self._call, session, name) for name in _FORBIDDEN
         }
@@ -38,15 +43,15 @@ class _Delivering:
 
 
 _around: ContextVar[tuple[_Delivering, ...]] = ContextVar("aksara_signals_outcomes", default=())
-"""Whose receivers run here: a receiver may commit, which has receivers in turn."""
+"""The periods around the current code: a receiver may commit, which calls receivers in turn."""
 
 
 def refusal(what: str, session: Session | None = None) -> SessionInUseError:
-    """The error for whoever doesn't leave the ended session alone.
+    """The error for using the session of a transaction that has ended.
 
     Args:
-        what: Was done; goes on with the session of the transaction that has ended.
-        session: That session, if it may be another task that has done it.
+        what: The beginning of the message, up to "the session of that transaction".
+        session: That session, if another task may have used it; None if it was a receiver.
     """
     if session is not None and not any(each.session is session for each in _around.get()):
         return SessionInUseError(
@@ -62,18 +67,18 @@ def refusal(what: str, session: Session | None = None) -> SessionInUseError:
     )
 
 
-_RECEIVER = "a receiver that waited for the outcome of a transaction"
+_RECEIVER = "a deferred receiver of a transaction"
 
 
 @contextmanager
 def closed_to_receivers(session: Session) -> Iterator[None]:
-    """Refuse to receivers what would end or empty the session of whoever has committed.
+    """Make methods raise that end or empty a session, if deferred receivers call them.
 
-    Others may do it: whoever has committed may be cancelled, and close the session while the
-    receivers are called in a task of their own.
+    Any other code may call them. The task that has committed may be cancelled, and close the
+    session while the receivers are called in a task of their own.
     """
     own = _Delivering(session)
-    # A task that a receiver has started sees those around it as well, long after their end.
+    # The context of a task that a receiver has started may hold periods that are long over.
     token = _around.set((*(each for each in _around.get() if each.session is not None), own))
     shadow(session, own)
     try:

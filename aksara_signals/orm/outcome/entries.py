@@ -1,4 +1,4 @@
-"""What a transaction keeps until it has ended: sent signals for deferred receivers, and writes."""
+"""The entries of a queue: sent signals for deferred receivers, and notes of written rows."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from aksara_signals.orm.outcome.snapshots import Frozen, Passed, Snapshot, freez
 from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, Sender
 
 
-def _nothing() -> Mapping[str, Any]:
+def _no_arguments() -> Mapping[str, Any]:
     return NO_EXTRAS
 
 
 @dataclass(slots=True, eq=False)
 class SentSignal:
-    """Something that was sent, as it will be delivered to deferred receivers."""
+    """A signal that was sent, as it will be delivered to deferred receivers."""
 
     source: Source
     sender: Sender
     arguments: Mapping[str, Any]
-    """What is delivered as it is."""
-    frozen: Mapping[str, Frozen] = field(default_factory=_nothing)
-    """The arguments that hold instances: each receiver gets copies of its own."""
-    extras: Mapping[str, Any] = field(default_factory=_nothing)
+    """The arguments that are delivered unchanged."""
+    frozen: Mapping[str, Frozen] = field(default_factory=_no_arguments)
+    """The arguments that hold instances; each receiver gets copies of its own."""
+    extras: Mapping[str, Any] = field(default_factory=_no_arguments)
     written: Written | None = None
-    """What was done to the row, if a flush has sent this and a receiver coalesces."""
+    """The write that this is sent for, if a flush has sent it and a receiver coalesces."""
 
     @classmethod
     def now(cls, signal: Signal, sender: Sender, payload: Mapping[str, Any]) -> SentSignal:
-        """What is sent at this moment, with its instances as they are."""
+        """A signal that is sent at this moment, with snapshots of its instances."""
         arguments: dict[str, Any] = {}
         frozen: dict[str, Frozen] = {}
         for name, value in payload.items():
@@ -51,15 +51,15 @@ class SentSignal:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The instance, if it was sent with a mapped one."""
+        """The snapshot of the ``instance`` argument, if that is a mapped instance."""
         instance = self.frozen.get("instance")
         return instance if isinstance(instance, Snapshot) else None
 
     def delivery(self, connection: Connection) -> Delivery | FailedDelivery:
-        """For one receiver, with copies of its own.
+        """The delivery to one receiver, with copies of its own.
 
-        Copies run the user's code (``@reconstructor``). What it raises is this receiver's failure,
-        and no other's.
+        Making copies runs the user's code (``@reconstructor``). If that raises, the delivery to
+        this receiver fails, and the others are not affected.
         """
         extras = kept_extras(self.extras) if self.extras else self.extras
         arguments = dict(self.arguments)
@@ -79,37 +79,38 @@ class Queued:
     sent: SentSignal
     connection: Connection
     undone_by: SessionTransaction | None = None
-    """The savepoint that was rolled back around it."""
+    """The rolled-back savepoint that it belongs to, if any."""
 
     def is_due(self, is_committed: bool) -> bool:
-        """Whether this outcome is the one that the receiver is called after."""
+        """Whether the receiver is called after this outcome."""
         is_kept = is_committed and self.undone_by is None
         return self.connection.phase == (AFTER_COMMIT if is_kept else AFTER_ROLLBACK)
 
 
 @dataclass(slots=True, eq=False)
 class Written:
-    """What one flush has done to one row of a class that a coalescing receiver is connected to.
+    """One write of one row, of a class that has a coalescing receiver.
 
-    Noted also where that receiver isn't connected to the signal: the net of a row depends on
-    whether it was deleted in the end. What a bulk operation has written is noted as well.
+    It is noted even if that receiver isn't connected to the signal of the write, because the net of
+    a row depends on every write of it: whether it was deleted in the end, for example. Writes of
+    bulk operations are noted as well.
     """
 
     kind: Kind
     key_before: Any
-    """The identity key before the flush; None of a new row."""
+    """The identity key before the flush; None for a new row."""
     key: Any
-    """The identity key after it."""
+    """The identity key after the flush."""
     flush: object
-    """The same for all that one flush has written, and for nothing else."""
+    """An object that stands for the flush: the same for all of its writes, and for no others."""
     is_silent: bool = False
-    """Whether no signal of a single row was sent: a ``SignalContext`` has silenced it, or it was a
-    bulk operation."""
-    values: Mapping[str, Any] = field(default_factory=_nothing)
-    """The column values that a bulk update has written, for which no signal of one row was sent."""
+    """Whether no signal was sent for this row: a ``SignalContext`` has silenced it, or it was
+    written by a bulk operation."""
+    values: Mapping[str, Any] = field(default_factory=_no_arguments)
+    """The column values that a bulk update has written."""
     undone_by: SessionTransaction | None = None
-    """As of :class:`Queued`."""
+    """The rolled-back savepoint that it belongs to, if any."""
 
 
 Entry = Queued | Written
-"""What a transaction keeps until it has ended."""
+"""An element of a queue."""

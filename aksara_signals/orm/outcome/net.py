@@ -1,9 +1,18 @@
-"""What is due when a transaction has ended, and its net for receivers that coalesce.
+"""Which deliveries are due when a transaction has ended, and their net for coalescing receivers.
 
-A transaction may write one row many times. A receiver that coalesces is sent the result: a row
-that was created and deleted is nothing, one that was created and changed is created as it is in the
-end. That depends on all that was done to the row, also on what a receiver isn't connected to or
-filters out: the flush notes it (``Written``) beside what it queues for receivers.
+A transaction may write one row many times. A receiver with ``coalesce=True`` is called once for it,
+with the net. A row that was created and deleted has no net at all. One that was created and changed
+was created, with its values in the end.
+
+The signals that are queued for a receiver are not enough to compute that. The receiver may not be
+connected to ``post_delete``, may filter out updates, or a context may have silenced a write. So
+every write of a row is noted in the queue as well (``Written``), and the net is computed in two
+steps:
+
+1. The writes are grouped by row. A row can't be identified by its key alone: keys change, and the
+   key of a deleted row may be used again.
+2. The queued signals of each receiver are grouped by row. One of them is delivered in the place of
+   the whole group, with merged arguments.
 """
 
 from __future__ import annotations
@@ -26,10 +35,10 @@ Due = tuple[SentSignal, Connection]
 
 
 def due(entries: list[Entry], *, is_committed: bool) -> list[Due]:
-    """What has to be delivered of what was queued, in order.
+    """The deliveries that are due, in order.
 
     Args:
-        entries: Of a root transaction that has ended, with those of its savepoints.
+        entries: The entries of a root transaction that has ended, and of its savepoints.
         is_committed: Whether it was committed.
     """
     queued = [each for each in entries if isinstance(each, Queued) and each.is_due(is_committed)]
@@ -44,7 +53,7 @@ def due(entries: list[Entry], *, is_committed: bool) -> list[Due]:
 
 
 class _Row:
-    """One row, and what was done to it, in order."""
+    """The writes of one row, in order."""
 
     __slots__ = ("written",)
 
@@ -53,39 +62,45 @@ class _Row:
 
     @property
     def key_before(self) -> Any:
-        """Its identity key before the transaction; None if it wasn't there."""
+        """The identity key before the transaction; None if there was no such row."""
         return self.written[0].key_before
 
     @property
     def is_left(self) -> bool:
-        """Whether it is there after the transaction."""
+        """Whether the row exists after the transaction."""
         return self.written[-1].kind is not Kind.DELETE
 
     @property
     def birth(self) -> Written | None:
-        """What has last created it."""
+        """The last write that has created the row."""
         return next((each for each in reversed(self.written) if each.kind is Kind.CREATE), None)
 
     def life(self) -> list[Written]:
-        """What was done to it since it was last created, that included."""
+        """The writes since the row was last created, including that one."""
         birth = self.birth
         return self.written if birth is None else self.written[self.written.index(birth) :]
 
 
 class _Rows:
-    """The rows that were written in one scope: what was committed, or undone, together."""
+    """The rows that were written in one scope.
+
+    A scope is everything that is committed at once, or undone by the rollback of one savepoint.
+    """
 
     def __init__(self, written: Iterable[Written]) -> None:
         self.by_key: dict[Any, _Row] = {}
-        """By the identity key that each has in the end."""
+        """By the identity key of each row in the end."""
         self.by_written: dict[Written, _Row] = {}
         for _, group in groupby(written, attrgetter("flush")):
             self._add([*group])
 
     def _add(self, flush: list[Written]) -> None:
-        # No flush deletes what it has created: of one key, the deleted row was there before.
+        # A flush may delete a row and create another one with the same key. Its writes have no
+        # order among each other, but it never deletes a row that it has created itself. So deletes
+        # come first.
         flush.sort(key=lambda each: each.kind is not Kind.DELETE)
-        # Keys may be handed on: first all that were given up, then all that were taken.
+        # One row may take the key that another one gives up in the same flush. So all rows whose
+        # key changes are taken out first, and then filed under their new keys.
         moved = {
             each: self.by_key.pop(each.key_before, _Row())
             for each in flush
@@ -98,7 +113,7 @@ class _Rows:
 
 
 def _nets(entries: list[Entry], queued: list[Queued]) -> dict[Queued, SentSignal]:
-    """What is delivered in whose place."""
+    """The queued signals that are delivered, each with what is sent in its place."""
     scopes = {
         scope: _Rows(
             each for each in entries if isinstance(each, Written) and each.undone_by is scope
@@ -115,12 +130,12 @@ def _nets(entries: list[Entry], queued: list[Queued]) -> dict[Queued, SentSignal
         elif (snapshot := each.sent.snapshot) is not None and snapshot.key is not None:
             row = rows.by_key.get(snapshot.key, snapshot.key)
         else:
-            nets[each] = each.sent  # about no row
+            nets[each] = each.sent  # it belongs to no row, so there is nothing to merge it with
             continue
         groups.setdefault((each.connection, each.undone_by, row), []).append(each)
     for (_, _, row), group in groups.items():
         written_ones = [each for each in group if each.sent.written is not None]
-        if written_ones:  # what was sent by hand besides is the same fact again
+        if written_ones:  # signals sent by hand only repeat what the flush has sent
             nets.update(_net_of_row(row, written_ones))
         else:
             nets[group[-1]] = _merged([each.sent for each in group])
@@ -128,12 +143,21 @@ def _nets(entries: list[Entry], queued: list[Queued]) -> dict[Queued, SentSignal
 
 
 def _net_of_row(row: _Row, group: list[Queued]) -> Iterator[tuple[Queued, SentSignal]]:
-    """What one receiver is sent of one row, and in the place of what."""
+    """What one receiver is sent for one row, with the queued signal that it replaces.
+
+    Args:
+        row: The row with all its writes.
+        group: The signals queued for the receiver that a flush has sent for the row.
+    """
     first = group[0]
+    # All of the group are deletes, or none is: a receiver is connected to one signal. The net of a
+    # row that was created in this transaction and deleted is nothing.
     if _kind(first) is Kind.DELETE:
         if row.key_before is not None:
             yield first, _deleted(first.sent, row)
         return
+    # For all other signals, the row must exist in the end. It may have been deleted and created
+    # again; signals about its earlier life don't count.
     life = row.life()
     alive = [each for each in group if each.sent.written in life] if row.is_left else []
     if not alive:
@@ -142,14 +166,15 @@ def _net_of_row(row: _Row, group: list[Queued]) -> Iterator[tuple[Queued, SentSi
     birth = row.birth
     is_created = _kind(alive[0]) is Kind.CREATE
     if last.sent.source is post_update and birth is not None and not birth.is_silent:
-        return  # the net is a creation
+        return  # the net is an INSERT, for which post_update isn't sent
+    # The receiver's filters apply to the net: it may want created rows only, or changes.
     net = _merged([each.sent for each in alive], is_created=is_created, latest=_latest(last, life))
     if last.connection.created in (None, is_created) and (is_created or _has_changes(net)):
         yield last, net
 
 
 def _latest(queued: Queued, life: list[Written]) -> Snapshot:
-    """The row as it is in the end: bulk updates may have written it since the signal was sent."""
+    """The row in the end: bulk updates may have written it after the signal was sent."""
     snapshot = _snapshot_of(queued.sent)
     values: dict[str, Any] = {}
     for each in life:
@@ -164,7 +189,7 @@ def _latest(queued: Queued, life: list[Written]) -> Snapshot:
 
 def _snapshot_of(sent: SentSignal) -> Snapshot:
     snapshot: Any = sent.frozen["instance"]
-    return snapshot  # type: ignore[no-any-return]  # a flush has sent it
+    return snapshot  # type: ignore[no-any-return]  # signals of a flush have one
 
 
 def _kind(queued: Queued) -> Kind | None:
@@ -173,7 +198,7 @@ def _kind(queued: Queued) -> Kind | None:
 
 
 def _deleted(sent: SentSignal, row: _Row) -> SentSignal:
-    """With the key under which the rest of the world knows the row."""
+    """A deletion with the key that the row had before the transaction."""
     snapshot = _snapshot_of(sent)
     if snapshot.key == row.key_before:
         return sent
@@ -184,18 +209,19 @@ def _deleted(sent: SentSignal, row: _Row) -> SentSignal:
 
 def _has_changes(net: SentSignal) -> bool:
     changes = net.extras.get("changes")
-    return changes is None or bool(changes)  # None: they were not asked for in time
+    return changes is None or bool(changes)  # None: not recorded, as no receiver requested them
 
 
 def _merged(
     sends: list[SentSignal], *, is_created: bool | None = None, latest: Snapshot | None = None
 ) -> SentSignal:
-    """Several about one row, sent as one.
+    """One signal in the place of several about one row.
 
     Args:
-        sends: In order.
-        is_created: What the unit of work knows; None of what was sent by hand.
-        latest: The row in the end, if the last of them may have it otherwise.
+        sends: In the order in which they were sent.
+        is_created: Whether the row is new in this transaction; None for signals sent by hand, of
+            which the unit of work knows nothing.
+        latest: The row in the end, if that may differ from the snapshot of the last signal.
     """
     last = sends[-1]
     arguments = dict(last.arguments)
@@ -223,9 +249,9 @@ def _merged(
 def _merged_changes(
     sends: list[SentSignal], latest: Any, *, is_created: bool | None
 ) -> MappingProxyType[str, Any]:
-    """The first old values and the last new ones, less what cancels out.
+    """The first old values and the last new ones, without those that are equal.
 
-    The last ones are those that the row has in the end: it may have been written besides.
+    The last new values are those of the row in the end, which other writes may have changed.
     """
     changes: dict[str, tuple[Any, Any]] = {}
     for each in sends:

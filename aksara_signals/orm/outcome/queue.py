@@ -1,9 +1,13 @@
-"""What is queued until the outcome of a transaction is known: a queue per session.
+"""The queue of a session: signals and callbacks until the outcome of its transaction is known.
 
-The queue knows savepoints. Whatever is sent or registered belongs to the innermost savepoint that
-is open, else to the transaction. A released savepoint hands it on to what it is nested in; of a
-rolled-back one it is decided. Everything is delivered when the outermost transaction has ended and
-its connection is free: a receiver that opens a session of its own may need that connection.
+SQLAlchemy's ``after_commit`` comes too early to deliver them. It fires for a released savepoint as
+well, whose changes a later rollback may undo. And at that time the connection is still in use,
+while a receiver that opens a session of its own may need it, if the pool has only one.
+
+So the queue follows savepoints. An entry belongs to the innermost open savepoint, or else to the
+transaction. When a savepoint is released, its entries go to the transaction around it. When it is
+rolled back, they are marked as undone, and go there, too. Everything is delivered at the end of the
+outermost transaction, when its connection is free.
 """
 
 from __future__ import annotations
@@ -28,34 +32,34 @@ from aksara_signals.orm.session.current import outside_of_sessions, sync_session
 from aksara_signals.types import Receiver
 
 _QUEUE = "_aksara_signals_queue"
-"""Where a session keeps its queue, so that the two go together; not in its ``info``, which belongs
-to the user."""
+"""The attribute of a session that holds its queue, so that both have the same lifetime. The
+session's ``info`` belongs to the user."""
 
 
 class Queue:
-    """What is queued in one session."""
+    """The entries that are queued in one session."""
 
     __slots__ = ("by_transaction", "committed", "deliveries", "next", "shields")
 
     def __init__(self) -> None:
         self.by_transaction: dict[SessionTransaction, list[Entry]] = {}
-        """Root transactions and savepoints that are open, with what was sent inside."""
+        """The open root transactions and savepoints, with their entries."""
         self.committed: set[SessionTransaction | None] = set()
-        """Those that have just been committed or released, and are about to end: two only where
-        two tasks share a session."""
+        """Transactions and savepoints that were committed or released, and are about to end. There
+        is more than one only if two tasks share the session."""
         self.next: list[Entry] = []
-        """What is queued for the transaction that begins next."""
+        """The entries for the transaction that begins next."""
         self.deliveries: int = 0
-        """How many outcomes are being delivered at the moment."""
+        """The number of ended transactions whose receivers are being called at the moment."""
         self.shields: list[CommitShield] = []
-        """One for each greenlet that something was sent in: a receiver that flushes has its own."""
+        """One for each greenlet with entries: a receiver that flushes runs in another greenlet."""
 
     def lists(self) -> list[tuple[SessionTransaction | None, list[Entry]]]:
-        """What is queued, by transaction; None stands for the one that begins next."""
+        """The entries by transaction; None stands for the one that begins next."""
         return [*self.by_transaction.items(), (None, self.next)]
 
     def entries_in(self, transaction: SessionTransaction) -> list[Entry]:
-        """What is queued in one transaction or savepoint; to be added to."""
+        """The entries of one transaction or savepoint, for callers to add to."""
         entries = self.by_transaction.get(transaction)
         if entries is None:
             entries = self.by_transaction[transaction] = []
@@ -63,13 +67,13 @@ class Queue:
         return entries
 
     def protect(self, session: Session) -> None:
-        """Keep a COMMIT in this greenlet, if it is one, from being torn."""
+        """If this is a greenlet, shield its COMMIT from cancellation."""
         if in_greenlet() and not any(shield.is_here for shield in self.shields):
             self.shields = [shield for shield in self.shields if not shield.is_over]
             self.shields.append(CommitShield(session))
 
     def unprotect(self) -> asyncio.CancelledError | None:
-        """The transaction is over; what was held back meanwhile."""
+        """Remove the shields, and return a cancellation that was held back."""
         held = None
         for shield in self.shields:
             shield.remove()
@@ -82,20 +86,20 @@ class Queue:
 
 
 def enqueue(session: Session, sent: SentSignal, connections: Iterable[Connection]) -> None:
-    """Queue something that was sent for deferred receivers.
+    """Queue a sent signal for deferred receivers.
 
     Raises:
-        SessionInUseError: As :func:`entries_in`.
+        SessionInUseError: The transaction has ended, as for :func:`entries_in`.
     """
     entries_in(session).extend(Queued(sent, connection) for connection in connections)
 
 
 def entries_in(session: Session) -> list[Entry]:
-    """What is queued in the innermost open savepoint, or in the transaction; to be added to.
+    """The entries of the innermost open savepoint or the transaction, for callers to add to.
 
     Raises:
-        SessionInUseError: The transaction has ended and its receivers are being called: what is
-            added would belong to another one.
+        SessionInUseError: The transaction has ended and its receivers are being called. A new entry
+            would belong to another transaction.
     """
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
@@ -116,7 +120,7 @@ def defer_sent(
     """Queue a signal that was sent by hand.
 
     Returns:
-        Whether its session or its instance says for which transaction.
+        Whether it was queued: its session or its instance says for which transaction.
     """
     session = arguments.get("session")
     if session is None:
@@ -132,11 +136,13 @@ def defer_sent(
 
 
 def begin_transaction(session: Session, transaction: SessionTransaction) -> None:
-    """Take over what was queued for the transaction that begins next."""
+    """Take over the entries for the transaction that begins next."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
     if queue.deliveries:
+        # A deferred receiver uses the session, which would begin a transaction silently. The new
+        # transaction has to be closed first, or it would stay open in the session.
         transaction.close()
         raise refusal("used", session)
     if queue.next and transaction.parent is None:
@@ -146,29 +152,29 @@ def begin_transaction(session: Session, transaction: SessionTransaction) -> None
 
 
 def refuse_what_is_lost(session: Session) -> None:
-    """Refuse a COMMIT that the database would make a ROLLBACK of."""
+    """Raise before a COMMIT that the database would turn into a ROLLBACK."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None and queue.by_transaction:
         require_working_transaction(session)
 
 
 def protect_commit(session: Session, *_: object) -> None:
-    """Keep a COMMIT from being torn, if anything is queued for it."""
+    """Shield a COMMIT from cancellation, if anything is queued for it."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None and queue.by_transaction:
         queue.protect(session)
 
 
 def note_commit(session: Session) -> None:
-    """Note that a transaction, or a savepoint, is about to end with its changes kept."""
+    """Note that a transaction or a savepoint is about to end without a rollback."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None:
-        # Nothing is decided yet: this is sent for the release of a savepoint, too.
+        # Not delivered yet: SQLAlchemy fires after_commit for the release of a savepoint, too.
         queue.committed.add(session.get_nested_transaction() or session.get_transaction())
 
 
 def end_transaction(session: Session, transaction: SessionTransaction) -> None:
-    """Deliver what was queued, or hand it on to the transaction around the savepoint."""
+    """Deliver the entries of a transaction, or pass those of a savepoint on to the outer one."""
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return
@@ -188,22 +194,22 @@ def end_transaction(session: Session, transaction: SessionTransaction) -> None:
         for each in entries:
             each.undone_by = each.undone_by or transaction
     while outer.parent is not None and not outer.nested:
-        outer = outer.parent  # a flush has a transaction in between
+        outer = outer.parent  # a flush has a subtransaction in between, which has no entries
     queue.entries_in(outer).extend(entries)
 
 
 Checkpoint = dict[SessionTransaction | None, int]
-"""How much was queued in each transaction."""
+"""The number of entries in each transaction."""
 
 
 def checkpoint(session: Session) -> Checkpoint:
-    """How much is queued in a session now, to tell it from what is queued later."""
+    """The number of entries in a session now, to distinguish them from later ones."""
     queue: Queue | None = vars(session).get(_QUEUE)
     return {} if queue is None else {key: len(entries) for key, entries in queue.lists()}
 
 
 def queued_for_commit() -> list[Receiver]:
-    """The receivers of what is queued for a commit in any session, one for each delivery."""
+    """The receivers that a commit of any session would call, one for each delivery."""
     queues: list[Queue | None] = [vars(each).get(_QUEUE) for each in live_sessions()]
     return [
         receiver
@@ -218,9 +224,9 @@ def queued_for_commit() -> list[Receiver]:
 
 
 def deliver_since(session: Session, before: Checkpoint) -> None:
-    """Deliver what was queued since a checkpoint as if its transaction had been committed.
+    """Deliver what was queued since a checkpoint, as if the transaction had been committed.
 
-    What was rolled back to a savepoint in the meantime is delivered as rolled back.
+    Entries of a savepoint that was rolled back in the meantime are delivered as rolled back.
     """
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:

@@ -1,6 +1,7 @@
-"""What deferred receivers get: copies of instances, as they were when the signal was sent.
+"""Snapshots of instances, from which deferred receivers get copies.
 
-The instance itself may be expired, changed again, or in use by the code that committed.
+When a deferred receiver is called, the instance itself may be expired, changed again, or in use by
+the code that has committed.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State, detached_copy, key_values, state_of
 from aksara_signals.orm.mapping.info import info_of
 
-_CONTAINERS = (list, tuple, set, frozenset)
+_COLLECTION_TYPES = (list, tuple, set, frozenset)
 _MUTABLE = (dict, list, set, bytearray)
-"""Column values that can be changed in place, those of ``sqlalchemy.ext.mutable`` among them."""
+"""Types of column values that can change in place, including ``sqlalchemy.ext.mutable``'s."""
 
 
 class Snapshot:
     """The columns of one instance at one moment.
 
     Args:
-        state: Of the instance.
+        state: The state of the instance.
     """
 
     __slots__ = ("_manager", "_missing", "_values", "key")
@@ -33,7 +34,7 @@ class Snapshot:
     def __init__(self, state: State) -> None:
         values = state.dict
         hidden = hidden_history_of(state)
-        if hidden is not None:  # what stays pending isn't in the row
+        if hidden is not None:  # a value that stays pending isn't that of the row
             values = hidden.as_written(values)
         keys = info_of(state.mapper).column_keys
         self._manager = state.manager
@@ -44,27 +45,27 @@ class Snapshot:
                 if key in state.dict or is_unloaded(state, key):
                     self._missing.append(key)
                 else:
-                    self._values[key] = None  # what an INSERT has left out
+                    self._values[key] = None  # an INSERT has left it out
         self.key: Any = state.key
-        """The identity key; None of an instance that has no row."""
+        """The identity key; None for an instance without a row."""
 
     def thaw(self) -> object:
-        """A new detached instance of the class, with the identity and the column values."""
+        """A new detached instance of the class, with the identity key and the column values."""
         values = {key: _kept(value) for key, value in self._values.items()}
         return detached_copy(self._manager, self.key, values, self._missing)
 
     def take_values(self, values: Mapping[str, Any]) -> None:
-        """Have other values of some columns. For a copy of this, which shares its values."""
+        """Replace the values of some columns. To be called on a ``copy()`` of a snapshot."""
         self._values = {**self._values, **values}
         self._missing = [each for each in self._missing if each not in values]
 
     def take_key(self, key: Any) -> None:
-        """Have another identity key of the class. For a copy of this, which shares its values."""
+        """Replace the identity key. To be called on a ``copy()`` of a snapshot."""
         self.take_values(key_values(self._manager.mapper, key))
         self.key = key
 
     def get(self, name: str, default: Any) -> Any:
-        """The value of a column, or the default where the row has it and this hasn't."""
+        """The value of a column, or the default if the snapshot doesn't have it."""
         return self._values.get(name, default)
 
     def is_same(self, name: str, old: Any, new: Any) -> bool:
@@ -82,12 +83,12 @@ class _Members:
         self._members = [_frozen_or_same(each) for each in members]
 
     def thaw(self) -> Any:
-        """A collection of the receiver's own, with new copies in the place of instances."""
+        """A new collection, with new copies in the place of instances."""
         return self._type(_thawed(each) for each in self._members)
 
 
 class Passed:
-    """The keyword arguments that a change of a relationship was given, as they were."""
+    """The keyword arguments that were given with a change of a relationship."""
 
     __slots__ = ("_passed",)
 
@@ -95,20 +96,20 @@ class Passed:
         self._passed = {name: _frozen_or_same(value) for name, value in passed.items()}
 
     def thaw(self) -> dict[str, Any]:
-        """A dict of the receiver's own, with new copies in the place of instances."""
+        """A new dict, with new copies in the place of instances."""
         return {name: _thawed(value) for name, value in self._passed.items()}
 
 
 Frozen = Snapshot | _Members | Passed
-"""What holds instances as they were at one moment."""
+"""A value that holds snapshots in the place of instances."""
 
 
 def freeze(value: Any) -> Frozen | None:
-    """A snapshot of an instance, or of each one in a list, tuple or set; None of anything else."""
+    """The snapshot of an instance, or of a list, tuple or set of some; None for anything else."""
     state = state_of(value)
     if state is not None:
         return Snapshot(state)
-    if type(value) in _CONTAINERS and any(state_of(each) is not None for each in value):
+    if type(value) in _COLLECTION_TYPES and any(state_of(each) is not None for each in value):
         return _Members(value)
     return None
 
@@ -123,7 +124,7 @@ def _thawed(value: Any) -> Any:
 
 
 def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:
-    """On-demand arguments as they are at this moment: values may be changed in place later."""
+    """A copy of on-demand arguments whose values may be changed in place later."""
     changes = extras.get("changes")
     if not changes or not any(
         isinstance(old, _MUTABLE) or isinstance(new, _MUTABLE) for old, new in changes.values()
@@ -134,11 +135,11 @@ def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def values_of(state: State, names: Iterable[str]) -> dict[str, Any]:
-    """The values of columns as they are at this moment, but for those that stay pending."""
+    """The values of columns at this moment, without those that stay pending."""
     values, pending = state.dict, state.committed_state
     return {key: _kept(values[key]) for key in names if key in values and key not in pending}
 
 
 def _kept(value: Any) -> Any:
-    """The value, protected from changes in place."""
+    """A value, or a copy of it if it could be changed in place."""
     return copy.deepcopy(value) if isinstance(value, _MUTABLE) else value

@@ -1,1 +1,1 @@
-"""Relationships: which links a flush makes or cuts, and the signals about them."""
+"""The links of relationships that a flush makes or cuts, and the signals that are sent for them."""

@@ -1,24 +1,25 @@
-"""Which links between instances a flush makes or cuts: what of relationships has changed."""
+"""Which links between instances a flush makes or cuts.
+
+The same link can show up twice, in the history of the collection and in that of the child's
+reference, and it must be sent once. It can also show up on one side only: in a collection without a
+backref, or in a foreign key that was set as a plain column. So both sides are searched, every find
+is filed under a key that is the same for both sides, and one of them is chosen in the end.
+
+History also claims more than the flush writes: members of other sessions, children that are linked
+already, rows of a secondary table that aren't there. Each of these has a check of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import Table, select
-from sqlalchemy.orm import Mapper, RelationshipDirection, Session
+from sqlalchemy.orm import RelationshipDirection, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.orm.bridge.history import (
-    is_edited,
-    is_expression,
-    is_unknown,
-    net_history,
-    old_value,
-    pin_old_value,
-)
-from aksara_signals.orm.bridge.loading import attribute_name, column_value
-from aksara_signals.orm.bridge.rows import instances_with_keys, read_rows
+from aksara_signals.orm.bridge.history import is_edited, net_history, pin_old_value
+from aksara_signals.orm.bridge.loading import column_value
 from aksara_signals.orm.bridge.states import State, has_parent, is_dropped, sort_key
 from aksara_signals.orm.mapping.cascades import flushed_with
 from aksara_signals.orm.mapping.info import Relationship, info_of
@@ -31,33 +32,32 @@ from aksara_signals.orm.relations.links import (
     reverses,
 )
 from aksara_signals.orm.relations.origins import RELATIONS
+from aksara_signals.orm.relations.references import Parents, Reference
 
 
 class LinkFinder:
-    """What a flush does to links: looked at before it and again after it.
+    """The links that one flush makes or cuts: searched before it and again after it.
 
     Args:
-        session: That flushes.
-        only: What ``flush(objects)`` was restricted to, else None.
+        session: The flushing session.
+        only: The objects that ``flush(objects)`` was restricted to, else None.
     """
 
     def __init__(self, session: Session, only: Iterable[object] | None) -> None:
         self._session = session
-        self.is_flushed = False
-        """Whether rows are as the flush has left them."""
         self._only = None if only is None else list(only)
-        self._parents: dict[tuple[Any, ...], object] = {}
-        self._is_received: dict[type, bool] = {}
-        self._old_keys: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._parents = Parents(session)
+        self._has_receivers_of: dict[type, bool] = {}
         self._absent: set[LinkKey] = set()
         self._linked: dict[tuple[State, Relationship], set[tuple[Any, ...]]] = {}
         self._sides: dict[LinkKey, list[Link]] = {}
 
-    def find(self, deleted: Collection[State]) -> list[Link]:
+    def find(self, deleted: Collection[State], *, is_flushed: bool = False) -> list[Link]:
         """The links that are made or cut now, each once, from the side that was changed.
 
         Args:
-            deleted: What the flush deletes: its links go silently.
+            deleted: The instances that the flush deletes. Their links are cut without a signal.
+            is_flushed: Whether the flush has written the rows.
 
         Returns:
             In the order of the owners: new ones as they were added, then others by class and key.
@@ -65,7 +65,11 @@ class LinkFinder:
         self._sides = {}
         states = [state for state in self._states() if state not in deleted]
         references = {state: self._references(state) for state in states}
-        self._prepare(references)
+        self._parents.read(
+            [each for found in references.values() for each in found],
+            self._references_of_added(states),
+            is_flushed=is_flushed,
+        )
         for state in states:
             for prop in info_of(state.mapper).owned:
                 if is_edited(state, prop.key) and (
@@ -92,25 +96,30 @@ class LinkFinder:
 
     def _from_owner(self, owner: State, prop: Relationship, deleted: Collection[State]) -> None:
         if not prop.uselist:
+            # SQLAlchemy loads the old value of a scalar whenever history is requested. After the
+            # flush it would load the new one.
             pin_old_value(owner, prop.key)
         history = net_history(owner, prop.key)
         for child in history.deleted or ():
-            if not _keeps_its_key(child, prop):
+            if not _stays_linked(child, prop):
                 self._add(False, owner, prop, child, deleted)
         for child in history.added or ():
-            if not self._is_there(owner, prop, child):
+            if not self._is_linked_already(owner, prop, child):
                 self._add(True, owner, prop, child, deleted)
 
-    def _is_there(self, owner: State, prop: Relationship, child: object) -> bool:
-        """Whether a collection that isn't loaded was given what its row refers to already."""
+    def _is_linked_already(self, owner: State, prop: Relationship, child: object) -> bool:
+        """Whether a child's row refers to the owner already.
+
+        A collection that isn't loaded doesn't know its members, so its history shows every
+        ``append()`` as an addition.
+        """
         if child is None or prop.direction is not RelationshipDirection.ONETOMANY:
             return False
         state = instance_state(child)
         if not (owner.has_identity and state.has_identity):
             return False
         own = [pair[0] for pair in prop.synchronize_pairs]
-        names = Reference(state, prop, prop).names
-        return _values(owner, own) == self._old_key(state, names)
+        return _values(owner, own) == self._parents.old_key(Reference(state, prop, prop))
 
     def _add(
         self,
@@ -120,6 +129,7 @@ class LinkFinder:
         child: object,
         deleted: Collection[State],
     ) -> None:
+        """File a link under its key, unless the flush doesn't write it."""
         if child is None:
             return
         child_state = instance_state(child)
@@ -127,6 +137,8 @@ class LinkFinder:
             return
         if not self._is_written(child_state) or (is_added and not self._is_written(owner)):
             return
+        # A many-to-many link can be found from either side. Its key names the side that was
+        # declared first, so that both finds have the same key.
         key: LinkKey
         if prop.direction is RelationshipDirection.MANYTOMANY and not is_forward(prop):
             key = reverses(prop)[0], is_added, child_state, owner
@@ -138,11 +150,15 @@ class LinkFinder:
         self._sides.setdefault(key, []).append(link)
 
     def _is_written(self, end: State) -> bool:
-        """Whether an end of a link is SQLAlchemy's to write: it warns of those that are not."""
+        """Whether SQLAlchemy writes links of this end; it warns of those that it doesn't write."""
         return end.session is self._session and not end.deleted and not is_dropped(end)
 
     def _is_absent(self, key: LinkKey, owner: State, prop: Relationship, child: State) -> bool:
-        """Whether there is no row to delete: a collection that is never loaded doesn't know."""
+        """Whether the secondary table has no row for a link that was removed.
+
+        A ``write_only`` or ``dynamic`` collection is never loaded, so its history shows every
+        ``remove()``, also that of an instance that was no member. Only the database knows.
+        """
         if prop.lazy not in ("write_only", "dynamic") or not isinstance(prop.secondary, Table):
             return False
         if key in self._absent:
@@ -156,6 +172,7 @@ class LinkFinder:
         return True
 
     def _linked_to(self, owner: State, prop: Relationship) -> set[tuple[Any, ...]]:
+        """The keys of the members that the secondary table links to an owner."""
         pairs = prop.synchronize_pairs
         values = _values(owner, [pair[0] for pair in pairs])
         remote = [pair[1] for pair in prop.secondary_synchronize_pairs or ()]
@@ -175,36 +192,19 @@ class LinkFinder:
         ]
 
     def _has_receivers(self, prop: Relationship) -> bool:
-        """Whether anybody is sent the links of a collection."""
+        """Whether any receiver is sent the links of a collection."""
         cls = prop.parent.class_
-        known = self._is_received.get(cls)
+        known = self._has_receivers_of.get(cls)
         if known is None:
-            known = self._is_received[cls] = any(
+            known = self._has_receivers_of[cls] = any(
                 signal.has_receivers(mapper.class_)
                 for signal in RELATIONS.signals
                 for mapper in prop.parent.self_and_descendants
             )
         return known
 
-    def _prepare(self, references: Mapping[State, Sequence[Reference]]) -> None:
-        """Read what a decision needs and isn't in memory, by one SELECT for each class."""
-        self._read_old_keys(
-            [
-                *(each for found in references.values() for each in found if each.needs_old_key),
-                *self._references_of_added(references),
-            ]
-        )
-        keys: dict[Mapper[Any], dict[tuple[Any, ...], None]] = {}
-        for found in references.values():
-            for each in found:
-                for values in self._keys_of(each):
-                    identity = each.identity(values)
-                    if identity is not None:
-                        keys.setdefault(each.prop.mapper, {})[identity] = None
-        for mapper, identities in keys.items():
-            self._find_parents(mapper, [*identities])
-
     def _references_of_added(self, owners: Iterable[State]) -> Iterator[Reference]:
+        """The references of children that were added to a one-to-many collection."""
         for owner in owners:
             for prop in info_of(owner.mapper).owned if owner.has_identity else ():
                 if prop.direction is RelationshipDirection.ONETOMANY and is_edited(owner, prop.key):
@@ -212,159 +212,25 @@ class LinkFinder:
                         if child is not None:
                             yield Reference(instance_state(child), prop, prop)
 
-    def _keys_of(self, reference: Reference) -> Iterator[Sequence[Any]]:
-        if reference.needs_old_key:
-            yield self._old_key(reference.child, reference.names)
-        if not reference.has_history:
-            yield [reference.child.dict.get(name) for name in reference.names]
-
     def _from_child(self, child: State, reference: Reference, deleted: Collection[State]) -> None:
-        """A many-to-one relationship, or its foreign key, was set: that is a link of the parent."""
-        reverse = reference.reverse
-        old = reference.old
-        if reference.needs_old_key:
-            old = self._parent(reference, self._old_key(child, reference.names))
-        if reference.has_history:
-            new = reference.new
-        else:
-            new = self._parent(reference, [child.dict.get(name) for name in reference.names])
+        """A child was given another parent: one link of the old parent, and one of the new."""
+        old, new = self._parents.old_of(reference), self._parents.new_of(reference)
         if old is new:
             return
         if new is not None and not self._is_written(instance_state(new)):
-            return  # SQLAlchemy leaves the foreign key as it is
+            return  # SQLAlchemy doesn't change the foreign key then
         instance = child.obj()
-        if old is not None:
-            self._add(False, instance_state(old), reverse, instance, deleted)
-        if new is not None:
-            self._add(True, instance_state(new), reverse, instance, deleted)
-
-    def _old_key(self, child: State, names: Sequence[str]) -> tuple[Any, ...]:
-        """The foreign key of a row as it was before the flush.
-
-        It is remembered: when the flush has set a key that was never loaded, history doesn't know
-        the old one.
-        """
-        return self._old_keys.get((child, *names), (None,) * len(names))
-
-    def _read_old_keys(self, references: Iterable[Reference]) -> None:
-        """Read the old keys where they were assigned while expired."""
-        unknown: dict[Any, dict[tuple[Any, ...], State]] = {}
-        for each in references:
-            child, names = each.child, tuple(each.names)
-            if (child, *names) in self._old_keys or not child.has_identity:
-                continue
-            values = tuple(old_value(child, name) for name in names)
-            if not any(is_unknown(value) for value in values):
-                self._old_keys[(child, *names)] = values
-            elif not self.is_flushed:
-                group = child.mapper, child.identity_token, names
-                unknown.setdefault(group, {})[child.identity or ()] = child
-        for (mapper, _, names), children in unknown.items():
-            instances = {identity: child.obj() for identity, child in children.items()}
-            rows = read_rows(self._session, mapper, names, instances)
-            for identity, child in children.items():
-                self._old_keys[(child, *names)] = rows.get(identity, (None,) * len(names))
-
-    # -- parents by their keys -----------------------------------------------------------------
-
-    def _parent(self, reference: Reference, values: Sequence[Any]) -> Any:
-        """The instance that a foreign key refers to; None if there is none, or no telling."""
-        identity = reference.identity(values)
-        return None if identity is None else self._parents.get((reference.prop.mapper, identity))
-
-    def _find_parents(self, mapper: Mapper[Any], identities: Sequence[tuple[Any, ...]]) -> None:
-        """Find the instances with these keys, loading those that are not in the session."""
-        mine = self._instances_with_new_keys()
-        absent: list[tuple[Any, ...]] = []
-        for identity in identities:
-            if self._parents.get((mapper, identity)) is not None:
-                continue
-            # A row whose key this flush changes is in the session under its old key: loading it by
-            # the new one would make a second object of it.
-            found = mine.get((mapper.base_mapper, identity))
-            if found is None:
-                key = mapper.identity_key_from_primary_key(identity)
-                found = self._session.identity_map.get(key)
-            if isinstance(found, mapper.class_):
-                self._parents[mapper, identity] = found
-            elif found is None:
-                absent.append(identity)
-        if not absent:
-            return
-        with self._session.no_autoflush:
-            for found in instances_with_keys(self._session, mapper, absent):
-                identity = instance_state(found).identity or ()
-                self._parents[mapper, tuple(identity)] = found
-
-    def _instances_with_new_keys(self) -> dict[tuple[Any, ...], object]:
-        found: dict[tuple[Any, ...], object] = {}
-        for instance in (*self._session.new, *self._session.dirty):
-            state = instance_state(instance)
-            primary = info_of(state.mapper).key_names
-            if state.key is None or not state.committed_state.keys().isdisjoint(primary):
-                identity = tuple(state.dict.get(name) for name in primary)
-                found[state.mapper.base_mapper, identity] = instance
-        return found
+        for is_added, parent in ((False, old), (True, new)):
+            if parent is not None:
+                owner = instance_state(parent)
+                self._add(is_added, owner, reference.reverse, instance, deleted)
 
 
-class Reference:
-    """A many-to-one relationship of one child, whose other side is a collection.
+def _stays_linked(child: object, prop: Relationship) -> bool:
+    """Whether the row of a child that was taken out of a collection keeps its foreign key.
 
-    Args:
-        child: That refers to a parent.
-        prop: The relationship; of the child, or, where the child was added to a collection, of the
-            owner.
-        reverse: The collection.
+    With ``passive_deletes="all"`` a flush doesn't set it to null.
     """
-
-    __slots__ = ("child", "has_history", "is_edited", "names", "new", "old", "prop", "reverse")
-
-    def __init__(self, child: State, prop: Relationship, reverse: Relationship) -> None:
-        self.child: State = child
-        self.prop: Relationship = prop
-        self.reverse: Relationship = reverse
-        columns = (
-            [pair[1] for pair in prop.synchronize_pairs]
-            if prop is reverse
-            else [pair[0] for pair in prop.local_remote_pairs or ()]
-        )
-        self.names: list[str] = [attribute_name(child.mapper, column) for column in columns]
-        self.has_history: bool = False
-        """Whether the relationship itself was set or deleted."""
-        self.old: Any = None
-        self.new: Any = None
-        is_relationship_edited = prop is not reverse and is_edited(child, prop.key)
-        self.is_edited: bool = is_relationship_edited or any(
-            name in child.committed_state for name in self.names
-        )
-        if is_relationship_edited:
-            history = net_history(child, prop.key)
-            self.has_history = bool(history.added or history.deleted)
-            self.new = history.added[0] if history.added else None
-            self.old = next((each for each in history.deleted or () if each is not None), None)
-
-    @property
-    def needs_old_key(self) -> bool:
-        """Whether the old parent is known by the old foreign key alone."""
-        return self.old is None and self.child.has_identity
-
-    def identity(self, values: Sequence[Any]) -> tuple[Any, ...] | None:
-        """The primary key of the parent that a foreign key refers to, as far as it does."""
-        if any(value is None or is_expression(value) for value in values):
-            return None
-        pairs = self.prop.local_remote_pairs or ()
-        mapper = self.prop.mapper
-        # By attribute: a joined subclass has its key in two tables, and either may be referred to.
-        remote = {
-            mapper.get_property_by_column(column).key: value
-            for (_, column), value in zip(pairs, values, strict=True)
-        }
-        names = info_of(mapper).key_names
-        return tuple(remote[name] for name in names) if set(remote) == set(names) else None
-
-
-def _keeps_its_key(child: object, prop: Relationship) -> bool:
-    """Whether a child that was taken out of a collection stays linked as the row says."""
     return (
         prop.passive_deletes == "all"
         and prop.direction is RelationshipDirection.ONETOMANY

@@ -1,4 +1,8 @@
-"""Links between instances: what one is, which side tells of it, and whether a flush has made it."""
+"""Links between instances: which side sends the signals, and whether a flush has made the link.
+
+A link of a two-way relationship has two sides, and its signals are sent once. They are sent from
+the side that the user's code has changed.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +25,24 @@ LinkKey = tuple[Relationship, bool, State, State]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Link:
-    """One instance added to, or taken out of, a relationship of another one."""
+    """One instance that is added to a relationship of another one, or removed from it."""
 
     key: LinkKey
     """The same for both sides of one link."""
     is_added: bool
     prop: Relationship
-    """Of the owner."""
+    """The relationship of the owner."""
     owner: object
     child: object
 
     def is_written(self, deleted: Collection[State]) -> bool:
-        """Whether a flush that has been made really made it, or cut it.
+        """Whether a finished flush has really made the link, or cut it.
 
-        A child in two collections that set the same foreign key is linked to the last of them only.
+        History may claim a link that the foreign key contradicts: a child in two collections with
+        the same foreign key is linked to the last of them only.
 
         Args:
-            deleted: What the flush has deleted.
+            deleted: The instances that the flush has deleted.
         """
         if self.prop.direction is not RelationshipDirection.ONETOMANY:
             return True
@@ -59,12 +64,12 @@ class Link:
 
     @property
     def is_many_to_many(self) -> bool:
-        """Whether the link is a row of its own."""
+        """Whether the link has a row of its own, in a secondary table."""
         return isinstance(self.prop.secondary, Table)
 
 
 def is_forward(prop: Relationship) -> bool:
-    """Whether a relationship is the first declared of the two sides."""
+    """Whether a relationship was declared before its other side."""
     return all(was_declared_before(prop, other) for other in reverses(prop))
 
 
@@ -74,17 +79,18 @@ def reverses(prop: Relationship) -> list[Relationship]:
 
 
 def chosen_side(sides: list[Link]) -> Link:
-    """From which of its sides a link is told: from the one that was changed."""
+    """The side of a link that its signals are sent from: the one that was changed."""
     if len(sides) == 1 and not sides[0].is_many_to_many:
         return sides[0]
     return max(sides, key=_claim)
 
 
 def _claim(link: Link) -> tuple[int, int, bool]:
-    """How much speaks for telling a link from this side.
+    """A sort key: the side with the highest one sends the signals of a link.
 
-    The member was touched here; else (what a new value has pushed out of a scalar) the
-    relationship was; else the side that was declared first.
+    It is the side on which this member was added or removed last. If there is none (a new value has
+    replaced the member of a scalar), it is the side whose relationship was changed last. If there
+    is none either, it is the side that was declared first.
     """
     edits = edits_or_none(instance_state(link.owner))
     forward = is_forward(link.prop)
@@ -95,7 +101,7 @@ def _claim(link: Link) -> tuple[int, int, bool]:
 
 
 def pk_of(instance: object) -> Any:
-    """The primary key as receivers see it: one value, or a tuple; None while it isn't known."""
+    """The primary key for receivers: one value, or a tuple; None while it isn't known."""
     state = instance_state(instance)
     key = tuple(
         column_value(state, column) if is_known(state, column) else None
@@ -107,7 +113,7 @@ def pk_of(instance: object) -> Any:
 
 
 def grouped(links: Iterable[Link]) -> Iterator[tuple[Link, list[Link]]]:
-    """Links by owner and relationship: those that are cut before those that are made."""
+    """Links by owner and relationship, in each group first those that are cut."""
     groups: dict[tuple[int, Relationship], list[Link]] = {}
     for link in links:
         groups.setdefault((id(link.owner), link.prop), []).append(link)

@@ -1,8 +1,8 @@
-"""From which side of a two-way relationship a link was changed, and what was said with it.
+"""Which side of a two-way relationship was edited, and which arguments were passed with it.
 
-History shows what has changed, and shows it on both sides alike. Which side the user has touched
-is known to attribute events alone, so there are listeners on two-way many-to-many relationships,
-from the moment on when somebody first listens to their signals.
+History looks the same on both sides of a change. Which side the user's code has edited is known to
+attribute events only. So two-way many-to-many relationships get listeners to these events, as soon
+as the first receiver is connected to a signal about relationships.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ _serial = itertools.count(1)
 
 
 class Edits:
-    """What was done to the relationships of one instance, by hand and since its last flush."""
+    """The edits of one instance's relationships on its own side, since its last flush."""
 
     __slots__ = ("cleared", "members", "passed")
 
     def __init__(self) -> None:
         self.members: dict[tuple[str, int], tuple[int, object]] = {}
-        """Relationship and address of a member: when it was touched, and the member, held here."""
+        """By relationship and ``id()`` of a member: a serial number of the edit, and the member."""
         self.passed: dict[tuple[str, int], tuple[Mapping[str, Any], object]] = {}
-        """The same, with the keyword arguments given to ``related(…)``'s methods."""
+        """By the same: the keyword arguments given to ``related(…)``'s methods, and the member."""
         self.cleared: set[str] = set()
         """Relationships that ``related(…).clear()`` is emptying."""
 
     def edited_at(self, key: str, member: object) -> int:
-        """When a member was added or removed by hand; 0 if it wasn't."""
+        """The serial number of the last edit of a member; 0 if there is none."""
         return self.members.get((key, id(member)), (0, None))[0]
 
     def last_edited_at(self, key: str) -> int:
-        """When any member of a relationship was added or removed by hand; 0 if none was."""
+        """The serial number of the last edit of any member of a relationship; 0 without one."""
         return max(
             (when for (each, _), (when, _) in self.members.items() if each == key), default=0
         )
@@ -77,11 +77,11 @@ class Edits:
 
 _edits: weakref.WeakKeyDictionary[State, Edits] = weakref.WeakKeyDictionary()
 _attached: weakref.WeakSet[RelationshipProperty[Any]] = weakref.WeakSet()
-"""Relationships that are listened to."""
+"""Relationships that have listeners."""
 
 
 def edits_of(state: State) -> Edits:
-    """What is done to an instance's relationships, to be added to."""
+    """The edits of an instance's relationships, for callers to add to."""
     found = _edits.get(state)
     if found is None:
         found = _edits[state] = Edits()
@@ -89,21 +89,22 @@ def edits_of(state: State) -> Edits:
 
 
 def edits_or_none(state: State) -> Edits | None:
-    """What was done to an instance's relationships, if anything."""
+    """The edits of an instance's relationships, if there are any."""
     return _edits.get(state)
 
 
 def forget_edits(state: State) -> None:
-    """Start anew: what was done has been sent."""
+    """Drop the edits of an instance: signals have been sent for them."""
     _edits.pop(state, None)
 
 
 @Upkeep
 def attach_listeners() -> None:
-    """Listen to every two-way many-to-many relationship of wired classes, once somebody listens.
+    """Add listeners to every two-way many-to-many relationship of wired classes.
 
-    That stays so when nobody does any more: other threads may be changing collections, and
-    SQLAlchemy can't bear that listeners come or go meanwhile. So connect before threads write.
+    This happens once the first receiver is connected to a signal about relationships. The listeners
+    stay when the last one is disconnected: other threads may be changing collections, and adding or
+    removing a listener meanwhile isn't safe in SQLAlchemy. So connect before other threads write.
     """
     RELATIONS.refresh()
     if not RELATIONS.is_connected:
@@ -123,7 +124,7 @@ def _attach(prop: RelationshipProperty[Any]) -> None:
     key = prop.key
 
     def member_edited(target: object, member: object, initiator: Any) -> None:
-        # The change comes from this attribute itself, and not from the other side of it.
+        # A backref event comes from the other side; only an edit of this side counts.
         if RELATIONS.is_connected and is_initiated_here(target, key, initiator):
             _note_edit(target, key, member)
 

@@ -1,4 +1,4 @@
-"""The signals about what a flush does to relationships."""
+"""The signals about relationships that a flush sends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from aksara_signals.signals import (
 )
 
 _GROUPS = "aksara_signals.groups"
-"""Where a relationship keeps the senders of its m2m_changed, so that both go together."""
+"""The key of a relationship's sender groups in its ``info``, so that both have one lifetime."""
 
 _SIGNALS: dict[tuple[str, bool], Signal] = {
     ("pre", True): pre_relation_add,
@@ -41,7 +41,7 @@ _SIGNALS: dict[tuple[str, bool], Signal] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinkBatch:
-    """Links of one owner and relationship that are made, or cut, together."""
+    """Links of one owner and relationship that one flush makes, or cuts."""
 
     owner: object
     prop: RelationshipProperty[Any]
@@ -49,15 +49,15 @@ class LinkBatch:
     """add, remove or clear."""
     children: list[object]
     passed_args: list[dict[str, Any]]
-    """What was given to ``related(…)``'s methods, for each child."""
+    """For each child: the keyword arguments given to ``related(…)``'s methods."""
 
 
 class RelationshipRun:
-    """The relationships of one flush.
+    """The links of one flush, and the signals about them.
 
     Args:
-        session: That flushes.
-        objects: What ``flush(objects)`` was restricted to, else None.
+        session: The flushing session.
+        objects: The objects that ``flush(objects)`` was restricted to, else None.
     """
 
     def __init__(self, session: Session, objects: Iterable[object] | None) -> None:
@@ -68,19 +68,19 @@ class RelationshipRun:
         self._happened: list[LinkBatch] = []
 
     def fresh(self, deleted: Collection[State]) -> list[LinkBatch]:
-        """What would be written now and hasn't been sent yet."""
+        """The links that would be written now and haven't been sent yet."""
         found = [link for link in self._finder.find(deleted) if link.key not in self._seen]
         self._seen.update((link.key, link) for link in found)
         return [*_batches_of(found)]
 
     def record(self, deleted: Collection[State]) -> int:
-        """Note what was really written, while history still shows it.
+        """Record the links that were really written, while history still shows them.
 
         Returns:
-            How many links of it were not foreseen.
+            The number of links among them that no pre signals were sent for.
         """
-        self._finder.is_flushed = True
-        links = [link for link in self._finder.find(deleted) if link.is_written(deleted)]
+        found = self._finder.find(deleted, is_flushed=True)
+        links = [link for link in found if link.is_written(deleted)]
         self._happened = [*_batches_of(links)]
         for instance in (*self._session.new, *self._session.dirty):
             forget_edits(instance_state(instance))
@@ -92,7 +92,7 @@ class RelationshipRun:
         return bool(self._happened)
 
     def needed_states(self) -> list[State]:
-        """Whose columns the post signals of what was recorded need: see ``load_columns``."""
+        """The instances whose columns the post signals need; see ``load_columns``."""
         return _needed_states("post", self._happened)
 
     def load_for(self, batches: Iterable[LinkBatch]) -> None:
@@ -104,11 +104,11 @@ class RelationshipRun:
         return self._runs("pre", batches)
 
     def post_runs(self) -> Iterator[Run]:
-        """The post signals of what was recorded."""
+        """The post signals of the recorded links."""
         return self._runs("post", self._happened)
 
     def enqueue(self) -> None:
-        """Queue the post signals of what was recorded for deferred receivers."""
+        """Queue the post signals of the recorded links for deferred receivers."""
         for batch in self._happened:
             if any(plan.deferred for plan in _plans("post", batch)):
                 for signal, sender, payload, group in self._sends("post", batch):
@@ -151,7 +151,7 @@ class Send(NamedTuple):
 
 
 def _needed_states(when: str, batches: Iterable[LinkBatch]) -> list[State]:
-    """Owners and members of links that are sent to async receivers, or to deferred ones."""
+    """The owners and members of links that async or deferred receivers are called for."""
     return [
         instance_state(instance)
         for batch in batches
@@ -181,9 +181,9 @@ def _batches_of(links: Iterable[Link]) -> Iterator[LinkBatch]:
 
 
 def _group_of(prop: RelationshipProperty[Any], owner: type) -> SenderGroup:
-    """The senders that receivers of a many-to-many relationship's signals may have named.
+    """The senders that receivers of ``m2m_changed`` may be connected to.
 
-    The secondary table, the relationship of either side, or the class of either side.
+    These are the secondary table, the relationship of either side, and the class of either side.
     """
     groups: dict[type, SenderGroup] = prop.info.setdefault(_GROUPS, {})
     group = groups.get(owner)

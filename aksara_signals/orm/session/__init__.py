@@ -1,1 +1,1 @@
-"""Sessions: which one a write goes through, and whether it loads fixtures."""
+"""Which session an operation uses, and whether it loads fixtures."""

@@ -21,15 +21,15 @@ from aksara_signals.exceptions import InvalidOptionError, NoSessionError
 from aksara_signals.orm.bridge.sessions import is_flushing
 
 AnySession = AsyncSession | Session
-"""What the user works with."""
+"""The kinds of session that users work with."""
 
 ResultT = TypeVar("ResultT")
 
 
 class ActiveSession:
-    """The session whose receivers are called from now on, in this task, until :meth:`end`.
+    """The session whose receivers are being called in this task, until :meth:`end`.
 
-    Receivers that are given no session find this one.
+    Operations in a receiver use it if they are given no other session.
     """
 
     __slots__ = ("_token", "is_over", "outer", "session", "task", "thread")
@@ -39,22 +39,22 @@ class ActiveSession:
         self.task: asyncio.Task[Any] | None = _current_task()
         self.thread: int = threading.get_ident()
         self.is_over: bool = False
-        self.outer: ActiveSession | None = _active.get()
-        """The one whose receiver this code runs in."""
-        self._token: Token[ActiveSession | None] = _active.set(self)
+        self.outer: ActiveSession | None = _active_session.get()
+        """The active session of the receiver that this code runs in, if any."""
+        self._token: Token[ActiveSession | None] = _active_session.set(self)
 
     def end(self) -> None:
-        """The receivers have been called. To be called once."""
-        self.is_over = True  # a task that a receiver has started sees this one as well
+        """Note that the receivers have been called. To be called once."""
+        self.is_over = True  # a task that a receiver has started has this object in its context
         token = self._token
-        # That task may live on for long, and what its context refers to lives on with it.
+        # That task may run for a long time, and its context would keep the session alive.
         self.session = self.task = self.outer = None
         del self._token
-        _active.reset(token)
+        _active_session.reset(token)
 
     @property
     def is_here(self) -> bool:
-        """Whether this code runs in the receiver itself: a session is not for two tasks."""
+        """Whether this code runs in the receiver's own task: two tasks can't share a session."""
         return (
             not self.is_over
             and self.thread == threading.get_ident()
@@ -62,7 +62,9 @@ class ActiveSession:
         )
 
 
-_active: ContextVar[ActiveSession | None] = ContextVar("aksara_signals_active", default=None)
+_active_session: ContextVar[ActiveSession | None] = ContextVar(
+    "aksara_signals_active", default=None
+)
 _scope: ContextVar[AnySession | None] = ContextVar("aksara_signals_scope", default=None)
 _factories: weakref.WeakKeyDictionary[type, Callable[..., AnySession]] = weakref.WeakKeyDictionary()
 
@@ -80,15 +82,15 @@ def user_session(session: Session) -> AnySession:
 
 
 def is_session(given: Any) -> bool:
-    """Whether it is a session of any kind."""
+    """Whether a value is a session of any kind."""
     return isinstance(given, (AsyncSession, Session, async_scoped_session, scoped_session))
 
 
 def sync_session_of(session: Any) -> Session:
-    """The plain session that does the work of any kind of session.
+    """The synchronous session behind any kind of session.
 
     Raises:
-        InvalidOptionError: What was given is no session.
+        InvalidOptionError: The value is not a session.
     """
     if isinstance(session, (async_scoped_session, scoped_session)):
         session = session()
@@ -103,7 +105,7 @@ def sync_session_of(session: Any) -> Session:
 
 @contextmanager
 def outside_of_sessions() -> Iterator[None]:
-    """Let the code inside find no session that isn't its own."""
+    """Hide the active session and that of :func:`session_scope` from the code inside."""
     active, scope = ActiveSession(None), _scope.set(None)
     try:
         yield
@@ -116,9 +118,9 @@ def in_receiver_of(session: Session | None = None) -> bool:
     """Whether this code runs in a receiver of a session's flush, or in a task that one started.
 
     Args:
-        session: The one that is asked about; None means any.
+        session: The session; None means any session.
     """
-    active = _active.get()
+    active = _active_session.get()
     while active is not None:
         if active.session is not None and session in (None, sync_session_of(active.session)):
             return True
@@ -127,18 +129,18 @@ def in_receiver_of(session: Session | None = None) -> bool:
 
 
 def other_task() -> str:
-    """This task or thread in words, for the receivers of another one."""
+    """The current task or thread, in the error messages of another one."""
     return "another thread" if _current_task() is None else "another task"
 
 
 @block
 def session_scope(session: AnySession) -> Iterator[AnySession]:
-    """Make a session the one that writes go through unless another one is given.
+    """Use a session for all operations inside that are given no other one.
 
-    For a ``with`` or an ``async with`` block; it decorates functions, sync and async, too.
+    For a ``with`` or an ``async with`` block, or as a decorator of a sync or async function.
 
     Args:
-        session: Stays the caller's: it is neither committed nor closed.
+        session: The session. It is neither committed nor closed.
     """
     sync_session_of(session)
     token = _scope.set(session)
@@ -149,7 +151,7 @@ def session_scope(session: AnySession) -> Iterator[AnySession]:
 
 
 def bind_sessions(cls: type, factory: Callable[..., AnySession] | None) -> None:
-    """Give a class and its subclasses a factory of sessions, or take it back with None."""
+    """Give a class and its subclasses a factory of sessions; None removes it."""
     if factory is None:
         _factories.pop(cls, None)
         return
@@ -163,14 +165,14 @@ def bind_sessions(cls: type, factory: Callable[..., AnySession] | None) -> None:
 
 
 def _problem_of_factory(factory: object) -> str | None:
-    """Why something makes no sessions, in words that go on after "which"."""
+    """Why a value can't make sessions, in words that go on after "which"."""
     if not callable(factory):
         return "makes no sessions"
     try:
         inspect.signature(factory).bind(expire_on_commit=False)
     except TypeError:
         return "can't be called with expire_on_commit=False, as it will be"
-    except ValueError:  # written in C: nothing is known of its parameters
+    except ValueError:  # written in C: its parameters are unknown
         return None
     return None
 
@@ -181,18 +183,18 @@ async def session_for(
 ) -> AsyncIterator[Session]:
     """The session for an operation on a model.
 
-    In this order: the one given, the instance's own, the one at work in the receiver under way,
-    the one of :func:`session_scope`, one from the factory bound to the class. Only the last is
-    the library's own: it is committed and closed at the end.
+    It is, in this order: the one given, the instance's own, the active session of the receiver that
+    is running, the one of :func:`session_scope`, a new one from the factory bound to the class.
+    Only a new one is committed and closed at the end.
 
     Args:
         model: The class whose rows are read or written.
-        given: What the caller was given as ``session=``.
-        instance: The one that the operation is about, if it is about one.
+        given: The ``session=`` argument of the operation.
+        instance: The instance that the operation is about, if there is one.
 
     Raises:
-        NoSessionError: There is none.
-        InvalidOptionError: What was given is no session, or the factory makes none.
+        NoSessionError: There is no session.
+        InvalidOptionError: ``given`` is not a session, or the factory doesn't make one.
     """
     found = _existing_session(given, instance)
     if found is not None:
@@ -202,7 +204,7 @@ async def session_for(
     if factory is None:
         raise NoSessionError(
             f"no session for {describe_sender(model)}: pass session=, add the instance to a "
-            f"session, write from a receiver that is under way, enter 'async with "
+            f"session, write from a receiver that runs inside the transaction, enter 'async with "
             f"session_scope(session)', or give the models a factory once with "
             f"{model.__name__}.bind_sessions(async_sessionmaker(engine))"
         )
@@ -229,7 +231,7 @@ def _existing_session(given: Any, instance: object) -> Session | None:
     own = None if instance is None else object_session(instance)
     if own is not None:
         return own
-    active = _active.get()
+    active = _active_session.get()
     if active is not None and active.session is not None and active.is_here:
         return sync_session_of(active.session)
     scope = _scope.get()
@@ -237,18 +239,18 @@ def _existing_session(given: Any, instance: object) -> Session | None:
 
 
 def active_session(operation: str) -> Session:
-    """The session of the receiver that is under way, else that of :func:`session_scope`.
+    """The session of the receiver that is running, else that of :func:`session_scope`.
 
     Args:
-        operation: What needs it, in words.
+        operation: The operation that needs it, for the error message.
 
     Raises:
-        NoSessionError: There is none.
+        NoSessionError: There is no session.
     """
     found = _existing_session(None, None)
     if found is None:
         raise NoSessionError(
-            f"{operation} was given no session, and there is none at work: pass the session first, "
+            f"{operation} was given no session, and none is active: pass the session first, "
             f"or call it in a receiver that runs inside the transaction (neither after its end nor "
             f"concurrently, and in no task of its own), or within 'async with "
             f"session_scope(session)'"
@@ -257,7 +259,7 @@ def active_session(operation: str) -> Session:
 
 
 async def run_sync(session: Session, function: Callable[[Session], ResultT]) -> ResultT:
-    """Call a function with a session: in a greenlet if it belongs to an AsyncSession."""
+    """Call a function with a session, in a greenlet if it belongs to an AsyncSession."""
     owner = user_session(session)
     if isinstance(owner, AsyncSession):
         return await owner.run_sync(function)
@@ -266,5 +268,5 @@ async def run_sync(session: Session, function: Callable[[Session], ResultT]) -> 
 
 def flush(session: Session) -> None:
     """Flush a session, or leave it to the flush that is under way."""
-    if not is_flushing(session):  # else a pre receiver writes: that joins its flush
+    if not is_flushing(session):  # otherwise this is a pre receiver, whose writes join its flush
         session.flush()

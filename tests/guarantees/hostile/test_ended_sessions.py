@@ -50,7 +50,9 @@ def plain(sync_engine: Engine) -> Iterator[Session]:
 def check(failures: list[BaseException], method: str) -> None:
     [error] = failures
     assert type(error) is SessionInUseError
-    assert str(error).startswith(f"{method}() was called by a receiver that waited for the outcome")
+    assert str(error).startswith(
+        f"{method}() was called by a deferred receiver of a transaction, on"
+    )
     assert "which has ended; open a session of its own" in str(error)
     failures.clear()
 

@@ -389,7 +389,7 @@ def test_what_makes_sessions_and_models_signals_are_no_receivers() -> None:
         (async_sessionmaker(), "makes sessions"),
         (scoped_session(sessionmaker(engine)), "makes sessions"),
         (Page.signals.post_save, "a model's signal"),
-        (Page.meta, "<Meta of Page> and no receiver"),
+        (Page.meta, "<Meta of Page> and not a receiver"),
     ):
         for connect in (pre_save, pre_save.connect, pre_save.connect(sender=Page)):
             with pytest.raises(InvalidReceiverError, match=words):

@@ -14,6 +14,8 @@ from aksara_signals import (
     post_relation_add,
     post_relation_remove,
     post_save,
+    pre_relation_add,
+    pre_relation_remove,
     pre_save,
 )
 
@@ -134,6 +136,34 @@ async def test_other_members_of_the_other_side_are_written_and_sent_once(
             ("post 1", "ann"),
             ("post 2", "ann"),
         ]
+
+
+async def test_other_members_of_the_other_side_are_sent_no_second_time(
+    sessions: Sessions,
+) -> None:
+    """A partial save hides its own instance from a collection, not what the flush writes of it."""
+    sent: list[Any] = []
+    for signal in (pre_relation_add, pre_relation_remove):
+        signal.connect(
+            lambda signal, child, **kwargs: sent.append((signal.name, child.title)), sender=Author
+        )
+    async with sessions() as session:
+        posts = [Post(title=f"post {number}") for number in range(3)]
+        session.add_all([author := Author(name="ann", posts=posts[:2]), posts[2]])
+        await session.commit()
+        for instance in (author, *posts):
+            await session.refresh(instance)
+        await session.refresh(author, ["posts"])
+        sent.clear()
+        author.posts.remove(posts[0])
+        author.posts.remove(posts[1])
+        posts[1].slug = "new"
+        await posts[1].save(update_fields=["slug"])
+        assert sent == [("pre_relation_remove", "post 0")]
+        sent.clear()
+        author.posts.append(posts[2])
+        await session.commit()
+        assert sorted(sent) == [("pre_relation_add", "post 2"), ("pre_relation_remove", "post 1")]
 
 
 async def test_names_of_mixed_types_are_refused_in_words(sessions: Sessions) -> None:

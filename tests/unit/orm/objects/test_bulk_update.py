@@ -83,7 +83,7 @@ async def test_names_of_mixed_types_are_refused_in_words(
     async with sessions() as session:
         session.add(post := Post(title="old"))
         await session.commit()
-        with pytest.raises(UnknownFieldError, match=r"is no column of kit\.models\.Post"):
+        with pytest.raises(UnknownFieldError, match=r"is not a column of kit\.models\.Post"):
             await Post.objects.bulk_update([post], fields, session=session)
     assert recorder.calls == []
 

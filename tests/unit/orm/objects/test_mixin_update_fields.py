@@ -247,9 +247,9 @@ async def test_pending_changes_of_other_fields_are_not_sent(
     ("fields", "message"),
     [
         (["labell"], "did you mean 'label'"),
-        (["things"], "no column"),
+        (["things"], "neither a column"),
         ("label", "one string"),
-        (["__class__"], "no column"),
+        (["__class__"], "neither a column"),
         ([5], "names 5"),
     ],
 )

@@ -182,7 +182,7 @@ async def test_an_instance_is_compared_with_a_relationship_only() -> None:
 def test_tables_and_statements_are_no_criteria() -> None:
     """Nor is a relationship an order."""
     for given in (Thing.__table__, select(Thing), select(Thing).subquery()):
-        with pytest.raises(InvalidOptionError, match="gives rows and is no condition"):
+        with pytest.raises(InvalidOptionError, match="returns rows and is not a condition"):
             Thing.objects.filter(given)
         with pytest.raises(InvalidOptionError, match="order_by"):
             Thing.objects.order_by(given)
@@ -280,7 +280,7 @@ async def test_names_are_shortened_and_none_is_pythons_own() -> None:
     with pytest.raises(UnknownFieldError) as error:
         Thing.objects.filter(**{name: 1})
     assert len(str(error.value)) < 300
-    with pytest.raises(UnknownFieldError, match="'__class__', which is no attribute"):
+    with pytest.raises(UnknownFieldError, match="'__class__', which is not an attribute"):
         await thing.update(__class__=Owner)
 
 

@@ -125,7 +125,7 @@ async def test_another_task_connects_before_the_write_or_after_it(
     other = asyncio.create_task(session.execute(text("SELECT 1")))
     await asyncio.sleep(0)
     gate.may_go_on.set()
-    with pytest.raises(SessionInUseError, match="connection was asked for by another task"):
+    with pytest.raises(SessionInUseError, match="connection was requested by another task"):
         await other
     await task
     assert await session.scalar(text("SELECT 1")) == 1
@@ -190,7 +190,7 @@ async def test_a_flush_by_another_task_is_refused_behind_a_receivers_own(
     task = asyncio.create_task(save(session, "x"))
     await gate.is_inside.wait()
     session.add(Post(title="y", slug="y"))
-    with pytest.raises(SessionInUseError, match="a flush was asked for by another task"):
+    with pytest.raises(SessionInUseError, match="a flush was requested by another task"):
         await session.flush()
     gate.may_go_on.set()
     await task
