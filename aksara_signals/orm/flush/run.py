@@ -118,6 +118,8 @@ class FlushRun:
         self._owner = user_session(session)
         self.is_sending: bool = False
         """Whether receivers are being called: then an error is theirs."""
+        self._token = object()
+        """Stands for this flush in the queue, which mustn't keep the run and its instances."""
         self._recipients = FlushRecipients()
         self._foreseen: dict[State, Change] = {}
         """The changes that pre signals were sent for."""
@@ -369,4 +371,4 @@ class FlushRun:
 
     def _written(self, kind: Kind, state: State, *, is_silent: bool = False) -> Written:
         before = None if kind is Kind.CREATE else self._keys_before.get(state, state.key)
-        return Written(kind, before, state.key, self, is_silent=is_silent)
+        return Written(kind, before, state.key, self._token, is_silent=is_silent)

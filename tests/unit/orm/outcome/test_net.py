@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -267,3 +269,15 @@ def test_order_and_the_others(session: Session) -> None:
     write(session, "u")
     session.commit()
     assert sent == [(1, False), (2, True), (2, False), (1, True), (1, False)]
+
+
+def test_the_queue_keeps_no_instance_alive(session: Session) -> None:
+    """What is queued for the net of a transaction is a note of the row, and a copy."""
+    Net(Post)
+    session.add(post := Post(title="x"))
+    session.flush()
+    alive = weakref.ref(post)
+    session.expunge(post)
+    del post
+    gc.collect()
+    assert alive() is None
