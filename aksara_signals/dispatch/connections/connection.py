@@ -84,9 +84,9 @@ class Connection:
 
     def __init__(self, **fields: Any) -> None:
         for name, value in (_DEFAULTS | fields).items():
-            object.__setattr__(self, name, value)
+            _fill[name](self, value)
         is_plain = not (self.shape.positional or self.shape.on_demand or self.narrows_session)
-        object.__setattr__(self, "is_plain", is_plain)
+        _fill["is_plain"](self, is_plain)
         for observe in connection_observers:
             observe(self)
 
@@ -141,3 +141,9 @@ class Connection:
     def __repr__(self) -> str:
         receiver, sender = describe_receiver(self.receiver), describe_sender(self.sender)
         return f"<Connection of {receiver} to {sender}>"
+
+
+_fill: dict[str, Callable[[Connection, object], None]] = {
+    name: vars(Connection)[name].__set__ for name in Connection.__slots__ if name != "__weakref__"
+}
+"""What sets each field, once: ``object.__setattr__()`` looks it up each time."""

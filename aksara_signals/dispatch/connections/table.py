@@ -52,11 +52,22 @@ class ConnectionTable:
             cycle would keep an unused signal alive until the next garbage collection.
     """
 
-    __slots__ = ("_dead", "_entries", "_index", "_payload", "is_idle", "name", "routes")
+    __slots__ = (
+        "_dead",
+        "_entries",
+        "_index",
+        "_payload",
+        "display_name",
+        "is_idle",
+        "name",
+        "routes",
+    )
 
     def __init__(self, payload: Payload, name: str | None) -> None:
         self.name: str | None = name
         """The signal's name, if it has one."""
+        self.display_name: str = printable(name) if name else "an unnamed signal"
+        """The name for messages; an unnamed signal has one as well."""
         self._payload = payload
         self._entries: list[Connection] = []
         self._index = ConnectionIndex()
@@ -66,11 +77,6 @@ class ConnectionTable:
         """The published routing table, which sends read."""
         self.is_idle: bool = not payload.required
         """Whether a send has nothing to do: no receivers to call, and no payload to check."""
-
-    @property
-    def display_name(self) -> str:
-        """The name for messages; an unnamed signal has one as well."""
-        return printable(self.name) if self.name else "an unnamed signal"
 
     def senders(self, sender: Senders, senders: Senders, operation: str) -> tuple[Sender, ...]:
         """The senders named by ``sender=`` or ``senders=``, to connect a receiver to.

@@ -34,7 +34,8 @@ async def deliver_concurrently(
 
     async def run(place: int, connection: Connection, receiver: Receiver) -> None:
         # A task has a context of its own; the frame in it must name this receiver.
-        own = Frame(frame.cause, frame.in_own_task)
+        own = Frame()
+        own.cause, own.in_own_task = frame.cause, frame.in_own_task
         own.delivery, own.connection = delivery, connection
         set_current(own)
         response: Any = None

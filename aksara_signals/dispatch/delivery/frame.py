@@ -52,20 +52,18 @@ class Frame:
     long as the task itself lives. The delivery must not live as long, so the loop empties its frame
     when it ends.
 
-    Args:
-        cause: The frame of the loop whose receiver called this loop, or started its task.
-        in_own_task: Whether the loop runs in a task of its own, off the stack of its cause.
+    It has no constructor, which would be a good part of what a send costs: each loop sets what is
+    not as the class has it.
     """
 
-    __slots__ = ("cause", "connection", "delivery", "in_own_task")
-
-    def __init__(self, cause: Frame | None, in_own_task: bool) -> None:
-        self.cause: Frame | None = cause
-        self.in_own_task: bool = in_own_task
-        self.delivery: Delivery | None = None
-        """What is being delivered; None once the loop has ended."""
-        self.connection: Connection | None = None
-        """The connection whose receiver runs; None once the loop has ended."""
+    cause: Frame | None = None
+    """The frame of the loop whose receiver called this loop, or started its task."""
+    in_own_task: bool = False
+    """Whether the loop runs in a task of its own, off the stack of its cause."""
+    delivery: Delivery | None = None
+    """What is being delivered; None before the first delivery and once the loop has ended."""
+    connection: Connection | None = None
+    """The connection whose receiver runs; None before the first one and once the loop has ended."""
 
     def chain(self) -> Iterator[Frame]:
         """This frame and those around it, innermost first."""

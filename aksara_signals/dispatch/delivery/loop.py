@@ -65,10 +65,12 @@ async def deliver(
             concurrent receivers are raised as an ``ExceptionGroup``.
     """
     responses: Responses = []
-    cause = get_current()
-    if cause is not None:
-        cause = cause_of(cause, in_own_task)
-    frame = Frame(cause, in_own_task)
+    frame = Frame()
+    around_it = get_current()
+    if around_it is not None:
+        frame.cause = cause_of(around_it, in_own_task)
+    if in_own_task:
+        frame.in_own_task = True
     mocked = "unittest.mock" in modules
     traced = None
     if hooks:
@@ -147,10 +149,10 @@ def deliver_sync(
         BaseException: What a receiver raised, of its own type, with a note.
     """
     responses: Responses = []
-    cause = get_current()
-    if cause is not None:
-        cause = cause_of(cause, in_own_task=False)
-    frame = Frame(cause, False)
+    frame = Frame()
+    around_it = get_current()
+    if around_it is not None:
+        frame.cause = cause_of(around_it, in_own_task=False)
     mocked = "unittest.mock" in modules
     traced = None
     if hooks:
