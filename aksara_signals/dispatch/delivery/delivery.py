@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import GeneratorType
 from typing import Any, NamedTuple, Protocol
 
@@ -40,7 +40,7 @@ class Delivery(NamedTuple):
     """On-demand arguments, for the receivers that name them."""
 
 
-new_tuple = tuple.__new__
+new_tuple: Callable[[type[Delivery], tuple[Any, ...]], Delivery] = tuple.__new__
 """``new_tuple(Delivery, (…))`` takes a third of the time of ``Delivery(…)``."""
 
 

@@ -59,15 +59,16 @@ class Prediction:
         self._requested = requested
         # States with their instances: history may load an object, and a state holds its instance
         # only weakly, so the loaded one would be lost again.
-        new, self._dirty, self.deleted = pending_states(session)
+        new, dirty, deleted = pending_states(session)
         if objects is not None:
             only = flushed_with(objects)
             new = [pair for pair in new if id(pair[1]) in only]
-            self._dirty = [state for state in self._dirty if id(state.obj()) in only]
+            dirty = [state for state in dirty if id(state.obj()) in only]
             given = {id(each) for each in objects}  # alive: held by the caller
-            self.deleted = {
-                state: instance for state, instance in self.deleted.items() if id(instance) in given
-            }
+            deleted = {state: each for state, each in deleted.items() if id(each) in given}
+        self._dirty: list[State] = dirty
+        self.deleted: dict[State, object] = deleted
+        """What would be deleted, cascades and orphans included."""
         self._created: list[tuple[State, object]] = []
         self._linked: list[State] = []
         self._sort_out_new(new, foreseen)

@@ -22,7 +22,7 @@ _names: dict[str, None] = {}
 
 _warned: weakref.WeakSet[type] = weakref.WeakSet()
 
-is_check_due = False
+is_check_due: bool = False
 """Whether receivers were connected since the last check; read at every flush."""
 
 
