@@ -140,11 +140,6 @@ def require_unambiguous(name: str) -> None:
         )
 
 
-def may_send(sender: Sender, payload: Payload) -> bool:
-    """Whether a receiver of a signal with this payload can be connected to a sender."""
-    return _problem(sender, payload, "") is None
-
-
 def require_possible(senders: Iterable[Sender], payload: Payload, signal_name: str) -> None:
     """Reject senders that can never send a built-in signal.
 
