@@ -21,6 +21,7 @@ __all__ = [
     "InvalidSenderError",
     "MigrationError",
     "NoSessionError",
+    "OutboxError",
     "SessionInUseError",
     "SignalPayloadError",
     "SignalRecursionError",
@@ -149,6 +150,16 @@ class MigrationError(AksaraSignalsError, RuntimeError):
     """Alembic isn't set up for the signals of migrations."""
 
     code = "AKS-401"
+
+
+class OutboxError(AksaraSignalsError, RuntimeError):
+    """Durable receivers can't be stored or called: the outbox isn't set up as they need it.
+
+    No outbox is installed, its table is missing, a worker knows no durable receivers or is bound to
+    another database, or SQLite's transactions begin too late.
+    """
+
+    code = "AKS-501"
 
 
 class AksaraSignalsWarning(UserWarning):

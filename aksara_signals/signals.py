@@ -44,7 +44,7 @@ _SAVE = Payload(
     ("changes",),
     sent_by=CLASSES,
 )
-_DELETE = Payload(("instance",), ("session", "raw"), sent_by=CLASSES)
+_DELETE = Payload(("instance",), ("session", "raw"), is_of_deleted=True, sent_by=CLASSES)
 _BULK = Payload(("instances",), ("session", "raw"), is_of_one_row=False, sent_by=CLASSES)
 _BULK_UPDATE = Payload(
     ("instances",), ("fields", "session", "raw"), is_of_one_row=False, sent_by=CLASSES

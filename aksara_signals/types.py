@@ -8,10 +8,12 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 __all__ = [
     "AFTER_COMMIT",
     "AFTER_ROLLBACK",
+    "DURABLE",
     "IMMEDIATE",
     "PHASES",
     "Changes",
     "ConnectOptions",
+    "DurableOptions",
     "Phase",
     "Receiver",
     "ReceiverT",
@@ -44,6 +46,33 @@ AFTER_ROLLBACK: Final = "after_rollback"
 PHASES: Final = (IMMEDIATE, AFTER_COMMIT, AFTER_ROLLBACK)
 """The valid values of ``phase=``."""
 
+DURABLE: Final = "durable"
+"""The phase of a receiver that is connected with ``durable=``; it can't be given as ``phase=``."""
+
+
+class DurableOptions(Protocol):
+    """What ``durable=`` takes besides a name: the options of a durable receiver.
+
+    :class:`aksara_signals.contrib.outbox.Durable` is one.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name under which the receiver's rows are stored."""
+        ...
+
+    @property
+    def include(self) -> tuple[str, ...]:
+        """The names of the columns whose values are stored with each row."""
+        ...
+
+    def conflict(self, other: Any, /) -> str | None:
+        """The name of an option in which another value of ``durable=`` contradicts this one.
+
+        The other one may be a mere name.
+        """
+        ...
+
 
 class ConnectOptions(TypedDict, total=False):
     """The options of :meth:`Signal.connect <aksara_signals.Signal.connect>`, explained there."""
@@ -57,6 +86,7 @@ class ConnectOptions(TypedDict, total=False):
     phase: Phase
     coalesce: bool
     timeout_seconds: float | None
+    durable: str | DurableOptions | None
 
 
 Changes: TypeAlias = "Mapping[str, tuple[Any, Any]]"

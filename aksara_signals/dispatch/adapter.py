@@ -8,7 +8,7 @@ default adapter answers that nothing is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from aksara_signals.exceptions import NoSessionError
 from aksara_signals.types import Sender
@@ -16,6 +16,26 @@ from aksara_signals.types import Sender
 
 def _nothing(*_: object) -> None:
     return None
+
+
+def no_transaction(signal: Any, what: str) -> NoSessionError:
+    """The error for a signal sent by hand, of which nothing says to which transaction it belongs.
+
+    Args:
+        signal: The signal.
+        what: Describes its receivers, after "receivers that".
+    """
+    return NoSessionError(
+        f"{signal.display_name} was sent to receivers that {what} a transaction, and nothing says "
+        f"which transaction: pass session=, or an instance that is in a session"
+    )
+
+
+def _cannot_store(signal: Any, *_: object) -> NoReturn:
+    raise no_transaction(signal, _STORED)
+
+
+_STORED = "are durable: what they are sent is stored in"
 
 
 class Adapter(NamedTuple):
@@ -35,6 +55,12 @@ class Adapter(NamedTuple):
 
     Takes the signal, all arguments (``signal`` and ``sender`` included) and the deferred
     connections; returns whether the arguments determine the transaction."""
+    store: Callable[[Any, Mapping[str, Any], tuple[Any, ...], bool], Any] = _cannot_store
+    """Stores a signal that was sent by hand, for its durable receivers, in its transaction.
+
+    Takes the signal, all arguments, the durable connections, and whether the caller can await.
+    Returns an awaitable that stores it, or None if it is stored, or will be. Raises
+    ``NoSessionError`` if the arguments don't determine the transaction."""
     connected: Callable[[Sender], object] = _nothing
     """Called when a receiver of a built-in signal was connected to a class, or to its name."""
     connections_changed: Callable[[Any], object] = _nothing
@@ -79,8 +105,4 @@ def defer(signal: Any, arguments: Mapping[str, Any], connections: tuple[Any, ...
         NoSessionError: The arguments don't determine the transaction.
     """
     if not _adapter.defer(signal, arguments, connections):
-        raise NoSessionError(
-            f"{signal.display_name} was sent to receivers that are deferred until the outcome of a "
-            f"transaction, and nothing says which transaction: pass session=, or an instance that "
-            f"is in a session"
-        )
+        raise no_transaction(signal, "are deferred until the outcome of")

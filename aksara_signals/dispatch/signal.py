@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
 
-from aksara_signals.dispatch.adapter import defer
+from aksara_signals.dispatch.adapter import defer, get_adapter
 from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.connections.options import check_filters
@@ -169,6 +169,12 @@ class Signal(SignalBase):
                 call per row, with ``created`` as it is at the end, and none without a net change.
             timeout_seconds: How long a deferred receiver may run before it is cancelled and the
                 timeout logged. Under a plain ``Session`` it can't be cancelled.
+            durable: The name of a durable receiver, such as ``"search.index"``, or
+                :class:`~aksara_signals.contrib.outbox.Durable` with its options. What it is sent
+                is stored in the transaction, and workers call it until it has succeeded. Its
+                further argument ``event`` holds what is stored; ``instance`` is the row as it is
+                then. Excludes ``phase``, ``weak``, ``concurrent``, ``coalesce`` and
+                ``timeout_seconds``.
 
         Returns:
             The receiver itself, unchanged. Connecting it again to the same sender and phase, with
@@ -348,7 +354,9 @@ class Signal(SignalBase):
         """
         if self._table.is_idle and "signal" not in payload:
             return []
-        delivery = self._delivery(sender, payload)
+        delivery = self._delivery(sender, payload, True)
+        if isinstance(delivery, _Unstored):
+            delivery = await delivery.stored()
         return [] if delivery is None else await deliver((delivery,))
 
     async def send_robust(self, /, sender: Sender = None, **payload: Any) -> Responses:
@@ -363,7 +371,9 @@ class Signal(SignalBase):
             asyncio.CancelledError: Always raised, as is every ``BaseException`` that is not an
                 ``Exception``.
         """
-        delivery = self._delivery(sender, payload)
+        delivery = self._delivery(sender, payload, True)
+        if isinstance(delivery, _Unstored):
+            delivery = await delivery.stored()
         return [] if delivery is None else await deliver((delivery,), robust=True)
 
     def send_sync(self, /, sender: Sender = None, **payload: Any) -> Responses:
@@ -382,7 +392,15 @@ class Signal(SignalBase):
         delivery = self._delivery(sender, payload)
         return [] if delivery is None else deliver_sync((delivery,), robust=True)
 
-    def _delivery(self, sender: Sender, payload: dict[str, Any]) -> Delivery | None:
+    @overload
+    def _delivery(self, sender: Sender, payload: dict[str, Any]) -> Delivery | None: ...
+
+    @overload
+    def _delivery(
+        self, sender: Sender, payload: dict[str, Any], can_await: Literal[True]
+    ) -> Delivery | _Unstored | None: ...
+
+    def _delivery(self, sender: Sender, payload: dict[str, Any], can_await: bool = False) -> Any:
         if "signal" in payload or (self._required and not self._required <= payload.keys()):
             self.payload.reject(self.display_name, payload)
         # As plan_for(), in place where the plan is known: the call is felt in each send.
@@ -400,10 +418,19 @@ class Signal(SignalBase):
             plan = plan.narrowed(arguments.get("created"))
             if plan.deferred:
                 defer(self, arguments, plan.deferred)
-            if not plan.connections:
-                return None
+            if plan.durable:
+                store = get_adapter().store(self, arguments, plan.durable, can_await)
+                if store is not None:
+                    return _Unstored(store, self._of_plan(plan, sender, arguments))
+            return self._of_plan(plan, sender, arguments)
         concurrent, sequential = plan.concurrent, plan.sequential
         return new_tuple(Delivery, (self, sender, sequential, arguments, concurrent, NO_EXTRAS))
+
+    def _of_plan(self, plan: Plan, sender: Sender, arguments: dict[str, Any]) -> Delivery | None:
+        """The delivery to the immediate receivers of a plan; None if it has none."""
+        if not plan.connections:
+            return None
+        return Delivery(self, sender, plan.sequential, arguments, plan.concurrent)
 
     def plan_for(self, sender: Sender) -> Plan:
         """The connections that a send by ``sender`` reaches now, active contexts considered."""
@@ -471,6 +498,18 @@ def remove_connections(signal: Signal, connections: list[Connection]) -> None:
 def forget_plans(signal: Signal) -> None:
     """Discard what string senders were resolved to, because a class has come or gone."""
     signal._table.forget_names()
+
+
+class _Unstored(NamedTuple):
+    """A delivery before which a row has to be stored for durable receivers."""
+
+    store: Awaitable[object]
+    delivery: Delivery | None
+
+    async def stored(self) -> Delivery | None:
+        """The delivery, after the row has been stored."""
+        await self.store
+        return self.delivery
 
 
 class SignalGroup:

@@ -52,6 +52,7 @@ class _OfInstance(Protocol[Given_contra, Returned_co]):
         model: Any,
         pk_set: Any,
         objects: Any,
+        event: Any,
         **kwargs: Any,
     ) -> Returned_co: ...
 
@@ -76,6 +77,7 @@ class _OfInstances(Protocol[Item, Returned_co]):
         fields: Any,
         session: Any,
         raw: Any,
+        event: Any,
         **kwargs: Any,
     ) -> Returned_co: ...
 

@@ -22,7 +22,7 @@ from aksara_signals.introspection.names import (
     plain,
     sender_name,
 )
-from aksara_signals.types import IMMEDIATE, Sender
+from aksara_signals.types import DURABLE, IMMEDIATE, Sender
 
 __all__ = ["ReceiverEntry", "collect"]
 
@@ -36,7 +36,11 @@ _DEFAULTS: dict[str, Any] = {
     "dispatch_uid": None,
     "coalesce": False,
     "timeout_seconds": None,
+    "durable_name": None,
 }
+"""By the name of the attribute."""
+_NAMES = {"durable_name": "durable"}
+"""What an option is called, where that differs from the attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +108,10 @@ def _in_call_order(connections: tuple[Connection, ...]) -> tuple[Connection, ...
 
 def _entry(signal: Signal, connection: Connection) -> ReceiverEntry:
     options = {
-        name: plain(value)
+        _NAMES.get(name, name): plain(value)
         for name, default in _DEFAULTS.items()
         if (value := getattr(connection, name)) != default
+        and not (name == "phase" and value == DURABLE)  # durable= says so
     }
     return ReceiverEntry(
         signal=signal.display_name,

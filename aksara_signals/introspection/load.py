@@ -18,7 +18,7 @@ from sqlalchemy.exc import StatementError
 
 from aksara_signals.dispatch.receivers.identity import type_name
 
-__all__ = ["LoadError", "Walk", "load"]
+__all__ = ["LoadError", "Walk", "find", "importing", "load"]
 
 
 class LoadError(Exception):
@@ -54,7 +54,7 @@ def load(
     Raises:
         LoadError: Something can't be imported, found or called.
     """
-    with _importable(str(Path.cwd())), redirect_stdout(sys.stderr):
+    with importing(), redirect_stdout(sys.stderr):
         for module in modules:
             found = _import(module)
             if walk is not None:
@@ -63,8 +63,24 @@ def load(
     yield loaded
 
 
+def find(path: str, option: str) -> Any:
+    """Import what ``module:attribute`` names, and return it as it is.
+
+    Args:
+        path: The path.
+        option: What was given it, for error messages.
+
+    Raises:
+        LoadError: It can't be imported or found.
+    """
+    with importing(), redirect_stdout(sys.stderr):
+        return _find(path, option, "module:name, such as app.main:outbox")
+
+
 @contextmanager
-def _importable(folder: str) -> Iterator[None]:
+def importing() -> Iterator[None]:
+    """Let modules of the current folder be imported."""
+    folder = str(Path.cwd())
     if folder in sys.path:
         yield
         return
@@ -106,15 +122,20 @@ def _walk(package: Any, walk: Walk) -> None:
             _walk(found, walk)
 
 
-def _load_application(path: str) -> Any:
+def _find(path: str, option: str, example: str) -> Any:
     name, _, attributes = path.partition(":")
     if not name or not attributes:
-        raise LoadError(f"--app {path}: write it as module:factory, such as app.main:create_app")
+        raise LoadError(f"{option} {path}: write it as {example}")
     found = _import(name)
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
-            raise LoadError(f"--app {path}: {name} has no attribute {attributes}")
+            raise LoadError(f"{option} {path}: {name} has no attribute {attributes}")
         found = getattr(found, attribute)
+    return found
+
+
+def _load_application(path: str) -> Any:
+    found = _find(path, "--app", "module:factory, such as app.main:create_app")
     if not _is_factory(found):
         return found
     return _attempt(f"could not load the application {path}", lambda: _call(found))

@@ -13,7 +13,7 @@ from aksara_signals.introspection.names import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_table"]
+__all__ = ["print_table", "width"]
 
 COLUMNS = ("signal", "sender", "receiver", "file:line", "options", "kind")
 
@@ -32,14 +32,14 @@ def print_table(entries: Sequence[ReceiverEntry]) -> None:
     """
     from rich.console import Console
 
-    console = Console(file=sys.stdout, width=_width())
+    console = Console(file=sys.stdout, width=width())
     if console.width < ENOUGH:
         _print_blocks(entries, console)
     else:
         _print_rows(entries, console)
 
 
-def _width() -> int | None:
+def width() -> int | None:
     """The width to print in, in columns; None means that of the terminal."""
     if sys.stdout.isatty():
         return None

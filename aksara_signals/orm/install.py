@@ -19,8 +19,9 @@ from aksara_signals.orm.mapping.unwired import check_unwired
 from aksara_signals.orm.outcome.queue import (
     begin_transaction,
     end_transaction,
+    forget_unwritten,
     note_commit,
-    protect_commit,
+    prepare_commit,
     refuse_what_is_lost,
 )
 from aksara_signals.orm.relations.origins import attach_listeners
@@ -54,9 +55,10 @@ _LISTENERS: tuple[tuple[Any, str, Callable[..., object]], ...] = (
     (Session, "after_flush", after_flush),
     (Session, "after_flush_postexec", after_flush_postexec),
     # A commit flushes, and only then deferred receivers may be queued; so once more after a flush.
-    (Session, "after_flush_postexec", protect_commit),
+    (Session, "after_flush_postexec", prepare_commit),
     (Session, "before_commit", refuse_what_is_lost),
-    (Session, "before_commit", protect_commit),
+    (Session, "before_commit", prepare_commit),
+    (Session, "after_rollback", forget_unwritten),
     (Session, "after_commit", note_commit),
     (Session, "after_transaction_end", note_end),
     (Session, "after_transaction_end", end_transaction),

@@ -29,6 +29,7 @@ from aksara_signals.orm.bridge.shadowing import (
     shadow,
     shadows_of,
 )
+from aksara_signals.orm.outcome.durable import DurableSend
 from aksara_signals.orm.outcome.entries import SentSignal
 from aksara_signals.orm.outcome.queue import enqueue
 from aksara_signals.orm.session.current import (
@@ -37,7 +38,7 @@ from aksara_signals.orm.session.current import (
     in_receiver_of,
     other_task,
 )
-from aksara_signals.types import Sender
+from aksara_signals.types import Drive, Sender
 
 Run = tuple[bool, Iterable[Delivery]]
 """Whether the receivers of a run are async, and the run's deliveries."""
@@ -138,6 +139,7 @@ def send_within(
     owner: AnySession,
     forbidden: ForbiddenMethods,
     runs: Iterable[Run],
+    drive: Drive | None = None,
 ) -> None:
     """Deliver to receivers that find the session as the active one and can't end its transaction.
 
@@ -146,6 +148,7 @@ def send_within(
         owner: The session that receivers are given.
         forbidden: The methods that they may not call.
         runs: The deliveries.
+        drive: Runs what async receivers return, if this is not a greenlet; else they can't wait.
 
     Raises:
         SessionInUseError: A receiver ended the transaction.
@@ -158,7 +161,7 @@ def send_within(
     scope = _ReceiverScope(session, forbidden)
     shadow(session, scope)
     try:
-        send(runs)
+        send(runs, drive)
     finally:
         restore(session, scope)
         scope.methods = {}  # a reference cycle, left to the garbage collector otherwise
@@ -192,18 +195,21 @@ def note_end(session: Session, transaction: SessionTransaction) -> None:
                 each.ended_by = other_task()
 
 
-def send(runs: Iterable[Run]) -> None:
+def send(runs: Iterable[Run], drive: Drive | None = None) -> None:
     """Deliver. Successive runs of async receivers are handed over at once."""
     for is_async, alike in groupby(runs, itemgetter(0)):
-        hand_over(chain.from_iterable(deliveries for _, deliveries in alike), is_async)
+        hand_over(chain.from_iterable(deliveries for _, deliveries in alike), is_async, drive)
 
 
 def needs_columns(plan: Plan) -> bool:
     """Whether any receiver is given columns that it can't load by reading them.
 
-    Async receivers can't, and neither can deferred ones, which are given copies.
+    Async receivers can't, and neither can deferred ones, which are given copies, and durable ones
+    whose rows include values.
     """
-    return bool(plan.deferred) or any(each.is_async for each in plan.segments)
+    return (
+        bool(plan.deferred) or plan.includes_values or any(each.is_async for each in plan.segments)
+    )
 
 
 def defer_signal(
@@ -226,6 +232,25 @@ def defer_signal(
     plan = signal.plan_for(sender if group is None else group)
     if plan.deferred:
         enqueue(session, SentSignal.now(signal, sender, payload), plan.deferred)
+
+
+def durable_send(
+    signal: Signal,
+    sender: Sender,
+    payload: dict[str, Any],
+    *,
+    group: SenderGroup | None = None,
+) -> list[DurableSend]:
+    """What one signal sends to its durable receivers: one element, or none without receivers.
+
+    Args:
+        signal: The signal to send.
+        sender: The sender that receivers are given.
+        payload: All arguments but ``signal`` and ``sender``.
+        group: The senders that receivers may have been connected to instead of the sender.
+    """
+    plan = signal.plan_for(sender if group is None else group)
+    return [DurableSend(signal, sender, plan.durable, payload)] if plan.durable else []
 
 
 def runs_of_signal(

@@ -37,6 +37,13 @@ def test_nothing_is_imported_before_a_name_is_asked_for() -> None:
     assert {*aksara_signals.__all__} < {*dir(aksara_signals)}
 
 
+def test_the_orm_imports_nothing_of_the_outbox() -> None:
+    """Only who stores signals pays for it; the dispatcher knows of durable= without it."""
+    code = "import sys, aksara_signals, aksara_signals.orm; aksara_signals.post_save; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [name for name in done.stdout.split() if name.startswith("aksara_signals.contrib")]
+
+
 CAPTURED = """
 from aksara_signals.testing import capture_signals, restored_signals
 with capture_signals() as calls, restored_signals():

@@ -86,6 +86,8 @@ GIVEN_UP_PARTS = frozenset(
 
 OF_OTHERS = {("asyncio", "wait"), ("pytest", "mark")}
 """Attributes of modules that aren't ours."""
+CALLED_OF_OTHERS = {"wait"}
+"""Methods of asyncio's events and processes; no function of ours has such a name."""
 
 PROSE = re.compile(
     r"\b(told|tells?|telling|hear[sd]?|hearers?|audiences?|let(?:s|ting)? go|touches|doubles|whom"
@@ -104,6 +106,7 @@ def identifiers(path: Path) -> Iterator[tuple[int, str]]:
     """The names of modules, classes, functions, attributes and parameters, with their lines."""
     yield 1, path.stem if path.stem != "__init__" else path.parent.name
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node.lineno, node.name
@@ -111,7 +114,8 @@ def identifiers(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.arg
         elif isinstance(node, ast.Attribute):
             owner = node.value.id if isinstance(node.value, ast.Name) else ""
-            if (owner, node.attr) not in OF_OTHERS:
+            is_call_of_other = id(node) in called and node.attr in CALLED_OF_OTHERS
+            if (owner, node.attr) not in OF_OTHERS and not is_call_of_other:
                 yield node.lineno, node.attr
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             yield node.lineno, node.target.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from itertools import count
 from typing import Any, NoReturn
 
 from aksara_signals.dispatch.connections.redefinition import Origin
@@ -11,10 +12,12 @@ from aksara_signals.dispatch.receivers.naming import describe_receiver, describe
 from aksara_signals.dispatch.receivers.patching import PatchPlace
 from aksara_signals.dispatch.receivers.payload import CallShape
 from aksara_signals.exceptions import SignalPayloadError
-from aksara_signals.types import IMMEDIATE, Receiver, Sender
+from aksara_signals.types import IMMEDIATE, DurableOptions, Receiver, Sender
 
 connection_observers: list[Callable[[Connection], object]] = []
 """Called with each new connection, so that a mock can report that it was never connected."""
+
+_numbers = count(1)
 
 _DEFAULTS: dict[str, Any] = {
     "strong": None,
@@ -27,10 +30,12 @@ _DEFAULTS: dict[str, Any] = {
     "phase": IMMEDIATE,
     "coalesce": False,
     "timeout_seconds": None,
+    "durable": None,
     "is_async": False,
     "patch_place": None,
     "origin": None,
     "narrows_session": False,
+    "number": 0,
 }
 
 
@@ -64,11 +69,14 @@ class Connection:
     created: bool | None
     """True narrows a save signal to INSERTs, False to UPDATEs, None doesn't narrow."""
     phase: str
-    """When the receiver is called (``immediate``, ``after_commit`` or ``after_rollback``)."""
+    """When the receiver is called: ``immediate``, ``after_commit``, ``after_rollback``, or
+    ``durable``: by a worker, from what was stored in the transaction."""
     coalesce: bool
     """Whether a deferred receiver is sent the net change of the transaction for each row."""
     timeout_seconds: float | None
     """How long a deferred receiver may run; None means without a limit."""
+    durable: str | DurableOptions | None
+    """What was given as ``durable=``, or None."""
     is_async: bool
     """Whether the receiver is known to be async. If False, it may still return an awaitable."""
     patch_place: PatchPlace | None
@@ -79,6 +87,9 @@ class Connection:
     """Whether ``session`` is sent as None, because two tasks can't share a session."""
     is_plain: bool
     """Whether the receiver takes the arguments just as they are sent, all by keyword."""
+    number: int
+    """Of a durable receiver: later connections, of whichever signal, have higher numbers. 0 of any
+    other one."""
 
     __slots__ = (*__annotations__, "__weakref__")
 
@@ -87,6 +98,8 @@ class Connection:
             _fill[name](self, value)
         is_plain = not (self.shape.positional or self.shape.on_demand or self.narrows_session)
         _fill["is_plain"](self, is_plain)
+        if self.durable is not None:
+            _fill["number"](self, next(_numbers))
         for observe in connection_observers:
             observe(self)
 
@@ -102,6 +115,12 @@ class Connection:
     def sender(self) -> Sender:
         """The sender; None for every sender."""
         return self.sender_key.get()
+
+    @property
+    def durable_name(self) -> str | None:
+        """The name of a durable receiver; None of any other one."""
+        durable = self.durable
+        return durable if durable is None or isinstance(durable, str) else durable.name
 
     @property
     def is_alive(self) -> bool:

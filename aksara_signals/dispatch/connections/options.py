@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import isnan
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from aksara_signals.dispatch.connections.durable import check_durable
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.receivers.payload import Payload
 from aksara_signals.exceptions import InvalidOptionError, InvalidPhaseError
@@ -27,12 +28,13 @@ OPTIONS = (
     "phase",
     "coalesce",
     "timeout_seconds",
+    "durable",
 )
 
 FILTERS = ("created",)
 """The options that narrow what a receiver is called for; with None they don't narrow."""
 
-_SETTINGS = ("weak", "priority", "exact", "concurrent", "coalesce", "timeout_seconds")
+_SETTINGS = ("weak", "priority", "exact", "concurrent", "coalesce", "timeout_seconds", "durable")
 """The options that one receiver can have only once per sender and phase, dispatch_uids aside."""
 
 FLAGS = ("weak", "exact", "concurrent", "coalesce")
@@ -83,7 +85,10 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
             f"{signal_name} can't be connected with a priority that is not a number; "
             f"higher is called first, and 0 is the default"
         )
-    _check_deferral(options, payload, signal_name)
+    if options.get("durable") is None:
+        _check_deferral(options, payload, signal_name)
+    else:
+        check_durable(options, payload, signal_name)
     try:
         hash(options.get("dispatch_uid"))
     except Exception as error:

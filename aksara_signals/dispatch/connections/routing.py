@@ -18,7 +18,7 @@ from aksara_signals.dispatch.connections.options import covers
 from aksara_signals.dispatch.context import SignalContext, silence_observers
 from aksara_signals.dispatch.receivers.identity import receiver_address, same_receiver
 from aksara_signals.dispatch.senders import require_unambiguous
-from aksara_signals.types import IMMEDIATE, Sender
+from aksara_signals.types import DURABLE, IMMEDIATE, Sender
 
 
 class Plan:
@@ -30,6 +30,8 @@ class Plan:
         "concurrent",
         "connections",
         "deferred",
+        "durable",
+        "includes_values",
         "is_narrowed",
         "is_simple",
         "on_demand",
@@ -49,9 +51,17 @@ class Plan:
         )
         """The immediate receivers that run in one task group after the sequential ones."""
         self.deferred: tuple[Connection, ...] = tuple(
-            each for each in connections if each.phase != IMMEDIATE
+            each for each in connections if each.phase not in (IMMEDIATE, DURABLE)
         )
         """The receivers that are called after the outcome of the transaction."""
+        self.durable: tuple[Connection, ...] = tuple(
+            each for each in connections if each.phase == DURABLE
+        )
+        """The receivers that workers call."""
+        self.includes_values: bool = any(
+            getattr(each.durable, "include", ()) for each in self.durable
+        )
+        """Whether column values are stored for any durable receiver."""
         self.connections: tuple[Connection, ...] = self.sequential + self.concurrent
         """The immediate receivers: the sequential ones, then the concurrent ones."""
         self.on_demand: frozenset[str] = frozenset().union(
@@ -64,17 +74,17 @@ class Plan:
         """Whether any receiver is sent the net change of the transaction."""
         self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
         """Runs of receivers that are called in the same way."""
-        self.is_simple: bool = not (self.is_narrowed or self.deferred)
+        self.is_simple: bool = not (self.is_narrowed or self.deferred or self.durable)
         """Whether every receiver is called at once, whatever the payload is."""
         self._by_created: dict[bool | None, Plan] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.connections or self.deferred)
+        return bool(self.connections or self.deferred or self.durable)
 
     @property
     def all_connections(self) -> tuple[Connection, ...]:
-        """The immediate connections, then the deferred ones."""
-        return self.connections + self.deferred
+        """The immediate connections, then the deferred and the durable ones."""
+        return self.connections + self.deferred + self.durable
 
     @property
     def once(self) -> tuple[Connection, ...]:
@@ -175,7 +185,7 @@ def _once(connections: Iterable[Connection], are_filtered: bool) -> tuple[Connec
         receiver = connection.receiver
         if receiver is None:
             continue
-        address = receiver_address(receiver), connection.phase
+        address = receiver_address(receiver), connection.phase, connection.durable_name
         if any(
             same_receiver(receiver, known) and (are_filtered or covers(one, connection))
             for known, one in seen.get(address, ())

@@ -17,6 +17,7 @@ from typing import Any
 
 from aksara_signals.dispatch.adapter import get_adapter
 from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.durable import durable_shape, require_own_name
 from aksara_signals.dispatch.connections.index import ConnectionIndex, address_of
 from aksara_signals.dispatch.connections.lock import HasConnections, Mutation, serialized
 from aksara_signals.dispatch.connections.options import (
@@ -40,7 +41,7 @@ from aksara_signals.dispatch.senders import (
     senders_of,
 )
 from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError
-from aksara_signals.types import IMMEDIATE, PHASES, Receiver, Sender, Senders
+from aksara_signals.types import DURABLE, IMMEDIATE, PHASES, Receiver, Sender, Senders
 
 
 class ConnectionTable:
@@ -122,7 +123,13 @@ class ConnectionTable:
         dispatch_uid = options.get("dispatch_uid")
         phase = options.get("phase", IMMEDIATE)
         narrows_session = bool(options.get("concurrent")) and "session" in self._payload.optional
-        shape = call_shape(receiver, self._payload, self.display_name)
+        durable = options.get("durable")
+        if durable is None:
+            shape = call_shape(receiver, self._payload, self.display_name)
+        else:
+            shape = durable_shape(receiver, self._payload, self.display_name)
+            phase = DURABLE
+            options = {**options, "phase": phase}
         reference: Callable[[], Any] = lambda: receiver  # noqa: E731 - held by the connection
         note_death = _noter(self._dead)
         if weak:
@@ -139,6 +146,8 @@ class ConnectionTable:
                 require_unambiguous(key.get())
         is_async, patch_place = is_async_receiver(receiver), patch_place_of(receiver)
         origin = None if is_temporary else origin_of(receiver)
+        if durable is not None:
+            require_own_name(receiver, durable, origin, self.display_name)
         added: list[Connection] = []
 
         def add() -> bool:
@@ -186,7 +195,7 @@ class ConnectionTable:
             Whether there was anything to remove.
         """
         keys = [sender_key(sender) for sender in senders]
-        phases = PHASES if dispatch_uid is None else (IMMEDIATE,)
+        phases = (*PHASES, DURABLE) if dispatch_uid is None else (IMMEDIATE,)
         gone: list[Connection] = []
 
         def find() -> list[Connection]:

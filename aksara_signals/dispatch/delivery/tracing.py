@@ -59,6 +59,13 @@ class DeliveryStep:
         """The primary key of the instance in the payload, if there is one and it has a key."""
         return key_of(self._arguments.get("instance"))
 
+    @property
+    def event(self) -> Any:
+        """The event that a durable receiver is given; None for anything else."""
+        if self.connection is None or self.connection.durable is None:
+            return None
+        return self._arguments.get("event")
+
     def __repr__(self) -> str:
         return f"<{self.signal_name} of {self.sender_name} to {self.receiver_name or 'receivers'}>"
 

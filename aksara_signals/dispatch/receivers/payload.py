@@ -41,12 +41,14 @@ class Payload:
             to make.
         can_defer: Whether receivers may be deferred until the outcome of the transaction.
         is_of_one_row: Whether several sends for one row can be combined into one.
+        is_of_deleted: Whether the row of ``instance`` is gone after the fact.
         sent_by: What sends the signal. Other senders are rejected when a receiver is connected.
     """
 
     __slots__ = (
         "can_defer",
         "defaults",
+        "is_of_deleted",
         "is_of_one_row",
         "on_demand",
         "optional",
@@ -62,6 +64,7 @@ class Payload:
         *,
         can_defer: bool = True,
         is_of_one_row: bool = True,
+        is_of_deleted: bool = False,
         sent_by: str = ANYTHING,
     ) -> None:
         self.required: tuple[str, ...] = required
@@ -69,6 +72,7 @@ class Payload:
         self.on_demand: tuple[str, ...] = on_demand
         self.can_defer: bool = can_defer
         self.is_of_one_row: bool = is_of_one_row
+        self.is_of_deleted: bool = is_of_deleted
         self.sent_by: str = sent_by
         self.defaults: Mapping[str, Any] = dict.fromkeys(optional)
         """The optional names, each with the value that receivers get if it isn't sent."""
@@ -163,14 +167,24 @@ class CallShape(NamedTuple):
     """The arguments to pass by position, in order; all others are passed by keyword."""
     on_demand: frozenset[str] = frozenset()
     """The on-demand arguments that the receiver names."""
+    named: frozenset[str] = frozenset()
+    """All arguments that a durable receiver names or takes by position; empty of any other one."""
 
 
 BY_KEYWORD = CallShape()
 """The shape of a receiver that takes everything by keyword."""
 
 
-def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallShape:
+def call_shape(
+    receiver: Receiver, payload: Payload, signal_name: str, further: tuple[str, ...] = ()
+) -> CallShape:
     """Work out how to call a receiver.
+
+    Args:
+        receiver: The receiver.
+        payload: What the signal sends.
+        signal_name: The signal's name, for the error message.
+        further: Arguments that the receiver is given besides.
 
     Raises:
         InvalidReceiverError: It is not callable, is a generator function or something else that
@@ -199,7 +213,7 @@ def call_shape(receiver: Receiver, payload: Payload, signal_name: str) -> CallSh
         return BY_KEYWORD
     names = payload.names
     instance = "instances" if "instances" in names else "instance"
-    known = {*names, *RESERVED}
+    known = {*names, *RESERVED, *further}
     if not payload.optional:
         known.add(instance)  # a custom signal may be sent with an instance without declaring it
     named = {parameter.name for parameter in parameters}

@@ -14,6 +14,7 @@ from aksara_signals.orm.bridge.states import identity_of
 from aksara_signals.orm.construction import wrap_constructors
 from aksara_signals.orm.flush.recipients import LIFE_CYCLE, forget_recipients
 from aksara_signals.orm.mapping.unwired import note_connected
+from aksara_signals.orm.outcome.durable import store_sent
 from aksara_signals.orm.outcome.queue import defer_sent
 from aksara_signals.orm.relations.origins import RELATIONS, attach_listeners
 from aksara_signals.signals import post_init, pre_init
@@ -37,6 +38,7 @@ sqlalchemy_adapter: Adapter = Adapter(
     is_model=sends_signals,
     key_of=identity_of,
     defer=defer_sent,
+    store=store_sent,
     connected=note_connected,
     connections_changed=_follow,
     problem_of_sender=explain,

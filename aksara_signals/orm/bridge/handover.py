@@ -19,6 +19,7 @@ from aksara_signals.dispatch.after import deliver_outcome, deliver_outcome_sync
 from aksara_signals.dispatch.delivery.delivery import Delivery, FailedDelivery
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
 from aksara_signals.exceptions import SessionInUseError
+from aksara_signals.types import Drive
 
 
 def in_greenlet() -> bool:
@@ -26,20 +27,21 @@ def in_greenlet() -> bool:
     return getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False)
 
 
-def hand_over(deliveries: Iterable[Delivery], is_async: bool) -> None:
+def hand_over(deliveries: Iterable[Delivery], is_async: bool, drive: Drive | None = None) -> None:
     """Deliver from inside a flush or a constructor.
 
     Args:
         deliveries: In order.
         is_async: Whether the receivers are async. All of them are awaited in one hand-over then.
             Synchronous ones are called here, in the greenlet of the flush, where lazy loads work.
+        drive: Runs what async receivers return, if this is not a greenlet; else they can't wait.
 
     Raises:
         SessionInUseError: A receiver has raised ``GreenletExit``.
         BaseException: Any other exception that a receiver has raised.
     """
     if not in_greenlet():
-        deliver_sync(deliveries)
+        deliver_sync(deliveries, drive=drive)
         return
     try:
         if is_async:

@@ -129,12 +129,20 @@ class _LiftedFlag:
 
 _CLOSE = "_close_impl"
 """The method that ``close()``, ``reset()`` and ``invalidate()`` of a session call."""
+_ROLLBACK = "rollback"
 
 
-def watch_close(session: Session, closed: Callable[[], None]) -> None:
-    """Call a function once, when a session is closed, reset or invalidated.
+def watch_end(
+    session: Session, closed: Callable[[], object], rolled_back: Callable[[], bool]
+) -> None:
+    """Call a function when a session that has no transaction is closed or rolled back.
 
-    SQLAlchemy has no event for it.
+    SQLAlchemy has no event for it: there is nothing that ends.
+
+    Args:
+        session: The session.
+        closed: Called once, when the session is closed, reset or invalidated.
+        rolled_back: Called by each ``rollback()``; returns whether to go on watching.
     """
     reference = weakref.ref(session)  # a strong one would be a cycle for the garbage collector
 
@@ -142,15 +150,41 @@ def watch_close(session: Session, closed: Callable[[], None]) -> None:
         closed()
         session = reference()
         if session is not None:
-            unwatch_close(session)
+            unwatch_end(session)
             type(session)._close_impl(session, *positional, **keywords)
 
-    vars(session)[_CLOSE] = close
+    namespace = vars(session)
+    namespace[_CLOSE] = close
+    # There may be a mock of the user's, or the method that receivers get instead.
+    namespace.setdefault(_ROLLBACK, _WatchedRollback(reference, rolled_back))
 
 
-def unwatch_close(session: Session) -> None:
-    """Undo :func:`watch_close`."""
-    vars(session).pop(_CLOSE, None)
+def unwatch_end(session: Session) -> None:
+    """Undo :func:`watch_end`."""
+    namespace = vars(session)
+    namespace.pop(_CLOSE, None)
+    if isinstance(namespace.get(_ROLLBACK), _WatchedRollback):
+        del namespace[_ROLLBACK]
+
+
+class _WatchedRollback:
+    """Stands for ``rollback()`` of a session that has no transaction."""
+
+    __slots__ = ("_reference", "_rolled_back")
+
+    def __init__(
+        self, reference: Callable[[], Session | None], rolled_back: Callable[[], bool]
+    ) -> None:
+        self._reference = reference
+        self._rolled_back = rolled_back
+
+    def __call__(self) -> None:
+        is_watched = self._rolled_back()
+        session = self._reference()
+        if session is not None:
+            if not is_watched:
+                unwatch_end(session)
+            type(session).rollback(session)
 
 
 def pending_states(

@@ -6,7 +6,7 @@ queue entries for the deferred ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -21,6 +21,7 @@ from aksara_signals.orm.bridge.states import State, describe, has_pending_key
 from aksara_signals.orm.flush.changes import Change
 from aksara_signals.orm.flush.recipients import FlushRecipients, Recipients
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.outcome.durable import DurableSend
 from aksara_signals.orm.outcome.entries import Queued, SentSignal, Written
 from aksara_signals.orm.outcome.snapshots import Snapshot, kept_extras
 from aksara_signals.orm.sending import Run
@@ -134,6 +135,30 @@ def queued_of(batch: Batch, change: Change, extra: Any, written: Written | None)
         )
         queued += [Queued(sent, connection) for connection in connections]
     return queued
+
+
+def durable_sends(
+    batches: Iterable[Batch], changed: Mapping[State, frozenset[str]]
+) -> list[DurableSend]:
+    """What batches send to durable receivers.
+
+    Args:
+        batches: What has happened, in the order of sending.
+        changed: The names of the changed columns, of rows that were not deleted.
+    """
+    sends: list[DurableSend] = []
+    for batch in batches:
+        receivers, shared = batch.recipients.durable, batch.shared_arguments
+        for change in batch.changes if receivers else ():
+            if batch.kind is Kind.UPDATE:
+                shared = with_fields(batch.shared_arguments, change)
+            arguments = {"instance": change.instance, **shared}
+            names = changed.get(change.state)
+            sends += [
+                DurableSend(signal, batch.sender, connections, arguments, names)
+                for signal, connections in receivers
+            ]
+    return sends
 
 
 def described(batches: Iterable[Batch]) -> list[str]:

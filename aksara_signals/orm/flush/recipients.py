@@ -49,6 +49,8 @@ class Recipients:
     """The receivers that are called at once, in runs that are all async or all synchronous."""
     deferred: list[tuple[Signal, tuple[Connection, ...]]]
     """The connections of deferred receivers."""
+    durable: list[tuple[Signal, tuple[Connection, ...]]]
+    """The connections of durable receivers."""
     asks_for_changes: bool
     """Whether any receiver requests ``changes``, or is sent the net of them; False for a DELETE."""
     needs_columns: bool
@@ -98,6 +100,7 @@ class ClassRecipients:
             plans=plans,
             runs=runs,
             deferred=[(signal, plan.deferred) for signal, plan in plans if plan.deferred],
+            durable=[(signal, plan.durable) for signal, plan in plans if plan.durable],
             asks_for_changes=kind is not Kind.DELETE
             and any(
                 plan.on_demand or (kind is Kind.UPDATE and plan.asks_what_changed)
@@ -140,6 +143,11 @@ def recipients_of(cls: type) -> ClassRecipients:
     if is_usual:
         _known[cls] = recipients
     return recipients
+
+
+def generation() -> object:
+    """An object that stays the same until connections, or the classes that send signals, change."""
+    return _generation
 
 
 def forget_recipients() -> None:

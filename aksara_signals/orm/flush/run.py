@@ -24,7 +24,7 @@ from aksara_signals.dispatch.delivery.frame import MAX_ROUNDS, recursion_error
 from aksara_signals.exceptions import AksaraSignalsError
 from aksara_signals.orm.bridge.deletions import DeletedRows
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of, reveal_edited
-from aksara_signals.orm.bridge.history import has_column_changes
+from aksara_signals.orm.bridge.history import changed_columns, has_column_changes
 from aksara_signals.orm.bridge.loading import expire_unset, load_before_deletion, load_columns
 from aksara_signals.orm.bridge.sessions import (
     fail_flush,
@@ -34,7 +34,14 @@ from aksara_signals.orm.bridge.sessions import (
 )
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change, deleted_before_created
-from aksara_signals.orm.flush.payloads import Batch, batches_of, described, queued_of, runs_of
+from aksara_signals.orm.flush.payloads import (
+    Batch,
+    batches_of,
+    described,
+    durable_sends,
+    queued_of,
+    runs_of,
+)
 from aksara_signals.orm.flush.prediction import Prediction
 from aksara_signals.orm.flush.recipients import LIFE_CYCLE, FlushRecipients
 from aksara_signals.orm.flush.requested import flag_again, requested_in
@@ -42,6 +49,7 @@ from aksara_signals.orm.flush.unforeseen import missed_by, unforeseen_in, warn_o
 from aksara_signals.orm.flush.values import FlushValues
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping import unwired
+from aksara_signals.orm.outcome.durable import write_sends
 from aksara_signals.orm.outcome.entries import Written
 from aksara_signals.orm.outcome.queue import entries_in
 from aksara_signals.orm.relations.origins import RELATIONS
@@ -136,6 +144,10 @@ class FlushRun:
         """Requested saves that wrote nothing."""
         self._keys_before: dict[State, Any] = {}
         """Identity keys before the flush, of updated rows of which a receiver is sent the net."""
+        self._changed: dict[State, frozenset[str]] = {}
+        """The names of the changed columns, of rows that have durable receivers."""
+        self._has_durable: bool = False
+        """Whether any of the batches has durable receivers."""
         self._silenced: list[tuple[State, Kind]] = []
         """Changes that a context has silenced, of rows of which a receiver is sent the net."""
 
@@ -234,7 +246,7 @@ class FlushRun:
             if batch.kind is Kind.DELETE:
                 if after.plans:
                     deleted += [change.state for change in changes]
-            elif after.asks_for_changes or batch.kind is Kind.UPDATE:
+            elif after.asks_for_changes or after.durable or batch.kind is Kind.UPDATE:
                 values = self._flush_values()
                 for change in changes:
                     values.expect(change)
@@ -274,8 +286,17 @@ class FlushRun:
             if batch.recipients.asks_for_changes:
                 for change in batch.changes:
                     self._flush_values().record(change)
+            if batch.recipients.durable:
+                self._has_durable = True
+                for change in batch.changes if batch.kind is not Kind.DELETE else ():
+                    self._changed[change.state] = self._changed_names(change.state)
             if batch.kind is Kind.UPDATE and batch.recipients.coalesces:
                 self._keys_before.update((each.state, each.state.key) for each in batch.changes)
+
+    def _changed_names(self, state: State) -> frozenset[str]:
+        """The columns that were written; what the database has computed has left no history."""
+        names = frozenset(name for name, _ in changed_columns(state))
+        return names if self._values is None else names.union(self._values.computed_names(state))
 
     def _happened(self, written: dict[State, bool]) -> list[Change]:
         """The changes that were predicted and have happened; removed from what was written."""
@@ -321,6 +342,13 @@ class FlushRun:
             self._load_columns()
             extras = {} if self._values is None else self._values.extras()
             self._enqueue(extras)
+            # Before other receivers can write further ones: so the rows about one object are in the
+            # order of its changes.
+            sends = durable_sends(self._batches, self._changed) if self._has_durable else []
+            if links is not None:
+                sends += links.durable_sends()
+            if sends:
+                write_sends(self._session, sends)
             runs: Iterable[Run] = runs_of(self._batches, extras)
             if links is not None:
                 links.enqueue()

@@ -69,6 +69,10 @@ class FlushValues:
         """Whether the database has computed any of the values, so that they have expired."""
         return state in self._expressions
 
+    def computed_names(self, state: State) -> Iterable[str]:
+        """The attributes of a row that the database has computed."""
+        return self._expressions.get(state, ())
+
     def record(self, change: Change) -> None:
         """Record what was really written, while history still shows it."""
         state = change.state

@@ -12,15 +12,18 @@ from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.bridge.loading import load_columns
+from aksara_signals.orm.bridge.sessions import fail_flush
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.flush.recipients import recipients_of
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.outcome.durable import DurableSend, write_sends
 from aksara_signals.orm.outcome.entries import Written
 from aksara_signals.orm.outcome.queue import entries_in
 from aksara_signals.orm.outcome.snapshots import values_of
 from aksara_signals.orm.sending import (
     AFTER_WRITING,
     defer_signal,
+    durable_send,
     needs_columns,
     runs_of_signal,
     send_within,
@@ -81,9 +84,20 @@ def send_bulk(session: Session, signal: Signal, model: type, payload: dict[str, 
         if needs_columns(plan):
             load_columns(session, map(instance_state, payload["instances"]))
         defer_signal(session, signal, model, payload)
+        sends = durable_send(signal, model, payload)
+        if sends:
+            _write_sends(session, sends)
         runs = runs_of_signal(signal, model, payload)
         send_within(session, user_session(session), AFTER_WRITING, runs)
     return bool(plan)
+
+
+def _write_sends(session: Session, sends: list[DurableSend]) -> None:
+    try:
+        write_sends(session, sends)
+    except BaseException:
+        fail_flush(session)  # else the rows of the operation could be committed without these
+        raise
 
 
 def note_written(

@@ -1,12 +1,13 @@
-"""The entries of a queue: sent signals for deferred receivers, and notes of written rows."""
+"""The entries of a queue: signals for deferred receivers, notes of written rows, unwritten rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy.orm import SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction
 
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, FailedDelivery, Source
@@ -14,6 +15,8 @@ from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.outcome.snapshots import Frozen, Passed, Snapshot, freeze, kept_extras
 from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, Sender
+
+logger: logging.Logger = logging.getLogger("aksara_signals")
 
 
 def _no_arguments() -> Mapping[str, Any]:
@@ -112,5 +115,41 @@ class Written:
     """The rolled-back savepoint that it belongs to, if any."""
 
 
-Entry = Queued | Written
+@dataclass(slots=True, eq=False)
+class Unwritten:
+    """Rows for durable receivers that couldn't be written at once."""
+
+    rows: list[Any]
+    signal_name: str
+    write: Callable[[Session, list[Any]], object]
+    """Writes rows in the transaction of a session."""
+    undone_by: SessionTransaction | None = None
+    """The rolled-back savepoint that it belongs to, if any."""
+
+
+Entry = Queued | Written | Unwritten
 """An element of a queue."""
+
+
+def drop_unwritten(entries: list[Entry]) -> bool:
+    """Remove the unwritten rows from a list of entries; return whether anything is left in it."""
+    entries[:] = [each for each in entries if not isinstance(each, Unwritten)]
+    return bool(entries)
+
+
+def abandon(entries: list[Entry]) -> None:
+    """Empty a list of entries whose transaction will never begin."""
+    report_unwritten(entries)
+    entries.clear()
+
+
+def report_unwritten(entries: list[Entry]) -> None:
+    """Log what a session is closed with, without having written or rolled it back."""
+    names = [each.signal_name for each in entries if isinstance(each, Unwritten)]
+    if names:
+        logger.error(
+            "a session was closed with unwritten rows for durable receivers of %s: send_sync() "
+            "with an AsyncSession writes at the next flush or commit() of the session, and there "
+            "was none (a commit() of its connection isn't one); use 'await …send()'",
+            ", ".join(sorted(set(names))),
+        )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session, SessionTransaction
@@ -22,11 +23,19 @@ from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.aborted import require_working_transaction
 from aksara_signals.orm.bridge.handover import hand_over_outcome, in_greenlet
-from aksara_signals.orm.bridge.sessions import ensure_end, live_sessions, unwatch_close, watch_close
+from aksara_signals.orm.bridge.sessions import ensure_end, live_sessions, unwatch_end, watch_end
 from aksara_signals.orm.bridge.shield import CommitShield
 from aksara_signals.orm.bridge.states import session_of
 from aksara_signals.orm.outcome.closed_session import closed_to_receivers, refusal
-from aksara_signals.orm.outcome.entries import Entry, Queued, SentSignal
+from aksara_signals.orm.outcome.entries import (
+    Entry,
+    Queued,
+    SentSignal,
+    Unwritten,
+    abandon,
+    drop_unwritten,
+    report_unwritten,
+)
 from aksara_signals.orm.outcome.net import due
 from aksara_signals.orm.session.current import outside_of_sessions, sync_session_of
 from aksara_signals.types import Receiver
@@ -39,7 +48,14 @@ session's ``info`` belongs to the user."""
 class Queue:
     """The entries that are queued in one session."""
 
-    __slots__ = ("by_transaction", "committed", "deliveries", "next", "shields")
+    __slots__ = (
+        "by_transaction",
+        "committed",
+        "deliveries",
+        "has_unwritten",
+        "next",
+        "shields",
+    )
 
     def __init__(self) -> None:
         self.by_transaction: dict[SessionTransaction, list[Entry]] = {}
@@ -51,6 +67,8 @@ class Queue:
         """The entries for the transaction that begins next."""
         self.deliveries: int = 0
         """The number of ended transactions whose receivers are being called at the moment."""
+        self.has_unwritten: bool = False
+        """Whether rows of durable receivers may be among the entries."""
         self.shields: list[CommitShield] = []
         """One for each greenlet with entries: a receiver that flushes runs in another greenlet."""
 
@@ -109,7 +127,8 @@ def entries_in(session: Session) -> list[Entry]:
     transaction = session.get_nested_transaction() or session.get_transaction()
     if transaction is None:
         if not queue.next:
-            watch_close(session, queue.next.clear)
+            entries = queue.next
+            watch_end(session, partial(abandon, entries), partial(drop_unwritten, entries))
         return queue.next
     return queue.entries_in(transaction)
 
@@ -132,6 +151,50 @@ def defer_sent(
     return True
 
 
+# -- rows of durable receivers ---------------------------------------------------------------------
+
+
+def enqueue_unwritten(session: Session, unwritten: Unwritten) -> None:
+    """Queue rows that can't be written now.
+
+    Raises:
+        SessionInUseError: The transaction has ended, as for :func:`entries_in`.
+    """
+    entries_in(session).append(unwritten)
+    queue: Queue = vars(session)[_QUEUE]
+    queue.has_unwritten = True
+
+
+def take_unwritten(session: Session) -> list[Any]:
+    """Remove and return the queued rows of the innermost open savepoint, or of the transaction.
+
+    Those of the transaction are not written inside a savepoint, which may be rolled back.
+    """
+    return [row for each in _take_unwritten(session) for row in each.rows]
+
+
+def forget_unwritten(session: Session) -> None:
+    """Drop the queued rows of a savepoint, or of a transaction, that is rolled back."""
+    _take_unwritten(session)
+
+
+def _take_unwritten(session: Session) -> list[Unwritten]:
+    queue: Queue | None = vars(session).get(_QUEUE)
+    if queue is None or not queue.has_unwritten:
+        return []
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    entries = queue.next if transaction is None else queue.by_transaction.get(transaction, [])
+    found = [each for each in entries if isinstance(each, Unwritten)]
+    drop_unwritten(entries)
+    return [each for each in found if each.undone_by is None]
+
+
+def _write_unwritten(session: Session) -> None:
+    found = _take_unwritten(session)
+    if found:
+        found[0].write(session, [row for each in found for row in each.rows])
+
+
 # -- following transactions ------------------------------------------------------------------------
 
 
@@ -146,7 +209,7 @@ def begin_transaction(session: Session, transaction: SessionTransaction) -> None
         transaction.close()
         raise refusal("used", session)
     if queue.next and transaction.parent is None:
-        unwatch_close(session)
+        unwatch_end(session)
         queue.entries_in(transaction).extend(queue.next)
         queue.next.clear()
 
@@ -158,10 +221,17 @@ def refuse_what_is_lost(session: Session) -> None:
         require_working_transaction(session)
 
 
-def protect_commit(session: Session, *_: object) -> None:
-    """Shield a COMMIT from cancellation, if anything is queued for it."""
+def prepare_commit(session: Session, *_: object) -> None:
+    """Prepare a COMMIT, or the release of a savepoint, for which anything is queued.
+
+    Rows of durable receivers are written, and the COMMIT is shielded from cancellation.
+    """
     queue: Queue | None = vars(session).get(_QUEUE)
-    if queue is not None and queue.by_transaction:
+    if queue is None:
+        return
+    if queue.has_unwritten:
+        _write_unwritten(session)
+    if queue.by_transaction:
         queue.protect(session)
 
 
@@ -184,6 +254,9 @@ def end_transaction(session: Session, transaction: SessionTransaction) -> None:
     outer = transaction.parent
     if outer is None:
         held = queue.unprotect()
+        if queue.has_unwritten:
+            queue.has_unwritten = False
+            report_unwritten([each for each in entries if each.undone_by is None])
         _deliver(session, queue, due(entries, is_committed=is_committed))
         if held is not None:
             raise held

@@ -15,10 +15,17 @@ from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.history import reverse_keys
 from aksara_signals.orm.bridge.loading import load_columns
 from aksara_signals.orm.bridge.states import State
+from aksara_signals.orm.outcome.durable import DurableSend
 from aksara_signals.orm.relations.finder import LinkFinder
 from aksara_signals.orm.relations.links import Link, grouped, is_forward, pk_of
 from aksara_signals.orm.relations.origins import edits_or_none, forget_edits
-from aksara_signals.orm.sending import Run, defer_signal, needs_columns, runs_of_signal
+from aksara_signals.orm.sending import (
+    Run,
+    defer_signal,
+    durable_send,
+    needs_columns,
+    runs_of_signal,
+)
 from aksara_signals.orm.session.current import AnySession, user_session
 from aksara_signals.signals import (
     m2m_changed,
@@ -113,6 +120,13 @@ class RelationshipRun:
             if any(plan.deferred for plan in _plans("post", batch)):
                 for signal, sender, payload, group in self._sends("post", batch):
                     defer_signal(self._session, signal, sender, payload, group=group)
+
+    def durable_sends(self) -> Iterator[DurableSend]:
+        """What the recorded links send to durable receivers."""
+        for batch in self._happened:
+            if any(plan.durable for plan in _plans("post", batch)):
+                for signal, sender, payload, group in self._sends("post", batch):
+                    yield from durable_send(signal, sender, payload, group=group)
 
     def _runs(self, when: str, batches: Iterable[LinkBatch]) -> Iterator[Run]:
         for batch in batches:

@@ -6,9 +6,13 @@ an error itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, assert_type
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from aksara_signals import post_bulk_create, post_save, typed_signal
+from aksara_signals.contrib.outbox import Durable, DurableEvent, Retry
 
 
 class Post:
@@ -87,6 +91,31 @@ async def of_many(instances: list[Post], **kwargs: Any) -> None:
 post_save(Post)(lambda sender, instance, **kwargs: None)
 post_save(Post)(lambda s, i, created, **kwargs: None)
 
+# -- durable ones ----------------------------------------------------------------------------------
+
+
+@post_save(Post, durable="typed.index")
+async def by_a_worker(
+    instance: Post, created: bool, session: AsyncSession, event: DurableEvent, **kwargs: Any
+) -> None:
+    """The same signature as any other, and the event."""
+    assert_type(event.values, Mapping[str, Any])
+
+
+@post_save(Post, created=True, durable=Durable("typed.mail", include=("title",), retry=Retry()))
+async def with_options(event: DurableEvent, **kwargs: Any) -> None:
+    """Options, and a filter."""
+
+
+@post_bulk_create(Post, durable="typed.bulk")
+async def of_many_by_a_worker(event: DurableEvent, **kwargs: Any) -> None:
+    """No instances: their keys are in event.data."""
+
+
+post_save.connect(by_a_worker, sender=Post, durable="typed.index")
+post_save.connect(by_a_worker, sender=Post, durable=Durable("typed.index"))
+post_save.connect(by_a_worker, sender=Post, durable=None)
+
 # -- what doesn't ---------------------------------------------------------------------------------
 
 
@@ -102,6 +131,8 @@ async def of_many_comments(instances: list[Comment], **kwargs: Any) -> None:
     """Knows lists of comments only."""
 
 
+post_save.connect(by_a_worker, durable=5)  # type: ignore[call-overload]
+post_save.connect(by_a_worker, durable=Durable)  # type: ignore[call-overload]
 post_save(Post)(of_comments)  # type: ignore[call-overload]
 post_save(Post)(of_comments_only)  # type: ignore[call-overload]
 post_save(Post, Guide)(of_comments_only)  # type: ignore[call-overload]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from kit.databases import Database, server_for_two_phases
 from kit.models import Base, Post, Promise
-from sqlalchemy import URL
+from sqlalchemy import URL, MetaData, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -28,7 +28,8 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session
 
-from aksara_signals import drain, post_save
+from aksara_signals import Signal, drain, post_save
+from aksara_signals.contrib.outbox import Outbox
 from aksara_signals.orm import on_commit
 
 TABLE = Path(__file__).parents[4] / "docs" / "explanation" / "commit-paths.csv"
@@ -353,6 +354,9 @@ async def forgotten(world: World) -> None:
     world.returned()
 
 
+SYNCHRONOUS = (synchronous, two_phase, two_phase_rollback, forgotten)
+
+
 async def row_of(text: str, database: Database, engine: AsyncEngine) -> list[str]:
     """One row of the table."""
     world = World(database, engine)
@@ -372,7 +376,7 @@ async def row_of(text: str, database: Database, engine: AsyncEngine) -> list[str
         def receive_sync(phase: str = phase, **kwargs: Any) -> None:
             world.received.append(phase)
 
-        is_sync = WAYS[text] in (synchronous, two_phase, two_phase_rollback, forgotten)
+        is_sync = WAYS[text] in SYNCHRONOUS
         receiver = receive_sync if is_sync else receive
         connected.append(post_save.connect(receiver, Post, phase=phase))
     before = post_save.connections
@@ -416,3 +420,57 @@ async def test_every_way_to_end_sends_what_the_table_says(
         header, *expected = csv.reader(table)
     assert header == HEADER
     assert rows == [row for row in expected if is_postgresql or row[0] not in NEEDS_POSTGRESQL]
+
+
+# -- durable receivers ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outbox() -> Iterator[Outbox]:
+    """The rows of durable receivers are written into a table beside the others."""
+    metadata = MetaData()
+    outbox = Outbox(metadata)
+    outbox.install()
+    yield outbox
+    outbox.uninstall()
+
+
+def connect_durable(world: World, name: str) -> None:
+    """A receiver of posts, and one of a signal that is sent by hand inside the flush."""
+
+    def note(**kwargs: Any) -> None:
+        world.received.append("after_commit")
+
+    post_save.connect(note, sender=Post, phase="after_commit")
+    sent = Signal(f"sent_by_hand_{name}")
+    sent.connect(lambda **kwargs: None, durable=f"test_commit_paths.{name}.sent")
+
+    def send_on(instance: Post, session: Any, **kwargs: Any) -> None:
+        sent.send_sync(session=session, instance=instance)
+
+    post_save.connect(send_on, sender=Post)
+    post_save.connect(lambda **kwargs: None, sender=Post, durable=f"test_commit_paths.{name}")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("text", WAYS)
+async def test_every_way_to_end_stores_what_is_committed(
+    async_engine: AsyncEngine, database: Database, outbox: Outbox, text: str
+) -> None:
+    """Rows for durable receivers are there exactly if the change is, one for each."""
+    if text in NEEDS_POSTGRESQL and database.dialect != "postgresql":
+        pytest.skip("two phases need PostgreSQL")
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        await connection.run_sync(outbox.metadata.create_all)
+    number = list(WAYS).index(text)
+    world = World(database, async_engine)
+    connect_durable(world, f"{database.dialect}.{number}")
+    await WAYS[text](world)
+    await drain()
+    gc.collect()
+    async with async_engine.connect() as connection:
+        rows = (await connection.execute(select(outbox.tables.outbox.c.payload))).scalars().all()
+        posts = (await connection.execute(select(Post.id))).scalars().all()
+    keys = [row["key"][0] for row in rows]
+    assert sorted(keys) == sorted([*posts, *posts])
