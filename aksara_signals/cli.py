@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from aksara_signals.contrib.outbox.commands.arguments import add_commands
 from aksara_signals.exceptions import AksaraSignalsError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
-        parser.error("name a command: demo, receivers, graph or check")
+        parser.error("name a command: demo, receivers, graph, check, worker or outbox")
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)
@@ -120,6 +121,7 @@ def _parser() -> _Parser:
         help="a module below a package that is not imported; may be given several times",
     )
     check.set_defaults(run=_loaded(_check, walks=True))
+    add_commands(commands, _outbox)
     return parser
 
 
@@ -170,6 +172,16 @@ def _demo(options: argparse.Namespace) -> int:
     except SystemExit as error:
         raise CommandError(str(error)) from error
     return 0
+
+
+def _outbox(name: str, options: argparse.Namespace) -> int:
+    from aksara_signals.contrib.outbox.commands.actions import run
+    from aksara_signals.contrib.outbox.commands.database import OutboxCommandError
+
+    try:
+        return run(name, options)
+    except OutboxCommandError as error:
+        raise CommandError(str(error)) from error
 
 
 def _loaded(

@@ -1,0 +1,1 @@
+"""The commands ``aksara-signals worker`` and ``aksara-signals outbox``."""

@@ -1,0 +1,1 @@
+"""The table of an outbox: what is claimed, and what becomes of it."""

@@ -1,0 +1,100 @@
+"""One claim at a time."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Engine, Table, event, func, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from aksara_signals.contrib.outbox.rows.tables import Tables
+from aksara_signals.exceptions import OutboxError
+
+_IMMEDIATE = re.compile(r"\s*BEGIN\s+(IMMEDIATE|EXCLUSIVE)", re.IGNORECASE)
+_LOCK_SPACE = int.from_bytes(b"aksa", "big") << 32
+
+
+def require_immediate(engine: Engine) -> None:
+    """Check that transactions of a SQLite engine begin ``IMMEDIATE``; others pass.
+
+    One that begins deferred takes its lock at its first write. If another process has written since
+    its first read, SQLite refuses that lock at once, whatever the timeout is.
+
+    Raises:
+        OutboxError: They begin deferred.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    with engine.connect() as connection:
+        event.listen(connection, "before_cursor_execute", note)
+        connection.exec_driver_sql("SELECT 1")
+        has_begun = _has_begun(connection)
+    if has_begun and not any(_IMMEDIATE.match(statement) for statement in statements):
+        raise OutboxError(
+            f"transactions of {engine!r} begin deferred, so that two writers of the SQLite file "
+            f"fail with 'database is locked'; begin them at once: "
+            f"@event.listens_for(engine, 'begin') def begin(connection): "
+            f"connection.exec_driver_sql('BEGIN IMMEDIATE')"
+        )
+
+
+class _LockKey(FunctionElement[int]):
+    """The key of the lock: the table, in whatever schema it is found."""
+
+    inherit_cache = False  # the name isn't part of a key
+    type = BigInteger()
+    name = "lock_key"
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self.table = table
+
+
+@compiles(_LockKey, "postgresql")
+def _lock_key(element: _LockKey, compiler: Any, **_: Any) -> str:
+    name = compiler.preparer.format_table(element.table)
+    # With schema_translate_map, the name of the schema is put in later, as it is: it may hold an
+    # apostrophe, which would end another kind of literal.
+    return f"{_LOCK_SPACE} + CAST(CAST($aksara${name}$aksara$ AS regclass) AS oid)::bigint"
+
+
+def ensure_begun(connection: Connection) -> bool:
+    """Begin the transaction on SQLite, if the driver hasn't; return whether this is SQLite.
+
+    In its default mode, the driver begins one before the first change of data only. A savepoint
+    before that would be the transaction itself, and its release a COMMIT.
+    """
+    if connection.dialect.name != "sqlite":
+        return False
+    if not _has_begun(connection):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    return True
+
+
+def serialize(connection: Connection, tables: Tables) -> None:
+    """Hold up all other claims until the transaction ends."""
+    if ensure_begun(connection):
+        return
+    lock = func.pg_advisory_xact_lock(_LockKey(tables.outbox))
+    level = connection.execute(
+        select(func.current_setting("transaction_isolation"), lock)
+    ).scalar_one()
+    if level != "read committed":
+        # Its snapshot is older than the lock, so it would not see the leases of the last claim.
+        raise OutboxError(
+            f"claiming needs transactions that are READ COMMITTED, and this one is "
+            f"{level.upper()}; give the worker sessions of "
+            f"engine.execution_options(isolation_level='READ COMMITTED')"
+        )
+
+
+def _has_begun(connection: Connection) -> bool:
+    driver: Any = connection.connection.driver_connection
+    return bool(driver.in_transaction)

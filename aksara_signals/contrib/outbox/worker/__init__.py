@@ -1,0 +1,1 @@
+"""Workers: they call durable receivers for the rows of an outbox."""

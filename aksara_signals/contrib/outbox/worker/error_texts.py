@@ -1,0 +1,109 @@
+"""What is stored and logged of an exception: where it comes from, and no values of rows.
+
+The message of a database's error repeats the statement's parameters, and often a row. Of such an
+error, and of any that was raised while it was handled, only classes and the SQLSTATE are shown.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from aksara_signals.dispatch.receivers.identity import type_name
+from aksara_signals.dispatch.receivers.naming import safe_str
+
+_WITH_VALUES = (StatementError, PendingRollbackError)
+_DRIVERS = frozenset(("asyncpg", "psycopg", "psycopg2", "sqlite3"))
+"""Packages whose own errors have values of rows, too."""
+_LONGEST = 500
+_OUTAGES = ("08", "57P", "53300")
+"""Connection lost, server shutting down or starting, too many connections."""
+
+
+def error_text(error: BaseException) -> str:
+    """One line about an exception."""
+    chain = list(_chain(error))
+    if any(_has_values(each) for each in chain):
+        names = " from ".join(dict.fromkeys(_name(each) for each in chain))
+        state = next((state for each in chain if (state := sqlstate_of(each))), None)
+        return f"{names} (SQLSTATE {state})" if state else names
+    if isinstance(error, BaseExceptionGroup):
+        inner = ", ".join(dict.fromkeys(_name(each) for each in error.exceptions))
+        return f"{_name(error)} of {inner}"
+    message = " ".join(safe_str(error).split())
+    text = f"{_name(error)}: {message}" if message else _name(error)
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def traceback_text(error: BaseException) -> str:
+    """The lines of the traceback, followed by :func:`error_text`."""
+    return "".join(traceback.format_tb(error.__traceback__)) + error_text(error)
+
+
+def has_values(error: BaseException) -> bool:
+    """Whether the message of an error, or of one in its traceback, may have values of rows."""
+    return any(_has_values(each) for each in _chain(error))
+
+
+def _has_values(error: BaseException) -> bool:
+    module = type(error).__module__
+    return (
+        isinstance(error, _WITH_VALUES)
+        or module.partition(".")[0] in _DRIVERS
+        or module.startswith("sqlalchemy.dialects.")  # the faces of async drivers
+    )
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The SQLSTATE of a database's error, if its driver has one."""
+    original = getattr(error, "orig", error)
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    return state if isinstance(state, str) else None
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that the database can't be reached, or is busy, at the moment."""
+    # asyncpg's errors of connecting come as they are: a server that starts is one.
+    state = sqlstate_of(error)
+    if state is not None and state.startswith(_OUTAGES):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        name = getattr(error.orig, "sqlite_errorname", None)
+        if name is not None:
+            return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+        # psycopg has no SQLSTATE for a server that doesn't answer.
+        return isinstance(error, OperationalError) and state is None
+    # The timeout of a pool; and what asyncpg raises if it can't connect, by TCP or by a socket.
+    return isinstance(error, (PoolTimeoutError, OSError))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    rest = [error]
+    while rest:
+        each = rest.pop(0)
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        if isinstance(each, BaseExceptionGroup):
+            rest += each.exceptions
+        original = getattr(each, "orig", None)
+        if isinstance(each, StatementError) and isinstance(original, BaseException):
+            rest.append(original)
+        earlier = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+        if earlier is not None:
+            rest.append(earlier)
+
+
+def _name(error: BaseException) -> str:
+    kind = type(error)
+    return (
+        kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{type_name(error)}"
+    )
