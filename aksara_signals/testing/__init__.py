@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     from aksara_signals.testing.calls import Call, Calls
     from aksara_signals.testing.capture import capture_signals
     from aksara_signals.testing.mocking import mock_receiver
+    from aksara_signals.testing.outbox import (
+        drain_outbox,
+        drain_outbox_sync,
+        pending,
+        pending_sync,
+    )
     from aksara_signals.testing.restoring import restored_signals
     from aksara_signals.testing.transactions import as_if_committed, rolled_back
 else:
@@ -19,7 +25,11 @@ else:
         "Calls": "calls",
         "as_if_committed": "transactions",
         "capture_signals": "capture",
+        "drain_outbox": "outbox",
+        "drain_outbox_sync": "outbox",
         "mock_receiver": "mocking",
+        "pending": "outbox",
+        "pending_sync": "outbox",
         "restored_signals": "restoring",
         "rolled_back": "transactions",
     }
@@ -42,7 +52,11 @@ __all__ = [
     "Calls",
     "as_if_committed",
     "capture_signals",
+    "drain_outbox",
+    "drain_outbox_sync",
     "mock_receiver",
+    "pending",
+    "pending_sync",
     "restored_signals",
     "rolled_back",
 ]

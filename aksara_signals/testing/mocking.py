@@ -13,6 +13,7 @@ from unittest.mock import AsyncMock, Mock, NonCallableMock
 from aksara_signals import all_signals
 from aksara_signals.dispatch.blocks import Block
 from aksara_signals.dispatch.connections.connection import Connection, connection_observers
+from aksara_signals.dispatch.connections.durable import durable_connections
 from aksara_signals.dispatch.receivers.identity import same_receiver, type_name
 from aksara_signals.dispatch.receivers.naming import describe_receiver
 from aksara_signals.dispatch.receivers.patching import mocks
@@ -113,6 +114,16 @@ class _Replacement:
     def explain(self) -> list[str]:
         """What a failing assertion adds to its message."""
         problem = self.problem()
+        durable = [
+            connection.durable_name
+            for _, connection in durable_connections()
+            if (receiver := connection.receiver) is not None and self._is_it(receiver)
+        ]
+        if problem is None and durable:
+            problem = (
+                f"durable receiver {durable[0]!r} is called by workers: in a test, call it by "
+                f"'await drain_outbox(session)'"
+            )
         return [*([] if problem is None else [problem]), *self._circumstances.explain()]
 
     def _is_it(self, receiver: Receiver) -> bool:

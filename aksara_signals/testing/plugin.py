@@ -9,7 +9,7 @@ SQLAlchemy is imported before a test or a fixture needs it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +19,13 @@ from aksara_signals.failures import observers
 if TYPE_CHECKING:
     from aksara_signals.testing.calls import Calls
 
-__all__ = ["captured_signals", "delivery_errors", "restored_signals", "silenced_signals"]
+__all__ = [
+    "captured_signals",
+    "delivery_errors",
+    "drain_outbox",
+    "restored_signals",
+    "silenced_signals",
+]
 
 _ERRORS = pytest.StashKey[list[BaseException]]()
 
@@ -31,6 +37,18 @@ def captured_signals() -> Iterator[Calls]:
 
     with capture_signals() as calls:
         yield calls
+
+
+@pytest.fixture
+def drain_outbox() -> Iterator[Callable[..., Coroutine[Any, Any, int]]]:
+    """The function :func:`aksara_signals.testing.drain_outbox`.
+
+    At the end, the outboxes that the test has installed are uninstalled, and the reverse.
+    """
+    from aksara_signals.testing.outbox import drain_outbox, restored_outboxes
+
+    with restored_outboxes():
+        yield drain_outbox
 
 
 @pytest.fixture
