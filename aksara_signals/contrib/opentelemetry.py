@@ -7,19 +7,28 @@
     instrument()
 
 Spans carry ``aksara.signal``, ``aksara.sender`` and, if there is one instance,
-``aksara.instance.key`` (its primary key; never another column). Those of receivers also carry
+``aksara.instance.key`` (its primary key; never another column). Those of durable receivers carry
+``aksara.event.id`` and ``aksara.event.attempt``. Those of receivers also carry
 ``code.function.name``, ``code.file.path`` and ``code.line.number``. Errors are recorded on the
 receiver's span and, if the send raises them, on the send's span. The metrics are
 ``aksara.receiver.duration`` (a histogram, in seconds) and ``aksara.receiver.failures`` (a counter).
+
+The trace of a send goes on in the worker that calls its durable receivers: the trace context and
+the baggage are stored with each row, and the spans of the call are their children. A worker adds
+the metrics ``aksara.outbox.duration`` and ``aksara.outbox.lag`` (histograms, in seconds), the
+counters ``aksara.outbox.claimed``, ``.done``, ``.failed``, ``.dead``, ``.skipped``, ``.released``,
+``.lost_leases`` and ``.crashes``, and the gauges ``aksara.outbox.pending``, ``.retrying``,
+``.dead_letters``, ``.oldest_age`` (in seconds) and ``.unknown``; each by ``aksara.receiver``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
+from aksara_signals.contrib.outbox.hooks import call_hooks, header_hooks, observers
 from aksara_signals.dispatch.delivery.tracing import (
     DeliveryStep,
     add_delivery_hook,
@@ -30,7 +39,7 @@ from aksara_signals.dispatch.receivers.naming import receiver_place
 from aksara_signals.types import Receiver
 
 try:
-    from opentelemetry import metrics, trace
+    from opentelemetry import context, metrics, propagate, trace
 except ImportError as _error:
     raise ImportError(
         "aksara_signals.contrib.opentelemetry needs the API of OpenTelemetry: "
@@ -66,6 +75,9 @@ class _Instrumentation:
             ):
                 yield
             return
+        if step.event is not None:
+            attributes["aksara.event.id"] = str(step.event.id)
+            attributes["aksara.event.attempt"] = step.event.attempt
         code = _code_of(cast("Receiver", step.connection.receiver))  # not None: it is being called
         dimensions["code.function.name"] = code["code.function.name"]
         start = time.perf_counter()
@@ -91,6 +103,63 @@ def _code_of(receiver: Receiver) -> dict[str, Any]:
     return found
 
 
+class _OutboxInstruments:
+    """Writes the measurements of workers to instruments, which are made at their first value."""
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        self._meter = meter
+        self._counters: dict[str, metrics.Counter] = {}
+        self._gauges: dict[str, Any] = {}
+        self._histograms = {
+            name: meter.create_histogram(f"aksara.outbox.{name}", unit="s", description=text)
+            for name, text in (
+                ("duration", "How long durable receivers run."),
+                ("lag", "The time from the write of a row to its call."),
+            )
+        }
+
+    def __call__(self, name: str, receiver: str, value: float) -> None:
+        dimensions = {"aksara.receiver": receiver}
+        histogram = self._histograms.get(name.removesuffix("_seconds"))
+        if histogram is not None:
+            histogram.record(value, dimensions)
+        elif name in _GAUGES:
+            gauge = self._gauges.get(name)
+            if gauge is None:
+                unit, text = _GAUGES[name]
+                gauge = self._gauges[name] = self._meter.create_gauge(
+                    f"aksara.outbox.{name.removesuffix('_seconds')}", unit=unit, description=text
+                )
+            gauge.set(value, dimensions)
+        else:
+            counter = self._counters.get(name)
+            if counter is None:
+                counter = self._counters[name] = self._meter.create_counter(
+                    f"aksara.outbox.{name}", unit="{row}"
+                )
+            counter.add(value, dimensions)
+
+
+_GAUGES = {
+    "pending": ("{row}", "Rows that are not done: fresh, leased or retrying."),
+    "retrying": ("{row}", "Rows whose receiver has failed and is called again."),
+    "dead_letters": ("{row}", "Rows that are given up."),
+    "unknown": ("{row}", "Rows of a receiver that the worker doesn't know."),
+    "oldest_age_seconds": ("s", "The age of the oldest row that is not done."),
+}
+"""Measurements that replace one another, with unit and description."""
+
+
+@contextmanager
+def _continued(headers: Mapping[str, str]) -> Iterator[None]:
+    """Go on with the trace in which a row was written."""
+    token = context.attach(propagate.extract(headers))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
 _current: list[_Instrumentation] = []
 
 
@@ -105,12 +174,13 @@ def instrument(
         meter_provider: By default, the global one.
     """
     uninstrument()
-    hook = _Instrumentation(
-        trace.get_tracer(_NAME, tracer_provider=tracer_provider),
-        metrics.get_meter(_NAME, meter_provider=meter_provider),
-    )
+    meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
+    hook = _Instrumentation(trace.get_tracer(_NAME, tracer_provider=tracer_provider), meter)
     _current.append(hook)
     add_delivery_hook(hook)
+    header_hooks.append(propagate.inject)
+    call_hooks.append(_continued)
+    observers.append(_OutboxInstruments(meter))
 
 
 def uninstrument() -> bool:
@@ -118,4 +188,7 @@ def uninstrument() -> bool:
     was_on = bool(_current)
     while _current:
         remove_delivery_hook(_current.pop())
+        header_hooks.remove(propagate.inject)
+        call_hooks.remove(_continued)
+    observers[:] = [each for each in observers if not isinstance(each, _OutboxInstruments)]
     return was_on

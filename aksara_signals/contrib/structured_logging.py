@@ -8,7 +8,8 @@
 
 writes to the logger ``aksara_signals.deliveries``. Each record carries, as attributes and under
 ``extra``, ``signal``, ``sender``, ``receiver``, ``instance_key`` (the primary key or None),
-``seconds`` and ``outcome`` (``ok`` or ``failed``). Never a column's value.
+``seconds`` and ``outcome`` (``ok`` or ``failed``); those of durable receivers also ``event_id`` and
+``attempt``, which are None otherwise. Never a column's value.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ class _Log:
                 "instance_key": step.instance_key,
                 "seconds": time.perf_counter() - start,
                 "outcome": outcome,
+                "event_id": None if step.event is None else str(step.event.id),
+                "attempt": None if step.event is None else step.event.attempt,
             }
             write_log(logger, level, "%r %s", step, text, extra=fields)
 

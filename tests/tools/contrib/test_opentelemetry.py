@@ -5,21 +5,26 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from kit.claims import async_outbox_engine
+from kit.databases import Database, create_all
+from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from aksara_signals import Signal, post_save, pre_save
 from aksara_signals.contrib import opentelemetry
 from aksara_signals.contrib.opentelemetry import instrument, uninstrument
+from aksara_signals.contrib.outbox import Outbox, Worker
 from aksara_signals.orm import SignalMixin
 
 
@@ -32,6 +37,10 @@ class Account(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     password: Mapped[str]
+
+
+PROVIDERS: list[TracerProvider] = []
+"""That of the test, at its end."""
 
 
 @pytest.fixture
@@ -47,7 +56,9 @@ def spans(metrics: InMemoryMetricReader) -> Iterator[InMemorySpanExporter]:
     meters = MeterProvider([metrics], shutdown_on_exit=False)
     instrument(provider, meters)
     instrument(provider, meters)
+    PROVIDERS.append(provider)
     yield exporter
+    PROVIDERS.pop()
     assert uninstrument()
     assert not uninstrument()
 
@@ -135,3 +146,78 @@ def test_without_the_api_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delitem(sys.modules, opentelemetry.__name__)
     with pytest.raises(ImportError, match=r"aksara-signals\[opentelemetry\]"):
         importlib.import_module(opentelemetry.__name__)
+
+
+# -- durable receivers ------------------------------------------------------------------------------
+
+
+class Ledger(DeclarativeBase):
+    pass
+
+
+class Entry(SignalMixin, Ledger):
+    __tablename__ = "traced_entry"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    password: Mapped[str]
+
+
+outbox = Outbox(Ledger.metadata)
+
+
+@pytest.fixture
+async def sessions(database: Database) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+    """Sessions on a database with an outbox that is installed."""
+    engine = async_outbox_engine(database)
+    await create_all(engine, Ledger.metadata)
+    outbox.install()
+    yield async_sessionmaker(engine)
+    outbox.uninstall()
+    await engine.dispose()
+
+
+async def test_a_trace_goes_on_in_the_worker(
+    sessions: async_sessionmaker[AsyncSession],
+    spans: InMemorySpanExporter,
+    metrics: InMemoryMetricReader,
+) -> None:
+    """The span of the call is part of the trace in which the row was written."""
+
+    @post_save(Entry, durable="traced.entry")
+    async def book(event: Any, **kwargs: Any) -> None: ...
+
+    tracer = trace.get_tracer("test", tracer_provider=PROVIDERS[-1])
+    with tracer.start_as_current_span("request") as request:
+        async with sessions.begin() as session:
+            session.add(Entry(password="secret"))
+    await Worker(outbox, sessions).run_until_idle()
+    received = by_name(spans)["post_save receive"]
+    assert received.context.trace_id == request.get_span_context().trace_id
+    attributes = dict(received.attributes or {})
+    assert attributes["aksara.event.attempt"] == 1
+    assert "secret" not in str(attributes)
+    async with sessions() as session:
+        [stored] = await session.scalars(select(outbox.tables.outbox.c.id))
+        [headers] = await session.scalars(select(outbox.tables.outbox.c.headers))
+    assert attributes["aksara.event.id"] == str(stored)
+    assert headers["traceparent"].split("-")[1] == f"{received.context.trace_id:032x}"
+    [point] = points(metrics, "aksara.outbox.done")
+    assert (point.value, point.attributes) == (1, {"aksara.receiver": "traced.entry"})
+    [duration] = points(metrics, "aksara.outbox.duration")
+    [lag] = points(metrics, "aksara.outbox.lag")
+    assert duration.count == lag.count == 1
+
+
+async def test_without_instrumentation_nothing_is_stored_of_a_trace(
+    sessions: async_sessionmaker[AsyncSession],
+) -> None:
+    """And nothing is asked for."""
+
+    @post_save(Entry, durable="traced.entry")
+    async def book(event: Any, **kwargs: Any) -> None: ...
+
+    async with sessions.begin() as session:
+        session.add(Entry(password="secret"))
+    async with sessions() as session:
+        [headers] = await session.scalars(select(outbox.tables.outbox.c.headers))
+    assert headers is None

@@ -11,8 +11,10 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from aksara_signals import post_save
+from aksara_signals.contrib.outbox import Outbox
 from aksara_signals.contrib.structured_logging import log_deliveries, stop_logging_deliveries
 from aksara_signals.orm import SignalMixin
+from aksara_signals.testing import drain_outbox_sync, pending_sync
 
 
 class Base(SignalMixin, DeclarativeBase):
@@ -24,6 +26,9 @@ class Account(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     password: Mapped[str]
+
+
+outbox = Outbox(Base.metadata)
 
 
 @pytest.fixture
@@ -77,3 +82,27 @@ def test_a_failure_is_an_error_without_traceback(
     assert (record.levelno, vars(record)["outcome"]) == (logging.ERROR, "failed")
     assert record.exc_info is None
     assert record.getMessage().endswith("failed with LookupError")
+
+
+def test_the_call_of_a_durable_receiver_has_its_event(
+    sync_engine: Engine, log: pytest.LogCaptureFixture
+) -> None:
+    """Its id and its attempt, to find the row by; None for other receivers."""
+    outbox.install()
+
+    @post_save(Account)
+    def greet(**kwargs: Any) -> None: ...
+
+    @post_save(Account, durable="logged.account")
+    def book(event: Any, **kwargs: Any) -> None: ...
+
+    Base.metadata.create_all(sync_engine)
+    try:
+        with Session(sync_engine) as session, session.begin():
+            session.add(Account(id=7, password="secret"))
+            [event] = pending_sync(session)
+            drain_outbox_sync(session)
+    finally:
+        outbox.uninstall()
+    found = [(vars(each)["event_id"], vars(each)["attempt"]) for each in log.records]
+    assert found == [(None, None), (str(event.id), 1)]
