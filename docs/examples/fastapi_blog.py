@@ -1,6 +1,7 @@
 """A blog on FastAPI whose audit, search index, cache and mail are kept up to date by signals."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from aksara_signals import drain, post_delete, post_save
+from aksara_signals.contrib.outbox import Outbox
 from aksara_signals.orm import SignalMixin
 
 
@@ -34,10 +36,12 @@ class AuditRow(Base):
     action: Mapped[str]
 
 
+outbox = Outbox(Base.metadata)  # what durable receivers are sent is stored in this database
+
 # Placeholders for a search engine, a cache server and a mail server.
 search_index = {}  # id of a post -> its words
 page_cache = {}  # id of a post -> what is shown of it
-outbox = []
+sent_mail = []
 
 
 # In the transaction of the post: a request that fails leaves no audit row.
@@ -72,9 +76,12 @@ async def invalidate(sender, instance, **kwargs):
     page_cache.pop(instance.id, None)
 
 
-@post_save(Post, phase="after_commit")
+# By the worker of the application: no mail is lost, whenever the process ends.
+
+
+@post_save(Post, durable="mail.notify")
 async def notify(sender, instance, created, **kwargs):
-    outbox.append(f"{'new' if created else 'changed'}: {instance.title}")
+    sent_mail.append(f"{'new' if created else 'changed'}: {instance.title}")
 
 
 class PostIn(BaseModel):
@@ -112,17 +119,20 @@ def show(post: Post) -> PostOut:
 
 def create_app(url: str) -> FastAPI:
     engine = create_async_engine(url)
+    sessions = async_sessionmaker(engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        outbox.install()
         async with engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
-        yield
+        async with outbox.worker(sessions, concurrency=4):
+            yield
         await drain(timeout_seconds=10)  # receivers under way may still need the engine
         await engine.dispose()
 
     app = FastAPI(lifespan=lifespan)
-    app.state.sessions = async_sessionmaker(engine)
+    app.state.sessions = sessions
 
     @app.post("/posts", status_code=201)
     async def create(given: PostIn, session: RequestSession) -> PostOut:
@@ -166,7 +176,11 @@ def create_app(url: str) -> FastAPI:
 
 
 async def main():
-    app = create_app("sqlite+aiosqlite://")
+    with tempfile.TemporaryDirectory() as folder:
+        await use(create_app(f"sqlite+aiosqlite:///{folder}/blog.sqlite"))
+
+
+async def use(app: FastAPI) -> None:
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -176,7 +190,9 @@ async def main():
         print((await client.post("/posts", json=hello)).json())
         again = [{"title": "Again", "body": "more words"}, hello]
         print((await client.post("/posts/import", json=again)).json())
-        print((await client.get("/search", params={"word": "words"})).json(), outbox)
+        print((await client.get("/search", params={"word": "words"})).json())
+        await asyncio.sleep(0.5)  # the worker has the mail by now; else it would send it next time
+        print(sent_mail)
 
 
 if __name__ == "__main__":
