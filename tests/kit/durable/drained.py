@@ -1,0 +1,59 @@
+"""What is left in the outbox of the shop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import Engine, and_, func, select, update
+
+from aksara_signals.contrib.outbox.rows.selecting import CRASHES
+from aksara_signals.contrib.outbox.rows.tables import DEAD, WAITING, Tables
+from kit.durable.programs import PATIENCE_SECONDS, wait_until
+from kit.durable.shop import outbox
+
+
+def rows(engine: Engine, tables: Tables = outbox.tables) -> list[Any]:
+    """All rows, in order."""
+    with engine.begin() as connection:
+        return list(connection.execute(select(tables.outbox).order_by(tables.outbox.c.seq)))
+
+
+def statuses(engine: Engine, tables: Tables = outbox.tables) -> Counter[int]:
+    """How many rows there are of each status."""
+    status = tables.outbox.c.status
+    with engine.begin() as connection:
+        found = connection.execute(select(status, func.count()).group_by(status))
+        return Counter(dict(map(tuple, found)))
+
+
+def waiting(engine: Engine, tables: Tables = outbox.tables) -> int:
+    """How many rows are not delivered yet."""
+    return statuses(engine, tables)[WAITING]
+
+
+def wait_until_drained(
+    engine: Engine, tables: Tables = outbox.tables, *, seconds: float = PATIENCE_SECONDS
+) -> list[Any]:
+    """Look until workers have delivered everything.
+
+    Returns:
+        Dead letters that were requeued. Chance may kill three workers, or make three leases run
+        out, while they have the same row; then it looks like one that ends its workers. The later
+        rows of its lane don't wait for it.
+    """
+    table = tables.outbox
+    is_dead = and_(table.c.status == DEAD, table.c.crashes >= CRASHES)
+    requeued: list[Any] = []
+    while True:
+        wait_until(
+            lambda: not waiting(engine, tables), "all rows are done", seconds=seconds, every=0.1
+        )
+        with engine.begin() as connection:
+            found = connection.execute(select(table).where(is_dead)).all()
+            connection.execute(
+                update(table).where(is_dead).values(status=WAITING, crashes=0, done_at=None)
+            )
+        if not found:
+            return requeued
+        requeued += found
