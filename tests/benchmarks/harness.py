@@ -73,9 +73,11 @@ def met_or_not(is_met: bool) -> str:
     return "met" if is_met else "not met"
 
 
-def interleaved(jobs: dict[str, Job], *, calls: int, rounds: int) -> dict[str, float]:
-    """Seconds per call of each job: the minimum over rounds in which all of them take turns."""
-    best = dict.fromkeys(jobs, float("inf"))
+def sampled(
+    jobs: dict[str, Job], *, calls: int, rounds: int, clock: Callable[[], float] = perf_counter
+) -> dict[str, list[float]]:
+    """Seconds per call of each job in each of the rounds, in which all of them take turns."""
+    taken: dict[str, list[float]] = {name: [] for name in jobs}
     names = list(jobs)
     for job in jobs.values():
         job()  # warm up caches, plans and connections
@@ -86,15 +88,21 @@ def interleaved(jobs: dict[str, Job], *, calls: int, rounds: int) -> dict[str, f
             shift = number % len(names)
             for name in names[shift:] + names[:shift]:
                 job = jobs[name]
-                start = perf_counter()
+                start = clock()
                 for _ in range(calls):
                     job()
-                best[name] = min(best[name], (perf_counter() - start) / calls)
+                taken[name].append((clock() - start) / calls)
             if number % 16 == 15:
                 gc.collect()
     finally:
         gc.enable()
-    return best
+    return taken
+
+
+def interleaved(jobs: dict[str, Job], *, calls: int, rounds: int) -> dict[str, float]:
+    """Seconds per call of each job: the minimum over all rounds."""
+    taken = sampled(jobs, calls=calls, rounds=rounds)
+    return {name: min(seconds) for name, seconds in taken.items()}
 
 
 def compare(

@@ -1,0 +1,1 @@
+"""What durable receivers cost: writing, claiming, running and waiting for them."""
