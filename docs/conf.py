@@ -58,17 +58,21 @@ _DOCUMENTED_AS = {
 # References are checked (-n). Names of other libraries that no inventory has stay plain text.
 # Aliases of types are data, which a type can't refer to.
 _FOREIGN = (
-    r"asyncio|collections|contextlib|inspect|logging|opentelemetry|sqlalchemy|types|typing|weakref"
+    r"asyncio|collections|contextlib|datetime|inspect|logging|opentelemetry|sqlalchemy|types|typing"
+    r"|uuid|weakref"
 )
 _INTERNAL = r"aksara_signals\.(dispatch|orm|testing)(\.[a-z_]+)+"
 _ALIASES = (
     r"~P|AnySession|AnySignal|Delivery|Changes|ModelT|Receiver|ReceiverT|Responses|Sender|Senders"
-    r"|Circumstances|QueryableAttribute"
+    r"|Circumstances|QueryableAttribute|MetaData|Mode|Sessions|Source|T"
 )
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_FOREIGN})\..*"),
     (r"py:.*", rf"{_INTERNAL}\..*"),
-    (r"py:.*", rf"(aksara_signals\.(types|orm\.session\.current)\.)?({_ALIASES})"),
+    (
+        r"py:.*",
+        rf"(aksara_signals\.(types|orm\.session\.current|contrib\.outbox(\.[a-z]+)+)\.)?({_ALIASES})",
+    ),
     (
         r"py:.*",
         r"(Any|BaseException|Exception|[A-Z][A-Za-z]*Error|None|bool|str|int|type|dict|list)",
@@ -77,8 +81,8 @@ nitpick_ignore_regex = [
 
 
 def keep_colon(app, what, name, obj, options, lines):  # noqa: PLR0917 - autodoc's signature
-    """Keep napoleon from taking the first word of a signal's documentation for its type."""
-    if what == "data" and lines:
+    """Keep napoleon from taking what stands before a colon in a value's docstring for its type."""
+    if what in {"attribute", "data"} and lines:
         lines[0] = f":{lines[0]}"
 
 
