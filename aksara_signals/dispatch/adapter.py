@@ -18,7 +18,7 @@ def _nothing(*_: object) -> None:
     return None
 
 
-def no_transaction(signal: Any, what: str) -> NoSessionError:
+def _no_transaction(signal: Any, what: str) -> NoSessionError:
     """The error for a signal sent by hand, of which nothing says to which transaction it belongs.
 
     Args:
@@ -31,11 +31,13 @@ def no_transaction(signal: Any, what: str) -> NoSessionError:
     )
 
 
-def _cannot_store(signal: Any, *_: object) -> NoReturn:
-    raise no_transaction(signal, _STORED)
+def cannot_store(signal: Any, *_: object) -> NoReturn:
+    """Raise the error for durable receivers: nothing says in which transaction to store a signal.
 
-
-_STORED = "are durable: what they are sent is stored in"
+    Raises:
+        NoSessionError: Always.
+    """
+    raise _no_transaction(signal, "are durable: what they are sent is stored in")
 
 
 class Adapter(NamedTuple):
@@ -55,7 +57,7 @@ class Adapter(NamedTuple):
 
     Takes the signal, all arguments (``signal`` and ``sender`` included) and the deferred
     connections; returns whether the arguments determine the transaction."""
-    store: Callable[[Any, Mapping[str, Any], tuple[Any, ...], bool], Any] = _cannot_store
+    store: Callable[[Any, Mapping[str, Any], tuple[Any, ...], bool], Any] = cannot_store
     """Stores a signal that was sent by hand, for its durable receivers, in its transaction.
 
     Takes the signal, all arguments, the durable connections, and whether the caller can await.
@@ -105,4 +107,4 @@ def defer(signal: Any, arguments: Mapping[str, Any], connections: tuple[Any, ...
         NoSessionError: The arguments don't determine the transaction.
     """
     if not _adapter.defer(signal, arguments, connections):
-        raise no_transaction(signal, "are deferred until the outcome of")
+        raise _no_transaction(signal, "are deferred until the outcome of")

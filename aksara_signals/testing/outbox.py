@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -17,11 +16,11 @@ from aksara_signals.contrib.outbox.rows.claiming import claim, mark_done, releas
 from aksara_signals.contrib.outbox.rows.reading import Row, read_rows
 from aksara_signals.contrib.outbox.rows.tables import WAITING
 from aksara_signals.contrib.outbox.worker.calling import (
-    Call,
     call_in_session,
     load_arguments,
     prepare_call,
 )
+from aksara_signals.contrib.outbox.worker.gateway import connection_to
 from aksara_signals.exceptions import OutboxError
 from aksara_signals.orm.bridge.handover import hand_over
 from aksara_signals.orm.session.current import AnySession, sync_session_of
@@ -105,10 +104,8 @@ def pending_sync(session: Session, *, outbox: Outbox | None = None) -> list[Dura
     plain = sync_session_of(session)
     tables = _outbox(outbox).tables
     plain.flush()
-    connection = _connection(plain, _outbox(outbox))
-    return [
-        event_of(row) for row in read_rows(connection, tables, tables.outbox.c.status == WAITING)
-    ]
+    rows = read_rows(connection_to(plain, tables), tables, tables.outbox.c.status == WAITING)
+    return [event_of(row) for row in rows]
 
 
 @contextmanager
@@ -137,10 +134,6 @@ def _outbox(given: Outbox | None) -> Outbox:
     return installed[0]
 
 
-def _connection(session: Session, outbox: Outbox) -> Any:
-    return session.connection(bind_arguments={"clause": outbox.tables.outbox})
-
-
 def _due(session: Session, outbox: Outbox) -> list[Row]:
     entries = durable_receivers().values()
     names = {name for entry in entries for name in entry.names}
@@ -152,7 +145,7 @@ def _due(session: Session, outbox: Outbox) -> list[Row]:
         )
     with session.begin_nested():
         return claim(
-            _connection(session, outbox),
+            connection_to(session, outbox.tables),
             outbox.tables,
             worker=_WORKER,
             limits=dict.fromkeys(names, _AT_ONCE),
@@ -167,16 +160,10 @@ def _call(session: Session, entry: ReceiverEntry, row: Row, outbox: Outbox) -> N
     if call.names_session:
         call_in_session(session, call, outbox.tables, _WORKER)
         return
-    _call_without_session(session, call)
-    mark_done(_connection(session, outbox), outbox.tables, _WORKER, (row.seq,))
-
-
-def _call_without_session(session: Session, call: Call) -> None:
     arguments = load_arguments(session, call)
     if arguments is not None:
-        if "session" in call.signal.payload.names:
-            arguments["session"] = None
         hand_over((call.delivery(arguments),), call.connection.is_async)
+    mark_done(connection_to(session, outbox.tables), outbox.tables, _WORKER, (row.seq,))
 
 
 def _give_back(session: Session, outbox: Outbox, rows: list[Row]) -> None:
@@ -184,4 +171,4 @@ def _give_back(session: Session, outbox: Outbox, rows: list[Row]) -> None:
     if session.is_active:
         seqs = [row.seq for row in rows]
         with session.begin_nested():
-            release(_connection(session, outbox), outbox.tables, _WORKER, seqs)
+            release(connection_to(session, outbox.tables), outbox.tables, _WORKER, seqs)

@@ -21,18 +21,15 @@ def model_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def find_model(name: str, likely: object = None) -> type | None:
+def find_model(name: str) -> type | None:
     """The mapped class of a name; None if there is none in this process.
 
     A class that was moved to another module is found as long as no other class has its name.
 
     Args:
         name: The name, as of :func:`model_name`.
-        likely: What is returned if it is a class of this name: there may be several, as in tests.
     """
     global _known  # noqa: PLW0603 - one value, which is replaced by a single assignment
-    if isinstance(likely, type) and model_name(likely) == name:
-        return likely
     now = generation()
     if _known[0] is not now:
         _known = now, _listed()

@@ -31,8 +31,8 @@ Mode = Literal["workers", "cdc"]
 
 _MODES = ("workers", "cdc")
 
-_writer = OutboxWriter()
 _installed: list[Outbox] = []
+_writer = OutboxWriter(_installed)
 
 
 def installed_outboxes() -> list[Outbox]:
@@ -146,14 +146,14 @@ class Outbox:
         durable_receivers()
         if not self.is_installed:
             _installed.append(self)
-            _writer.targets.append(self)
         install_writer(_writer)
 
     def uninstall(self) -> None:
         """Stop writing rows. Sending to a durable receiver is an error then; for tests."""
         if self.is_installed:
             _installed.remove(self)
-            _writer.targets.remove(self)
+            if not _installed:
+                install_writer(None)
 
     def encoder(self, kind: type[T], function: Callable[[T], Any]) -> None:
         """Store values of a type that is not JSON.

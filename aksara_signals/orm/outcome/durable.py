@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from aksara_signals.dispatch.adapter import no_transaction
+from aksara_signals.dispatch.adapter import cannot_store
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.receivers.naming import describe_receiver
 from aksara_signals.dispatch.signal import Signal
@@ -130,7 +130,7 @@ def store_sent(
     if session is None:
         session = session_of(arguments.get("instance"))
     if session is None:
-        raise no_transaction(signal, "are durable: what they are sent is stored in")
+        cannot_store(signal)
     plain = sync_session_of(session)
     send = DurableSend(signal, arguments["sender"], connections, arguments)
     rows = _writer_for(connections[0]).prepare((send,))

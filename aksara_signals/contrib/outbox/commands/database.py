@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from aksara_signals.contrib.outbox.outbox import Outbox
+from aksara_signals.contrib.outbox.rows.errors import is_missing
 from aksara_signals.contrib.outbox.worker.gateway import connection_to
-from aksara_signals.contrib.outbox.writing import is_missing
 
 
 class OutboxCommandError(Exception):

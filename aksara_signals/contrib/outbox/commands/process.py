@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 from aksara_signals.contrib.outbox.commands.database import Store
+from aksara_signals.contrib.outbox.commands.stopping import stopped_by_signals
 from aksara_signals.contrib.outbox.outbox import Outbox
 from aksara_signals.contrib.outbox.worker.worker import Worker
 
@@ -24,7 +22,6 @@ _OPTIONS = (
     "health_file",
     "listen",
 )
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_worker(outbox: Outbox, sessions: Callable[[], Any], options: argparse.Namespace) -> int:
@@ -50,30 +47,8 @@ def run_worker(outbox: Outbox, sessions: Callable[[], Any], options: argparse.Na
 
 
 async def _run(worker: Worker) -> None:
-    with _stopped_by_signals(worker, asyncio.get_running_loop()):
+    with stopped_by_signals(worker):
         await worker.run()
-
-
-@contextmanager
-def _stopped_by_signals(worker: Worker, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Stop the worker at the first signal, and at once at the second."""
-    received = 0
-
-    def stop() -> None:
-        nonlocal received
-        received += 1
-        worker.stop(now=received > 1)
-
-    # Not loop.add_signal_handler(), which Windows doesn't have; this one works everywhere.
-    def receive(_number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(stop)
-
-    before = {number: signal.signal(number, receive) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show_log() -> None:

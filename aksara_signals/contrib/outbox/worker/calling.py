@@ -124,7 +124,7 @@ def _upgraded(entry: ReceiverEntry, row: Row) -> Mapping[str, Any]:
 
 
 def load_arguments(session: Session | None, call: Call) -> dict[str, Any] | None:
-    """The arguments of a receiver, without ``session``.
+    """The arguments of a receiver; ``session``, if the signal has it, is None.
 
     Args:
         session: Loads the instances that the receiver names; may be None if it names none.
@@ -141,6 +141,8 @@ def load_arguments(session: Session | None, call: Call) -> dict[str, Any] | None
     defaults = call.signal.payload.defaults
     for name in named & defaults.keys():
         arguments.setdefault(name, defaults[name])
+    if "session" in call.signal.payload.names:
+        arguments["session"] = None
     if "instance" in named and "instance" not in arguments:
         arguments["instance"] = instance = _load(session, event)
         if instance is None and event.key:
@@ -258,7 +260,5 @@ async def call_without_session(
     else:
         arguments = load_arguments(None, call)
         assert arguments is not None, "it names no instance"  # noqa: S101 - for the type checker
-    if "session" in call.signal.payload.names:
-        arguments["session"] = None
     await gateway.deliver(call.delivery(arguments), call.connection.is_async)
     return True

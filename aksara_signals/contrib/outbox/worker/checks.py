@@ -9,9 +9,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
 from aksara_signals.contrib.outbox.registry import ReceiverEntry
+from aksara_signals.contrib.outbox.rows.errors import is_missing
 from aksara_signals.contrib.outbox.rows.locking import require_immediate
 from aksara_signals.contrib.outbox.rows.tables import Tables
-from aksara_signals.contrib.outbox.writing import is_missing
 from aksara_signals.exceptions import OutboxError
 
 

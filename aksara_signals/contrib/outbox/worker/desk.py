@@ -18,9 +18,10 @@ from sqlalchemy import Connection
 
 from aksara_signals.contrib.outbox.rows import claiming
 from aksara_signals.contrib.outbox.rows.claiming import Claim
+from aksara_signals.contrib.outbox.rows.errors import is_outage
 from aksara_signals.contrib.outbox.rows.reading import Row
 from aksara_signals.contrib.outbox.rows.tables import Tables
-from aksara_signals.contrib.outbox.worker.error_texts import error_text, is_outage
+from aksara_signals.contrib.outbox.worker.error_texts import error_text
 from aksara_signals.contrib.outbox.worker.housekeeping import Housekeeping
 from aksara_signals.contrib.outbox.worker.lanes import Leased
 from aksara_signals.contrib.outbox.worker.polling import Polling

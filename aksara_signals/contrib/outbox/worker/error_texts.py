@@ -9,9 +9,9 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 
-from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError, StatementError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import PendingRollbackError, StatementError
 
+from aksara_signals.contrib.outbox.rows.errors import sqlstate_of
 from aksara_signals.dispatch.receivers.identity import type_name
 from aksara_signals.dispatch.receivers.naming import safe_str
 
@@ -19,8 +19,6 @@ _WITH_VALUES = (StatementError, PendingRollbackError)
 _DRIVERS = frozenset(("asyncpg", "psycopg", "psycopg2", "sqlite3"))
 """Packages whose own errors have values of rows, too."""
 _LONGEST = 500
-_OUTAGES = ("08", "57P", "53300")
-"""Connection lost, server shutting down or starting, too many connections."""
 
 
 def error_text(error: BaseException) -> str:
@@ -56,31 +54,6 @@ def _has_values(error: BaseException) -> bool:
         or module.partition(".")[0] in _DRIVERS
         or module.startswith("sqlalchemy.dialects.")  # the faces of async drivers
     )
-
-
-def sqlstate_of(error: BaseException) -> str | None:
-    """The SQLSTATE of a database's error, if its driver has one."""
-    original = getattr(error, "orig", error)
-    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    return state if isinstance(state, str) else None
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether an error says that the database can't be reached, or is busy, at the moment."""
-    # asyncpg's errors of connecting come as they are: a server that starts is one.
-    state = sqlstate_of(error)
-    if state is not None and state.startswith(_OUTAGES):
-        return True
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        name = getattr(error.orig, "sqlite_errorname", None)
-        if name is not None:
-            return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-        # psycopg has no SQLSTATE for a server that doesn't answer.
-        return isinstance(error, OperationalError) and state is None
-    # The timeout of a pool; and what asyncpg raises if it can't connect, by TCP or by a socket.
-    return isinstance(error, (PoolTimeoutError, OSError))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -29,6 +29,8 @@ class Housekeeping:
         self._health = station.health
         self._loop = asyncio.get_running_loop()
         self._report_at = self._purge_at = 0.0
+        self._measured: set[tuple[str, str]] = set()
+        """The measurements that are not zero, and the receivers that they are of."""
 
     async def attempt(self, in_transaction: Callable[..., Awaitable[Any]]) -> None:
         """Do what is due.
@@ -39,20 +41,21 @@ class Housekeeping:
         now = self._loop.time()
         if now >= self._report_at:
             self._report_at = now + REPORT_SECONDS
-            await self._report_unknown(in_transaction)
+            unknown = await self._report_unknown(in_transaction)
             if observers:
-                self._measure(await in_transaction(upkeep.stats, self._outbox.tables))
+                self._measure(unknown, await in_transaction(upkeep.stats, self._outbox.tables))
         if now >= self._purge_at:
             # One chunk at a time: between two of them, claims and leases have their turn.
             has_more = await in_transaction(_purge, self._outbox) >= upkeep.CHUNK
             self._purge_at = 0.0 if has_more else now + REPORT_SECONDS
 
-    async def _report_unknown(self, in_transaction: Callable[..., Awaitable[Any]]) -> None:
+    async def _report_unknown(
+        self, in_transaction: Callable[..., Awaitable[Any]]
+    ) -> dict[str, int]:
         tables, names = self._outbox.tables, self._known.all_names()
-        found = await in_transaction(upkeep.unknown_receivers, tables, names)
+        found: dict[str, int] = await in_transaction(upkeep.unknown_receivers, tables, names)
         self._health.unknown = found
         for name, count in found.items():
-            self._health.count("unknown", name, count)
             self._known.complain(
                 f"unknown {name}",
                 "%s rows wait for the durable receiver %r, which is not connected here; connect "
@@ -62,14 +65,23 @@ class Housekeeping:
                 name,
                 name,
             )
+        return found
 
-    def _measure(self, found: list[upkeep.ReceiverStats]) -> None:
+    def _measure(self, unknown: dict[str, int], found: list[upkeep.ReceiverStats]) -> None:
+        values: dict[tuple[str, str], float] = {
+            ("unknown", name): count for name, count in unknown.items()
+        }
         for each in found:
-            name = each.receiver
-            observe("pending", name, each.pending)
-            observe("retrying", name, each.retrying)
-            observe("dead_letters", name, each.dead)
-            observe("oldest_age_seconds", name, each.oldest_seconds or 0.0)
+            values["pending", each.receiver] = each.pending
+            values["retrying", each.receiver] = each.retrying
+            values["dead_letters", each.receiver] = each.dead
+            values["oldest_age_seconds", each.receiver] = each.oldest_seconds or 0.0
+        # What has no rows any more is zero: a gauge would show its last value for ever.
+        for measurement in self._measured - values.keys():
+            observe(*measurement, 0)
+        for measurement, value in values.items():
+            observe(*measurement, value)
+        self._measured = {measurement for measurement, value in values.items() if value}
 
 
 def _purge(connection: Connection, outbox: Source) -> int:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from aksara_signals.contrib.outbox.hooks import call_hooks, observers
 from aksara_signals.contrib.outbox.registry import ReceiverEntry
+from aksara_signals.contrib.outbox.rows.errors import is_outage
 from aksara_signals.contrib.outbox.rows.reading import Row
 from aksara_signals.contrib.outbox.worker.calling import (
     Call,
@@ -26,7 +27,7 @@ from aksara_signals.contrib.outbox.worker.calling import (
     prepare_call,
 )
 from aksara_signals.contrib.outbox.worker.desk import Desk
-from aksara_signals.contrib.outbox.worker.error_texts import error_text, is_outage
+from aksara_signals.contrib.outbox.worker.error_texts import error_text
 from aksara_signals.contrib.outbox.worker.health import observe
 from aksara_signals.contrib.outbox.worker.lanes import Lane, Leased
 from aksara_signals.contrib.outbox.worker.records import Failed

@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from aksara_signals.contrib.outbox.rows.claiming import Claim
+from aksara_signals.contrib.outbox.rows.errors import is_outage
 from aksara_signals.contrib.outbox.rows.reading import Row
 from aksara_signals.contrib.outbox.rows.selecting import CRASHES
 from aksara_signals.contrib.outbox.worker.checks import check_start
 from aksara_signals.contrib.outbox.worker.desk import Desk
-from aksara_signals.contrib.outbox.worker.error_texts import error_text, is_outage
+from aksara_signals.contrib.outbox.worker.error_texts import error_text
 from aksara_signals.contrib.outbox.worker.gateway import Sessions, gateway_for
 from aksara_signals.contrib.outbox.worker.health import Health
 from aksara_signals.contrib.outbox.worker.known import KnownReceivers

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aksara_signals.contrib.outbox.worker.error_texts import error_text, is_outage
+from aksara_signals.contrib.outbox.rows.errors import is_outage
+from aksara_signals.contrib.outbox.worker.error_texts import error_text
 from aksara_signals.contrib.outbox.worker.health import Health
 from aksara_signals.contrib.outbox.worker.reports import log
 

@@ -297,5 +297,5 @@ def test_a_new_class_is_found() -> None:
         id: Mapped[int] = mapped_column(primary_key=True)
 
     assert find_model("x.Fresh") is Fresh
-    assert find_model(model_name(Fresh), Fresh) is Fresh
+    assert find_model(model_name(Fresh)) is Fresh
     FreshBase.registry.dispose()

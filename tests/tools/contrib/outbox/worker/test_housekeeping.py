@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kit.outbox_workers import DEAD, DONE, World, connect, eventually, outbox, table
+from kit.outbox_workers import DEAD, DONE, Note, World, connect, eventually, outbox, table
+from sqlalchemy import delete
 
+from aksara_signals import post_save
 from aksara_signals.contrib.outbox.hooks import observers
 from aksara_signals.contrib.outbox.rows import upkeep
 from aksara_signals.contrib.outbox.rows.tables import clock
+from aksara_signals.contrib.outbox.worker import housekeeping
 
 
 @pytest.fixture
@@ -89,3 +92,27 @@ async def test_the_outbox_is_measured_for_those_who_observe(
     assert measured["dead_letters", "test.left"] == 1
     assert measured["retrying", "test.left"] == 0
     assert 0 <= measured["oldest_age_seconds", "test.left"] < 3600
+
+
+async def test_what_has_no_rows_any_more_is_measured_as_zero(
+    world: World, measured: dict[tuple[str, str], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a receiver that isn't known here: a gauge doesn't show its last value for ever."""
+    monkeypatch.setattr(housekeeping, "REPORT_SECONDS", 0.05)
+
+    def gone(**_: Any) -> None:
+        raise AssertionError
+
+    def receiver(**_: Any) -> None:
+        return
+
+    connect(gone, "test.gone")
+    connect(receiver)
+    await world.write("0")
+    post_save.disconnect(gone, sender=Note)
+    names = ("unknown", "pending", "oldest_age_seconds")
+    async with world.worker():
+        await eventually(lambda: measured.get(("oldest_age_seconds", "test.gone"), 0) > 0)
+        assert measured["unknown", "test.gone"] == measured["pending", "test.gone"] == 1
+        await world.run(lambda session: session.execute(delete(table)) and None)
+        await eventually(lambda: not any(measured[name, "test.gone"] for name in names))

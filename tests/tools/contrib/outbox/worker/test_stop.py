@@ -109,6 +109,7 @@ async def test_another_worker_takes_over_at_once(async_world: World) -> None:
     """What a worker gives back when it ends is called by another one within a second."""
     started = asyncio.Event()
     seen: list[Any] = []
+    took: list[float] = []
 
     async def receiver(event: Any, **_: Any) -> None:
         if not started.is_set():
@@ -117,18 +118,22 @@ async def test_another_worker_takes_over_at_once(async_world: World) -> None:
         seen.append(event)
 
     connect(receiver)
-    await async_world.write("0")
-    worker = async_world.worker(grace_seconds=60)
-    run = asyncio.create_task(worker.run())
-    await started.wait()
-    _, others = async_world.make_sessions()
-    async with async_world.worker(others, longest_poll_seconds=0.5):
-        await asyncio.sleep(0.6)  # it polls at its slowest
-        start = time.monotonic()
-        worker.stop(now=True)
-        await eventually(lambda: seen)
-        assert time.monotonic() - start < 8  # usually half a second; the lease has a minute
-        await run
+    for number in range(3):  # the fastest one counts: the machine may have been busy
+        started.clear()
+        seen.clear()
+        await async_world.write(str(number))
+        worker = async_world.worker(grace_seconds=60)
+        run = asyncio.create_task(worker.run())
+        await started.wait()
+        _, others = async_world.make_sessions()
+        async with async_world.worker(others, longest_poll_seconds=0.5):
+            await asyncio.sleep(0.6)  # it polls at its slowest
+            start = time.monotonic()
+            worker.stop(now=True)
+            await eventually(lambda: seen)
+            took.append(time.monotonic() - start)
+            await run
+    assert min(took) < 1, took
 
 
 async def test_a_receiver_that_ignores_its_cancellation_does_not_hang_the_worker(

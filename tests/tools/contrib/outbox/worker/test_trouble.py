@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asyncpg.exceptions import CannotConnectNowError, UniqueViolationError
 from kit import databases
 from kit.claims import begin_immediately
 from kit.databases import Database
@@ -28,13 +27,11 @@ from kit.outbox_workers import (
     world_of,
 )
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from aksara_signals.contrib.outbox import Durable, Retry, hooks
 from aksara_signals.contrib.outbox.rows import claiming
-from aksara_signals.contrib.outbox.worker.error_texts import is_outage
 from aksara_signals.exceptions import InvalidOptionError, OutboxError
 
 
@@ -119,14 +116,6 @@ async def test_a_restart_of_the_database(
     assert sorted(await world.effects()) == [(key, "done") for key in keys]
     complaints = [each for each in caplog.messages if "can't work with the outbox" in each]
     assert len(complaints) <= 2, complaints
-
-
-def test_a_server_that_is_starting_is_an_outage() -> None:
-    """asyncpg's own error says so, as SQLAlchemy's around it do; no attempt is counted for it."""
-    starting = CannotConnectNowError("the database system is starting up")
-    assert is_outage(starting)
-    assert is_outage(DBAPIError("SELECT 1", {}, starting))
-    assert not is_outage(UniqueViolationError("duplicate key"))
 
 
 async def test_a_database_that_is_down_at_the_start(

@@ -1,0 +1,43 @@
+"""What an error of the database means, whichever driver it comes from."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+_OUTAGES = ("08", "57P", "53300")
+"""Connection lost, server shutting down or starting, too many connections."""
+_UNKNOWN_TABLE = ("42P01", "42703")
+"""A table and a column that don't exist."""
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The SQLSTATE of a database's error, if its driver has one."""
+    original = getattr(error, "orig", error)
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    return state if isinstance(state, str) else None
+
+
+def is_missing(error: DBAPIError) -> bool:
+    """Whether a statement has failed because a table or a column doesn't exist."""
+    text = str(error.orig)
+    is_unknown = sqlstate_of(error) in _UNKNOWN_TABLE
+    return is_unknown or "no such table" in text or "has no column named" in text
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that the database can't be reached, or is busy, at the moment."""
+    # asyncpg's errors of connecting come as they are: a server that starts is one.
+    state = sqlstate_of(error)
+    if state is not None and state.startswith(_OUTAGES):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        name = getattr(error.orig, "sqlite_errorname", None)
+        if name is not None:
+            return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+        # psycopg has no SQLSTATE for a server that doesn't answer.
+        return isinstance(error, OperationalError) and state is None
+    # The timeout of a pool; and what asyncpg raises if it can't connect, by TCP or by a socket.
+    return isinstance(error, (PoolTimeoutError, OSError))
