@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
-        parser.error("name a command: demo, receivers, graph, check, worker or outbox")
+        parser.error("name a command: demo, receivers, graph, check, worker, relay or outbox")
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)

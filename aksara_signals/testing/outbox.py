@@ -10,16 +10,13 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
 from aksara_signals.contrib.outbox.events import DurableEvent, event_of
-from aksara_signals.contrib.outbox.outbox import Outbox, installed_outboxes
+from aksara_signals.contrib.outbox.outbox import Outbox, installed_outboxes, the_outbox
 from aksara_signals.contrib.outbox.registry import ReceiverEntry, durable_receivers
 from aksara_signals.contrib.outbox.rows.claiming import claim, mark_done, release
 from aksara_signals.contrib.outbox.rows.reading import Row, read_rows
 from aksara_signals.contrib.outbox.rows.tables import WAITING
-from aksara_signals.contrib.outbox.worker.calling import (
-    call_in_session,
-    load_arguments,
-    prepare_call,
-)
+from aksara_signals.contrib.outbox.worker.calling import LeasedReceipt, call_in_session
+from aksara_signals.contrib.outbox.worker.calls import load_arguments, prepare_call
 from aksara_signals.contrib.outbox.worker.gateway import connection_to
 from aksara_signals.exceptions import OutboxError
 from aksara_signals.orm.bridge.handover import hand_over
@@ -66,7 +63,7 @@ def drain_outbox_sync(session: Session, *, outbox: Outbox | None = None) -> int:
         AsyncReceiverError: An async receiver has to wait for something.
     """
     plain = sync_session_of(session)
-    found = _outbox(outbox)
+    found = the_outbox(outbox)
     count = 0
     plain.flush()
     while rows := _due(plain, found):
@@ -102,7 +99,7 @@ async def pending(session: AnySession, *, outbox: Outbox | None = None) -> list[
 def pending_sync(session: Session, *, outbox: Outbox | None = None) -> list[DurableEvent]:
     """As :func:`pending`, from code that can't await."""
     plain = sync_session_of(session)
-    tables = _outbox(outbox).tables
+    tables = the_outbox(outbox).tables
     plain.flush()
     rows = read_rows(connection_to(plain, tables), tables, tables.outbox.c.status == WAITING)
     return [event_of(row) for row in rows]
@@ -120,18 +117,6 @@ def restored_outboxes() -> Iterator[None]:
                 each.uninstall()
         for each in before:
             each.install()
-
-
-def _outbox(given: Outbox | None) -> Outbox:
-    installed = installed_outboxes()
-    if given is not None:
-        return given
-    if len(installed) != 1:
-        raise OutboxError(
-            f"{len(installed) or 'no'} outboxes are installed; give one by outbox=, or call its "
-            f"install() first"
-        )
-    return installed[0]
 
 
 def _due(session: Session, outbox: Outbox) -> list[Row]:
@@ -158,7 +143,8 @@ def _due(session: Session, outbox: Outbox) -> list[Row]:
 def _call(session: Session, entry: ReceiverEntry, row: Row, outbox: Outbox) -> None:
     call = prepare_call(entry, row, outbox.metadata)
     if call.names_session:
-        call_in_session(session, call, outbox.tables, _WORKER)
+        receipt = LeasedReceipt(outbox.tables, _WORKER, row.seq)
+        call_in_session(session, call, outbox.tables, receipt)
         return
     arguments = load_arguments(session, call)
     if arguments is not None:

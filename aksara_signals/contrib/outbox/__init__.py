@@ -6,6 +6,8 @@ if TYPE_CHECKING:
     from aksara_signals.contrib.outbox.events import DurableEvent
     from aksara_signals.contrib.outbox.options import Durable, Retry
     from aksara_signals.contrib.outbox.outbox import Outbox
+    from aksara_signals.contrib.outbox.receiving import receive
+    from aksara_signals.contrib.outbox.relay.relay import Relay
     from aksara_signals.contrib.outbox.worker.worker import Worker
 else:
     # Imported when they are asked for: tracing imports only the hooks, and needs no SQLAlchemy.
@@ -13,8 +15,10 @@ else:
         "Durable": "options",
         "DurableEvent": "events",
         "Outbox": "outbox",
+        "Relay": "relay.relay",
         "Retry": "options",
         "Worker": "worker.worker",
+        "receive": "receiving",
     }
 
     def __getattr__(name: str) -> Any:
@@ -30,4 +34,4 @@ else:
         return sorted({*globals(), *__all__})
 
 
-__all__ = ["Durable", "DurableEvent", "Outbox", "Retry", "Worker"]
+__all__ = ["Durable", "DurableEvent", "Outbox", "Relay", "Retry", "Worker", "receive"]

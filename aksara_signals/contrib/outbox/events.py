@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from aksara_signals import signals
-from aksara_signals.contrib.outbox.encoding import restored_key
+from aksara_signals.contrib.outbox.cloudevents import cloudevent_of, message_of
+from aksara_signals.contrib.outbox.encoding import Encoding, restored_key
 from aksara_signals.contrib.outbox.frozen import FrozenDict
+from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.models import find_model
-from aksara_signals.contrib.outbox.rows.reading import Row
 from aksara_signals.dispatch.receivers.payload import ANYTHING
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import OutboxError
@@ -57,6 +58,11 @@ class DurableEvent:
     """The trace context and other headers."""
     version: int = 1
     """The ``version`` of the receiver that it was stored for, or to which it was upgraded."""
+    generation: int = 0
+    """How many times it was replayed."""
+    lane: int | None = None
+    """The same for all events that are delivered in order, to be used as a partition key; None for
+    ``ordered=False``."""
 
     async def load(self, session: AsyncSession | Session) -> Any:
         """The row as it is now; None if it is gone.
@@ -70,6 +76,28 @@ class DurableEvent:
         if isinstance(session, AsyncSession):
             return await session.get(self._model(), self.key)
         return session.get(self._model(), self.key)
+
+    def as_cloudevent(self) -> dict[str, Any]:
+        """The event as a CloudEvent 1.0 in the JSON format, which :func:`receive` takes.
+
+        Its ``id`` is ``<id>:<receiver>:<generation>``, ``source`` the class, ``subject`` the key as
+        JSON, ``partitionkey`` the lane, and ``data`` what is stored.
+
+        Source: CloudEvents 1.0, with its Distributed Tracing and Partitioning extensions.
+        """
+        return cloudevent_of(message_from(self))
+
+    @classmethod
+    def from_cloudevent(cls, event: Mapping[str, Any] | str | bytes) -> DurableEvent:
+        """The event that :meth:`as_cloudevent` was made of.
+
+        Args:
+            event: A CloudEvent as a dict or as JSON.
+
+        Raises:
+            OutboxError: It is not a CloudEvent, or not one of an outbox.
+        """
+        return event_of(message_of(event))
 
     def load_sync(self, session: Session) -> Any:
         """As :meth:`load`, from code that can't await."""
@@ -89,34 +117,62 @@ class DurableEvent:
         return model
 
 
-def event_of(row: Row, payload: Mapping[str, Any] | None = None) -> DurableEvent:
-    """The event in a row.
+def event_of(message: Message, payload: Mapping[str, Any] | None = None) -> DurableEvent:
+    """The event in a row, or in a message of a broker.
 
     Args:
-        row: The row.
+        message: The row or the message.
         payload: Its payload after an upgrade, if it was upgraded.
     """
-    stored = row.payload if payload is None else payload
-    model = find_model(row.aggregatetype)
+    stored = message.payload if payload is None else payload
+    model = find_model(message.aggregatetype)
     key = stored.get("key") or ()
     if key:
         key = restored_key(None if model is None else inspect(model), key)
-    created_at = row.created_at
     return DurableEvent(
-        id=row.id,
-        type=row.type,
-        receiver=row.receiver,
-        model=row.aggregatetype,
+        id=message.id,
+        type=message.type,
+        receiver=message.receiver,
+        model=message.aggregatetype,
         key=tuple(key),
         created=stored.get("created"),
         changed=frozenset(stored.get("changed") or ()),
         values=FrozenDict(stored.get("values") or {}),
         data=FrozenDict(stored.get("data") or {}),
         provenance=FrozenDict(stored.get("provenance") or {}),
-        attempt=row.attempts + 1,
-        sent_at=created_at,
-        headers=FrozenDict(row.headers or {}),
-        version=row.version,
+        attempt=message.attempts + 1,
+        sent_at=message.created_at,
+        headers=FrozenDict(message.headers or {}),
+        version=message.version,
+        generation=message.generation,
+        lane=message.lane,
+    )
+
+
+def message_from(event: DurableEvent) -> Message:
+    """The message that an event was made of."""
+    encoding = Encoding()
+    payload: dict[str, Any] = {"v": FORMAT, "key": encoding.plain(event.key, "the primary key")}
+    if event.created is not None:
+        payload["created"] = event.created
+    if event.changed:
+        payload["changed"] = sorted(event.changed)
+    for name in ("values", "data", "provenance"):
+        value = getattr(event, name)
+        if value:
+            payload[name] = dict(value)
+    return Message(
+        id=event.id,
+        receiver=event.receiver,
+        type=event.type,
+        aggregatetype=event.model,
+        lane=event.lane,
+        payload=payload,
+        headers=dict(event.headers) or None,
+        version=event.version,
+        generation=event.generation,
+        created_at=event.sent_at or datetime.now(UTC),
+        attempts=event.attempt - 1,
     )
 
 

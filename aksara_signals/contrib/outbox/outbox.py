@@ -14,13 +14,14 @@ from sqlalchemy.orm import Session, SessionTransaction
 from aksara_signals.contrib.outbox.encoding import Encoding
 from aksara_signals.contrib.outbox.notifying import Notifier
 from aksara_signals.contrib.outbox.registry import durable_receivers
+from aksara_signals.contrib.outbox.relay.relay import Publish, Relay
 from aksara_signals.contrib.outbox.rows.tables import Tables, make_tables
 from aksara_signals.contrib.outbox.worker.gateway import Sessions
 from aksara_signals.contrib.outbox.worker.worker import Worker
 from aksara_signals.contrib.outbox.writing import OutboxWriter
 from aksara_signals.dispatch.connections.options import is_seconds
 from aksara_signals.dispatch.receivers.naming import describe_sender
-from aksara_signals.exceptions import InvalidOptionError
+from aksara_signals.exceptions import InvalidOptionError, OutboxError
 from aksara_signals.orm.outcome.callbacks import on_commit
 from aksara_signals.orm.outcome.durable import install_writer
 
@@ -38,6 +39,22 @@ _writer = OutboxWriter(_installed)
 def installed_outboxes() -> list[Outbox]:
     """The installed outboxes, in the order of their installation."""
     return list(_installed)
+
+
+def the_outbox(given: Outbox | None = None) -> Outbox:
+    """The outbox that is given, or else the one that is installed.
+
+    Raises:
+        OutboxError: None is given, and no outbox is installed, or several are.
+    """
+    if given is not None:
+        return given
+    if len(_installed) != 1:
+        raise OutboxError(
+            f"{len(_installed) or 'no'} outboxes are installed; give one by outbox=, or call its "
+            f"install() first"
+        )
+    return _installed[0]
 
 
 class Outbox:
@@ -58,6 +75,8 @@ class Outbox:
         schema: The schema of the table; None: the default one.
         keep_done_seconds: How long rows stay that are done, before workers delete them; a day.
         keep_dead_seconds: The same of rows that are given up; thirty days.
+        keep_inbox_seconds: How long it is known what a broker has delivered; seven days. A message
+            that the broker repeats later is delivered again.
 
     Raises:
         InvalidOptionError: An argument is of the wrong kind, or the metadata has the table already.
@@ -66,7 +85,7 @@ class Outbox:
     >>> class Base(DeclarativeBase): ...
     >>> outbox = Outbox(Base.metadata, modules=["app.receivers"])
     >>> sorted(Base.metadata.tables)
-    ['aksara_breaker', 'aksara_outbox']
+    ['aksara_breaker', 'aksara_inbox', 'aksara_outbox']
 
     Source: the transactional outbox; the columns are those of Debezium's outbox event router.
     """
@@ -82,6 +101,7 @@ class Outbox:
         schema: str | None = None,
         keep_done_seconds: float = 86_400.0,
         keep_dead_seconds: float = 2_592_000.0,
+        keep_inbox_seconds: float = 604_800.0,
     ) -> None:
         if not isinstance(metadata, MetaData):
             raise InvalidOptionError(
@@ -103,6 +123,7 @@ class Outbox:
         for option, value in (
             ("keep_done_seconds", keep_done_seconds),
             ("keep_dead_seconds", keep_dead_seconds),
+            ("keep_inbox_seconds", keep_inbox_seconds),
         ):
             if not is_seconds(value) or value < 0:
                 raise InvalidOptionError(
@@ -110,6 +131,7 @@ class Outbox:
                 )
         self.keep_done_seconds: float = keep_done_seconds
         self.keep_dead_seconds: float = keep_dead_seconds
+        self.keep_inbox_seconds: float = keep_inbox_seconds
         self.metadata: MetaData = metadata
         self.modules: tuple[str, ...] = names
         self.mode: Mode = mode
@@ -187,6 +209,19 @@ class Outbox:
             InvalidOptionError: An option is of the wrong kind, or out of range.
         """
         return Worker(self, sessions, **options)
+
+    def relay(self, publish: Publish, sessions: Sessions, **options: Any) -> Relay:
+        """A relay to run inside this process: ``async with outbox.relay(publish, Sessions): …``.
+
+        Args:
+            publish: Publishes an event, and returns once the broker has it.
+            sessions: An ``async_sessionmaker``, or a ``sessionmaker``.
+            options: Those of :class:`Relay`.
+
+        Raises:
+            InvalidOptionError: An option is of the wrong kind, or out of range.
+        """
+        return Relay(publish, self, sessions, **options)
 
     # -- wake-up -------------------------------------------------------------------------------
 

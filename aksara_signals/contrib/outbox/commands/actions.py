@@ -43,7 +43,7 @@ from aksara_signals.introspection.load import LoadError, find, importing, load
 
 
 def run(name: str, options: argparse.Namespace) -> int:
-    """Run ``aksara-signals worker``, or an action of ``aksara-signals outbox``.
+    """Run ``aksara-signals worker`` or ``relay``, or an action of ``aksara-signals outbox``.
 
     Returns:
         The exit status.
@@ -53,12 +53,12 @@ def run(name: str, options: argparse.Namespace) -> int:
     """
     try:
         with importing():
-            if name == "worker":
-                from aksara_signals.contrib.outbox.commands.process import run_worker
+            if name in {"worker", "relay"}:
+                from aksara_signals.contrib.outbox.commands.process import run_service
 
                 outbox, sessions = _load(options.app, options.sessions)
                 with reported(outbox):
-                    return run_worker(outbox, sessions, options)
+                    return run_service(outbox, sessions, options)
             return _run_action(name, options)
     except (AksaraSignalsError, OutboxCommandError, LoadError) as error:
         if options.traceback:

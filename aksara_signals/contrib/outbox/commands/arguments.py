@@ -1,4 +1,4 @@
-"""The arguments of ``aksara-signals worker`` and ``outbox``; imports no SQLAlchemy."""
+"""The arguments of ``aksara-signals worker``, ``relay`` and ``outbox``; imports no SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _EXECUTES = "The application's modules are imported, which executes them."
 
 
 def add_commands(commands: Any, run: Callable[[str, argparse.Namespace], int]) -> None:
-    """Add both commands to a parser.
+    """Add the commands to a parser.
 
     Args:
         commands: What its ``add_subparsers()`` has returned.
         run: Runs the command of a name.
     """
     _add_worker(commands, run)
+    _add_relay(commands, run)
     _add_outbox(commands, run)
 
 
@@ -32,32 +33,64 @@ def _add_worker(commands: Any, run: Callable[[str, argparse.Namespace], int]) ->
         description=f"Call durable receivers until it is stopped. {_EXECUTES} SIGTERM or SIGINT "
         f"ends it when its receivers have finished, a second one at once.",
     )
-    worker.add_argument("app", metavar="MODULE:OUTBOX", help="the outbox, such as app.main:outbox")
-    _add_connection(worker, is_needed=True)
-    worker.add_argument(
-        "--receivers",
-        action="append",
-        metavar="PATTERN",
-        help="only receivers of this name, in which * is any text; may be given several times",
-    )
-    options: tuple[tuple[str, Callable[[str], Any], str, str], ...] = (
+    _add_service(
+        worker,
+        "only receivers of this name, in which * is any text; may be given several times",
         ("concurrency", int, "N", "how many receivers run at a time (8)"),
+        ("grace-seconds", float, "SECONDS", "how long receivers may go on at the end (25)"),
+    )
+    worker.set_defaults(run=lambda options: run("worker", options))
+
+
+def _add_relay(commands: Any, run: Callable[[str, argparse.Namespace], int]) -> None:
+    relay: argparse.ArgumentParser = commands.add_parser(
+        "relay",
+        help="publish what durable receivers are sent to a broker, until it is stopped",
+        description=f"Publish what durable receivers are sent to a broker, until it is stopped. "
+        f"{_EXECUTES} SIGTERM or SIGINT ends it when what it publishes is confirmed, a second one "
+        f"at once.",
+    )
+    relay.add_argument(
+        "--to",
+        metavar="MODULE:FUNCTION",
+        required=True,
+        help="what publishes an event, such as app.queue:publish",
+    )
+    _add_service(
+        relay,
+        "only for receivers of this name, in which * is any text; may be given several times",
+        ("concurrency", int, "N", "how many events are being published at a time (64)"),
+        ("timeout-seconds", float, "SECONDS", "how long the broker may take to confirm one (30)"),
+        ("grace-seconds", float, "SECONDS", "how long it may go on publishing at the end (25)"),
+    )
+    relay.set_defaults(run=lambda options: run("relay", options))
+
+
+def _add_service(
+    parser: argparse.ArgumentParser,
+    receivers: str,
+    *others: tuple[str, Callable[[str], Any], str, str],
+) -> None:
+    """Add what workers and relays have in common."""
+    parser.add_argument("app", metavar="MODULE:OUTBOX", help="the outbox, such as app.main:outbox")
+    _add_connection(parser, is_needed=True)
+    parser.add_argument("--receivers", action="append", metavar="PATTERN", help=receivers)
+    options: tuple[tuple[str, Callable[[str], Any], str, str], ...] = (
+        *others,
         ("batch-size", int, "N", "how many rows it has at a time (200)"),
         ("lease-seconds", float, "SECONDS", "how long rows are reserved for it (60)"),
-        ("grace-seconds", float, "SECONDS", "how long receivers may go on at the end (25)"),
         ("health-file", Path, "FILE", "a file that is touched after each successful claim"),
     )
     for name, kind, metavar, text in options:
-        worker.add_argument(
+        parser.add_argument(
             f"--{name}", type=kind, metavar=metavar, help=text, default=argparse.SUPPRESS
         )
-    worker.add_argument(
+    parser.add_argument(
         "--listen",
         action="store_true",
         default=argparse.SUPPRESS,
         help="let PostgreSQL notify it of new rows, on a connection of its own",
     )
-    worker.set_defaults(run=lambda options: run("worker", options))
 
 
 def _add_outbox(commands: Any, run: Callable[[str, argparse.Namespace], int]) -> None:

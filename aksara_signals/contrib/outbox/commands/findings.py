@@ -41,7 +41,7 @@ def table_problems(connection: Connection, tables: Tables) -> Iterator[Problem]:
     """Tables, columns and indexes that the database lacks."""
     options = connection.get_execution_options()
     schemas: Mapping[str | None, str | None] = options.get("schema_translate_map") or {}
-    for table in (tables.outbox, tables.breaker):
+    for table in (tables.outbox, tables.breaker, tables.inbox):
         schema = schemas.get(table.schema, table.schema)
         if not inspect(connection).has_table(table.name, schema):
             yield Problem(

@@ -1,4 +1,4 @@
-"""What SIGTERM and SIGINT do to a process whose business is a worker."""
+"""What SIGTERM and SIGINT do to a process whose business is a worker or a relay."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aksara_signals.contrib.outbox.worker.worker import Worker
+    from aksara_signals.contrib.outbox.worker.service import Service
 
 
 @contextmanager
-def stopped_by_signals(worker: Worker) -> Iterator[None]:
-    """Stop a worker by SIGTERM or SIGINT, inside the block; for the main thread only.
+def stopped_by_signals(service: Service) -> Iterator[None]:
+    """Stop a worker or a relay by SIGTERM or SIGINT, inside the block; for the main thread only.
 
     The first signal lets receivers finish, the second one cancels them. The third one ends the
     process: a receiver may block the event loop, which could do neither.
@@ -32,7 +32,7 @@ def stopped_by_signals(worker: Worker) -> Iterator[None]:
             return
         is_second = count == 2
         with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(lambda: worker.stop(now=is_second))
+            loop.call_soon_threadsafe(lambda: service.stop(now=is_second))
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

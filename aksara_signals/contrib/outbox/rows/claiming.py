@@ -72,6 +72,7 @@ def claim(
     lease_seconds: float,
     is_busy: bool,
     former_of: Mapping[str, Sequence[str]] | None = None,
+    counts_crashes: bool = True,
 ) -> Claim:
     """Lease rows that are due, and see to those whose lease ran out.
 
@@ -86,6 +87,8 @@ def claim(
         lease_seconds: How long the rows are leased.
         is_busy: Whether the worker still has rows.
         former_of: The former names of receivers. Their rows come before those of the present name.
+        counts_crashes: Whether a row whose lease ran out may have ended its worker. If not, it is
+            claimed as any other row that is due.
 
     Raises:
         OutboxError: The transaction is not ``READ COMMITTED`` (PostgreSQL).
@@ -95,8 +98,11 @@ def claim(
     serialize(connection, tables)
     has_failed, is_any_due = look(connection, tables, list(limits))
     breakers = load_breakers(connection, tables) if has_failed else {}
-    scope = Scope.of(connection, tables, limits, former_of or {}, breakers)
-    suspect, killers = find_suspects(connection, tables, scope) if is_any_due else (None, [])
+    scope = Scope.of(
+        connection, tables, limits, former_of or {}, breakers, counts_crashes=counts_crashes
+    )
+    looks = is_any_due and counts_crashes
+    suspect, killers = find_suspects(connection, tables, scope) if looks else (None, [])
     dead = _bury(connection, tables, scope, killers)
     if suspect is not None and is_busy:
         return Claim(is_held_up=True, dead=dead)
@@ -258,16 +264,15 @@ def _lease(
         return []
     outbox = tables.outbox
     is_one = is_in(connection, outbox.c.seq, seqs)
-    crashes = outbox.c.crashes
     statement = (
         update(outbox)
         .where(is_one, is_waiting(outbox))
-        .values(
-            leased_by=worker,
-            visible_at=clock(lease_seconds),
-            crashes=case((outbox.c.leased_by.isnot(None), crashes + 1), else_=crashes),
-        )
+        .values(leased_by=worker, visible_at=clock(lease_seconds))
     )
+    if scope.counts_crashes:
+        crashes = outbox.c.crashes
+        count = case((outbox.c.leased_by.isnot(None), crashes + 1), else_=crashes)
+        statement = statement.values(crashes=count)
     if not connection.dialect.update_returning:  # SQLite before 3.35
         connection.execute(statement)
         return _load(connection, tables, scope, and_(is_one, outbox.c.leased_by == worker))

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, select
 
+from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.rows.tables import Tables, aware, clock
 
 _COLUMNS = (
+    *(each.name for each in fields(Message)),
     "seq",
-    "id",
-    "receiver",
-    "type",
-    "aggregatetype",
     "aggregateid",
-    "lane",
-    "payload",
-    "headers",
-    "version",
-    "generation",
-    "created_at",
-    "attempts",
     "crashes",
 )
 _CREATED_AT = _COLUMNS.index("created_at")
@@ -33,22 +23,11 @@ _READ_AT = len(_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Row(Message):
     """One call of a receiver, as it was claimed."""
 
     seq: int
-    id: UUID
-    receiver: str
-    type: str
-    aggregatetype: str
     aggregateid: str | None
-    lane: int | None
-    payload: dict[str, Any]
-    headers: dict[str, Any] | None
-    version: int
-    generation: int
-    created_at: datetime
-    attempts: int
     crashes: int
     read_at: datetime
     """When it was read, by the clock of the database, as ``created_at``."""

@@ -50,6 +50,8 @@ class Scope:
     """The names of each receiver that is down, and whose next probe is due."""
     open: dict[str, Breaker]
     """The breakers of those that are down, by their present name."""
+    counts_crashes: bool
+    """Whether a row whose lease ran out may have ended its worker, so that it is a suspect."""
 
     @classmethod
     def of(
@@ -59,10 +61,12 @@ class Scope:
         limits: Mapping[str, int],
         former_of: Mapping[str, Sequence[str]],
         breakers: Mapping[str, Breaker],
+        *,
+        counts_crashes: bool,
     ) -> Scope:
         """Sort names by what their breakers allow."""
         present = {old: name for name, olds in former_of.items() for old in olds}
-        scope = cls(former_of, present, {}, [], {})
+        scope = cls(former_of, present, {}, [], {}, counts_crashes)
         wanted = {name: most for name, most in limits.items() if most > 0}
         for receiver in dict.fromkeys(map(scope.present_name, wanted)):
             names = [name for name in scope.all_names(receiver) if name in wanted]
@@ -232,7 +236,14 @@ def _candidates(
             (row.receiver, row.seq)
             for name, most in limits.items()
             for row in connection.execute(
-                _rows(connection, tables, scope.all_names(name), is_fresh, earlier)
+                _rows(
+                    connection,
+                    tables,
+                    scope,
+                    scope.all_names(name),
+                    is_fresh=is_fresh,
+                    earlier=earlier,
+                )
                 .where(receiver == name)
                 .limit(most)
             )
@@ -250,7 +261,7 @@ def _candidates(
         .render_derived("wanted")
     )
     picked = (
-        _rows(connection, tables, names, is_fresh, earlier)
+        _rows(connection, tables, scope, names, is_fresh=is_fresh, earlier=earlier)
         .where(receiver >= wanted.c.receiver, receiver <= wanted.c.receiver)
         .limit(wanted.c.most)
         .lateral("picked")
@@ -264,7 +275,9 @@ def _candidates(
 def _rows(
     connection: Connection,
     tables: Tables,
+    scope: Scope,
     names: Sequence[str],
+    *,
     is_fresh: bool,
     earlier: _Earlier | None,
 ) -> Any:
@@ -279,10 +292,10 @@ def _rows(
             outbox.c.visible_at.is_(None),
             _is_free(connection, tables, names),
         ).order_by(outbox.c.receiver, outbox.c.seq)
+    if scope.counts_crashes:  # rows whose lease ran out are claimed one by one
+        rows = rows.where(outbox.c.leased_by.is_(None))
     return (
-        rows.where(
-            *_is_due(tables), outbox.c.leased_by.is_(None), _is_head(connection, tables, names)
-        )
+        rows.where(*_is_due(tables), _is_head(connection, tables, names))
         .order_by(outbox.c.receiver, outbox.c.visible_at)
         .with_for_update(skip_locked=True, of=outbox)
     )

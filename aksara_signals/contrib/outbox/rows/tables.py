@@ -59,6 +59,8 @@ class Tables:
     """One row per call of a receiver."""
     breaker: Table
     """One row per receiver that has failed."""
+    inbox: Table
+    """One row per message that a broker has delivered."""
 
 
 def make_tables(
@@ -72,10 +74,14 @@ def make_tables(
 
     Args:
         metadata: Where the application's own tables are.
-        name: The name of the table of rows; the other one is named after it.
-        schema: The schema of both.
+        name: The name of the table of rows; the other ones are named after it.
+        schema: The schema of all.
     """
-    return Tables(_outbox(metadata, name, schema), _breaker(metadata, name, schema))
+    return Tables(
+        _outbox(metadata, name, schema),
+        _breaker(metadata, name, schema),
+        _inbox(metadata, name, schema),
+    )
 
 
 def _outbox(metadata: MetaData, name: str, schema: str | None) -> Table:
@@ -139,6 +145,26 @@ def _breaker(metadata: MetaData, name: str, schema: str | None) -> Table:
         Column("probe_at", DateTime(timezone=True)),
         schema=schema,
     )
+
+
+def _inbox(metadata: MetaData, name: str, schema: str | None) -> Table:
+    table = Table(
+        f"{name.removesuffix('_outbox')}_inbox",
+        metadata,
+        Column("receiver", String(200), primary_key=True),
+        Column("id", Uuid(), primary_key=True),
+        Column("generation", Integer(), primary_key=True, autoincrement=False),
+        Column(
+            "done_at",
+            DateTime(timezone=True),
+            default=_Now(),
+            server_default=text("CURRENT_TIMESTAMP"),
+            nullable=False,
+        ),
+        schema=schema,
+    )
+    Index(f"ix_{table.name}_done", table.c.done_at)
+    return table
 
 
 def _index(table: Table, suffix: str, columns: tuple[str, ...], where: str, **options: Any) -> None:

@@ -16,41 +16,47 @@ from aksara_signals.exceptions import OutboxError
 
 
 def check_start(
-    session: Session, tables: Tables, entries: Iterable[ReceiverEntry], modules: Iterable[str]
+    session: Session,
+    tables: Tables,
+    entries: Iterable[ReceiverEntry],
+    modules: Iterable[str],
+    kind: str = "worker",
 ) -> None:
-    """Check that a worker can run.
+    """Check that a worker or a relay can run.
 
     Args:
         session: A session of the worker.
         tables: The tables of the outbox.
         entries: The receivers that the worker calls.
         modules: The modules that the outbox has imported.
+        kind: ``"worker"`` or ``"relay"``.
 
     Raises:
         OutboxError: Says what is missing.
     """
     entries = list(entries)
     bind = session.get_bind(clause=tables.outbox)
-    _require_receivers(entries, list(modules))
-    _require_one_database(session, tables, entries)
+    _require_receivers(entries, list(modules), kind)
+    if kind == "worker":
+        _require_one_database(session, tables, entries)
     if not isinstance(bind, Connection):
         require_immediate(bind)
     with session.begin():
-        _require_tables(session.connection(bind_arguments={"clause": tables.outbox}), tables)
+        _require_tables(session.connection(bind_arguments={"clause": tables.outbox}), tables, kind)
 
 
-def _require_receivers(entries: list[ReceiverEntry], modules: list[str]) -> None:
+def _require_receivers(entries: list[ReceiverEntry], modules: list[str], kind: str) -> None:
     if entries:
         return
     imported = f"Its modules are {', '.join(modules)}" if modules else "It was given no modules"
     raise OutboxError(
-        f"a worker was started, and no durable receiver that it may call is connected: nothing "
+        f"a {kind} was started, and no durable receiver that it may serve is connected: nothing "
         f"would ever be delivered. {imported}; name those of the receivers, as in "
-        f"Outbox(Base.metadata, modules=['app.receivers']), and check receivers= of the worker"
+        f"Outbox(Base.metadata, modules=['app.receivers']), and check receivers= of the {kind}"
     )
 
 
-def _require_tables(connection: Connection, tables: Tables) -> None:
+def _require_tables(connection: Connection, tables: Tables, kind: str) -> None:
     for table in (tables.outbox, tables.breaker):
         try:
             connection.execute(select(table).limit(0))
@@ -58,7 +64,7 @@ def _require_tables(connection: Connection, tables: Tables) -> None:
             if not is_missing(error):
                 raise
             raise OutboxError(
-                f"a worker can't start: table {table.fullname} is missing, or lacks a column "
+                f"a {kind} can't start: table {table.fullname} is missing, or lacks a column "
                 f"({type(error.orig).__name__}); create it by a migration ('alembic revision "
                 f"--autogenerate', 'alembic upgrade head') or by metadata.create_all()"
             ) from error

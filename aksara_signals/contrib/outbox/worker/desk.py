@@ -155,6 +155,19 @@ class Desk:
         self._polling.claim_now()
         self.wake.set()
 
+    def hold(self, seconds: float) -> None:
+        """Claim nothing for a while, and then single rows, until :meth:`go_on`.
+
+        The rows that are queued are given back: another process may have more luck with them.
+        """
+        self._polling.hold(seconds)
+        self.release(self._lanes.clear())
+
+    def go_on(self) -> None:
+        """End what :meth:`hold` has begun."""
+        self._polling.go_on()
+        self.wake.set()
+
     # -- the task ------------------------------------------------------------------------------
 
     async def run(self, until: Callable[[], bool]) -> None:
@@ -311,6 +324,7 @@ class Desk:
             "lease_seconds": self._settings.lease_seconds,
             "is_busy": bool(self.leased),
             "former_of": self._known.former_of,
+            "counts_crashes": not self._settings.is_relay,
         }
         claim = await self._in_transaction(_claim, self._gateway.tables, options)
         self._failing.update(claim.failing)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
+from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.registry import ReceiverEntry, find_connection
-from aksara_signals.contrib.outbox.rows.reading import Row
 from aksara_signals.contrib.outbox.worker.error_texts import error_text, has_values, traceback_text
 from aksara_signals.dispatch.after import on_delivery_error
 from aksara_signals.dispatch.delivery.errors import write_log
@@ -27,13 +28,14 @@ def log(level: int, text: str, *values: object, error: BaseException | None = No
         write_log(logger, level, text, *values, exc_info=exc_info)
 
 
-def describe_row(row: Row) -> str:
-    """A row in log messages."""
-    about = "" if row.aggregateid is None else f" {row.aggregateid}"
+def describe_row(row: Message) -> str:
+    """A row, or a message, in log messages."""
+    key = row.payload.get("key")
+    about = "" if key is None else f" {json.dumps(key)}"
     return f"{row.type} of {row.aggregatetype}{about}, id {row.id}"
 
 
-def log_failure(row: Row, error: BaseException, delay_seconds: float, *, counts: bool) -> None:
+def log_failure(row: Message, error: BaseException, delay_seconds: float, *, counts: bool) -> None:
     """Log that a call has failed, and will be repeated."""
     log(
         logging.WARNING,
@@ -47,8 +49,8 @@ def log_failure(row: Row, error: BaseException, delay_seconds: float, *, counts:
     )
 
 
-async def report_dead(row: Row, entry: ReceiverEntry | None, error: BaseException) -> None:
-    """Make known that a row is a dead letter: in the log, and as other failures after a commit."""
+async def report_dead(row: Message, entry: ReceiverEntry | None, error: BaseException) -> None:
+    """Make a dead letter known: in the log, and as other failures after a commit are."""
     log(
         logging.ERROR,
         "durable receiver %s has failed for good (%s); see 'aksara-signals outbox dead': %s",

@@ -1,4 +1,4 @@
-"""The options of a worker."""
+"""The options of a worker or a relay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aksara_signals.exceptions import InvalidOptionError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of a worker, which :class:`Worker` explains.
+    """The options of a worker or a relay, which these explain.
 
     Raises:
         InvalidOptionError: One is of the wrong kind or out of range.
@@ -31,38 +31,48 @@ class Settings:
     health_file: Path | None = None
     listen: bool = False
     heartbeat: bool = True
+    is_relay: bool = False
+    """Rows are published, and their receivers are called elsewhere."""
+
+    @property
+    def kind(self) -> str:
+        """The word for it."""
+        return "relay" if self.is_relay else "worker"
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "batch_size"):
             value = getattr(self, name)
-            _check(name, value, type(value) is int and value >= 1, "a number from 1")
+            self._check(name, value, type(value) is int and value >= 1, "a number from 1")
         for name in ("lease_seconds", "shortest_poll_seconds", "longest_poll_seconds"):
             value = getattr(self, name)
-            _check(name, value, is_seconds(value) and value > 0, "a positive number of seconds")
+            self._check(
+                name, value, is_seconds(value) and value > 0, "a positive number of seconds"
+            )
         grace = self.grace_seconds
-        _check("grace_seconds", grace, is_seconds(grace) and grace >= 0, "a number of seconds")
+        self._check("grace_seconds", grace, is_seconds(grace) and grace >= 0, "a number of seconds")
         if self.shortest_poll_seconds > self.longest_poll_seconds:
             raise InvalidOptionError(
-                f"a worker can't poll at shortest every {self.shortest_poll_seconds} seconds and "
-                f"at longest every {self.longest_poll_seconds}; raise longest_poll_seconds"
+                f"a {self.kind} can't poll at shortest every {self.shortest_poll_seconds} seconds "
+                f"and at longest every {self.longest_poll_seconds}; raise longest_poll_seconds"
             )
         receivers: Any = self.receivers
         is_list = isinstance(receivers, Iterable) and not isinstance(receivers, (str, bytes))
         names = tuple(receivers) if is_list else ()
         are_patterns = bool(names) and all(isinstance(each, str) for each in names)
-        _check("receivers", receivers, are_patterns, "a list of names or patterns: ['search.*']")
+        self._check(
+            "receivers", receivers, are_patterns, "a list of names or patterns: ['search.*']"
+        )
         object.__setattr__(self, "receivers", names)
         file: Any = self.health_file
         is_path = file is None or isinstance(file, (str, os.PathLike))
-        _check("health_file", file, is_path, "a path")
+        self._check("health_file", file, is_path, "a path")
         object.__setattr__(self, "health_file", None if file is None else Path(file))
         for name in ("listen", "heartbeat"):
             value = getattr(self, name)
-            _check(name, value, isinstance(value, bool), "True or False")
+            self._check(name, value, isinstance(value, bool), "True or False")
 
-
-def _check(option: str, value: object, is_valid: bool, expected: str) -> None:
-    if not is_valid:
-        raise InvalidOptionError(
-            f"a worker can't have {option}={describe_sender(value)}; give {expected}"
-        )
+    def _check(self, option: str, value: object, is_valid: bool, expected: str) -> None:
+        if not is_valid:
+            raise InvalidOptionError(
+                f"a {self.kind} can't have {option}={describe_sender(value)}; give {expected}"
+            )

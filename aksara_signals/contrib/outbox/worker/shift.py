@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any
 
@@ -23,7 +24,7 @@ from aksara_signals.contrib.outbox.worker.known import KnownReceivers
 from aksara_signals.contrib.outbox.worker.lanes import Lanes
 from aksara_signals.contrib.outbox.worker.records import Failed
 from aksara_signals.contrib.outbox.worker.reports import log, log_failure, report_dead
-from aksara_signals.contrib.outbox.worker.running import Runner
+from aksara_signals.contrib.outbox.worker.running import RowHandler, Runner
 from aksara_signals.contrib.outbox.worker.settings import Settings
 from aksara_signals.contrib.outbox.worker.source import Source
 from aksara_signals.contrib.outbox.worker.station import Station
@@ -51,10 +52,18 @@ class Shift:
         sessions: Makes its sessions.
         settings: Its options.
         health: Takes its figures.
+        make_handler: Makes what handles each row.
     """
 
     def __init__(
-        self, name: str, outbox: Source, sessions: Sessions, settings: Settings, health: Health
+        self,
+        name: str,
+        outbox: Source,
+        sessions: Sessions,
+        settings: Settings,
+        health: Health,
+        *,
+        make_handler: Callable[[Station, Desk, AbstractAsyncContextManager[Any]], RowHandler],
     ) -> None:
         self._name = name
         self._outbox = outbox
@@ -69,7 +78,8 @@ class Shift:
         self._desk = Desk(
             station, of_desk, on_claimed=self._note_claim, on_failed=self._note_failure
         )
-        self._runner = Runner(station, of_receivers, self._desk, on_end=self._note_end)
+        handler = make_handler(station, self._desk, of_receivers)
+        self._runner = Runner(station, handler, self._desk, on_end=self._note_end)
         self._reports: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._is_hurried = False
@@ -165,7 +175,7 @@ class Shift:
 
     async def _check_start(self) -> None:
         """Run the checks, as soon as the database can be reached."""
-        delay = FIRST_BACKOFF_SECONDS
+        delay, kind = FIRST_BACKOFF_SECONDS, self._settings.kind
         while not self._is_stopping:
             entries = {
                 entry.name: entry
@@ -174,7 +184,7 @@ class Shift:
             }
             try:
                 await self._gateway.run(
-                    check_start, self._outbox.tables, entries.values(), self._outbox.modules
+                    check_start, self._outbox.tables, entries.values(), self._outbox.modules, kind
                 )
             except Exception as error:
                 if not is_outage(error):
@@ -252,8 +262,17 @@ class Shift:
         self._health.count("failed", record.receiver)
         if record.is_dead:
             self._report(record.row, record.error)
-        else:
+        elif record.feeds_breaker:
             log_failure(record.row, record.error, record.delay_seconds, counts=record.counts)
+        else:
+            self._known.complain(
+                f"outage {type(record.error).__qualname__}",
+                "%s can't deliver to durable receiver %s, which counts no attempt, and tries "
+                "again: %s",
+                self._name,
+                record.receiver,
+                record.text,
+            )
 
     def _report(self, row: Row, error: BaseException) -> None:
         self._health.count("dead", row.receiver)

@@ -168,6 +168,8 @@ async def test_an_event_says_what_was_stored(session: AsyncSession, name: str) -
         "sent_at": None,
         "headers": {},
         "version": 2,
+        "generation": 0,
+        "lane": row.lane,
     }
     assert created.sent_at is not None
     assert arguments_of(created, frozenset()) == {"event": created, "created": True}

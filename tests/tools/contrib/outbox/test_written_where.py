@@ -213,7 +213,12 @@ def test_an_outbox_has_the_rows_of_its_metadata(first: Engine, second: Engine, n
     other = Outbox(OtherBase.metadata, name="other_outbox")
     other.install()
     try:
-        assert sorted(OtherBase.metadata.tables) == ["other", "other_breaker", "other_outbox"]
+        assert sorted(OtherBase.metadata.tables) == [
+            "other",
+            "other_breaker",
+            "other_inbox",
+            "other_outbox",
+        ]
         OtherBase.metadata.create_all(first)
         sent = Signal(name)
         connect(sent, None, f"{name}.a")

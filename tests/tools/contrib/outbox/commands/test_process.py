@@ -155,7 +155,7 @@ def test_a_process_ends_at_sigterm(application: Application) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--receivers", "none.*"], "no durable receiver that it may call"),
+        (["--receivers", "none.*"], "no durable receiver that it may serve"),
         (["--concurrency", "0"], "concurrency"),
     ],
 )

@@ -1,0 +1,51 @@
+"""The inbox: what has been delivered by a broker, so that repeats are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from aksara_signals.contrib.outbox.message import Message
+from aksara_signals.contrib.outbox.rows.tables import Tables, clock
+
+CHUNK = 1_000
+"""Rows that are deleted in one transaction."""
+
+_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+
+
+def note(connection: Connection, tables: Tables, message: Message) -> bool:
+    """Note that a message was delivered, and return whether this is the first time.
+
+    If another transaction is just noting it, this waits for the end of that one.
+    """
+    insert = _INSERTS[connection.dialect.name](tables.inbox)
+    statement = insert.values(
+        receiver=message.receiver, id=message.id, generation=message.generation
+    ).on_conflict_do_nothing()
+    return bool(connection.execute(statement).rowcount)
+
+
+def is_noted(connection: Connection, tables: Tables, message: Message) -> bool:
+    """Whether a message was delivered before."""
+    found = connection.execute(select(exists().where(_is_message(tables, message))))
+    return bool(found.scalar_one())
+
+
+def purge(connection: Connection, tables: Tables, keep_seconds: float) -> int:
+    """Delete a chunk of what was delivered long ago, and return how many rows that were."""
+    inbox = tables.inbox
+    key = (inbox.c.receiver, inbox.c.id, inbox.c.generation)
+    old = select(*key).where(inbox.c.done_at < clock(-keep_seconds)).limit(CHUNK)
+    return connection.execute(delete(inbox).where(tuple_(*key).in_(old))).rowcount
+
+
+def _is_message(tables: Tables, message: Message) -> ColumnElement[bool]:
+    inbox = tables.inbox
+    return and_(
+        inbox.c.receiver == message.receiver,
+        inbox.c.id == message.id,
+        inbox.c.generation == message.generation,
+    )

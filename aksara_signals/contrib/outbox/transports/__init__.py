@@ -1,0 +1,1 @@
+"""Engines that deliver to durable receivers on other machines."""

@@ -1,0 +1,92 @@
+"""The brokers under test: a NATS server of our own, and RabbitMQ and Redis where they answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+RABBITMQ = "AKSARA_TEST_RABBITMQ_URL"
+REDIS = "AKSARA_TEST_REDIS_URL"
+
+_LOCAL = {RABBITMQ: "amqp://guest:guest@127.0.0.1:5672/", REDIS: "redis://127.0.0.1:6379/0"}
+"""What is tried if the environment names no server."""
+
+ANSWER_SECONDS = 20.0
+
+
+def url_of(variable: str) -> str | None:
+    """The URL of a server; None if none is named and none runs on this machine."""
+    given = os.environ.get(variable)
+    if given:
+        return given
+    url = _LOCAL[variable]
+    parts = urlsplit(url)
+    return url if answers(parts.hostname or "", parts.port or 0) else None
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether something listens."""
+    with closing(socket.socket()) as found:
+        found.settimeout(1.0)
+        return found.connect_ex((host, port)) == 0
+
+
+class NatsServer:
+    """A NATS server of our own with JetStream, which can be killed, wiped and started again.
+
+    Args:
+        folder: Where JetStream keeps what it stores.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, on the same port as before."""
+        program = Path(sysconfig.get_path("scripts")) / "nats-server"  # of the wheel
+        arguments = ("-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder))
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
+        until = time.monotonic() + ANSWER_SECONDS
+        while not answers("127.0.0.1", self.port):
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < until, "the NATS server doesn't answer"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def wipe(self) -> None:
+        """Delete all that a killed server has stored."""
+        shutil.rmtree(self.folder / "jetstream", ignore_errors=True)
+
+
+@contextmanager
+def nats_server() -> Iterator[NatsServer]:
+    """A NATS server, ended and removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="aksara-nats-"))
+    server = NatsServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
