@@ -19,7 +19,7 @@ from aksara_signals.contrib.outbox.encoding import Encoding
 from aksara_signals.contrib.outbox.hooks import header_hooks
 from aksara_signals.contrib.outbox.options import Durable, options_of
 from aksara_signals.contrib.outbox.payloads import model_of, payload_of, values_of
-from aksara_signals.contrib.outbox.rows.errors import is_missing
+from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.exceptions import OutboxError
 from aksara_signals.orm.bridge.states import state_of
@@ -195,12 +195,8 @@ def _insert(connection: DatabaseConnection, target: Target, found: list[dict[str
                 connection.execute(delete(table).where(table.c.id.in_(few)))
     except DBAPIError as error:
         if is_missing(error):
-            raise OutboxError(
-                f"nothing can be stored for durable receivers: table {table.fullname} is missing, "
-                f"or lacks a column ({type(error.orig).__name__}); create it by a migration "
-                f"('alembic revision --autogenerate', 'alembic upgrade head') or by "
-                f"metadata.create_all()"
-            ) from error
+            what = "nothing can be stored for durable receivers"
+            raise missing_table(what, table, error) from error
         raise
 
 

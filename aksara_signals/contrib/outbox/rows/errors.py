@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from aksara_signals.exceptions import OutboxError
 
 _OUTAGES = ("08", "57P", "53300")
 """Connection lost, server shutting down or starting, too many connections."""
@@ -23,6 +26,21 @@ def is_missing(error: DBAPIError) -> bool:
     text = str(error.orig)
     is_unknown = sqlstate_of(error) in _UNKNOWN_TABLE
     return is_unknown or "no such table" in text or "has no column named" in text
+
+
+def missing_table(what: str, table: Table, error: DBAPIError) -> OutboxError:
+    """The error for a table that doesn't exist, or lacks a column.
+
+    Args:
+        what: What can't be done without it.
+        table: The table.
+        error: The database's own error.
+    """
+    return OutboxError(
+        f"{what}: table {table.fullname} is missing, or lacks a column "
+        f"({type(error.orig).__name__}); create it by a migration ('alembic revision "
+        f"--autogenerate', 'alembic upgrade head') or by metadata.create_all()"
+    )
 
 
 def is_outage(error: BaseException) -> bool:

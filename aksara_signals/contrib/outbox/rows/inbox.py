@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 
 from aksara_signals.contrib.outbox.message import Message
+from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
 from aksara_signals.contrib.outbox.rows.tables import Tables, clock
 
 CHUNK = 1_000
@@ -20,18 +24,27 @@ def note(connection: Connection, tables: Tables, message: Message) -> bool:
     """Note that a message was delivered, and return whether this is the first time.
 
     If another transaction is just noting it, this waits for the end of that one.
+
+    Raises:
+        OutboxError: The table is missing.
     """
     insert = _INSERTS[connection.dialect.name](tables.inbox)
     statement = insert.values(
         receiver=message.receiver, id=message.id, generation=message.generation
     ).on_conflict_do_nothing()
-    return bool(connection.execute(statement).rowcount)
+    with _required(tables):
+        return bool(connection.execute(statement).rowcount)
 
 
 def is_noted(connection: Connection, tables: Tables, message: Message) -> bool:
-    """Whether a message was delivered before."""
-    found = connection.execute(select(exists().where(_is_message(tables, message))))
-    return bool(found.scalar_one())
+    """Whether a message was delivered before.
+
+    Raises:
+        OutboxError: The table is missing.
+    """
+    with _required(tables):
+        found = connection.execute(select(exists().where(_is_message(tables, message))))
+        return bool(found.scalar_one())
 
 
 def purge(connection: Connection, tables: Tables, keep_seconds: float) -> int:
@@ -40,6 +53,16 @@ def purge(connection: Connection, tables: Tables, keep_seconds: float) -> int:
     key = (inbox.c.receiver, inbox.c.id, inbox.c.generation)
     old = select(*key).where(inbox.c.done_at < clock(-keep_seconds)).limit(CHUNK)
     return connection.execute(delete(inbox).where(tuple_(*key).in_(old))).rowcount
+
+
+@contextmanager
+def _required(tables: Tables) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if not is_missing(error):
+            raise
+        raise missing_table("a message can't be received", tables.inbox, error) from error
 
 
 def _is_message(tables: Tables, message: Message) -> ColumnElement[bool]:

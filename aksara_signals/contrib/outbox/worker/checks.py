@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session
 
 from aksara_signals.contrib.outbox.registry import ReceiverEntry
-from aksara_signals.contrib.outbox.rows.errors import is_missing
+from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
 from aksara_signals.contrib.outbox.rows.locking import require_immediate
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.exceptions import OutboxError
@@ -63,11 +63,7 @@ def _require_tables(connection: Connection, tables: Tables, kind: str) -> None:
         except DBAPIError as error:
             if not is_missing(error):
                 raise
-            raise OutboxError(
-                f"a {kind} can't start: table {table.fullname} is missing, or lacks a column "
-                f"({type(error.orig).__name__}); create it by a migration ('alembic revision "
-                f"--autogenerate', 'alembic upgrade head') or by metadata.create_all()"
-            ) from error
+            raise missing_table(f"a {kind} can't start", table, error) from error
 
 
 def _require_one_database(session: Session, tables: Tables, entries: list[ReceiverEntry]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.registry import ReceiverEntry, find_connection
+from aksara_signals.contrib.outbox.rows.reading import Row
 from aksara_signals.contrib.outbox.worker.error_texts import error_text, has_values, traceback_text
 from aksara_signals.dispatch.after import on_delivery_error
 from aksara_signals.dispatch.delivery.errors import write_log
@@ -53,9 +54,10 @@ async def report_dead(row: Message, entry: ReceiverEntry | None, error: BaseExce
     """Make a dead letter known: in the log, and as other failures after a commit are."""
     log(
         logging.ERROR,
-        "durable receiver %s has failed for good (%s); see 'aksara-signals outbox dead': %s",
+        "durable receiver %s has failed for good (%s)%s: %s",
         row.receiver,
         describe_row(row),
+        "; see 'aksara-signals outbox dead'" if isinstance(row, Row) else "",
         error_text(error),
         error=error,
     )
