@@ -23,7 +23,6 @@ from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.outbox import Outbox, the_outbox
 from aksara_signals.contrib.outbox.registry import ReceiverEntry
 from aksara_signals.contrib.outbox.rows import inbox
-from aksara_signals.contrib.outbox.rows.errors import is_outage
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.contrib.outbox.worker.attempts import (
     NEWER_SECONDS,
@@ -31,7 +30,7 @@ from aksara_signals.contrib.outbox.worker.attempts import (
     is_last,
 )
 from aksara_signals.contrib.outbox.worker.calling import Caller
-from aksara_signals.contrib.outbox.worker.calls import Call, prepare_call
+from aksara_signals.contrib.outbox.worker.calls import Call, MissingRowError, prepare_call
 from aksara_signals.contrib.outbox.worker.error_texts import error_text
 from aksara_signals.contrib.outbox.worker.gateway import Sessions, gateway_for
 from aksara_signals.contrib.outbox.worker.health import observe
@@ -132,7 +131,7 @@ class Outcome:
     delay_seconds: float = 0.0
     """When."""
     counts: bool = True
-    """Whether that was an attempt; an outage of the database is none."""
+    """Whether that was an attempt; what fails before the receiver is called is none."""
 
     @property
     def next_attempt(self) -> int:
@@ -194,7 +193,9 @@ class _Consumer:
             is_new, was_called = await self._deliver(call, message)
         except Exception as error:  # noqa: BLE001 - whatever a receiver raises
             observe("failed", entry.name, 1)
-            if call is not None and not call.is_started and is_outage(error):
+            is_missing = isinstance(error, MissingRowError)
+            if call is not None and not call.is_started and not is_missing:
+                # The database is down, or has no inbox: that is not the receiver's fault.
                 return Outcome(message, entry, True, error, OUTAGE_SECONDS, counts=False)
             delay = entry.options.retry.delay_seconds(message.attempts + 1)
             return Outcome(message, entry, True, error, delay)

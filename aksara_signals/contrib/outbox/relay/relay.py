@@ -105,12 +105,12 @@ class Relay(Service):
         super().__init__(outbox, sessions, settings)
         self._publish = publish
         self._timeout_seconds = timeout_seconds
-        self._entered = AsyncExitStack()
+        self._threads = Threads("aksara-signals relay")
 
     async def _run(self, *, until_idle: bool) -> None:
+        publish: Any = self._publish
         async with AsyncExitStack() as entered:
-            self._entered = entered
-            publish: Any = self._publish
+            entered.callback(self._threads.close)
             if isinstance(publish, AbstractAsyncContextManager):
                 await entered.enter_async_context(publish)
             await super()._run(until_idle=until_idle)
@@ -124,11 +124,9 @@ class Relay(Service):
         publish = self._publish
         if is_async_receiver(publish):
             return publish
-        threads = Threads("aksara-signals relay")
-        self._entered.callback(threads.close)
 
         async def publish_in_thread(event: DurableEvent) -> None:
-            found = await threads.run(publish, event)
+            found = await self._threads.run(publish, event)
             if isinstance(found, Awaitable):
                 await found
 

@@ -40,6 +40,7 @@ class Threads:
 
         If this is cancelled, the function goes on, and its result is dropped.
         """
+        self._is_closed = False
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
         try:
@@ -51,7 +52,10 @@ class Threads:
         return await future
 
     def close(self) -> None:
-        """End the threads that are idle, and each other one when its call returns."""
+        """End the threads that are idle, and each other one when its call returns.
+
+        The next call starts threads again.
+        """
         self._is_closed = True
         while self._idle:
             self._idle.pop().put(None)
