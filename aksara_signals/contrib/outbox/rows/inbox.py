@@ -32,8 +32,10 @@ def note(connection: Connection, tables: Tables, message: Message) -> bool:
     statement = insert.values(
         receiver=message.receiver, id=message.id, generation=message.generation
     ).on_conflict_do_nothing()
+    # Without the option, the count of an INSERT is -1 on psycopg, whether it has inserted or not.
+    options = {"preserve_rowcount": True}
     with _required(tables):
-        return bool(connection.execute(statement).rowcount)
+        return connection.execute(statement, execution_options=options).rowcount > 0
 
 
 def is_noted(connection: Connection, tables: Tables, message: Message) -> bool:
