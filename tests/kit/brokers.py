@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sysconfig
@@ -73,6 +74,18 @@ class NatsServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def freeze(self) -> None:
+        """Let it neither answer nor end, until :meth:`go_on`."""
+        self._send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End what :meth:`freeze` has begun."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self._process is not None, "it is not running"
+        self._process.send_signal(number)
 
     def wipe(self) -> None:
         """Delete all that a killed server has stored."""

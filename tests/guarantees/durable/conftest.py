@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from kit.brokers import NatsServer, nats_server
 from kit.claims import outbox_engine
 from kit.databases import Database
 from kit.durable.forking import Forker
 from kit.durable.programs import Programs, programs
-from kit.durable.shop import ShopBase, WareLabel
+from kit.durable.shop import NATS, ShopBase, WareLabel
 from kit.durable.write import LABELS
 from kit.outbox_workers import World, world_of
 from sqlalchemy import Engine
@@ -44,6 +45,15 @@ def shop_programs(
     with programs(database, tmp_path, forker) as found:
         yield found
     assert not any(each.is_running() for each in found.started)
+
+
+@pytest.fixture
+def nats(shop_programs: Programs) -> Iterator[NatsServer]:
+    """The broker of the shop's relays and consumers."""
+    with nats_server() as found:
+        shop_programs.environment[NATS] = found.url
+        yield found
+        shop_programs.kill_all()  # they would complain when it is gone
 
 
 @pytest.fixture

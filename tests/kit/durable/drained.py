@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from sqlalchemy import Engine, and_, func, select, update
+from sqlalchemy import Engine, and_, exists, func, select, update
 
 from aksara_signals.contrib.outbox.rows.selecting import CRASHES
-from aksara_signals.contrib.outbox.rows.tables import DEAD, WAITING, Tables
+from aksara_signals.contrib.outbox.rows.tables import DEAD, DONE, WAITING, Tables
 from kit.durable.programs import PATIENCE_SECONDS, wait_until
 from kit.durable.shop import outbox
 
@@ -30,6 +30,25 @@ def statuses(engine: Engine, tables: Tables = outbox.tables) -> Counter[int]:
 def waiting(engine: Engine, tables: Tables = outbox.tables) -> int:
     """How many rows are not delivered yet."""
     return statuses(engine, tables)[WAITING]
+
+
+def unreceived(engine: Engine, tables: Tables = outbox.tables) -> int:
+    """How many rows no consumer has received yet, whether they are published or not."""
+    rows, inbox = tables.outbox, tables.inbox
+    is_received = exists().where(
+        inbox.c.receiver == rows.c.receiver,
+        inbox.c.id == rows.c.id,
+        inbox.c.generation == rows.c.generation,
+    )
+    with engine.begin() as connection:
+        found = connection.execute(select(func.count()).select_from(rows).where(~is_received))
+        return found.scalar_one()
+
+
+def wait_until_received(engine: Engine) -> None:
+    """Look until relays have published everything, and consumers have received it."""
+    wait_until(lambda: not unreceived(engine), "all is received", seconds=120, every=0.1)
+    assert statuses(engine).keys() == {DONE}
 
 
 def wait_until_drained(

@@ -22,6 +22,7 @@ TESTS = Path(__file__).parents[2]
 _IMPORTED = (
     "aiosqlite",
     "asyncpg",
+    "faststream.nats",
     "logging",
     "psycopg",
     "aksara_signals.cli",

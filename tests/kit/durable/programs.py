@@ -98,6 +98,8 @@ class Programs:
         self._forker = forker
         self.database = database
         self.folder = folder
+        self.environment: dict[str, str] = {}
+        """What is added to the environment of each."""
         self.started: list[Program] = []
 
     def writer(
@@ -126,10 +128,26 @@ class Programs:
         self, *, modules: Iterable[str] = (RECEIVERS,), is_sync: bool = False, **options: Any
     ) -> Program:
         """The command ``aksara-signals worker``."""
+        return self._service("worker", modules, is_sync, options)
+
+    def relay(self, *, is_sync: bool = False, **options: Any) -> Program:
+        """The command ``aksara-signals relay``, to the broker of :attr:`environment`."""
+        to = {"to": "kit.durable.broker:publish"}
+        return self._service("relay", (RECEIVERS,), is_sync, to | options)
+
+    def consumer(self, *, is_sync: bool = False) -> Program:
+        """A process that consumes what relays publish."""
+        found = self.run("kit.durable.consume", str(self._ready_file), is_sync=is_sync)
+        found.is_announcing = True
+        return found
+
+    def _service(
+        self, command: str, modules: Iterable[str], is_sync: bool, options: dict[str, Any]
+    ) -> Program:
         given = {"lease_seconds": LEASE_SECONDS, "health_file": self._ready_file, **options}
         arguments = [
             "aksara_signals",
-            "worker",
+            command,
             "kit.durable.shop:outbox",
             "--sessions",
             f"kit.durable.shop:{'SyncSessions' if is_sync else 'Sessions'}",
@@ -151,6 +169,7 @@ class Programs:
             shop.MODULES: json.dumps(list(modules)),
             shop.FOLDER: str(self.folder),
             shop.SYNC: "1" if is_sync else "",
+            **self.environment,
         }
         pid = self._forker.start(arguments, environment, self.folder, log)
         found = Program(self._forker, pid, log, ready_file)
@@ -175,6 +194,11 @@ class Programs:
                 wrong.append(f"{status}: {program.output[-3000:]}")
         return wrong
 
+    def kill_all(self) -> None:
+        """Kill all that run."""
+        for each in self.started:
+            each.kill()
+
 
 @contextmanager
 def programs(database: Database, folder: Path, forker: Forker) -> Iterator[Programs]:
@@ -183,5 +207,4 @@ def programs(database: Database, folder: Path, forker: Forker) -> Iterator[Progr
     try:
         yield found
     finally:
-        for each in found.started:
-            each.kill()
+        found.kill_all()

@@ -26,11 +26,12 @@ from aksara_signals.orm import SignalMixin
 from kit.claims import async_outbox_engine, outbox_engine
 from kit.durable import places
 
-DATABASE, MODULES, FOLDER, SYNC = (
+DATABASE, MODULES, FOLDER, SYNC, NATS = (
     "AKSARA_SHOP_DATABASE",
     "AKSARA_SHOP_MODULES",
     "AKSARA_SHOP_FOLDER",
     "AKSARA_SHOP_SYNC",
+    "AKSARA_SHOP_NATS",
 )
 """Names of the environment."""
 
