@@ -218,6 +218,10 @@ def _replay(store: Store, options: argparse.Namespace) -> int:
     return _change(store, options, "replay", upkeep.replay)
 
 
+def _republish(store: Store, options: argparse.Namespace) -> int:
+    return _change(store, options, "republish", upkeep.republish)
+
+
 def _change(
     store: Store,
     options: argparse.Namespace,
@@ -302,6 +306,7 @@ _ACTIONS: dict[str, Callable[[Store, argparse.Namespace], int]] = {
     "discard": _discard,
     "purge": _purge,
     "replay": _replay,
+    "republish": _republish,
     "requeue": _requeue,
     "show": _show,
     "stats": _stats,

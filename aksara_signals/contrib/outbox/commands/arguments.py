@@ -127,7 +127,8 @@ def _add_outbox(commands: Any, run: Callable[[str, argparse.Namespace], int]) ->
     for name, text in (
         ("requeue", "let dead rows wait again, with all their attempts"),
         ("discard", "delete rows that wait or are dead"),
-        ("replay", "let rows that are done wait again"),
+        ("replay", "let rows that are done wait again: their receivers are called once more"),
+        ("republish", "publish again what a broker has lost: what it has delivered is refused"),
     ):
         parser = add(name, text)
         _add_names(parser, "ID")

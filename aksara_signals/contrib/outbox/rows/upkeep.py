@@ -42,7 +42,7 @@ from aksara_signals.contrib.outbox.rows.tables import (
 CHUNK: int = 1_000
 """Rows that are changed or deleted in one transaction."""
 
-Action = Literal["requeue", "discard", "replay"]
+Action = Literal["requeue", "discard", "replay", "republish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +201,16 @@ def replay(
     return chunk(rows)
 
 
+def republish(
+    connection: Connection, tables: Tables, selection: Selection, *, after: int = 0
+) -> Chunk:
+    """Let rows that are done wait again, in their generation: the inbox refuses repeats of them."""
+    seqs, chunk = _next(connection, tables, "republish", selection, after)
+    fresh = _fresh(tables.outbox.c.generation)
+    rows = _update(connection, tables, seqs, DONE, fresh)
+    return chunk(rows)
+
+
 def discard(
     connection: Connection, tables: Tables, selection: Selection, *, after: int = 0
 ) -> Chunk:
@@ -261,7 +271,7 @@ def all_chunks(
 
     Args:
         run: Calls a function with a connection and the given arguments, in its own transaction.
-        action: ``requeue``, ``replay`` or ``discard``.
+        action: ``requeue``, ``replay``, ``republish`` or ``discard``.
         progress: Called after each chunk with the number of its rows.
 
     Returns:

@@ -196,7 +196,7 @@ def test_show(command: Command) -> None:
 # -- changing -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("action", ["requeue", "discard", "replay"])
+@pytest.mark.parametrize("action", ["requeue", "discard", "replay", "republish"])
 def test_rows_have_to_be_selected(command: Command, action: str) -> None:
     """Nothing is changed without a selection, nor by --all together with one."""
     assert (
@@ -244,6 +244,17 @@ def test_replay(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     command.set([1], done_at=clock(-7300))
     assert command("replay", "--since", "2h", "--receiver", "search") == "3 rows replayed\n"
     assert command.column("generation") == {1: 0, 2: 1, 3: 1, 4: 1}
+
+
+def test_republish(command: Command) -> None:
+    """What was done since then waits again, as what it was."""
+    command.write(*[{}] * 3)
+    command.set([1, 2], status=DONE, done_at=clock(), generation=3)
+    command.set([1], done_at=clock(-7300))
+    assert command("republish", "--since", "2h", "--dry-run") == "1 row would be republished\n"
+    assert command("republish", "--since", "2h") == "1 row republished\n"
+    assert command.column("generation") == {1: 3, 2: 3, 3: 0}
+    assert command.column("status") == {1: DONE, 2: 0, 3: 0}
 
 
 def test_purge(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,6 +158,24 @@ async def test_done_rows_are_replayed(store: Store, small_chunks: None) -> None:
     ]
 
 
+async def test_done_rows_are_published_again(store: Store, small_chunks: None) -> None:
+    """They wait in the generation that they have, so that receivers that had them refuse them."""
+    await store.write(*[{}] * 6)
+    await store.set(range(1, 5), **ended(DONE, 1))
+    await store.set([2], generation=2)
+    await store.set([4], **ended(DONE, 3))
+    await store.set([5], **ended(DEAD))
+    assert await store.call(upkeep.count, "republish", Selection(since_seconds=7200)) == 3
+    assert await act(store, upkeep.republish, Selection(since_seconds=7200)) == (3, [3, 0])
+    claim = await store.claim()
+    assert [(row.seq, row.generation, row.attempts) for row in claim.rows] == [
+        (1, 0, 0),
+        (2, 2, 0),
+        (3, 0, 0),
+        (6, 0, 0),
+    ]
+
+
 async def test_a_replay_during_delivery_ends(store: Store, small_chunks: None) -> None:
     """Each row is replayed once, although workers are as fast as the replay; lanes keep their order."""
     await store.write(*({"lane": number % 2} for number in range(12)))
