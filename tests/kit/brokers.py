@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -10,10 +11,13 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import nats
+from nats.js import JetStreamContext
 
 RABBITMQ = "AKSARA_TEST_RABBITMQ_URL"
 REDIS = "AKSARA_TEST_REDIS_URL"
@@ -87,9 +91,33 @@ class NatsServer:
         assert self._process is not None, "it is not running"
         self._process.send_signal(number)
 
+    def stored(self, stream: str) -> int:
+        """How many messages a stream has, acknowledged or not."""
+        return asyncio.run(self._ask(lambda jetstream: _stored(jetstream, stream)))
+
+    def unacknowledged(self, stream: str) -> int:
+        """How many deliveries to its consumers are still to come, or to be acknowledged."""
+        return asyncio.run(self._ask(lambda jetstream: _unacknowledged(jetstream, stream)))
+
+    async def _ask(self, ask: Callable[[JetStreamContext], Awaitable[int]]) -> int:
+        client = await nats.connect(self.url)
+        try:
+            return await ask(client.jetstream())
+        finally:
+            await client.close()
+
     def wipe(self) -> None:
         """Delete all that a killed server has stored."""
         shutil.rmtree(self.folder / "jetstream", ignore_errors=True)
+
+
+async def _stored(jetstream: JetStreamContext, stream: str) -> int:
+    return (await jetstream.stream_info(stream)).state.messages
+
+
+async def _unacknowledged(jetstream: JetStreamContext, stream: str) -> int:
+    consumers = await jetstream.consumers_info(stream)
+    return sum((each.num_pending or 0) + (each.num_ack_pending or 0) for each in consumers)
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def test_nothing_is_lost_made_up_or_received_twice(
     for writer in writers:
         writer.wait_until_ready()
         assert writer.end() == 0, writer.output
-    drained.wait_until_received(shop_engine)
+    drained.wait_until_received(shop_engine, nats)
     took = time.monotonic() - start
     assert shop_programs.end_all() == []
     committed = changes(shop_engine)

@@ -14,9 +14,7 @@ from nats.js.api import ConsumerConfig
 from aksara_signals.contrib.outbox.transports.faststream import faststream_receiver
 from kit.durable import shop
 from kit.durable.broker import PARTITIONS, broker
-
-REDELIVERY_SECONDS = 2.0
-"""When a message that a consumer has died with is delivered to another one; by default, 30."""
+from kit.durable.programs import REDELIVERY_SECONDS
 
 
 async def main() -> None:

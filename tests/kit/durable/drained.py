@@ -9,8 +9,12 @@ from sqlalchemy import Engine, and_, exists, func, select, update
 
 from aksara_signals.contrib.outbox.rows.selecting import CRASHES
 from aksara_signals.contrib.outbox.rows.tables import DEAD, DONE, WAITING, Tables
+from kit.brokers import NatsServer
 from kit.durable.programs import PATIENCE_SECONDS, wait_until
 from kit.durable.shop import outbox
+
+STREAM = "aksara"
+"""Of the events, at the broker."""
 
 
 def rows(engine: Engine, tables: Tables = outbox.tables) -> list[Any]:
@@ -45,10 +49,14 @@ def unreceived(engine: Engine, tables: Tables = outbox.tables) -> int:
         return found.scalar_one()
 
 
-def wait_until_received(engine: Engine) -> None:
-    """Look until relays have published everything, and consumers have received it."""
-    wait_until(lambda: not unreceived(engine), "all is received", seconds=120, every=0.1)
-    assert statuses(engine).keys() == {DONE}
+def wait_until_received(engine: Engine, server: NatsServer) -> None:
+    """Look until relays have published everything, and consumers have received it, and repeats."""
+
+    def is_received() -> bool:
+        return statuses(engine).keys() == {DONE} and not unreceived(engine)
+
+    wait_until(is_received, "all is received", seconds=120, every=0.1)
+    wait_until(lambda: not server.unacknowledged(STREAM), "all is acknowledged", every=0.1)
 
 
 def wait_until_drained(

@@ -16,6 +16,8 @@ from kit.durable import places, shop
 from kit.durable.forking import Forker
 
 LEASE_SECONDS = 1.0
+REDELIVERY_SECONDS = 2.0
+"""When a message that a consumer has died with is delivered to another one; by default, 30."""
 PATIENCE_SECONDS = 60.0
 """How long anything may take before it counts as a hang."""
 RECEIVERS = "kit.durable.receivers"
