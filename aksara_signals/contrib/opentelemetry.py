@@ -14,11 +14,15 @@ receiver's span and, if the send raises them, on the send's span. The metrics ar
 ``aksara.receiver.duration`` (a histogram, in seconds) and ``aksara.receiver.failures`` (a counter).
 
 The trace of a send goes on in the worker that calls its durable receivers: the trace context and
-the baggage are stored with each row, and the spans of the call are their children. A worker adds
+the baggage are stored with each row, and the spans of the call are their children. A relay
+publishes both with the event, so that the trace goes on in the consumer, too. A worker adds
 the metrics ``aksara.outbox.duration`` and ``aksara.outbox.lag`` (histograms, in seconds), the
 counters ``aksara.outbox.claimed``, ``.done``, ``.failed``, ``.dead``, ``.skipped``, ``.released``,
 ``.lost_leases`` and ``.crashes``, and the gauges ``aksara.outbox.pending``, ``.retrying``,
-``.dead_letters``, ``.oldest_age`` (in seconds) and ``.unknown``; each by ``aksara.receiver``.
+``.dead_letters``, ``.oldest_age`` (in seconds) and ``.unknown``; each by ``aksara.receiver``. A
+relay adds the same, about what it publishes. A consumer adds ``aksara.outbox.duration``, ``.done``,
+``.failed``, ``.dead``, ``.skipped`` and ``.repeated``, the messages that it has refused because
+they were delivered before. Give each kind of process a ``service.name`` of its own.
 """
 
 from __future__ import annotations
@@ -104,7 +108,7 @@ def _code_of(receiver: Receiver) -> dict[str, Any]:
 
 
 class _OutboxInstruments:
-    """Writes the measurements of workers to instruments, which are made at their first value."""
+    """Writes the measurements of the outbox to instruments, which are made at their first value."""
 
     def __init__(self, meter: metrics.Meter) -> None:
         self._meter = meter
