@@ -19,10 +19,11 @@ publishes both with the event, so that the trace goes on in the consumer, too. A
 the metrics ``aksara.outbox.duration`` and ``aksara.outbox.lag`` (histograms, in seconds), the
 counters ``aksara.outbox.claimed``, ``.done``, ``.failed``, ``.dead``, ``.skipped``, ``.released``,
 ``.lost_leases`` and ``.crashes``, and the gauges ``aksara.outbox.pending``, ``.retrying``,
-``.dead_letters``, ``.oldest_age`` (in seconds) and ``.unknown``; each by ``aksara.receiver``. A
-relay adds the same, about what it publishes. A consumer adds ``aksara.outbox.duration``, ``.done``,
-``.failed``, ``.dead``, ``.skipped`` and ``.repeated``, the messages that it has refused because
-they were delivered before. Give each kind of process a ``service.name`` of its own.
+``.dead_letters``, ``.oldest_age`` (in seconds), ``.down`` (1 while the circuit breaker is open) and
+``.unknown``; each by ``aksara.receiver``. A relay adds the same, about what it publishes. A
+consumer adds ``aksara.outbox.duration``, ``.done``, ``.failed``, ``.dead``, ``.skipped`` and
+``.repeated``, the messages that it has refused because they were delivered before. Give each kind
+of process a ``service.name`` of its own.
 """
 
 from __future__ import annotations
@@ -148,6 +149,7 @@ _GAUGES = {
     "pending": ("{row}", "Rows that are not done: fresh, leased or retrying."),
     "retrying": ("{row}", "Rows whose receiver has failed and is called again."),
     "dead_letters": ("{row}", "Rows that are given up."),
+    "down": ("{receiver}", "Whether the circuit breaker of a receiver is open: 1 or 0."),
     "unknown": ("{row}", "Rows of a receiver that the worker doesn't know."),
     "oldest_age_seconds": ("s", "The age of the oldest row that is not done."),
 }
