@@ -36,6 +36,6 @@ a row stands for the call of its receiver.
 
 Consumers measure ``done``, ``failed``, ``dead``, ``skipped``, ``repeated`` and
 ``duration_seconds``. Workers and relays measure all but ``repeated``, and once a minute what is
-left to do: ``pending``, ``retrying``, ``dead_letters`` (rows), ``oldest_age_seconds``, and ``down``,
-which is 1 while the circuit breaker of a receiver is open.
+left to do: ``pending``, ``retrying``, ``dead_letters`` (rows), ``oldest_age_seconds``, and
+``down``, which is 1 while the circuit breaker of a receiver is open.
 """
