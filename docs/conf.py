@@ -61,9 +61,9 @@ _FOREIGN = (
     r"asyncio|collections|contextlib|datetime|inspect|logging|opentelemetry|sqlalchemy|types|typing"
     r"|uuid|weakref"
 )
-_INTERNAL = r"aksara_signals\.(dispatch|orm|testing)(\.[a-z_]+)+"
+_INTERNAL = r"aksara_signals\.(dispatch|orm|testing|contrib\.outbox)(\.[a-z_]+)+"
 _ALIASES = (
-    r"~P|AnySession|AnySignal|Delivery|Changes|ModelT|Receiver|ReceiverT|Responses|Sender|Senders"
+    r"~P|AnySession|AnySignal|Delivery|Changes|Event|ModelT|Publish|Receiver|ReceiverT|Responses|Sender|Senders"
     r"|Circumstances|QueryableAttribute|MetaData|Mode|Sessions|Source|T"
 )
 nitpick_ignore_regex = [

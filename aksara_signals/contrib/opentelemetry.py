@@ -14,11 +14,16 @@ receiver's span and, if the send raises them, on the send's span. The metrics ar
 ``aksara.receiver.duration`` (a histogram, in seconds) and ``aksara.receiver.failures`` (a counter).
 
 The trace of a send goes on in the worker that calls its durable receivers: the trace context and
-the baggage are stored with each row, and the spans of the call are their children. A worker adds
+the baggage are stored with each row, and the spans of the call are their children. A relay
+publishes both with the event, so that the trace goes on in the consumer, too. A worker adds
 the metrics ``aksara.outbox.duration`` and ``aksara.outbox.lag`` (histograms, in seconds), the
 counters ``aksara.outbox.claimed``, ``.done``, ``.failed``, ``.dead``, ``.skipped``, ``.released``,
 ``.lost_leases`` and ``.crashes``, and the gauges ``aksara.outbox.pending``, ``.retrying``,
-``.dead_letters``, ``.oldest_age`` (in seconds) and ``.unknown``; each by ``aksara.receiver``.
+``.dead_letters``, ``.oldest_age`` (in seconds), ``.down`` (1 while the circuit breaker is open) and
+``.unknown``; each by ``aksara.receiver``. A relay adds the same, about what it publishes. A
+consumer adds ``aksara.outbox.duration``, ``.done``, ``.failed``, ``.dead``, ``.skipped`` and
+``.repeated``, the messages that it has refused because they were delivered before. Give each kind
+of process a ``service.name`` of its own.
 """
 
 from __future__ import annotations
@@ -104,7 +109,7 @@ def _code_of(receiver: Receiver) -> dict[str, Any]:
 
 
 class _OutboxInstruments:
-    """Writes the measurements of workers to instruments, which are made at their first value."""
+    """Writes the measurements of the outbox to instruments, which are made at their first value."""
 
     def __init__(self, meter: metrics.Meter) -> None:
         self._meter = meter
@@ -144,6 +149,7 @@ _GAUGES = {
     "pending": ("{row}", "Rows that are not done: fresh, leased or retrying."),
     "retrying": ("{row}", "Rows whose receiver has failed and is called again."),
     "dead_letters": ("{row}", "Rows that are given up."),
+    "down": ("{receiver}", "Whether the circuit breaker of a receiver is open: 1 or 0."),
     "unknown": ("{row}", "Rows of a receiver that the worker doesn't know."),
     "oldest_age_seconds": ("s", "The age of the oldest row that is not done."),
 }

@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from aksara_signals import Signal, post_save, pre_save
 from aksara_signals.contrib import opentelemetry
 from aksara_signals.contrib.opentelemetry import instrument, uninstrument
-from aksara_signals.contrib.outbox import Outbox, Worker
+from aksara_signals.contrib.outbox import DurableEvent, Outbox, Worker, receive
 from aksara_signals.orm import SignalMixin
 
 
@@ -206,6 +206,36 @@ async def test_a_trace_goes_on_in_the_worker(
     [duration] = points(metrics, "aksara.outbox.duration")
     [lag] = points(metrics, "aksara.outbox.lag")
     assert duration.count == lag.count == 1
+
+
+async def test_a_trace_goes_on_beyond_a_broker(
+    sessions: async_sessionmaker[AsyncSession],
+    spans: InMemorySpanExporter,
+    metrics: InMemoryMetricReader,
+) -> None:
+    """A consumer continues the trace of what it receives, and counts repeats."""
+
+    @post_save(Entry, durable="traced.entry")
+    async def book(event: Any, **kwargs: Any) -> None: ...
+
+    published: list[dict[str, Any]] = []
+
+    async def publish(event: DurableEvent) -> None:
+        published.append(event.as_cloudevent())
+
+    tracer = trace.get_tracer("test", tracer_provider=PROVIDERS[-1])
+    with tracer.start_as_current_span("request") as request:
+        async with sessions.begin() as session:
+            session.add(Entry(password="secret"))
+    await outbox.relay(publish, sessions).run_until_idle()
+    [message] = published
+    assert [await receive(message, sessions, outbox=outbox) for _ in range(2)] == [True, False]
+    received = by_name(spans)["post_save receive"]
+    assert received.context.trace_id == request.get_span_context().trace_id
+    [repeated] = points(metrics, "aksara.outbox.repeated")
+    assert (repeated.value, repeated.attributes) == (1, {"aksara.receiver": "traced.entry"})
+    [done] = points(metrics, "aksara.outbox.done")
+    assert done.value == 2  # it was published, and its receiver was called
 
 
 async def test_without_instrumentation_nothing_is_stored_of_a_trace(

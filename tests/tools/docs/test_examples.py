@@ -15,60 +15,26 @@ import re
 import runpy
 import subprocess
 import sys
-import textwrap
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from kit.brokers import nats_server
+from kit.pages import PAGES, ROOT, blocks
 
 import aksara_signals
 from aksara_signals.testing import restored_signals
 from aksara_signals.testing.outbox import restored_outboxes
 
-ROOT = Path(__file__).resolve().parents[3]
-PAGES = sorted([ROOT / "README.rst", *(ROOT / "docs").glob("**/*.rst")])
 SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(aksara_signals.__path__, "aksara_signals.")
     if not module.name.endswith("__main__")
 )
-
-
-class Block(NamedTuple):
-    """One code block of a page."""
-
-    start: int
-    """The index of the line on which the code begins."""
-    code: str
-    caption: str | None
-    """The file that it is a part of, if it is one of several on its page."""
-
-
-def blocks(text: str, language: str) -> list[Block]:
-    """The code blocks of ``text`` in ``language``."""
-    found = []
-    lines = text.splitlines()
-    for start, line in enumerate(lines, 1):
-        if line.strip() != f".. code-block:: {language}":
-            continue
-        margin = len(line) - len(line.lstrip())
-        body: list[str] = []
-        for following in lines[start:]:
-            if following.strip() and len(following) - len(following.lstrip()) <= margin:
-                break
-            body.append(following)
-        options = 0
-        caption = None
-        if body and body[0].strip():
-            options = 1
-            option, colon, caption = body.pop(0).strip().partition(": ")
-            if option + colon != ":caption: " or (body and body[0].strip()):
-                pytest.fail(f"line {start}: this test knows no option of code blocks but :caption:")
-        found.append(Block(start + options, textwrap.dedent("\n".join(body)).rstrip(), caption))
-    return found
 
 
 def program(text: str) -> str:
@@ -149,6 +115,16 @@ def words(printed: str) -> list[str]:
     return re.sub("─+", "─", printed).split()
 
 
+@contextmanager
+def servers(text: str) -> Iterator[dict[str, str]]:
+    """What a page needs beside its files, as variables of the environment."""
+    if "NATS_URL" not in text:
+        yield {}
+        return
+    with nats_server() as server:
+        yield {"NATS_URL": server.url}
+
+
 PAGES_WITH_FILES = [page for page in PAGES if files(page.read_text(encoding="utf-8"))]
 
 
@@ -168,12 +144,18 @@ def test_files_of_a_page_work_as_it_shows(page, tmp_path):
         if not name.startswith(("PYTEST_", "COV")) and name not in {"PYTHONPATH", "PYTHONSAFEPATH"}
     }
     assert commands(text)
-    for command, expected in commands(text):
-        done = subprocess.run(
-            command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
-        )
-        assert words(expected) == words(done.stdout), done.stdout + done.stderr
-        assert done.returncode == 0
+    with servers(text) as variables:
+        for command, expected in commands(text):
+            done = subprocess.run(
+                command,
+                cwd=tmp_path,
+                env={**clean, **variables},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert words(expected) == words(done.stdout), done.stdout + done.stderr
+            assert done.returncode == 0
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

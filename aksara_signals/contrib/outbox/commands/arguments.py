@@ -79,7 +79,7 @@ def _add_service(
         *others,
         ("batch-size", int, "N", "how many rows it has at a time (200)"),
         ("lease-seconds", float, "SECONDS", "how long rows are reserved for it (60)"),
-        ("health-file", Path, "FILE", "a file that is touched after each successful claim"),
+        ("health-file", Path, "FILE", "a file that is touched while it works with the database"),
     )
     for name, kind, metavar, text in options:
         parser.add_argument(

@@ -54,7 +54,7 @@ class Relay(Service):
         grace_seconds: How long it may go on publishing after :meth:`stop`.
         shortest_poll_seconds: How soon the relay looks for rows again while there are some.
         longest_poll_seconds: How soon it does when there were none for a while.
-        health_file: A file that is touched after each successful claim.
+        health_file: A file that is touched after each claim, and after each extension of leases.
         listen: Whether to let PostgreSQL notify the relay of new rows, as in :class:`Worker`.
 
     Raises:

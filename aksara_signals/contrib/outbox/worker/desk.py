@@ -299,6 +299,8 @@ class Desk:
                 leased.until = start + seconds
             else:  # or it is done, in a transaction that was committed just now
                 leased.is_lost = True
+        if seqs:  # while receivers are slow, there may be no room for a claim
+            self._health.note_life()
         self._heartbeat_at = start + seconds / 3
         async with self._heartbeats:
             self._heartbeats.notify_all()

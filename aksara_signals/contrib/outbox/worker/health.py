@@ -14,7 +14,7 @@ class Health:
     """The figures of one worker.
 
     Args:
-        health_file: Touched after each successful claim.
+        health_file: Touched after each claim, and after each extension of leases.
     """
 
     def __init__(self, health_file: Path | None) -> None:
@@ -37,6 +37,10 @@ class Health:
     def note_claim(self) -> None:
         """Note that a claim has succeeded."""
         self._last_claim = time.monotonic()
+        self.note_life()
+
+    def note_life(self) -> None:
+        """Note that the worker reaches its database, and that its event loop isn't blocked."""
         if self._health_file is not None:
             self._health_file.touch()
 

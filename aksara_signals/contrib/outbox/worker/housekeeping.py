@@ -76,6 +76,7 @@ class Housekeeping:
             values["retrying", each.receiver] = each.retrying
             values["dead_letters", each.receiver] = each.dead
             values["oldest_age_seconds", each.receiver] = each.oldest_seconds or 0.0
+            values["down", each.receiver] = float(each.is_down)
         # What has no rows any more is zero: a gauge would show its last value for ever.
         for measurement in self._measured - values.keys():
             observe(*measurement, 0)

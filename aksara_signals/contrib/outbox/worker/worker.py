@@ -40,7 +40,7 @@ class Worker(Service):
         grace_seconds: How long receivers may go on after :meth:`stop`, before they are cancelled.
         shortest_poll_seconds: How soon the worker looks for rows again while there are some.
         longest_poll_seconds: How soon it does when there were none for a while.
-        health_file: A file that is touched after each successful claim.
+        health_file: A file that is touched after each claim, and after each extension of leases.
         listen: Whether to let PostgreSQL notify the worker of new rows, on a connection beside the
             pool. The writing processes send it with ``Outbox(notify=True)``.
         heartbeat: Whether leases are extended while receivers run.

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from kit.outbox_workers import DEAD, DONE, Note, World, connect, eventually, outbox, table
 from sqlalchemy import delete
+from sqlalchemy.orm import Session
 
 from aksara_signals import post_save
 from aksara_signals.contrib.outbox.hooks import observers
-from aksara_signals.contrib.outbox.rows import upkeep
+from aksara_signals.contrib.outbox.rows import breaker, upkeep
 from aksara_signals.contrib.outbox.rows.tables import clock
 from aksara_signals.contrib.outbox.worker import housekeeping
 
@@ -92,6 +93,24 @@ async def test_the_outbox_is_measured_for_those_who_observe(
     assert measured["dead_letters", "test.left"] == 1
     assert measured["retrying", "test.left"] == 0
     assert 0 <= measured["oldest_age_seconds", "test.left"] < 3600
+    assert measured["down", "test.left"] == 0
+
+
+async def test_an_open_breaker_is_measured(
+    world: World, measured: dict[tuple[str, str], float]
+) -> None:
+    """As 1, for alerts."""
+    connect(lambda **_: None, "test.down")
+    connect(lambda **_: None, "test.called")
+    await world.write("0")
+
+    def fail(session: Session) -> None:
+        for _ in range(breaker.FAILURES_IN_A_ROW):
+            breaker.note_failure(session.connection(), outbox.tables, "test.down")
+
+    await world.run(fail)
+    await world.drain(receivers=["test.called"])
+    assert measured["down", "test.down"] == 1
 
 
 async def test_what_has_no_rows_any_more_is_measured_as_zero(

@@ -435,6 +435,26 @@ async def test_health(world: World, tmp_path: Path) -> None:
     assert (health["claimed"], health["failed"], health["lost_leases"]) == (1, 0, 0)
 
 
+async def test_a_worker_that_claims_nothing_for_long_is_healthy(
+    async_world: World, tmp_path: Path
+) -> None:
+    """The file is touched while receivers are slow, and there is no room for another claim."""
+    file = tmp_path / "healthy"
+    was_touched = asyncio.Event()
+
+    async def receiver(event: Any, **_: Any) -> None:
+        file.unlink(missing_ok=True)  # of the claim
+        await eventually(file.exists, 30)
+        was_touched.set()
+
+    connect(receiver)
+    await async_world.write("0", "1", "2")
+    options = {"concurrency": 1, "batch_size": 3, "lease_seconds": 0.6}
+    async with async_world.worker(health_file=file, **options) as worker:
+        await asyncio.wait_for(was_touched.wait(), 10)
+        assert worker.health()["claimed"] == 3
+
+
 async def test_measurements(async_world: World) -> None:
     """Observers are given what happens, by receiver."""
     seen: list[tuple[str, str]] = []
