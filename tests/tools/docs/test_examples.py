@@ -18,10 +18,13 @@ import sys
 import textwrap
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from kit.brokers import redis_namespace
+from kit.databases import own_database
 
 import aksara_signals
 from aksara_signals.testing import restored_signals
@@ -152,28 +155,65 @@ def words(printed: str) -> list[str]:
 PAGES_WITH_FILES = [page for page in PAGES if files(page.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize("page", PAGES_WITH_FILES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_files_of_a_page_work_as_it_shows(page, tmp_path):
-    """The files of a page, in a folder of their own, do by its commands what it says they do.
+@pytest.fixture
+def run_files(tmp_path):
+    """Writes the files of a page into a folder of their own, and runs commands of the page there.
 
     Nothing but these files and what is installed can be imported there: under tox, the wheel.
     """
+
+    def run(text: str, found: list[tuple[list[str], str]], servers: dict[str, str]) -> None:
+        assert found
+        for name, code in files(text).items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(code, encoding="utf-8")
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTEST_", "COV"))
+            and name not in {"PYTHONPATH", "PYTHONSAFEPATH"}
+        }
+        for command, expected in found:
+            done = subprocess.run(
+                command,
+                cwd=tmp_path,
+                env={**clean, **servers},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert words(expected) == words(done.stdout), done.stdout + done.stderr
+            assert done.returncode == 0
+
+    return run
+
+
+@pytest.fixture
+def postgresql(request) -> Iterator[dict[str, str]]:
+    """The environment of files that want an empty PostgreSQL database."""
+    with own_database(request.getfixturevalue("postgresql_server")) as url:
+        plain = url.set(drivername="postgresql")
+        yield {"DATABASE_URL": plain.render_as_string(hide_password=False)}
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_FILES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_a_page_work_as_it_shows(page, run_files, request):
+    """The files of a page, in a folder of their own, do by its commands what it says they do."""
     text = page.read_text(encoding="utf-8")
-    for name, code in files(text).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(code, encoding="utf-8")
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PYTEST_", "COV")) and name not in {"PYTHONPATH", "PYTHONSAFEPATH"}
-    }
-    assert commands(text)
-    for command, expected in commands(text):
-        done = subprocess.run(
-            command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
-        )
-        assert words(expected) == words(done.stdout), done.stdout + done.stderr
-        assert done.returncode == 0
+    if "DATABASE_URL" in text:
+        with redis_namespace() as redis:
+            run_files(text, commands(text), request.getfixturevalue("postgresql") | redis)
+    else:
+        run_files(text, commands(text), {})
+
+
+RECIPES = (ROOT / "docs" / "howto" / "other-engines.rst").read_text(encoding="utf-8")
+
+
+def test_recipe_for_dramatiq_works_without_redis(run_files, postgresql):
+    """With the broker for tests that dramatiq has, which is in the same process."""
+    command = [each for each in commands(RECIPES) if each[0][-1] == "try_dramatiq.py"]
+    run_files(RECIPES, command, postgresql)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
