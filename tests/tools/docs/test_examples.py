@@ -9,6 +9,7 @@ import doctest
 import gc
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -19,14 +20,24 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import sqlalchemy.event
 from kit.brokers import redis_namespace
-from kit.databases import own_database
+from kit.databases import bound, own_database
+from sqlalchemy import select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import aksara_signals
+from aksara_signals import post_save
+from aksara_signals.contrib.outbox import Durable, Outbox
+from aksara_signals.contrib.outbox.frozen import FrozenDict
+from aksara_signals.contrib.outbox.hooks import header_hooks
+from aksara_signals.contrib.outbox.rows.tables import aware
+from aksara_signals.orm import SignalMixin
 from aksara_signals.testing import restored_signals
 from aksara_signals.testing.outbox import restored_outboxes
 
@@ -214,6 +225,85 @@ def test_recipe_for_dramatiq_works_without_redis(run_files, postgresql):
     """With the broker for tests that dramatiq has, which is in the same process."""
     command = [each for each in commands(RECIPES) if each[0][-1] == "try_dramatiq.py"]
     run_files(RECIPES, command, postgresql)
+
+
+def as_connect_writes(value: Any) -> bytes | None:
+    """A column's value as text, which Kafka Connect makes of what Debezium has read."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return aware(value).isoformat().replace("+00:00", "Z").encode()
+    if isinstance(value, dict):
+        return json.dumps(value).encode()
+    return str(value).encode()
+
+
+async def test_recipe_for_debezium_delivers_rows_as_they_are_inserted(
+    async_engine, restored, capsys, monkeypatch
+):
+    """The connector's configuration takes all from the row that the consumer needs."""
+
+    class LoggedBase(SignalMixin, DeclarativeBase): ...
+
+    class Logged(LoggedBase):
+        __tablename__ = "logged"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    outbox = Outbox(LoggedBase.metadata, mode="cdc")
+    inserted: list[Any] = []
+
+    async def index_logged(event, session, **_):
+        found = await event.load(session)
+        print(found.title, event.values["title"], event.created, event.sent_at, event.headers)
+
+    post_save.connect(
+        index_logged, sender=Logged, durable=Durable("search.logged", include=("title",))
+    )
+
+    @sqlalchemy.event.listens_for(async_engine.sync_engine, "after_cursor_execute")
+    def read_log(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO aksara_outbox"):
+            inserted.extend(connection.execute(select(outbox.tables.outbox)).mappings())
+
+    async with bound(LoggedBase, async_engine) as sessions:
+        outbox.install()
+        header_hooks.append(lambda headers: headers.update(traceparent="00-1-2-01"))
+        async with sessions.begin() as session:
+            session.add(Logged(title="Hello"))
+        [row] = inserted
+        [config] = [json.loads(block.code)["config"] for block in blocks(RECIPES, "json")]
+        router = {name.removeprefix("transforms.outbox."): config[name] for name in config}
+        headers = [("id", as_connect_writes(row["id"]))]
+        for each in router["table.fields.additional.placement"].split(","):
+            column, placement, *alias = each.split(":")
+            assert placement == "header"
+            headers.append((alias[0] if alias else column, as_connect_writes(row[column])))
+        value = as_connect_writes(row["payload"])
+        assert row[router["table.field.event.key"]] is not None
+        assert row[router["route.by.field"]] == "search.logged"
+
+        monkeypatch.setitem(sys.modules, "shop", types.SimpleNamespace(Sessions=sessions))
+        consumer: dict[str, Any] = {}
+        exec(files(RECIPES)["debezium_consumer.py"], consumer)
+        await consumer["deliver"](headers, value)
+        await consumer["deliver"](headers, value)
+    LoggedBase.registry.dispose()
+    sent_at = aware(row["created_at"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"Hello Hello True {sent_at} {FrozenDict(traceparent='00-1-2-01')}",
+        "delivered",
+        "a repeat",
+    ]
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """Undoes what a test does to receivers, outboxes and hooks."""
+    hooks = list(header_hooks)
+    with restored_signals(), restored_outboxes():
+        yield
+    header_hooks[:] = hooks
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
