@@ -11,12 +11,14 @@ import subprocess
 import sysconfig
 import tempfile
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import nats
+import redis
 from nats.js import JetStreamContext
 
 RABBITMQ = "AKSARA_TEST_RABBITMQ_URL"
@@ -36,6 +38,22 @@ def url_of(variable: str) -> str | None:
     url = _LOCAL[variable]
     parts = urlsplit(url)
     return url if answers(parts.hostname or "", parts.port or 0) else None
+
+
+@contextmanager
+def redis_namespace() -> Iterator[dict[str, str]]:
+    """The environment of programs that use Redis under a prefix of their own; empty without one."""
+    url = url_of(REDIS)
+    if url is None:
+        yield {}
+        return
+    name = f"aksara-{uuid.uuid4().hex}"
+    try:
+        yield {"REDIS_URL": url, "REDIS_NAMESPACE": name}
+    finally:
+        with closing(redis.Redis.from_url(url)) as client:
+            for key in client.scan_iter(f"{name}*"):
+                client.delete(key)
 
 
 def answers(host: str, port: int) -> bool:

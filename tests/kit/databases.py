@@ -134,6 +134,21 @@ def postgresql_database(server: URL) -> Iterator[Database]:
 
 
 @contextmanager
+def own_database(server: URL) -> Iterator[URL]:
+    """An empty database on ``server``, for programs that make tables as they like."""
+    name = f"test_{uuid.uuid4().hex}"
+    sync_url = server.set(drivername="postgresql+psycopg")
+    engine = create_engine(sync_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+    try:
+        yield server.set(database=name)
+    finally:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
 def throw_away_server(settings: str = SERVER_SETTINGS) -> Iterator[URL]:
     """A PostgreSQL server in a temporary folder, ended and removed at the end."""
     with restartable_server(settings) as server:

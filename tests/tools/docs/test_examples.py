@@ -9,6 +9,7 @@ import doctest
 import gc
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -19,13 +20,25 @@ import types
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kit.brokers import nats_server
+import sqlalchemy.event
+from kit.brokers import nats_server, redis_namespace
+from kit.databases import bound, own_database
 from kit.pages import PAGES, ROOT, blocks
+from sqlalchemy import select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import aksara_signals
+from aksara_signals import post_save
+from aksara_signals.contrib.outbox import Durable, Outbox
+from aksara_signals.contrib.outbox.frozen import FrozenDict
+from aksara_signals.contrib.outbox.hooks import header_hooks
+from aksara_signals.contrib.outbox.rows.tables import aware
+from aksara_signals.orm import SignalMixin
 from aksara_signals.testing import restored_signals
 from aksara_signals.testing.outbox import restored_outboxes
 
@@ -116,46 +129,156 @@ def words(printed: str) -> list[str]:
 
 
 @contextmanager
-def servers(text: str) -> Iterator[dict[str, str]]:
+def servers(text: str, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """What a page needs beside its files, as variables of the environment."""
-    if "NATS_URL" not in text:
+    if "NATS_URL" in text:
+        with nats_server() as server:
+            yield {"NATS_URL": server.url}
+    elif "DATABASE_URL" in text:
+        with redis_namespace() as redis:
+            yield request.getfixturevalue("postgresql") | redis
+    else:
         yield {}
-        return
-    with nats_server() as server:
-        yield {"NATS_URL": server.url}
 
 
 PAGES_WITH_FILES = [page for page in PAGES if files(page.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize("page", PAGES_WITH_FILES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_files_of_a_page_work_as_it_shows(page, tmp_path):
-    """The files of a page, in a folder of their own, do by its commands what it says they do.
+@pytest.fixture
+def run_files(tmp_path):
+    """Writes the files of a page into a folder of their own, and runs commands of the page there.
 
     Nothing but these files and what is installed can be imported there: under tox, the wheel.
     """
-    text = page.read_text(encoding="utf-8")
-    for name, code in files(text).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(code, encoding="utf-8")
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("PYTEST_", "COV")) and name not in {"PYTHONPATH", "PYTHONSAFEPATH"}
-    }
-    assert commands(text)
-    with servers(text) as variables:
-        for command, expected in commands(text):
+
+    def run(text: str, found: list[tuple[list[str], str]], servers: dict[str, str]) -> None:
+        assert found
+        for name, code in files(text).items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(code, encoding="utf-8")
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTEST_", "COV"))
+            and name not in {"PYTHONPATH", "PYTHONSAFEPATH"}
+        }
+        for command, expected in found:
             done = subprocess.run(
                 command,
                 cwd=tmp_path,
-                env={**clean, **variables},
+                env={**clean, **servers},
                 capture_output=True,
                 text=True,
                 check=False,
             )
             assert words(expected) == words(done.stdout), done.stdout + done.stderr
             assert done.returncode == 0
+
+    return run
+
+
+@pytest.fixture
+def postgresql(request) -> Iterator[dict[str, str]]:
+    """The environment of files that want an empty PostgreSQL database."""
+    with own_database(request.getfixturevalue("postgresql_server")) as url:
+        plain = url.set(drivername="postgresql")
+        yield {"DATABASE_URL": plain.render_as_string(hide_password=False)}
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_FILES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_a_page_work_as_it_shows(page, run_files, request):
+    """The files of a page, in a folder of their own, do by its commands what it says they do."""
+    text = page.read_text(encoding="utf-8")
+    with servers(text, request) as found:
+        run_files(text, commands(text), found)
+
+
+RECIPES = (ROOT / "docs" / "howto" / "other-engines.rst").read_text(encoding="utf-8")
+
+
+def test_recipe_for_dramatiq_works_without_redis(run_files, postgresql):
+    """With the broker for tests that dramatiq has, which is in the same process."""
+    command = [each for each in commands(RECIPES) if each[0][-1] == "try_dramatiq.py"]
+    run_files(RECIPES, command, postgresql)
+
+
+def as_connect_writes(value: Any) -> bytes | None:
+    """A column's value as text, which Kafka Connect makes of what Debezium has read."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return aware(value).isoformat().replace("+00:00", "Z").encode()
+    if isinstance(value, dict):
+        return json.dumps(value).encode()
+    return str(value).encode()
+
+
+async def test_recipe_for_debezium_delivers_rows_as_they_are_inserted(
+    async_engine, restored, capsys, monkeypatch
+):
+    """The connector's configuration takes all from the row that the consumer needs."""
+
+    class LoggedBase(SignalMixin, DeclarativeBase): ...
+
+    class Logged(LoggedBase):
+        __tablename__ = "logged"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    outbox = Outbox(LoggedBase.metadata, mode="cdc")
+    inserted: list[Any] = []
+
+    async def index_logged(event, session, **_):
+        found = await event.load(session)
+        print(found.title, event.values["title"], event.created, event.sent_at, event.headers)
+
+    post_save.connect(
+        index_logged, sender=Logged, durable=Durable("search.logged", include=("title",))
+    )
+
+    @sqlalchemy.event.listens_for(async_engine.sync_engine, "after_cursor_execute")
+    def read_log(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO aksara_outbox"):
+            inserted.extend(connection.execute(select(outbox.tables.outbox)).mappings())
+
+    async with bound(LoggedBase, async_engine) as sessions:
+        outbox.install()
+        header_hooks.append(lambda headers: headers.update(traceparent="00-1-2-01"))
+        async with sessions.begin() as session:
+            session.add(Logged(title="Hello"))
+        [row] = inserted
+        [config] = [json.loads(block.code)["config"] for block in blocks(RECIPES, "json")]
+        router = {name.removeprefix("transforms.outbox."): config[name] for name in config}
+        headers = [("id", as_connect_writes(row["id"]))]
+        for each in router["table.fields.additional.placement"].split(","):
+            column, placement, *alias = each.split(":")
+            assert placement == "header"
+            headers.append((alias[0] if alias else column, as_connect_writes(row[column])))
+        value = as_connect_writes(row["payload"])
+        assert row[router["table.field.event.key"]] is not None
+        assert row[router["route.by.field"]] == "search.logged"
+
+        monkeypatch.setitem(sys.modules, "shop", types.SimpleNamespace(Sessions=sessions))
+        consumer: dict[str, Any] = {}
+        exec(files(RECIPES)["debezium_consumer.py"], consumer)
+        await consumer["deliver"](headers, value)
+        await consumer["deliver"](headers, value)
+    LoggedBase.registry.dispose()
+    sent_at = aware(row["created_at"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"Hello Hello True {sent_at} {FrozenDict(traceparent='00-1-2-01')}",
+        "delivered",
+        "a repeat",
+    ]
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """Undoes what a test does to receivers, outboxes and hooks."""
+    hooks = list(header_hooks)
+    with restored_signals(), restored_outboxes():
+        yield
+    header_hooks[:] = hooks
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
