@@ -32,8 +32,10 @@ def note(connection: Connection, tables: Tables, message: Message) -> bool:
     statement = insert.values(
         receiver=message.receiver, id=message.id, generation=message.generation
     ).on_conflict_do_nothing()
+    # psycopg forgets the number when its cursor is closed, which it is at once after an INSERT.
+    keeping = {"preserve_rowcount": True}
     with _required(tables):
-        return bool(connection.execute(statement).rowcount)
+        return bool(connection.execute(statement, execution_options=keeping).rowcount)
 
 
 def is_noted(connection: Connection, tables: Tables, message: Message) -> bool:
