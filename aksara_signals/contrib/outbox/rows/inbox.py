@@ -6,11 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from aksara_signals.contrib.outbox.message import Message
+from aksara_signals.contrib.outbox.rows.compiled import CompiledStatement
 from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
 from aksara_signals.contrib.outbox.rows.tables import Tables, clock
 
@@ -18,6 +30,20 @@ CHUNK = 1_000
 """Rows that are deleted in one transaction."""
 
 _INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+
+
+def _note(inbox: Table, dialect: str) -> Insert:
+    columns = inbox.c
+    insert = _INSERTS[dialect](inbox).values(
+        receiver=bindparam("the_receiver", type_=columns.receiver.type),
+        id=bindparam("the_id", type_=columns.id.type),
+        generation=bindparam("the_generation", type_=columns.generation.type),
+    )
+    statement: Insert = insert.on_conflict_do_nothing()
+    return statement
+
+
+_NOTE = CompiledStatement(_note)
 
 
 def note(connection: Connection, tables: Tables, message: Message) -> bool:
@@ -28,14 +54,13 @@ def note(connection: Connection, tables: Tables, message: Message) -> bool:
     Raises:
         OutboxError: The table is missing.
     """
-    insert = _INSERTS[connection.dialect.name](tables.inbox)
-    statement = insert.values(
-        receiver=message.receiver, id=message.id, generation=message.generation
-    ).on_conflict_do_nothing()
-    # Without the option, the count of an INSERT is -1 on psycopg, whether it has inserted or not.
-    options = {"preserve_rowcount": True}
+    values = {
+        "the_receiver": message.receiver,
+        "the_id": message.id,
+        "the_generation": message.generation,
+    }
     with _required(tables):
-        return connection.execute(statement, execution_options=options).rowcount > 0
+        return bool(_NOTE.execute(connection, tables.inbox, values))
 
 
 def is_noted(connection: Connection, tables: Tables, message: Message) -> bool:
