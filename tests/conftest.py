@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from kit import databases
+from kit.brokers import RABBITMQ, REDIS, url_of
 from kit.effort import FIGURES
 from kit.support import Recorder
 from sqlalchemy import URL, Engine, make_url
@@ -20,9 +21,12 @@ from aksara_signals import on_delivery_error, signals
 from aksara_signals.cli import main
 from aksara_signals.dispatch import live
 
+SERVERS = (("RabbitMQ", RABBITMQ), ("Redis", REDIS))
+"""What the tests of transports can't start themselves, and the variables that name it."""
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the figures that tests have recorded, in whichever process they ran."""
+    """Show the figures that tests have recorded, and which transports were not tried."""
     reports = [each for found in terminalreporter.stats.values() for each in found]
     lines = [
         value
@@ -34,6 +38,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in dict.fromkeys(lines):
             terminalreporter.write_line(line)
+    missing = [f"{name} ({variable})" for name, variable in SERVERS if url_of(variable) is None]
+    if missing:
+        terminalreporter.section("transports")
+        terminalreporter.write_line(f"not tried for want of a server: {', '.join(missing)}")
 
 
 @pytest.fixture(scope="session")

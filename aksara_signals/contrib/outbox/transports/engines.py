@@ -2,51 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-from os import getpid
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from aksara_signals.contrib.outbox.events import DurableEvent
+from aksara_signals.contrib.outbox.transports.engine import GROUP, Engine
+from aksara_signals.contrib.outbox.transports.redis_streams import RedisStreams
 from aksara_signals.exceptions import InvalidOptionError, OutboxError
 
-GROUP = "aksara"
-"""The consumers that share the messages, where an engine has groups of them."""
-
-IDLE_MILLISECONDS = 60_000
-"""After this time, Redis gives a message of a consumer that has died to another one."""
-
-
-class Engine:
-    """How events are published to an engine, and how subscribers take them from it."""
-
-    destination: str = "topic"
-    """The argument of ``publish()`` that says where."""
-
-    def __init__(self, broker: Any) -> None:
-        self.broker = broker
-
-    async def connect(self) -> None:
-        """Connect, unless that is done."""
-        await self.broker.connect()
-
-    async def options(self, event: DurableEvent, destination: str) -> dict[str, Any]:
-        """More arguments of ``publish()``."""
-        return {}
-
-    def check(self, result: Any, destination: str) -> None:
-        """Look at what ``publish()`` has returned.
-
-        Raises:
-            OutboxError: The engine has dropped the event.
-        """
-
-    def subscriptions(self, destination: str, concurrency: int) -> list[dict[str, Any]]:
-        """The arguments of each ``subscriber()`` that takes events from a destination.
-
-        Args:
-            concurrency: How many are delivered at a time: 1 for those that are in order.
-        """
-        raise NotImplementedError
+DAY_MILLISECONDS = 86_400_000
 
 
 class Nats(Engine):
@@ -57,36 +22,66 @@ class Nats(Engine):
     def __init__(self, broker: Any) -> None:
         super().__init__(broker)
         self._streams: dict[str, str] = {}
+        self._was_running = False
 
     async def connect(self) -> None:
         """As in the base class; a client that has given up to reconnect is replaced."""
         if (await self.broker.connect()).is_closed:
-            await self.broker.stop()
+            self._was_running |= self.broker.running
+            await self.stop()
             await self.broker.connect()
+        if self._was_running:
+            await self.broker.start()
+            self._was_running = False
 
-    async def options(self, event: DurableEvent, destination: str) -> dict[str, Any]:
-        """The stream of the subject, without which NATS confirms nothing."""
-        stream = self._streams.get(destination)
+    async def stop(self) -> None:
+        """As in the base class; FastStream can't drain a closed client, and would keep it."""
+        from nats.errors import ConnectionClosedError
+
+        with suppress(ConnectionClosedError):
+            await self.broker.stop()
+        self.broker._connection = None  # noqa: SLF001 - no public name
+
+    async def publish(self, event: DurableEvent, destination: str, options: dict[str, Any]) -> None:
+        """To the stream that has the subject; without one, NATS confirms nothing."""
+        stream = options.get("stream") or self._streams.get(destination)
         if stream is None:
             jetstream = self.broker.connection.jetstream()
             stream = await jetstream.find_stream_name_by_subject(destination)
             self._streams[destination] = stream
-        return {"stream": stream, "timeout": 10.0}
+        try:
+            await super().publish(
+                event, destination, {"timeout": 10.0, **options, "stream": stream}
+            )
+        except BaseException:
+            self._streams.pop(destination, None)  # perhaps another stream has the subject by now
+            raise
 
-    def subscriptions(self, destination: str, concurrency: int) -> list[dict[str, Any]]:
+    def subscriptions(
+        self, destination: str, concurrency: int, options: dict[str, Any]
+    ) -> list[dict[str, Any]]:
         """In order: no message is delivered before the one before is acknowledged."""
         from faststream.nats import JStream, PullSub
         from nats.js.api import ConsumerConfig
 
+        # With a client that has given up, FastStream's loop of a subscriber never awaits anything
+        # again, and nothing else runs in this process.
+        self.broker._connection_kwargs["max_reconnect_attempts"] = -1  # noqa: SLF001 - as above
         first = destination.partition(".")[0]
+        # One of each subscription: it is changed when the subscription begins.
+        config = replace(options.get("config") or ConsumerConfig(), max_ack_pending=concurrency)
         found = {
             "subject": destination,
             "stream": JStream(first, subjects=[f"{first}.>"]),
-            "durable": destination.replace(".", "-"),
+            "durable": destination.replace(".", "="),  # no receiver's name has one
             "pull_sub": PullSub(batch_size=1, timeout=5.0),
-            "config": ConsumerConfig(max_ack_pending=concurrency),
+            "max_workers": concurrency,
         }
-        return [found | {"max_workers": concurrency} if concurrency > 1 else found]
+        return [{**found, **options, "config": config}]
+
+    async def extend(self, message: Any) -> None:
+        """NATS waits for 30 seconds, or as long as the consumer's ``ack_wait`` says."""
+        await message.in_progress()
 
 
 class Rabbit(Engine):
@@ -94,58 +89,63 @@ class Rabbit(Engine):
 
     destination = "queue"
 
-    async def options(self, event: DurableEvent, destination: str) -> dict[str, Any]:
-        """Messages that are on disk when they are confirmed."""
-        return {"persist": True, "mandatory": True}
+    async def publish(self, event: DurableEvent, destination: str, options: dict[str, Any]) -> None:
+        """On disk when it is confirmed. What no queue takes is returned, and confirmed as well.
 
-    def check(self, result: Any, destination: str) -> None:
-        """RabbitMQ returns what no queue takes, and confirms it nevertheless."""
+        Raises:
+            OutboxError: There is no such queue, or the channel has no publisher confirms.
+        """
+        arguments = {"persist": True, **options, "mandatory": True, self.destination: destination}
+        result = await self.broker.publish(event.as_cloudevent(), **arguments)
+        if result is None:
+            raise OutboxError(
+                "RabbitMQ doesn't confirm what is published; give the broker a channel with "
+                "publisher_confirms=True"
+            )
         if type(getattr(result, "delivery", None)).__name__ == "Return":
             raise OutboxError(
                 f"RabbitMQ has no queue {destination!r}, and would drop the event; start a "
                 f"consumer, which declares it"
             )
 
-    def subscriptions(self, destination: str, concurrency: int) -> list[dict[str, Any]]:
+    def subscriptions(
+        self, destination: str, concurrency: int, options: dict[str, Any]
+    ) -> list[dict[str, Any]]:
         """In order: one consumer at a time, which has one message at a time."""
         from faststream.rabbit import Channel, RabbitQueue
 
-        single: Any = {"x-single-active-consumer": True} if concurrency == 1 else None
-        queue = RabbitQueue(destination, durable=True, arguments=single)
-        return [{"queue": queue, "channel": Channel(prefetch_count=concurrency)}]
-
-
-class Redis(Engine):
-    """Redis: a stream with a group of consumers."""
-
-    destination = "stream"
-
-    def subscriptions(self, destination: str, concurrency: int) -> list[dict[str, Any]]:
-        """One that reads what is new, and one that takes over what dead consumers had."""
-        from faststream.redis import StreamSub
-
-        name = f"{socket.gethostname()}-{getpid()}"
-        subscriptions = (
-            StreamSub(destination, group=GROUP, consumer=name, last_id=">"),
-            StreamSub(destination, group=GROUP, consumer=name, min_idle_time=IDLE_MILLISECONDS),
-        )
-        found: list[dict[str, Any]] = [{"stream": each} for each in subscriptions]
-        return [each | {"max_workers": concurrency} for each in found]
+        options = dict(options)
+        # A receiver that is called again and again has its message for longer than half an hour.
+        arguments: Any = {"x-consumer-timeout": DAY_MILLISECONDS, **options.pop("arguments", {})}
+        if concurrency == 1:
+            arguments["x-single-active-consumer"] = True
+        queue = RabbitQueue(destination, durable=True, arguments=arguments)
+        return [{"queue": queue, "channel": Channel(prefetch_count=concurrency), **options}]
 
 
 class Kafka(Engine):
     """Kafka: a topic whose partitions keep the order of equal keys. Not tried against a server."""
 
-    async def options(self, event: DurableEvent, destination: str) -> dict[str, Any]:
-        """The key: all events of one object are in one partition."""
-        return {"key": str(event.id if event.lane is None else event.lane).encode()}
+    async def publish(self, event: DurableEvent, destination: str, options: dict[str, Any]) -> None:
+        """With a key: all events of one object are in one partition."""
+        key = str(event.id if event.lane is None else event.lane).encode()
+        await super().publish(event, destination, {"key": key, **options})
 
-    def subscriptions(self, destination: str, concurrency: int) -> list[dict[str, Any]]:
+    def subscriptions(
+        self, destination: str, concurrency: int, options: dict[str, Any]
+    ) -> list[dict[str, Any]]:
         """A group, in which each partition has one consumer."""
-        return [{"topics": destination, "group_id": GROUP, "auto_offset_reset": "earliest"}]
+        found = {"topics": destination, "group_id": GROUP, "auto_offset_reset": "earliest"}
+        return [{**found, **options}]
 
 
-_ENGINES = {"nats": Nats, "rabbit": Rabbit, "redis": Redis, "kafka": Kafka, "confluent": Kafka}
+_ENGINES = {
+    "nats": Nats,
+    "rabbit": Rabbit,
+    "redis": RedisStreams,
+    "kafka": Kafka,
+    "confluent": Kafka,
+}
 
 
 def engine_of(broker: Any) -> Engine:

@@ -6,27 +6,20 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Self
 
-from faststream import AckPolicy, Context
-from faststream.exceptions import RejectMessage
+from faststream import AckPolicy
 
 from aksara_signals.contrib.outbox.events import DurableEvent
 from aksara_signals.contrib.outbox.outbox import Outbox, the_outbox
-from aksara_signals.contrib.outbox.receiving import receive_until_done
 from aksara_signals.contrib.outbox.transports.destinations import Destinations
 from aksara_signals.contrib.outbox.transports.engines import engine_of
+from aksara_signals.contrib.outbox.transports.handling import handler_of, message_itself
 from aksara_signals.contrib.outbox.worker.gateway import Sessions
-
-PULSE_SECONDS = 10.0
-"""How often an engine learns that a message is still being worked on; NATS waits for 30 seconds."""
-
-_MESSAGE = Context("message")
 
 
 class FastStreamPublisher:
     """What :func:`faststream_publisher` makes."""
 
     def __init__(self, broker: Any, to: Destinations, options: dict[str, Any]) -> None:
-        self._broker = broker
         self._engine = engine_of(broker)
         self._to = to
         self._options = options
@@ -41,13 +34,7 @@ class FastStreamPublisher:
         """
         async with self._connecting:
             await self._engine.connect()
-        destination = self._to.of(event)
-        given = {} if "stream" in self._options else await self._engine.options(event, destination)
-        result = await self._broker.publish(
-            event.as_cloudevent(),
-            **{self._engine.destination: destination, **given, **self._options},
-        )
-        self._engine.check(result, destination)
+        await self._engine.publish(event, self._to.of(event), self._options)
 
     async def __aenter__(self) -> Self:
         """Nothing: the first event connects the broker."""
@@ -55,8 +42,8 @@ class FastStreamPublisher:
 
     async def __aexit__(self, *_: object) -> None:
         """Stop the broker, unless an application has started it."""
-        if not self._broker.running:
-            await self._broker.stop()
+        if not self._engine.broker.running:
+            await self._engine.stop()
 
 
 def faststream_publisher(
@@ -68,8 +55,7 @@ def faststream_publisher(
         broker: A broker of FastStream: NATS (JetStream), RabbitMQ, Redis (streams) or Kafka.
         to: The subject, queue, stream or topic; ``{receiver}`` stands for the receiver's name.
         partitions: Into how many parts the events of a receiver are divided, by object. Each part
-            is in order, and has ``.0``, ``.1`` and so on appended to its name. Kafka has partitions
-            of its own, and the events have a key.
+            is in order, and has ``.0``, ``.1`` and so on appended to its name. Kafka has its own.
         options: More arguments of the broker's ``publish()``, such as ``maxlen`` for Redis.
 
     Raises:
@@ -100,36 +86,21 @@ def faststream_receiver(
         to: As of the publisher.
         receivers: Names or patterns of the receivers, as ``"search.*"``.
         partitions: As of the publisher.
-        concurrency: How many events a receiver with ``ordered=False`` is given at a time.
+        concurrency: How many events a receiver with ``ordered=False`` is given at a time; by NATS,
+            of all processes, and by the others, in each process.
         outbox: The outbox; by default, the one that is installed.
-        options: More arguments of the broker's ``subscriber()``.
+        options: More arguments of the broker's ``subscriber()``; ``arguments`` for RabbitMQ are
+            those of the queues, such as ``{"x-dead-letter-exchange": "dead"}``.
 
     Raises:
         OutboxError: No outbox is installed, or no such receiver is connected.
         InvalidOptionError: FastStream has no such broker, or an argument is out of range.
     """
     engine, found = engine_of(broker), the_outbox(outbox)
+    options = {"ack_policy": AckPolicy.NACK_ON_ERROR, **options}
     for entry, destination in Destinations(to, partitions).received(receivers):
-        at_a_time = 1 if entry.options.ordered else concurrency
-        for subscription in engine.subscriptions(destination, at_a_time):
-            arguments = {"ack_policy": AckPolicy.NACK_ON_ERROR, **subscription, **options}
-            broker.subscriber(**arguments)(_handler(sessions, found))
-
-
-def _handler(sessions: Sessions, outbox: Outbox) -> Any:
-    async def handle(body: Any, message: Any = _MESSAGE) -> None:
-        pulse = asyncio.create_task(_pulse(message))
-        try:
-            if not await receive_until_done(body, sessions, outbox):
-                raise RejectMessage
-        finally:
-            pulse.cancel()
-
-    return handle
-
-
-async def _pulse(message: Any) -> None:
-    """Keep a message, where the engine would give it to somebody else after a while."""
-    while hasattr(message, "in_progress"):
-        await asyncio.sleep(PULSE_SECONDS)
-        await message.in_progress()
+        is_ordered = entry.options.ordered
+        at_a_time = 1 if is_ordered else concurrency
+        for arguments in engine.subscriptions(destination, at_a_time, options):
+            subscriber = broker.subscriber(**arguments)
+            subscriber(handler_of(engine, sessions, found, is_ordered), decoder=message_itself)
