@@ -256,7 +256,7 @@ class Desk:
         except Exception as error:
             if is_outage(error):
                 raise
-            text = "worker %s can't write what has become of rows %s; their lease runs out: %s"
+            text = "%s can't write what has become of rows %s; their lease runs out: %s"
             about = error_text(error)
             log(logging.ERROR, text, self._name, record.seqs, about, error=error)
             if isinstance(record, Failed):

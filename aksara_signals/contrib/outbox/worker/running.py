@@ -97,7 +97,7 @@ class Runner:
                 # Nobody extends the lease now. When it has run out, the row is claimed again.
                 self._desk.finish(leased)
                 self._desk.release(self._lanes.drop(lane))
-                text = "worker %s has failed to run a row (%s), which stays leased for a while"
+                text = "%s has failed to run a row (%s), which stays leased for a while"
                 log(logging.ERROR, text, self._name, describe_row(leased.row), error=error)
                 return
             if not goes_on:

@@ -76,9 +76,7 @@ class Service(ABC):
 
     async def _run(self, *, until_idle: bool) -> None:
         if self._shift is not None:
-            raise OutboxError(
-                f"{self._settings.kind} {self.name} runs already; make another one beside it"
-            )
+            raise OutboxError(f"{self.name} runs already; make another one beside it")
         if os.getpid() != self._process:  # the name is also that of the worker in the other process
             self.name, self._process = _new_name(self._settings), os.getpid()
         shift = self._shift = Shift(
@@ -168,5 +166,5 @@ class Service(ABC):
 
 
 def _new_name(settings: Settings) -> str:
-    start = "relay-" if settings.is_relay else ""
-    return f"{start}{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(4)}"
+    host, suffix = socket.gethostname()[:60], secrets.token_hex(4)
+    return f"{settings.kind}-{host}-{os.getpid()}-{suffix}"

@@ -189,7 +189,7 @@ class Shift:
             except Exception as error:
                 if not is_outage(error):
                     raise
-                text = "worker %s can't reach the outbox, and tries again: %s"
+                text = "%s can't reach the outbox, and tries again: %s"
                 self._known.complain("start", text, self._name, error_text(error))
                 self._health.last_error = error_text(error)
             else:
@@ -216,7 +216,7 @@ class Shift:
         self._desk.wake.set()
         await asyncio.wait((desk,), timeout=FAREWELL_SECONDS)
         if not desk.done():
-            text = "worker %s couldn't give back %s; the leases run out"
+            text = "%s couldn't give back %s; the leases run out"
             log(logging.ERROR, text, self._name, counted(self.in_flight, "row"))
             desk.cancel()
             await asyncio.wait((desk,))
@@ -234,7 +234,7 @@ class Shift:
                 task.cancel()
             tasks = (await asyncio.wait(tasks, timeout=DEAF_SECONDS))[1]
         if tasks:
-            text = "worker %s ends, although %s ignored to be cancelled"
+            text = "%s ends, although %s ignored to be cancelled"
             log(logging.ERROR, text, self._name, counted(len(tasks), "receiver"))
         if self._gateway.is_sqlite:
             gc.collect()  # statements that were interrupted, which still hold the write lock

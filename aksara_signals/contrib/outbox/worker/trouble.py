@@ -45,7 +45,7 @@ class Trouble:
             self._kinds.add(kind)
             log(
                 logging.ERROR,
-                "worker %s can't work with the outbox, and tries again: %s",
+                "%s can't work with the outbox, and tries again: %s",
                 self._name,
                 self._text,
                 error=None if kind is None else error,
@@ -56,7 +56,7 @@ class Trouble:
         self._seconds = 0.0
         if self._kinds:
             self._kinds.clear()
-            log(logging.WARNING, "worker %s goes on, after: %s", self._name, self._text)
+            log(logging.WARNING, "%s goes on, after: %s", self._name, self._text)
             self._health.last_error = None
         if self._health.state in ("starting", "backing off"):
             self._health.state = "running"
