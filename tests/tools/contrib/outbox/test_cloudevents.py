@@ -170,8 +170,11 @@ JSON = st.recursive(
 )
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ATTRIBUTES = st.sampled_from(
-    ["id", "time", "type", "data", "data_base64", "receiver", "version", "partitionkey", "headers"]
-    + ["traceparent", "tracestate", "specversion", "x-tenant", "Baggage", "a" * 20, "a" * 21, ""]
+    [
+        *("id", "time", "type", "data", "data_base64", "receiver", "version", "partitionkey"),
+        *("headers", "traceparent", "tracestate", "specversion", "x-tenant", "Baggage"),
+        *("a" * 20, "a" * 21, ""),
+    ]
 )
 
 

@@ -196,7 +196,11 @@ async def test_what_a_sync_publish_returns_is_awaited(async_world: World) -> Non
     published = Published()
     connect_notes()
     await async_world.write("one")
-    await async_world.relay(lambda event: published(event)).run_until_idle()
+
+    def publish(event: DurableEvent) -> Any:
+        return published(event)
+
+    await async_world.relay(publish).run_until_idle()
     assert published.texts == ["one"]
 
 
@@ -346,7 +350,7 @@ async def test_a_relay_runs_once_at_a_time(async_world: World) -> None:
     """A second run beside the first is refused, in its own words."""
     connect_notes()
     async with async_world.relay(Published()) as relay:
-        with pytest.raises(OutboxError, match="relay relay-.* runs already"):
+        with pytest.raises(OutboxError, match=r"relay relay-.* runs already"):
             await relay.run()
 
 
@@ -380,7 +384,9 @@ def test_wrong_options_of_a_relay(options: dict[str, Any]) -> None:
 
 def test_intervals_of_a_relay_that_contradict_each_other() -> None:
     """The longest interval is at least the shortest one."""
-    with pytest.raises(InvalidOptionError, match="^a relay can't poll at shortest every 2 seconds"):
+    with pytest.raises(
+        InvalidOptionError, match=r"^a relay can't poll at shortest every 2 seconds"
+    ):
         outbox.relay(
             Published(), async_sessionmaker(), shortest_poll_seconds=2, longest_poll_seconds=1
         )
@@ -388,7 +394,7 @@ def test_intervals_of_a_relay_that_contradict_each_other() -> None:
 
 def test_what_cannot_publish() -> None:
     """What can't be called is refused when the relay is made."""
-    with pytest.raises(InvalidOptionError, match="^a relay can't publish by 'queue'; give a func"):
+    with pytest.raises(InvalidOptionError, match=r"^a relay can't publish by 'queue'; give a func"):
         Relay("queue", outbox, async_sessionmaker())  # type: ignore[arg-type]
 
 
@@ -397,7 +403,7 @@ async def test_a_missing_table_keeps_a_relay_from_starting(database: Database) -
     connect_notes()
     engine: AsyncEngine = World(database, is_async=True).engine
     try:
-        with pytest.raises(OutboxError, match="^a relay can't start: table .*aksara_outbox"):
+        with pytest.raises(OutboxError, match=r"^a relay can't start: table .*aksara_outbox"):
             await outbox.relay(Published(), async_sessionmaker(engine)).run()
     finally:
         await engine.dispose()
