@@ -549,7 +549,7 @@ async def test_an_outage_of_the_database_counts_no_attempt(
             nonlocal outages
             if outages:
                 outages -= 1
-                raise ConnectionRefusedError("no database")
+                raise OperationalError("SELECT", {}, ConnectionRefusedError("no database"))
             return function(*arguments)
 
         return refusing
