@@ -23,6 +23,7 @@ from kit.outbox_workers import (
     world_of,
 )
 from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from aksara_signals import InvalidOptionError, OutboxError, Signal, on_delivery_error, post_save
