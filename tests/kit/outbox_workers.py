@@ -12,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from aksara_signals import post_save
-from aksara_signals.contrib.outbox import Durable, Outbox, Worker
+from aksara_signals.contrib.outbox import Durable, DurableEvent, Outbox, Relay, Worker
+from aksara_signals.contrib.outbox.events import event_of
+from aksara_signals.contrib.outbox.rows.reading import Row, read_rows
 from aksara_signals.orm import SignalMixin
 from kit.claims import async_outbox_engine, outbox_engine
 from kit.databases import Database
@@ -85,6 +87,11 @@ class World:
         given = {"longest_poll_seconds": 0.05, "grace_seconds": 5.0, **options}
         return outbox.worker(sessions or self.sessions, **given)
 
+    def relay(self, publish: Any, sessions: Any = None, **options: Any) -> Relay:
+        """A relay that polls often."""
+        given = {"longest_poll_seconds": 0.05, "grace_seconds": 5.0, **options}
+        return outbox.relay(publish, sessions or self.sessions, **given)
+
     async def drain(self, **options: Any) -> dict[str, Any]:
         """Run a worker until nothing is due, and return its health."""
         worker = self.worker(**options)
@@ -143,6 +150,21 @@ class World:
     async def statuses(self) -> list[int]:
         """The status of each row."""
         return [row.status for row in await self.rows()]
+
+    async def leased(self) -> list[Row]:
+        """The same rows as a worker or a relay has them."""
+
+        def read(session: Session) -> list[Row]:
+            return read_rows(
+                session.connection(), outbox.tables, table.c.seq > 0, lambda name: False
+            )
+
+        found: list[Row] = await self.run(read)
+        return found
+
+    async def events(self) -> list[DurableEvent]:
+        """What a relay publishes of all rows, in order."""
+        return [event_of(row) for row in await self.leased()]
 
     async def change(self, *conditions: Any, **values: Any) -> None:
         """Change rows of the outbox behind the library's back."""

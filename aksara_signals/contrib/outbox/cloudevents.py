@@ -27,6 +27,11 @@ _CONTEXT = frozenset(
 """The attributes that CloudEvents defines itself."""
 _OWN = frozenset(("receiver", "generation", "version", "partitionkey", "data", "data_base64"))
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}")
+_NO_CHARACTERS = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
+_TEXT = re.compile(
+    f"[^\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufdd0-\\ufdef{_NO_CHARACTERS}]+",
+)
+"""What the value of an attribute may be: neither control characters nor what is no character."""
 _UUID_LENGTH = 36
 
 
@@ -51,9 +56,9 @@ def cloudevent_of(message: Message) -> CloudEvent:
         event["partitionkey"] = str(message.lane)
     data, others = dict(message.payload), {}
     for name, value in (message.headers or {}).items():
-        if _ATTRIBUTE.fullmatch(name) and name not in _CONTEXT | _OWN and value:
+        if _is_attribute(name, value):
             event[name] = value
-        else:  # not the name of an attribute
+        else:
             others[name] = value
     if others:
         data["headers"] = others
@@ -73,13 +78,13 @@ def message_of(event: Mapping[str, Any] | str | bytes, attempt: int = 1) -> Mess
     """
     found = _parsed(event)
     try:
-        data = dict(found["data"])
+        data = _payload(found["data"])
         headers = {
             name: value
             for name, value in found.items()
             if name not in _CONTEXT | _OWN and isinstance(value, str)
         }
-        headers.update(data.pop("headers", {}))
+        headers.update(data.pop("headers", None) or {})
         lane = found.get("partitionkey")
         return Message(
             id=UUID(found["id"][:_UUID_LENGTH]),
@@ -105,7 +110,7 @@ def _parsed(event: Any) -> Mapping[str, Any]:
     if isinstance(event, (str, bytes, bytearray)):
         try:
             event = json.loads(event)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise OutboxError(f"a message was received that is not JSON: {error}") from error
     if not isinstance(event, Mapping) or event.get("specversion") != _VERSION:
         raise OutboxError(
@@ -113,6 +118,34 @@ def _parsed(event: Any) -> Mapping[str, Any]:
             f"{describe_sender(event)[:200]}; give receive() what a relay has published, as it was"
         )
     return event
+
+
+def _is_attribute(name: str, value: Any) -> bool:
+    """Whether a header can be an attribute of its own."""
+    if not isinstance(value, str) or name in _CONTEXT | _OWN:
+        return False
+    return bool(_ATTRIBUTE.fullmatch(name) and _TEXT.fullmatch(value))
+
+
+_SHAPES: dict[str, type | tuple[type, ...]] = {
+    "key": (list, tuple),
+    "changed": (list, tuple),
+    "values": Mapping,
+    "data": Mapping,
+    "provenance": Mapping,
+    "headers": Mapping,
+}
+"""What a payload may have, if it isn't left out."""
+
+
+def _payload(data: Any) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise TypeError("its data is not an object")
+    for name, shape in _SHAPES.items():
+        value = data.get(name)
+        if value is not None and not isinstance(value, shape):
+            raise TypeError(f"its data has another {name!r}")
+    return dict(data)
 
 
 def _text(value: Any) -> str:

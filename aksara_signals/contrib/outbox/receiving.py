@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -181,6 +180,10 @@ class _Consumer:
         self._loop = asyncio.get_running_loop()
         self._purge_at = self._loop.time() + PURGE_SECONDS
 
+    def close(self) -> None:
+        """End its threads."""
+        self._gateway.close()
+
     async def attempt(self, message: Message) -> Outcome:
         start = self._loop.time()
         entry = self._known.find(message.receiver)
@@ -275,14 +278,19 @@ class _InboxReceipt:
         """Nothing: it is committed with what the receiver has written."""
 
 
-_consumers: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[tuple[Outbox, Sessions], _Consumer]
-] = weakref.WeakKeyDictionary()
+_consumers: dict[asyncio.AbstractEventLoop, dict[tuple[Outbox, Sessions], _Consumer]] = {}
 """Those of each event loop: a lock belongs to one loop, and a process that forks gets another."""
 
 
 def _consumer(outbox: Outbox, sessions: Sessions) -> _Consumer:
-    consumers = _consumers.setdefault(asyncio.get_running_loop(), {})
+    loop = asyncio.get_running_loop()
+    consumers = _consumers.get(loop)
+    if consumers is None:
+        # Consumers hold their loop, so that weak references would keep both for ever.
+        for other in [each for each in tuple(_consumers) if each.is_closed()]:
+            for consumer in _consumers.pop(other, {}).values():
+                consumer.close()
+        consumers = _consumers[loop] = {}
     found = consumers.get((outbox, sessions))
     if found is None:
         found = consumers[outbox, sessions] = _Consumer(outbox, sessions)

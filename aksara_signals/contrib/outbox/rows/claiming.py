@@ -73,6 +73,7 @@ def claim(
     is_busy: bool,
     former_of: Mapping[str, Sequence[str]] | None = None,
     counts_crashes: bool = True,
+    prefers_fresh: bool = False,
 ) -> Claim:
     """Lease rows that are due, and see to those whose lease ran out.
 
@@ -89,6 +90,7 @@ def claim(
         former_of: The former names of receivers. Their rows come before those of the present name.
         counts_crashes: Whether a row whose lease ran out may have ended its worker. If not, it is
             claimed as any other row that is due.
+        prefers_fresh: Whether fresh rows come before those that are due.
 
     Raises:
         OutboxError: The transaction is not ``READ COMMITTED`` (PostgreSQL).
@@ -106,7 +108,8 @@ def claim(
     dead = _bury(connection, tables, scope, killers)
     if suspect is not None and is_busy:
         return Claim(is_held_up=True, dead=dead)
-    seqs = pick(connection, tables, scope, is_any_due) if suspect is None else [suspect]
+    order = ((True, False) if prefers_fresh else (False, True)) if is_any_due else (True,)
+    seqs = pick(connection, tables, scope, order) if suspect is None else [suspect]
     rows = _lease(connection, tables, scope, worker, seqs, lease_seconds=lease_seconds)
     for receiver in {scope.present_name(row.receiver) for row in rows if row.is_probe}:
         begin_probe(connection, tables, scope.open[receiver])

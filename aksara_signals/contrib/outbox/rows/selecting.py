@@ -155,15 +155,14 @@ def find_suspects(
     return next((row.seq for row in found if row.crashes + 1 < CRASHES), None), killers
 
 
-def pick(connection: Connection, tables: Tables, scope: Scope, is_any_due: bool) -> list[int]:
-    """Rows that are due, if there are any, then fresh ones, of each receiver."""
+def pick(connection: Connection, tables: Tables, scope: Scope, order: Sequence[bool]) -> list[int]:
+    """Rows of each receiver; ``order`` is whether to take fresh ones, then which ones next."""
     families = [
         [name for name in scope.all_names(receiver) if name in scope.limits]
         for receiver in scope.former_of
     ]
     in_turn = [names for names in families if len(names) > 1]
     others = set(scope.limits).difference(*in_turn)
-    order = (False, True) if is_any_due else (True,)
     limits = {name: scope.limits[name] for name in others}
     picked = _pick_of(connection, tables, scope, limits, order)
     for names in in_turn:

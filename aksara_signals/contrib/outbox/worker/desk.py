@@ -327,6 +327,7 @@ class Desk:
             "is_busy": bool(self.leased),
             "former_of": self._known.former_of,
             "counts_crashes": not self._settings.is_relay,
+            "prefers_fresh": self._polling.prefers_fresh,
         }
         claim = await self._in_transaction(_claim, self._gateway.tables, options)
         self._failing.update(claim.failing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from itertools import cycle
 
 from aksara_signals.contrib.outbox.rows.reading import Row
 from aksara_signals.contrib.outbox.worker.settings import Settings
@@ -32,6 +33,10 @@ class Polling:
         self._limits: dict[str, int] = {}
         self._due_at = 0.0
         self._held_until: float | None = None
+        self._probes = cycle((False, True))
+        self.prefers_fresh: bool = False
+        """Whether the claim that has begun takes fresh rows before those that are due: every other
+        one does during a hold. Rows that can't succeed would be the only probes for ever."""
 
     @property
     def due_at(self) -> float:
@@ -51,6 +56,8 @@ class Polling:
     def go_on(self) -> None:
         """End what :meth:`hold` has begun."""
         self._held_until = None
+        self._probes = cycle((False, True))
+        self.prefers_fresh = False
 
     def begin(self, names: Iterable[str], room: int) -> dict[str, int]:
         """Note that a claim begins, and return how many rows to claim, by the names of receivers.
@@ -64,6 +71,7 @@ class Polling:
         """
         self._is_wanted = False
         if self._held_until is not None:
+            self.prefers_fresh = next(self._probes)
             self._limits = dict.fromkeys(names, 1)
             return self._limits
         names, room = tuple(names), max(1, room)

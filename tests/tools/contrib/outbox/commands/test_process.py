@@ -1,4 +1,5 @@
-"""The command ``aksara-signals worker``: it runs until a signal, and says why it can't start."""
+"""The commands ``aksara-signals worker`` and ``relay``: they run until a signal, and say why they
+can't start."""
 
 from __future__ import annotations
 
@@ -54,6 +55,44 @@ APP = """
         Path("begun").touch()
         while not Path("go").exists():
             await asyncio.sleep(0.01)
+
+    def note(text):
+        with Path("log").open("a") as log:
+            log.write(text + "\\n")
+
+    async def publish(event):
+        note(event.receiver)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        note("confirmed")
+
+    def publish_sync(event):
+        note(event.receiver)
+        os.kill(os.getpid(), signal.SIGTERM)
+        note("confirmed")
+
+    class Publisher:
+        async def __aenter__(self):
+            note("connected")
+
+        async def __call__(self, event):
+            await publish(event)
+
+        async def __aexit__(self, *error):
+            note("closed")
+
+    publisher = Publisher()
+
+    async def publish_twice(event):
+        note(event.receiver)
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(600)
+        note("confirmed")
+
+    async def publish_slowly(event):
+        await slow(event)
 """
 
 
@@ -68,6 +107,17 @@ class Application:
     def run(self, *arguments: str) -> tuple[int, str, str]:
         found: tuple[int, str, str] = self.project.run(*self.arguments, *arguments)
         return found
+
+    def relay(self, to: str, *arguments: str) -> tuple[int, str, str]:
+        found: tuple[int, str, str] = self.project.run(
+            "relay", *self.arguments[1:], "--to", to, *arguments
+        )
+        return found
+
+    def log(self) -> list[str]:
+        """What was published, and what its publisher has done."""
+        path = self.project.folder / "log"
+        return path.read_text().splitlines() if path.exists() else []
 
     def write(self, *receivers: str) -> None:
         rows = [
@@ -167,6 +217,105 @@ def test_what_keeps_it_from_starting(
     assert (status, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+# -- relays -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("to", "log"),
+    [
+        ("publish", ["once", "confirmed"]),
+        ("publish_sync", ["once", "confirmed"]),
+        ("publisher", ["connected", "once", "confirmed", "closed"]),
+    ],
+)
+def test_a_relay_publishes_until_a_signal_ends_it(
+    application: Application, to: str, log: list[str]
+) -> None:
+    """By a function, async or not, or by a context manager; what is being published is confirmed."""
+    application.write("once", "slow")
+    status, out, _ = application.relay(f"boxed:{to}", "--receivers", "once", "--concurrency", "1")
+    assert (status, out) == (0, "")
+    assert application.log() == log
+    assert application.rows() == [(1, 0, 0, False), (0, 0, 0, False)]
+
+
+def test_a_second_signal_ends_a_relay_at_once(application: Application, tmp_path: Path) -> None:
+    """What isn't confirmed is given back, uncounted."""
+    application.write("once")
+    health = tmp_path / "health"
+    begun = time.monotonic()
+    status, _, _ = application.relay(
+        "boxed:publish_twice", "--grace-seconds", "400", "--health-file", str(health)
+    )
+    assert status == 0
+    assert time.monotonic() - begun < 300
+    assert application.log() == ["once"]
+    assert application.rows() == [(0, 0, 0, False)]
+    assert health.exists()
+
+
+def test_a_relay_is_a_process_of_its_own(application: Application) -> None:
+    """Started and ended as a supervisor does it."""
+    application.write("slow", "once")
+    folder = application.project.folder
+    kit = Path(__file__).parents[4]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-W", "error", "-m", "aksara_signals", "relay"),
+            *application.arguments[1:],
+            *("--to", "boxed:publish_slowly", "--receivers", "slow"),
+        ],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{kit}{os.pathsep}{kit.parent}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (folder / "begun").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    (folder / "go").touch()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert application.rows() == [(1, 0, 0, False), (0, 0, 0, False)]
+
+
+@pytest.mark.parametrize(
+    ("to", "arguments", "message"),
+    [
+        ("boxed:missing", [], "--to boxed:missing: boxed has no attribute missing"),
+        ("nowhere:publish", [], "nowhere"),
+        ("boxed", [], "--to boxed: write it as"),
+        ("boxed:paid.name", [], "a relay can't publish by 'paid'; give a function of an event"),
+        ("boxed:publish", ["--timeout-seconds", "0"], "a relay can't have timeout_seconds=0"),
+        ("boxed:publish", ["--concurrency", "0"], "a relay can't have concurrency=0"),
+        ("boxed:publish", ["--receivers", "none.*"], "a relay was started, and no durable"),
+    ],
+)
+def test_what_keeps_a_relay_from_starting(
+    application: Application, to: str, arguments: list[str], message: str
+) -> None:
+    """One line on standard error, and status 2."""
+    application.write("once")
+    status, out, err = application.relay(to, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert application.rows() == [(0, 0, 0, False)]
+
+
+def test_a_relay_must_be_given_where_to(application: Application) -> None:
+    """Without ``--to`` it would do nothing."""
+    with pytest.raises(SystemExit) as raised:
+        application.project.run("relay", *application.arguments[1:])
+    assert raised.value.code == 2
+
+
+# -- both -------------------------------------------------------------------------------------------
 
 
 def test_missing_tables_keep_it_from_starting(application: Application) -> None:

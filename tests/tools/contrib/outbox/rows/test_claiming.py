@@ -348,6 +348,84 @@ async def test_a_row_that_is_just_being_committed_is_not_lost(
     engine.dispose()
 
 
+# -- rows that are published ----------------------------------------------------------------------
+
+
+async def test_without_counting_crashes_lost_rows_are_as_any_that_are_due(store: Store) -> None:
+    """A relay can't be ended by a row: it takes many at once, also while it has others."""
+    await store.write({}, {}, {}, {})
+    await store.claim("one", limits={"mail": 3}, lease_seconds=0)
+    claim = await store.claim("two", is_busy=True, counts_crashes=False)
+    assert (seqs(claim), claim.is_alone, claim.is_held_up) == ([1, 2, 3, 4], False, False)
+    assert {row.crashes for row in claim.rows} == {0}
+
+
+async def test_without_counting_crashes_no_row_dies(store: Store) -> None:
+    """However often its lease has run out; and what workers have counted stays."""
+    await store.write({}, {})
+    await store.set([2], crashes=2)
+    for number in range(6):
+        claim = await store.claim(f"relay {number}", lease_seconds=0, counts_crashes=False)
+        assert (seqs(claim), claim.dead) == ([1, 2], [])
+    rows = await store.rows()
+    assert [(row.status, row.crashes) for row in rows.values()] == [(WAITING, 0), (WAITING, 2)]
+    assert {row.attempts for row in rows.values()} == {0}
+
+
+async def test_without_counting_crashes_lanes_stay_in_order(store: Store) -> None:
+    """Of a lane whose relay is gone, the first row comes first, and one at a time."""
+    await store.write({"lane": 7}, {"lane": 7}, {"lane": 7}, {"lane": 8})
+    await store.claim("one", limits={"mail": 2}, lease_seconds=0)
+    given: dict[str, Any] = {"counts_crashes": False}
+    assert seqs(await store.claim("two", **given)) == [1, 4]
+    assert seqs(await store.claim("three", **given)) == []
+    await store.done("two", 1)
+    assert seqs(await store.claim("three", **given)) == [2]
+    assert seqs(await store.claim("four", **given)) == []
+    await store.done("three", 2)
+    assert seqs(await store.claim("four", **given)) == [3]
+
+
+async def test_a_row_that_is_just_being_marked_is_not_published_again(
+    store: Store, database: Database
+) -> None:
+    """Its lease has run out, but whoever has it is committing."""
+    if database.dialect == "sqlite":
+        pytest.skip("SQLite has one writer")
+    await store.write({}, {})
+    await store.claim("one", limits={"mail": 1}, lease_seconds=0)
+    engine = outbox_engine(database)
+    with engine.begin() as connection:
+        assert claiming.mark_done(connection, store.tables, "one", [1]) == 1
+        assert seqs(await store.claim("two", counts_crashes=False)) == [2]
+    engine.dispose()
+
+
+async def test_fresh_rows_may_come_first(store: Store) -> None:
+    """Of several that are refused again and again, each would be due before any fresh one."""
+    await store.write(*[{}] * 2, {"lane": 7}, {"lane": 7}, {})
+    await store.set([1, 2, 3], visible_at=past())
+    given: dict[str, Any] = {"limits": {"mail": 1}, "prefers_fresh": True}
+    assert seqs(await store.claim("one", **given)) == [5]  # 4 is behind 3
+    assert len((await store.claim("two", **given)).rows) == 1  # of those that are due
+    assert seqs(await store.claim("three", limits={"mail": 9}, prefers_fresh=True)) != []
+
+
+async def test_former_names_come_first_also_if_fresh_rows_do(store: Store) -> None:
+    """A lane never goes on under its present name while it has a row under a former one."""
+    await store.write({"receiver": "old", "lane": 7}, {"lane": 7}, {"lane": 8})
+    await store.set([1], visible_at=past())
+    former: dict[str, Any] = {
+        "limits": {"old": 1, "mail": 1},
+        "former_of": {"mail": ["old"]},
+        "prefers_fresh": True,
+    }
+    assert seqs(await store.claim("one", **former)) == [1]
+    assert seqs(await store.claim("two", **former)) == [3]
+    await store.done("one", 1)
+    assert seqs(await store.claim("three", **former)) == [2]
+
+
 # -- several workers ------------------------------------------------------------------------------
 
 

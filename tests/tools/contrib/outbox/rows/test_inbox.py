@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from kit.claims import Store, async_outbox_engine, outbox_engine
 from kit.databases import Database
 from sqlalchemy import MetaData, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.rows import inbox
@@ -78,3 +82,42 @@ async def test_old_rows_are_purged(store: Store) -> None:
     assert await store.call(inbox.purge, 60) == 0
     assert await store.call(inbox.purge, -60) == 1
     assert await store.call(inbox.note, first)
+
+
+async def test_a_note_that_is_rolled_back_was_none(store: Store) -> None:
+    """If the receiver fails, its message is as new as before."""
+    first = message()
+
+    def fail(connection: Any) -> None:
+        assert inbox.note(connection, store.tables, first)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await store.run(fail)
+    assert await store.call(inbox.note, first)
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+async def test_a_second_note_waits_for_the_first(store: Store, is_committed: bool) -> None:
+    """Which may yet be rolled back; only then is the message new to the second one."""
+    first, has_noted, ends = message(), threading.Event(), threading.Event()
+
+    def note(connection: Any) -> None:
+        assert inbox.note(connection, store.tables, first)
+        has_noted.set()
+        assert ends.wait(60)
+        if not is_committed:
+            raise ValueError
+
+    if isinstance(store.engine, AsyncEngine):
+        return  # the loop can't be blocked; the wait is that of the database in any case
+    holder = asyncio.create_task(store.run(note))
+    assert await asyncio.to_thread(has_noted.wait, 60)
+    second = asyncio.create_task(store.call(inbox.note, first))
+    await asyncio.wait([second], timeout=0.3)
+    assert not second.done()
+    ends.set()
+    assert await second is not is_committed
+    assert isinstance((await asyncio.gather(holder, return_exceptions=True))[0], ValueError) is (
+        not is_committed
+    )
