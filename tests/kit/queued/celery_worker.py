@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
+from aksara_signals.contrib.outbox.transports.celery import celery_receiver
 from kit.queued import places, receivers
 from kit.queued.celery_apps import make_app, template
-
-from aksara_signals.contrib.outbox.transports.celery import celery_receiver
 
 receivers.connect_here()
 app = make_app(os.environ[places.BROKER], os.environ[places.PREFIX])

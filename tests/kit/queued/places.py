@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from kit.claims import async_outbox_engine, outbox_engine
-from kit.durable import places
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import sessionmaker
+
+from kit.claims import async_outbox_engine, outbox_engine
+from kit.durable import places
 
 DATABASE, BROKER, PREFIX, SYNC = (
     "AKSARA_QUEUED_DATABASE",

@@ -8,11 +8,10 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kit import outbox_workers
-from kit.outbox_workers import Effect, Note, plain
-
 from aksara_signals import on_delivery_error, post_save
 from aksara_signals.contrib.outbox import Durable, Retry
+from kit import outbox_workers
+from kit.outbox_workers import Effect, Note, plain
 
 FOLDER = "AKSARA_QUEUED_FOLDER"
 """Name of the environment: where receivers leave files."""

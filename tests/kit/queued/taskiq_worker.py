@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from kit.queued import places, receivers
 from nats.js.api import ConsumerConfig
 from taskiq_nats import PullBasedJetStreamBroker
 
 from aksara_signals.contrib.outbox.transports.taskiq import taskiq_receiver
+from kit.queued import places, receivers
 
 ACK_SECONDS = 5.0
 """After this time, NATS gives an event of a killed worker to another one."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, Self
 
 from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask, Context, TaskiqDepends, TaskiqEvents
@@ -53,7 +54,7 @@ class TaskiqPublisher:
             (False, (TaskiqEvents.CLIENT_SHUTDOWN, TaskiqEvents.WORKER_SHUTDOWN)),
         ):
             for each in events:
-                broker.add_event_handler(each, lambda _, found=is_started: self._note(found))
+                broker.add_event_handler(each, partial(self._note, is_started))
 
     async def __call__(self, event: DurableEvent) -> None:
         """Publish an event, and return once the broker has confirmed it.
@@ -98,7 +99,7 @@ class TaskiqPublisher:
         except Exception as error:  # noqa: BLE001 - it isn't used any more, whatever it is
             log(logging.WARNING, "taskiq's broker can't be shut down: %s", error_text(error))
 
-    def _note(self, is_started: bool) -> None:
+    def _note(self, is_started: bool, _: object) -> None:
         self._is_started = is_started
 
 
