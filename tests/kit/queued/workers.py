@@ -51,7 +51,7 @@ class WorkerCommand:
     def end(self) -> int:
         """SIGTERM; its exit status."""
         self._process.terminate()
-        return self._process.wait(60)
+        return self._process.wait(120)
 
 
 class Workers:

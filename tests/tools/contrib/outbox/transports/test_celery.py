@@ -23,7 +23,7 @@ from aksara_signals.contrib.outbox.transports.celery import celery_publisher
 
 URLS = {"redis": url_of(REDIS), "rabbitmq": url_of(RABBITMQ)}
 KINDS = [kind for kind, url in URLS.items() if url is not None]
-PATIENCE_SECONDS = 25.0
+PATIENCE_SECONDS = 120.0
 
 
 class Place(NamedTuple):

@@ -26,7 +26,7 @@ from aksara_signals.contrib.outbox.transports.taskiq import (
 )
 from aksara_signals.exceptions import InvalidOptionError
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 @pytest.fixture
