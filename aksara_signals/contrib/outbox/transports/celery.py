@@ -1,15 +1,10 @@
 """Durable receivers over Celery, with RabbitMQ or Redis as its broker.
 
-Celery keeps no order. Events are delivered side by side, and a receiver that fails is called again
-later, so that newer events overtake. Only if one worker process takes a queue, one event at a time
-(``-Q aksara.search.index --concurrency 1 --prefetch-multiplier 1``), and no receiver fails, do they
-come in the order in which they were published.
-
-While an event waits for its next attempt, a worker has it, unacknowledged. So the delays of
-``Retry``, and the time that a receiver takes, must be shorter than what the broker allows for that:
-on Redis ``visibility_timeout``, on RabbitMQ ``consumer_timeout``. Limit receivers by
-``Durable(timeout_seconds=…)``, not by time limits of Celery. The pools ``prefork``, ``solo`` and
-``threads`` can be used; those of greenlets can't, as receivers have an event loop.
+Celery keeps no order. While an event waits for its next attempt, a worker has it, unacknowledged.
+So the delays of ``Retry``, and the time that a receiver takes, must be shorter than what the broker
+allows for that: ``visibility_timeout`` on Redis, ``consumer_timeout`` on RabbitMQ. Limit receivers
+by ``Durable(timeout_seconds=…)``, not by time limits of Celery. Its pools ``prefork``, ``solo`` and
+``threads`` can be used.
 """
 
 from __future__ import annotations
@@ -23,18 +18,18 @@ from celery.exceptions import Reject  # type: ignore[import-untyped]
 from aksara_signals.contrib.outbox.events import DurableEvent
 from aksara_signals.contrib.outbox.outbox import Outbox, the_outbox
 from aksara_signals.contrib.outbox.transports.background import Background
+from aksara_signals.contrib.outbox.transports.celery_publishing import (
+    CONFIRM_SECONDS,
+    TASK,
+    make_publish,
+    require_confirms,
+)
 from aksara_signals.contrib.outbox.transports.destinations import Destinations
 from aksara_signals.contrib.outbox.worker.attempts import NEWER_SECONDS
 from aksara_signals.contrib.outbox.worker.error_texts import error_text
 from aksara_signals.contrib.outbox.worker.gateway import Sessions
 from aksara_signals.contrib.outbox.worker.reports import log
-from aksara_signals.exceptions import InvalidOptionError, OutboxError
-
-TASK = "aksara.receive"
-"""The name of the task."""
-
-CONFIRM_SECONDS = 10.0
-"""How long RabbitMQ may take to confirm an event."""
+from aksara_signals.exceptions import OutboxError
 
 
 def celery_publisher(
@@ -51,23 +46,7 @@ def celery_publisher(
     Raises:
         InvalidOptionError: RabbitMQ wouldn't confirm events, or ``queue`` can't be used.
     """
-    to = Destinations(queue)
-    _require_confirms(app)
-    # RabbitMQ returns what no queue takes if it is mandatory; otherwise, it would be dropped.
-    given = {"confirm_timeout": CONFIRM_SECONDS, "mandatory": True, **options}
-    given |= {"retry": False, "ignore_result": True}
-
-    def publish(event: DurableEvent) -> None:
-        with app.producer_or_acquire() as producer:
-            try:
-                arguments = (event.as_cloudevent(),)
-                app.send_task(TASK, arguments, producer=producer, queue=to.of(event), **given)
-            except BaseException:
-                # A confirmation that is late would be taken for that of the next event.
-                producer.connection.close()
-                raise
-
-    return publish
+    return make_publish(app, Destinations(queue), options)
 
 
 def celery_receiver(
@@ -99,7 +78,7 @@ def celery_receiver(
         InvalidOptionError: RabbitMQ wouldn't confirm retries, or ``queue`` can't be used.
     """
     background = Background(sessions, the_outbox(outbox))
-    _require_confirms(app)
+    require_confirms(app)
     for _, name in Destinations(queue).received(receivers):
         app.amqp.queues.select_add(app.amqp.queues[name])
 
@@ -128,13 +107,3 @@ def _retry(task: Any, event: Any, attempt: int, seconds: float) -> NoReturn:
         raise task.retry(args=(event,), kwargs={"attempt": attempt}, **given)
     except Reject as error:  # it can't be published, so the broker has to keep what it has
         raise Reject(error.reason, requeue=True) from None
-
-
-def _require_confirms(app: Any) -> None:
-    with app.connection_for_write() as connection:  # which is not connected
-        is_amqp = connection.transport.driver_type == "amqp"
-    if is_amqp and not app.conf.broker_transport_options.get("confirm_publish"):
-        raise InvalidOptionError(
-            "RabbitMQ wouldn't confirm what this Celery application publishes, and events would be "
-            "lost; set broker_transport_options={'confirm_publish': True}"
-        )
