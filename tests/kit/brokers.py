@@ -12,7 +12,7 @@ import sysconfig
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -68,24 +68,38 @@ class NatsServer:
 
     Args:
         folder: Where JetStream keeps what it stores.
+        host: Its address.
+        port: By default, one that is free on this host.
+        command: What stands before its own command, in order to start it elsewhere.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        command: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.url = f"nats://127.0.0.1:{self.port}"
+        self._host = host
+        self._command = command
+        if port is None:
+            with closing(socket.socket()) as free:
+                free.bind((host, 0))
+                port = free.getsockname()[1]
+        self._port = port
+        self.url = f"nats://{host}:{port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, on the same port as before."""
         program = Path(sysconfig.get_path("scripts")) / "nats-server"  # of the wheel
-        arguments = ("-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder))
+        arguments = ("-a", self._host, "-p", str(self._port), "-js", "-sd", str(self.folder))
+        command = (*self._command, str(program), *arguments)
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until = time.monotonic() + ANSWER_SECONDS
-        while not answers("127.0.0.1", self.port):
+        while not answers(self._host, self._port):
             assert self._process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < until, "the NATS server doesn't answer"
             time.sleep(0.02)

@@ -36,17 +36,23 @@ def waiting(engine: Engine, tables: Tables = outbox.tables) -> int:
     return statuses(engine, tables)[WAITING]
 
 
-def unreceived(engine: Engine, tables: Tables = outbox.tables) -> int:
-    """How many rows no consumer has received yet, whether they are published or not."""
-    rows, inbox = tables.outbox, tables.inbox
+def unreceived(engine: Engine, *, by_workers: str = "") -> int:
+    """How many rows no consumer has received yet, whether they are published or not.
+
+    Args:
+        engine: Of the shop's database.
+        by_workers: The name of a receiver that workers call.
+    """
+    rows, inbox = outbox.tables.outbox, outbox.tables.inbox
     is_received = exists().where(
         inbox.c.receiver == rows.c.receiver,
         inbox.c.id == rows.c.id,
         inbox.c.generation == rows.c.generation,
     )
+    missing = select(func.count()).select_from(rows)
+    missing = missing.where(rows.c.receiver != by_workers, ~is_received)
     with engine.begin() as connection:
-        found = connection.execute(select(func.count()).select_from(rows).where(~is_received))
-        return found.scalar_one()
+        return connection.execute(missing).scalar_one()
 
 
 def wait_until_received(engine: Engine, server: NatsServer) -> None:
@@ -69,18 +75,23 @@ def wait_until_drained(
         out, while they have the same row; then it looks like one that ends its workers. The later
         rows of its lane don't wait for it.
     """
-    table = tables.outbox
-    is_dead = and_(table.c.status == DEAD, table.c.crashes >= CRASHES)
     requeued: list[Any] = []
     while True:
         wait_until(
             lambda: not waiting(engine, tables), "all rows are done", seconds=seconds, every=0.1
         )
-        with engine.begin() as connection:
-            found = connection.execute(select(table).where(is_dead)).all()
-            connection.execute(
-                update(table).where(is_dead).values(status=WAITING, crashes=0, done_at=None)
-            )
+        found = requeue_crashed(engine, tables)
         if not found:
             return requeued
         requeued += found
+
+
+def requeue_crashed(engine: Engine, tables: Tables = outbox.tables) -> list[Any]:
+    """Let dead letters wait again that seem to end their workers, and return them."""
+    table = tables.outbox
+    is_dead = and_(table.c.status == DEAD, table.c.crashes >= CRASHES)
+    with engine.begin() as connection:
+        found = list(connection.execute(select(table).where(is_dead)))
+        values = {"status": WAITING, "crashes": 0, "done_at": None}
+        connection.execute(update(table).where(is_dead).values(values))
+    return found

@@ -37,12 +37,16 @@ _IMPORTED = (
 
 
 class Forker:
-    """Starts processes; itself is one that is ended by :meth:`close`."""
+    """Starts processes; itself is one that is ended by :meth:`close`.
 
-    def __init__(self) -> None:
+    Args:
+        command: What stands before its own command, in order to start it elsewhere.
+    """
+
+    def __init__(self, command: Sequence[str] = ()) -> None:
         # The path: a folder named "kit" elsewhere must not be found before this one.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kit.durable.forking"],
+            [*command, sys.executable, "-m", "kit.durable.forking"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -86,6 +90,13 @@ class Forker:
         """End it, and all that it has started."""
         self._process.communicate(timeout=60)
         assert self._process.returncode == 0
+
+    def was_killed(self) -> None:
+        """Note that all of them were killed."""
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 def _serve() -> Any:
