@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine, and_, exists, func, select, update
@@ -56,13 +57,20 @@ def unreceived(engine: Engine, *, by_workers: str = "") -> int:
 
 
 def wait_until_received(engine: Engine, server: NatsServer) -> None:
-    """Look until relays have published everything, and consumers have received it, and repeats."""
+    """Look until relays have published everything, and consumers have received it, and repeats.
 
-    def is_received() -> bool:
-        return statuses(engine).keys() == {DONE} and not unreceived(engine)
+    That may take as long as it wants, while something happens.
+    """
 
-    wait_until(is_received, "all is received", seconds=120, every=0.1)
-    wait_until(lambda: not server.unacknowledged(STREAM), "all is acknowledged", every=0.1)
+    def left() -> tuple[int, int, int]:
+        return waiting(engine), unreceived(engine), server.unacknowledged(STREAM)
+
+    def has_changed(before: object) -> bool:
+        return left() != before
+
+    while any(before := left()):
+        wait_until(partial(has_changed, before), f"other than {before} are left", every=0.1)
+    assert statuses(engine).keys() == {DONE}
 
 
 def wait_until_drained(
