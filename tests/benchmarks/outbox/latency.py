@@ -82,14 +82,15 @@ def measure(place: Place, how: str, rate: int, count: int) -> list[float]:
     process = spawning.Process(target=_work, args=(place, how, theirs))
     process.start()
     ours.recv()  # the worker has started
-    committed = asyncio.run(with_engine(place, _write, rate, count, _outbox_of(how)))
+    committed = asyncio.run(with_engine(place, commit_rows, rate, count, _outbox_of(how)))
     ours.send(len(committed))
     called = ours.recv()
     process.join()
-    return _differences(committed, called)
+    return differences(committed, called)
 
 
-def _differences(committed: dict[int, float], called: dict[int, float]) -> list[float]:
+def differences(committed: dict[int, float], called: dict[int, float]) -> list[float]:
+    """Seconds from each commit to its call."""
     # Both are the system's monotonic clock. A worker may be faster than the return of the COMMIT.
     return [max(0.0, called[key] - moment) for key, moment in committed.items()]
 
@@ -114,7 +115,9 @@ class _Notes:
             await asyncio.sleep(0.05)
 
 
-async def _write(engine: AsyncEngine, rate: int, count: int, target: Outbox) -> dict[int, float]:
+async def commit_rows(
+    engine: AsyncEngine, rate: int, count: int, target: Outbox
+) -> dict[int, float]:
     """Commit single rows at random times, and return when each was committed."""
     target.install()
     with post_save.connected_to(_nothing, sender=Stored, durable="bench.latency"):
@@ -170,4 +173,4 @@ async def _in_one_process(engine: AsyncEngine, rate: int, count: int) -> list[fl
             committed = await _commit_all(engine, rate, count)
             await notes.wait(count)
     outbox.uninstall()
-    return _differences(committed, notes.called)
+    return differences(committed, notes.called)
