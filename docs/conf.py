@@ -59,7 +59,7 @@ _DOCUMENTED_AS = {
 # Aliases of types are data, which a type can't refer to.
 _FOREIGN = (
     r"asyncio|collections|contextlib|datetime|inspect|logging|opentelemetry|sqlalchemy|types|typing"
-    r"|uuid|weakref"
+    r"|taskiq|uuid|weakref"
 )
 _INTERNAL = r"aksara_signals\.(dispatch|orm|testing|contrib\.outbox)(\.[a-z_]+)+"
 _ALIASES = (
