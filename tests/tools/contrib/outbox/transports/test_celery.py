@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import uuid
@@ -9,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import kombu.pools
 import pytest
 from celery import Celery
 from kit.brokers import RABBITMQ, REDIS, url_of
 from kit.gate import gate_before
 from kit.outbox_workers import DONE, WAITING, World, eventually, outbox
-from kit.queued.celery_apps import address, clean, make_app, template, through
+from kit.queued.celery_apps import VISIBLE_SECONDS, address, clean, make_app, template, through
 from kit.queued.receivers import ALWAYS_FAILS, FAILS_TWICE, IS_SLOW, Receivers
 from kit.queued.workers import Workers, workers_of
 
@@ -23,7 +25,7 @@ from aksara_signals.contrib.outbox.transports.celery import celery_publisher
 
 URLS = {"redis": url_of(REDIS), "rabbitmq": url_of(RABBITMQ)}
 KINDS = [kind for kind, url in URLS.items() if url is not None]
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 60.0
 
 
 class Place(NamedTuple):
@@ -49,8 +51,8 @@ def app(place: Place) -> Iterator[Celery]:
     """An application on this broker."""
     found = place.app()
     yield found
-    found.pool.force_close_all()
     found.close()
+    kombu.pools.reset()  # they are the process's, for each URL
 
 
 @pytest.fixture
@@ -150,6 +152,9 @@ async def test_an_event_is_delivered_again_whose_worker_is_killed(
     await relayed(async_world, app, place.prefix)
     await eventually(lambda: receivers.attempts(IS_SLOW), PATIENCE_SECONDS)
     first.kill()
+    if place.url.startswith("redis"):
+        # A worker looks for such events when it starts, and not again for a minute and a half.
+        await asyncio.sleep(VISIBLE_SECONDS + 1)
     second = workers.celery()
     await eventually(lambda: "succeeded in" in second.output, PATIENCE_SECONDS)
     assert await effects(async_world) == [IS_SLOW]
@@ -183,8 +188,8 @@ async def test_an_outage_of_the_broker_counts_nothing(
             gate.open()
             await eventually(lambda: all_done(async_world), PATIENCE_SECONDS)
         assert {row.attempts for row in await async_world.rows()} == {0}
-        app.pool.force_close_all()
         app.close()
+        kombu.pools.reset()
     worker = workers.celery("solo")
 
     async def is_done() -> bool:

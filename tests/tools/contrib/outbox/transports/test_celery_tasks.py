@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import kombu.pools
 import pytest
 from celery import Celery
 from celery.exceptions import Reject, SoftTimeLimitExceeded
@@ -202,6 +203,6 @@ if RABBITMQ_URL is not None:
         with app.connection_for_write() as connection:
             found = connection.default_channel.queue_declare(name, passive=True)
         assert found.message_count == 1
-        app.pool.force_close_all()
         app.close()
+        kombu.pools.reset()
         clean(RABBITMQ_URL, prefix)
