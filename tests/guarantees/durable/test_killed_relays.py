@@ -6,12 +6,15 @@ import random
 import time
 from collections.abc import Callable
 
+import pytest
 from kit.brokers import NatsServer
 from kit.durable import drained
 from kit.durable.programs import Program, Programs
 from kit.durable.verdict import changes, effects_of, judge, shipped, stale
 from kit.effort import FIGURES, IS_ORDINARY, times
 from sqlalchemy import Engine
+
+pytestmark = pytest.mark.engines
 
 ROUNDS = times(7)
 KILLS = 3 * ROUNDS  # of a relay, a consumer and the broker in each

@@ -26,6 +26,8 @@ from aksara_signals.contrib.outbox.transports.taskiq import (
 )
 from aksara_signals.exceptions import InvalidOptionError
 
+pytestmark = pytest.mark.engines
+
 PATIENCE_SECONDS = 120.0
 
 
