@@ -14,7 +14,7 @@ from kit.durable.verdict import changes, effects_of, judge, shipped, stale
 from kit.effort import FIGURES, IS_ORDINARY, times
 from sqlalchemy import Engine
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.slow
 
 ROUNDS = times(7)
 KILLS = 3 * ROUNDS  # of a relay, a consumer and the broker in each

@@ -6,11 +6,14 @@ import random
 import time
 from collections.abc import Callable
 
+import pytest
 from kit.durable import drained
 from kit.durable.programs import Program, Programs
 from kit.durable.verdict import changes, effects_of, judge, shipped, stale
 from kit.effort import FIGURES, IS_ORDINARY, times
 from sqlalchemy import Engine
+
+pytestmark = pytest.mark.slow
 
 KILLS = times(20)
 WRITERS_KILLED = times(3)

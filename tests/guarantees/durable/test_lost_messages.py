@@ -12,7 +12,7 @@ from kit.durable.programs import REDELIVERY_SECONDS, Program, Programs, wait_unt
 from kit.durable.verdict import Verdict, changes, effects_of, judge, shipped
 from sqlalchemy import Engine
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.slow
 
 WRITTEN = 30
 

@@ -22,7 +22,10 @@ from aksara_signals import drain, post_save, pre_save
 from aksara_signals.orm import on_commit, on_rollback
 
 # aiosqlite forgets the connection that it was opening when it was cancelled; Python 3.13 warns.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
+]
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ from aksara_signals import (
 )
 from aksara_signals.orm import on_commit
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = (pre_save, post_save, pre_update, post_update, pre_delete, post_delete, m2m_changed)
 
 

@@ -20,6 +20,8 @@ from aksara_signals import Signal, m2m_changed, post_init, post_save, pre_save
 from aksara_signals.orm import SignalMixin, register, unregister
 from aksara_signals.orm.flush import recipients
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_custom_signal_is_made_once() -> None:
     """Threads that first touch one name get one signal, so that no receiver is lost."""

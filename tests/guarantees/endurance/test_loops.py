@@ -21,6 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from aksara_signals import Signal, drain, m2m_changed, post_save, pre_save
 from aksara_signals.orm import on_commit
 
+pytestmark = pytest.mark.slow
+
 LOOPS: list[Any] = [
     pytest.param((None, False), id="asyncio"),
     pytest.param((None, True), id="debug"),

@@ -13,6 +13,8 @@ from kit.memory import async_growth_of, growth_of
 
 from aksara_signals import Signal, SignalContext, post_save
 
+pytestmark = pytest.mark.slow
+
 
 class ReceiverError(Exception):
     """What receivers under test raise."""

@@ -19,6 +19,8 @@ from aksara_signals import Signal, SignalContext, drain, post_save
 from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.exceptions import InvalidOptionError
 
+pytestmark = pytest.mark.slow
+
 
 class Silenced:
     """A sender of its own."""

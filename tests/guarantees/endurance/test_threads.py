@@ -18,6 +18,8 @@ from kit.support import answering
 
 from aksara_signals import Signal, SignalContext
 
+pytestmark = pytest.mark.slow
+
 
 class Sender:
     """A sender that may die."""

@@ -6,11 +6,14 @@ import gc
 import threading
 from typing import Any
 
+import pytest
 from kit.crowd import at_once
 from kit.effort import times
 from kit.support import answering
 
 from aksara_signals import Signal
+
+pytestmark = pytest.mark.slow
 
 
 class Watched:

@@ -23,6 +23,8 @@ from aksara_signals import (
 )
 from aksara_signals.orm import on_commit
 
+pytestmark = pytest.mark.slow
+
 
 class Thing:
     """Something that is sent."""

@@ -23,7 +23,7 @@ from kit.queued.workers import Workers, workers_of
 from aksara_signals.contrib.outbox import DurableEvent
 from aksara_signals.contrib.outbox.transports.celery import celery_publisher
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.slow
 
 URLS = {"redis": url_of(REDIS), "rabbitmq": url_of(RABBITMQ)}
 KINDS = [kind for kind, url in URLS.items() if url is not None]

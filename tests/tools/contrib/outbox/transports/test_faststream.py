@@ -23,6 +23,8 @@ from aksara_signals import on_delivery_error
 from aksara_signals.contrib.outbox import Durable, Retry, hooks
 from aksara_signals.contrib.outbox.transports import handling
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 45.0
 """How long anything may take on a loaded machine."""
 

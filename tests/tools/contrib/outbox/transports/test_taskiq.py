@@ -26,7 +26,7 @@ from aksara_signals.contrib.outbox.transports.taskiq import (
 )
 from aksara_signals.exceptions import InvalidOptionError
 
-pytestmark = pytest.mark.engines
+pytestmark = pytest.mark.slow
 
 PATIENCE_SECONDS = 120.0
 
