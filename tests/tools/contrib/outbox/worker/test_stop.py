@@ -106,7 +106,7 @@ async def test_stop_now_does_not_wait(world: World) -> None:
 
 
 async def test_another_worker_takes_over_at_once(async_world: World) -> None:
-    """What a worker gives back when it ends is called by another one, long before its lease ends."""
+    """What a worker gives back when it ends is called by another one within a second."""
     started = asyncio.Event()
     seen: list[Any] = []
     took: list[float] = []
@@ -118,7 +118,9 @@ async def test_another_worker_takes_over_at_once(async_world: World) -> None:
         seen.append(event)
 
     connect(receiver)
-    for number in range(3):  # the fastest one counts: the machine may have been busy
+    for number in range(10):  # the fastest one counts: the machine may be busy
+        if took and min(took) < 1:
+            break
         started.clear()
         seen.clear()
         await async_world.write(str(number))
@@ -133,7 +135,7 @@ async def test_another_worker_takes_over_at_once(async_world: World) -> None:
             await eventually(lambda: seen)
             took.append(time.monotonic() - start)
             await run
-    assert min(took) < 10, took  # of 60 seconds; on a machine at rest, it takes less than one
+    assert min(took) < 1, took
 
 
 async def test_a_receiver_that_ignores_its_cancellation_does_not_hang_the_worker(
