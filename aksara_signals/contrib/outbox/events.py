@@ -149,10 +149,12 @@ def event_of(message: Message, payload: Mapping[str, Any] | None = None) -> Dura
     )
 
 
+_PLAIN = Encoding()
+
+
 def message_from(event: DurableEvent) -> Message:
     """The message that an event was made of."""
-    encoding = Encoding()
-    payload: dict[str, Any] = {"v": FORMAT, "key": encoding.plain(event.key, "the primary key")}
+    payload: dict[str, Any] = {"v": FORMAT, "key": _PLAIN.plain(event.key, "the primary key")}
     if event.created is not None:
         payload["created"] = event.created
     if event.changed:

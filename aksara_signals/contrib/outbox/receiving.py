@@ -21,7 +21,7 @@ from aksara_signals.contrib.outbox.events import DurableEvent, message_from
 from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.outbox import Outbox, the_outbox
 from aksara_signals.contrib.outbox.registry import ReceiverEntry
-from aksara_signals.contrib.outbox.rows import inbox
+from aksara_signals.contrib.outbox.rows import inbox, upkeep
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.contrib.outbox.worker.attempts import (
     NEWER_SECONDS,
@@ -231,7 +231,7 @@ class _Consumer:
         self._purge_at = self._loop.time() + PURGE_SECONDS
         tables, seconds = self._outbox.tables, self._outbox.keep_inbox_seconds
         try:
-            while await self._in_transaction(inbox.purge, tables, seconds) >= inbox.CHUNK:
+            while await self._in_transaction(inbox.purge, tables, seconds) >= upkeep.CHUNK:
                 pass
         except Exception as error:  # noqa: BLE001 - the message is delivered, whatever it is
             log(logging.WARNING, "old rows of the inbox can't be deleted: %s", error_text(error))

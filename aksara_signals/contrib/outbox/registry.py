@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from aksara_signals.contrib.outbox.options import Durable, options_of
@@ -29,6 +31,11 @@ class ReceiverEntry:
     def names(self) -> tuple[str, ...]:
         """The names under which its rows may be stored: former ones, oldest first, then its own."""
         return (*self.options.formerly, self.name)
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name is one of the patterns, in which ``*`` is any text."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def durable_receivers() -> dict[str, ReceiverEntry]:

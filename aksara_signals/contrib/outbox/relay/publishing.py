@@ -43,7 +43,6 @@ class Publishing:
         station: What the relay consists of.
         desk: Is given what becomes of the rows.
         publish: Publishes an event, and returns once the broker has it.
-        timeout_seconds: How long that may take.
     """
 
     def __init__(
@@ -51,14 +50,13 @@ class Publishing:
         station: Station,
         desk: Desk,
         publish: Callable[[DurableEvent], Awaitable[Any]],
-        timeout_seconds: float,
     ) -> None:
         self._known = station.known
         self._lanes = station.lanes
         self._health = station.health
         self._desk = desk
         self._publish = publish
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = station.settings.timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._failures: Counter[int] = Counter()
         self._in_a_row = 0

@@ -16,7 +16,6 @@ from aksara_signals.contrib.outbox.worker.settings import Settings
 from aksara_signals.contrib.outbox.worker.source import Source
 from aksara_signals.contrib.outbox.worker.station import Station
 from aksara_signals.contrib.outbox.worker.threads import Threads
-from aksara_signals.dispatch.connections.options import is_seconds
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.receivers.signature import is_async_receiver
 from aksara_signals.exceptions import InvalidOptionError
@@ -85,14 +84,10 @@ class Relay(Service):
             raise InvalidOptionError(
                 f"a relay can't publish by {describe_sender(publish)}; give a function of an event"
             )
-        if not is_seconds(timeout_seconds) or timeout_seconds <= 0:
-            raise InvalidOptionError(
-                f"a relay can't have timeout_seconds={describe_sender(timeout_seconds)}; give a "
-                f"positive number of seconds"
-            )
         settings = Settings(
             concurrency=concurrency,
             receivers=receivers,
+            timeout_seconds=timeout_seconds,
             lease_seconds=lease_seconds,
             batch_size=batch_size,
             grace_seconds=grace_seconds,
@@ -104,7 +99,6 @@ class Relay(Service):
         )
         super().__init__(outbox, sessions, settings)
         self._publish = publish
-        self._timeout_seconds = timeout_seconds
         self._threads = Threads("aksara-signals relay")
 
     async def _run(self, *, until_idle: bool) -> None:
@@ -118,7 +112,7 @@ class Relay(Service):
     def _handler(
         self, station: Station, desk: Desk, turn: AbstractAsyncContextManager[Any]
     ) -> RowHandler:
-        return Publishing(station, desk, self._publisher(), self._timeout_seconds)
+        return Publishing(station, desk, self._publisher())
 
     def _publisher(self) -> Callable[[DurableEvent], Awaitable[Any]]:
         publish = self._publish

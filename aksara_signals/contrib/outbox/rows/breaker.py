@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, literal, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from aksara_signals.contrib.outbox.rows.tables import WAITING, Tables, clock
+from aksara_signals.contrib.outbox.rows.tables import INSERTS, WAITING, Tables, clock
 
 FAILURES_IN_A_ROW: int = 20
 """So many failures without a success between them open the breaker."""
@@ -26,8 +25,6 @@ FIRST_STEP_SECONDS: float = 2.0
 
 LONGEST_STEP_SECONDS: float = 300.0
 """The longest time between two probes."""
-
-_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ def note_failure(connection: Connection, tables: Tables, receiver: str) -> Break
     table = tables.breaker
     count = table.c.failures + 1
     opens = and_(table.c.opened_at.is_(None), count >= FAILURES_IN_A_ROW)
-    insert = _INSERTS[connection.dialect.name](table).values(receiver=receiver, failures=1)
+    insert = INSERTS[connection.dialect.name](table).values(receiver=receiver, failures=1)
     connection.execute(
         insert.on_conflict_do_update(
             index_elements=[table.c.receiver],

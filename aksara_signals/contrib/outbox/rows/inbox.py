@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -18,23 +17,18 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from aksara_signals.contrib.outbox.message import Message
+from aksara_signals.contrib.outbox.rows import upkeep
 from aksara_signals.contrib.outbox.rows.compiled import CompiledStatement
 from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
-from aksara_signals.contrib.outbox.rows.tables import Tables, clock
-
-CHUNK = 1_000
-"""Rows that are deleted in one transaction."""
-
-_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+from aksara_signals.contrib.outbox.rows.tables import INSERTS, Tables, clock
 
 
 def _note(inbox: Table, dialect: str) -> Insert:
     columns = inbox.c
-    insert = _INSERTS[dialect](inbox).values(
+    insert = INSERTS[dialect](inbox).values(
         receiver=bindparam("the_receiver", type_=columns.receiver.type),
         id=bindparam("the_id", type_=columns.id.type),
         generation=bindparam("the_generation", type_=columns.generation.type),
@@ -78,7 +72,7 @@ def purge(connection: Connection, tables: Tables, keep_seconds: float) -> int:
     """Delete a chunk of what was delivered long ago, and return how many rows that were."""
     inbox = tables.inbox
     key = (inbox.c.receiver, inbox.c.id, inbox.c.generation)
-    old = select(*key).where(inbox.c.done_at < clock(-keep_seconds)).limit(CHUNK)
+    old = select(*key).where(inbox.c.done_at < clock(-keep_seconds)).limit(upkeep.CHUNK)
     return connection.execute(delete(inbox).where(tuple_(*key).in_(old))).rowcount
 
 

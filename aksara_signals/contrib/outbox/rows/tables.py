@@ -32,6 +32,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -209,6 +210,10 @@ def is_in(
         kind = String() if isinstance(column.type, String) else column.type
         return column == any_(bindparam(None, list(values), ARRAY(kind), unique=True))
     return column.in_(values)
+
+
+INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+"""What makes an INSERT that may meet a row of the same key, by the name of the dialect."""
 
 
 # -- the clock ------------------------------------------------------------------------------------

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
 from typing import Any
 
 from aksara_signals.contrib.outbox.events import DurableEvent
-from aksara_signals.contrib.outbox.registry import ReceiverEntry, durable_receivers
+from aksara_signals.contrib.outbox.registry import ReceiverEntry, durable_receivers, matches
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError, OutboxError
 
@@ -60,11 +59,7 @@ class Destinations:
             OutboxError: There is no such receiver: nothing would ever be delivered.
         """
         patterns = tuple(receivers)
-        entries = [
-            entry
-            for entry in durable_receivers().values()
-            if any(fnmatchcase(entry.name, pattern) for pattern in patterns)
-        ]
+        entries = [entry for entry in durable_receivers().values() if matches(entry.name, patterns)]
         if not entries:
             raise OutboxError(
                 f"no durable receiver is connected that {' or '.join(patterns) or 'nothing'} "

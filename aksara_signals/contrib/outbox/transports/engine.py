@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from aksara_signals.contrib.outbox.events import DurableEvent
@@ -10,7 +11,7 @@ GROUP = "aksara"
 """The consumers that share the messages, where an engine has groups of them."""
 
 
-class Engine:
+class Engine(ABC):
     """How events are published to an engine, and how subscribers take them from it.
 
     Args:
@@ -46,6 +47,7 @@ class Engine:
             event.as_cloudevent(), **{**options, self.destination: destination}
         )
 
+    @abstractmethod
     def subscriptions(
         self, destination: str, concurrency: int, options: dict[str, Any]
     ) -> list[dict[str, Any]]:
@@ -56,10 +58,9 @@ class Engine:
             concurrency: How many are delivered at a time: 1 for those that are in order.
             options: More arguments, which take precedence.
         """
-        raise NotImplementedError
 
-    async def take_place(self, message: Any) -> None:
+    async def take_place(self, message: Any) -> None:  # noqa: B027 - most engines see to that
         """Return when all messages before this one are done, if the engine doesn't see to that."""
 
-    async def extend(self, message: Any) -> None:
+    async def extend(self, message: Any) -> None:  # noqa: B027 - most engines wait
         """Inform the engine that a message is still being worked on."""

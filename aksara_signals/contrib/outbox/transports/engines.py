@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aksara_signals.contrib.outbox.events import DurableEvent
@@ -68,7 +69,7 @@ class Kafka(Engine):
         return [{**found, **options}]
 
 
-_ENGINES = {
+_ENGINES: dict[str, Callable[[Any], Engine]] = {
     "nats": JetStream,
     "rabbit": Rabbit,
     "redis": RedisStreams,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 from faststream.exceptions import RejectMessage
@@ -12,7 +12,9 @@ from faststream.exceptions import RejectMessage
 from aksara_signals.contrib.outbox.outbox import Outbox
 from aksara_signals.contrib.outbox.receiving import receive_until_done
 from aksara_signals.contrib.outbox.transports.engine import Engine
+from aksara_signals.contrib.outbox.worker.error_texts import error_text
 from aksara_signals.contrib.outbox.worker.gateway import Sessions
+from aksara_signals.contrib.outbox.worker.reports import log
 
 PULSE_SECONDS = 10.0
 """How often an engine is informed that a message is still being worked on."""
@@ -61,5 +63,8 @@ async def message_itself(message: Any) -> Any:
 async def _pulse(engine: Engine, message: Any) -> None:
     while True:
         await asyncio.sleep(PULSE_SECONDS)
-        with suppress(Exception):  # the next one may succeed
+        try:
             await engine.extend(message)
+        except Exception as error:  # noqa: BLE001 - the next one may succeed
+            text = "an engine can't be informed that a message is still being worked on: %s"
+            log(logging.WARNING, text, error_text(error))

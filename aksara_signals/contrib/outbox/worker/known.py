@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
-from aksara_signals.contrib.outbox.registry import ReceiverEntry, durable_receivers
+from aksara_signals.contrib.outbox.registry import ReceiverEntry, durable_receivers, matches
 from aksara_signals.contrib.outbox.worker.reports import log
 from aksara_signals.exceptions import OutboxError
 
@@ -56,11 +55,7 @@ class KnownReceivers:
         except OutboxError as error:  # two receivers claim one former name: those of before stay
             self.complain("registry", "the durable receivers can't be looked up: %s", error)
             return
-        chosen = [
-            entry
-            for entry in entries
-            if any(fnmatchcase(entry.name, pattern) for pattern in self._patterns)
-        ]
+        chosen = [entry for entry in entries if matches(entry.name, self._patterns)]
         self._entries = {name: entry for entry in chosen for name in entry.names}
         self._names = tuple(self._entries)
         self._all_names = tuple(name for entry in entries for name in entry.names)

@@ -12,6 +12,8 @@ from aksara_signals.dispatch.connections.options import is_seconds
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError
 
+_TIMES = ("lease_seconds", "shortest_poll_seconds", "longest_poll_seconds", "timeout_seconds")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -31,6 +33,7 @@ class Settings:
     health_file: Path | None = None
     listen: bool = False
     heartbeat: bool = True
+    timeout_seconds: float = 30.0
     is_relay: bool = False
     """Rows are published, and their receivers are called elsewhere."""
 
@@ -43,7 +46,7 @@ class Settings:
         for name in ("concurrency", "batch_size"):
             value = getattr(self, name)
             self._check(name, value, type(value) is int and value >= 1, "a number from 1")
-        for name in ("lease_seconds", "shortest_poll_seconds", "longest_poll_seconds"):
+        for name in _TIMES:
             value = getattr(self, name)
             self._check(
                 name, value, is_seconds(value) and value > 0, "a positive number of seconds"

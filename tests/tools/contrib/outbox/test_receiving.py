@@ -624,7 +624,7 @@ async def test_a_success_has_nothing_to_report(
 async def test_old_messages_are_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """After ``keep_inbox_seconds``, by any message that comes later; in chunks."""
     monkeypatch.setattr(receiving, "PURGE_SECONDS", 0.0)
-    monkeypatch.setattr(inbox, "CHUNK", 2)
+    monkeypatch.setattr(upkeep, "CHUNK", 2)
     monkeypatch.setattr(outbox, "keep_inbox_seconds", 100.0)
     attempts = connect_mail()
     events = [await message(world) for _ in range(6)]
