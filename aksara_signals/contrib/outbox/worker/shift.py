@@ -39,6 +39,9 @@ from aksara_signals.exceptions import OutboxError
 FAREWELL_SECONDS = 5.0
 """How long the last writes of a worker are tried, if the database doesn't answer."""
 
+LOCKED_SECONDS = 0.1
+"""How long the last writes may take on SQLite before the worker's own garbage is suspected."""
+
 DEAF_SECONDS = 1.0
 """How long a cancelled receiver is waited for before it is cancelled once more."""
 
@@ -214,6 +217,12 @@ class Shift:
         self._desk.release_all()
         self._is_closing = True
         self._desk.wake.set()
+        if self._gateway.is_sqlite:
+            # A statement that was interrupted may hold the write lock for as long as its cursor
+            # lives. In a large process, a collection takes longer than what is still to be written.
+            await asyncio.wait((desk,), timeout=LOCKED_SECONDS)
+            if not desk.done():
+                gc.collect()
         await asyncio.wait((desk,), timeout=FAREWELL_SECONDS)
         if not desk.done():
             text = "%s couldn't give back %s; the leases run out"
@@ -236,8 +245,6 @@ class Shift:
         if tasks:
             text = "%s ends, although %s ignored to be cancelled"
             log(logging.ERROR, text, self._name, counted(len(tasks), "receiver"))
-        if self._gateway.is_sqlite:
-            gc.collect()  # statements that were interrupted, which still hold the write lock
 
     # -- what has happened ---------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from kit.outbox_workers import DONE, WAITING, Effect, Unrelated, World, connect, eventually
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from aksara_signals.exceptions import InvalidOptionError, OutboxError
@@ -136,6 +137,32 @@ async def test_another_worker_takes_over_at_once(async_world: World) -> None:
             took.append(time.monotonic() - start)
             await run
     assert min(took) < 1, took
+
+
+async def test_an_interrupted_statement_does_not_hold_up_the_end(async_world: World) -> None:
+    """A receiver that is cancelled in the middle of a query leaves no lock behind."""
+    started = asyncio.Event()
+
+    async def receiver(session: Any, **_: Any) -> None:
+        session.add(Unrelated())
+        await session.flush()
+        numbers = text(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) "
+            "SELECT i FROM n"
+        )
+        async for _row in await session.stream(numbers):
+            started.set()
+            await asyncio.sleep(0.01)
+
+    connect(receiver)
+    await async_world.write("0")
+    worker = async_world.worker()
+    run = asyncio.create_task(worker.run())
+    await started.wait()
+    async with asyncio.timeout(4):  # a locked SQLite waits for longer
+        worker.stop(now=True)
+        await run
+    assert (await async_world.rows())[0].leased_by is None
 
 
 async def test_a_receiver_that_ignores_its_cancellation_does_not_hang_the_worker(
