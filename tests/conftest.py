@@ -19,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from aksara_signals import on_delivery_error, signals
 from aksara_signals.cli import main
+from aksara_signals.contrib.outbox import registry
 from aksara_signals.dispatch import live
+from aksara_signals.dispatch.connections.durable import durable_connections
 
 SERVERS = (("RabbitMQ", RABBITMQ), ("Redis", REDIS))
 """What the tests of transports can't start themselves, and the variables that name it."""
@@ -99,6 +101,17 @@ def clean_signals() -> Iterator[None]:
                 )
         alive = tuple(connection for connection in kept if connection.is_alive)
         assert alive == signal.connections, f"a test changed the connections of {signal.name}"
+
+
+@pytest.fixture
+def own_durable_receivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers, relays and consumers don't know what the modules of other tests have connected."""
+    others = {id(connection): connection for _, connection in durable_connections()}
+    monkeypatch.setattr(
+        registry,
+        "durable_connections",
+        lambda: (pair for pair in durable_connections() if id(pair[1]) not in others),
+    )
 
 
 @pytest.fixture

@@ -18,6 +18,11 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 
+@pytest.fixture(autouse=True)
+def _own_durable_receivers(own_durable_receivers: None) -> None:
+    """As everywhere in this folder."""
+
+
 @pytest.fixture(scope="session")
 def forker() -> Iterator[Forker]:
     """Starts the processes."""

@@ -12,6 +12,11 @@ from kit.outbox_workers import World, world_of
 from aksara_signals.contrib.outbox import Outbox
 
 
+@pytest.fixture(autouse=True)
+def _own_durable_receivers(own_durable_receivers: None) -> None:
+    """As everywhere in this folder."""
+
+
 @pytest.fixture
 def outbox() -> Iterator[Outbox]:
     """The outbox of ``kit.outbox_world``, installed for the test."""
