@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from contextlib import suppress
+import weakref
 from typing import Any
 
 from aksara_signals.contrib.outbox.outbox import Outbox
@@ -19,6 +19,8 @@ from aksara_signals.contrib.outbox.worker.gateway import Sessions, gateway_for
 
 class Background:
     """Calls receivers in the event loop of the process, which is started when it is needed.
+
+    The loop ends with this object.
 
     Args:
         sessions: Makes sessions.
@@ -63,10 +65,20 @@ class Background:
                 loop = self._loops[pid] = asyncio.new_event_loop()
                 name = "aksara-signals receivers"
                 threading.Thread(target=_serve, args=(loop,), name=name, daemon=True).start()
+                weakref.finalize(self, _stop, loop, pid).atexit = False
             return self._loops[pid]
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     while True:
-        with suppress(KeyboardInterrupt, SystemExit):  # of a receiver; its caller is given it, too
+        try:
             loop.run_forever()
+        except (KeyboardInterrupt, SystemExit):  # of a receiver; its caller is given it, too
+            continue
+        loop.close()
+        return
+
+
+def _stop(loop: asyncio.AbstractEventLoop, pid: int) -> None:
+    if pid == os.getpid():  # a fork shares the socket by which its parent's loop is woken
+        loop.call_soon_threadsafe(loop.stop)

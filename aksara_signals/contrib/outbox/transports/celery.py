@@ -97,8 +97,9 @@ def celery_receiver(
             _retry(task, event, outcome.next_attempt, outcome.delay_seconds)
 
     given = {"ignore_result": True, "max_retries": None, **options}
-    given |= {"acks_late": True, "acks_on_failure_or_timeout": False}
-    return app.task(name=TASK, bind=True, reject_on_worker_lost=True, **given)(receive)
+    given |= {"acks_late": True, "acks_on_failure_or_timeout": False, "reject_on_worker_lost": True}
+    # Shared, it would be the task of every other application of the process as well.
+    return app.task(name=TASK, bind=True, shared=False, **given)(receive)
 
 
 def _retry(task: Any, event: Any, attempt: int, seconds: float) -> NoReturn:

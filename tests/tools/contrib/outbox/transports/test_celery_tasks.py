@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from celery import Celery
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from kit.brokers import RABBITMQ, url_of
 from kit.databases import Database
-from kit.outbox_workers import World, connect, outbox, world_of
+from kit.outbox_workers import World, connect, eventually, outbox, world_of
 from kit.queued.celery_apps import clean, make_app, template
 from kit.queued.receivers import ALWAYS_FAILS, FAILS_TWICE, IS_SLOW, Receivers
 from sqlalchemy import true
@@ -24,6 +26,7 @@ from aksara_signals.contrib.outbox.events import event_of
 from aksara_signals.contrib.outbox.rows.reading import read_rows
 from aksara_signals.contrib.outbox.transports.background import Background
 from aksara_signals.contrib.outbox.transports.celery import celery_publisher, celery_receiver
+from aksara_signals.contrib.outbox.transports.celery_publishing import TASK
 from aksara_signals.exceptions import InvalidOptionError
 
 RABBITMQ_URL = url_of(RABBITMQ)
@@ -152,6 +155,34 @@ async def test_a_receiver_that_ends_its_process_ends_no_loop(plain_world: World)
         background.attempt(event, 1)
     assert background.attempt(event, 2).error is None
     assert calls == [1, 2]
+
+
+def test_an_application_has_only_its_own_receivers(task: Any, plain_world: World) -> None:
+    """Celery shares tasks among all applications of a process, unless it is told not to."""
+    other = Celery("other", broker="memory://", set_as_current=False)
+    assert TASK not in other.tasks
+    own = celery_receiver(other, plain_world.sessions)
+    assert own.app is other
+    assert own.run is not task.run
+    other.close()
+
+
+async def test_the_loop_ends_with_its_application(plain_world: World) -> None:
+    """A process that makes application after application doesn't grow."""
+    connect(lambda **_: None, "queued.copy")
+    [event] = await published(plain_world, "one")
+    before = set(threading.enumerate())
+    background = Background(plain_world.sessions, outbox)
+    assert background.attempt(event, 1).is_new
+    own = [
+        each
+        for each in set(threading.enumerate()) - before
+        if each.name == "aksara-signals receivers"
+    ]
+    assert len(own) == 1
+    del background
+    gc.collect()
+    await eventually(lambda: not own[0].is_alive())
 
 
 async def test_a_fork_makes_connections_of_its_own(plain_world: World) -> None:
