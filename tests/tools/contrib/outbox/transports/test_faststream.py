@@ -256,9 +256,15 @@ async def test_an_application_of_faststream(carrier: Carrier, small: World, tmp_
 
 @pytest.mark.parametrize("dies", ["before", "after"])
 async def test_a_consumer_that_dies(
-    carrier: Carrier, small: World, tmp_path: Path, counts: Counter[str], dies: str
+    carrier: Carrier,
+    small: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    counts: Counter[str],
+    dies: str,
 ) -> None:
     """Its message comes again, before the later ones, and has one effect."""
+    monkeypatch.setattr(handling, "PULSE_SECONDS", 0.2)
     connect_copy()
     [key] = await small.write("first")
     await small.edit(key, "second")
