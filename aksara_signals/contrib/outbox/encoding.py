@@ -176,7 +176,7 @@ def restored_key(mapper: Mapper[Any] | None, key: Any) -> tuple[Any, ...]:
 def _restored(column_type: Any, value: Any) -> Any:
     try:
         kind = column_type.python_type
-    except NotImplementedError:
+    except NotImplementedError:  # raised by types without a Python type
         return value
     if not isinstance(kind, type) or value is None or type(value) is kind:
         return value
