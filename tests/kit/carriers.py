@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from aksara_signals.contrib.outbox.transports import redis_streams
+from aksara_signals.contrib.outbox.transports import handling, redis_streams
 from aksara_signals.contrib.outbox.transports.faststream import (
     FastStreamPublisher,
     faststream_publisher,
@@ -21,7 +22,7 @@ RECEIVERS = ("test.notes", "test-notes")
 MOST_PARTITIONS = 4
 
 
-class Carrier:
+class Carrier(ABC):
     """A server that carries messages, and names that nobody else uses there.
 
     Args:
@@ -36,12 +37,16 @@ class Carrier:
         self.prefix = prefix or f"aksara-test-{uuid4().hex[:12]}"
         self.template = self.prefix + ".{receiver}"
 
+    @abstractmethod
     def broker(self, **options: Any) -> Any:
         """A broker of FastStream."""
-        raise NotImplementedError
 
     def impatient(self, seconds: float) -> dict[str, Any]:
-        """Options with which a message comes again so soon after its consumer has died."""
+        """Options with which a message comes again so soon after its consumer has died.
+
+        The pulse, which has to be shorter, is changed for the process; a fixture undoes it.
+        """
+        handling.PULSE_SECONDS = seconds / 7
         return {}
 
     def publisher(self, broker: Any = None, **options: Any) -> FastStreamPublisher:
@@ -67,14 +72,15 @@ class Carrier:
         parts = (None, *range(MOST_PARTITIONS))
         return [self.name(receiver, part) for receiver in RECEIVERS for part in parts]
 
+    @abstractmethod
     async def put(self, body: bytes) -> None:
         """Publish something that claims to be JSON."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def left(self) -> int:
         """How many messages are neither acknowledged nor rejected, once the consumers are gone."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def clean(self) -> None:
         """Remove what a test has made."""
 
@@ -90,7 +96,7 @@ class NatsCarrier(Carrier):
     def impatient(self, seconds: float) -> dict[str, Any]:
         from nats.js.api import ConsumerConfig
 
-        return {"config": ConsumerConfig(ack_wait=seconds)}
+        return {**super().impatient(seconds), "config": ConsumerConfig(ack_wait=seconds)}
 
     async def put(self, body: bytes) -> None:
         async with self.jetstream() as jetstream:
@@ -170,10 +176,9 @@ class RedisCarrier(Carrier):
         return RedisBroker(self.url, logger=None, **options)
 
     def impatient(self, seconds: float) -> dict[str, Any]:
-        """To be undone by the test."""
         redis_streams.IDLE_MILLISECONDS = int(seconds * 1000)
         redis_streams.CLAIM_MILLISECONDS = 50
-        return {}
+        return super().impatient(seconds)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Any]:

@@ -71,7 +71,8 @@ def celery_receiver(
         queue: As of the publisher.
         receivers: Names or patterns of the receivers whose queues are taken, as ``"search.*"``.
         outbox: The outbox; by default, the one that is installed.
-        options: More options of the task.
+        options: More options of the task. When it is acknowledged, and that it belongs to this
+            application only, can't be changed by them.
 
     Raises:
         OutboxError: No outbox is installed, or no such receiver is connected.
@@ -98,8 +99,8 @@ def celery_receiver(
 
     given = {"ignore_result": True, "max_retries": None, **options}
     given |= {"acks_late": True, "acks_on_failure_or_timeout": False, "reject_on_worker_lost": True}
-    # Shared, it would be the task of every other application of the process as well.
-    return app.task(name=TASK, bind=True, shared=False, **given)(receive)
+    given["shared"] = False  # else every other application of the process would have the task
+    return app.task(name=TASK, bind=True, **given)(receive)
 
 
 def _retry(task: Any, event: Any, attempt: int, seconds: float) -> NoReturn:

@@ -12,7 +12,7 @@ from kit.carriers import CARRIERS, Carrier
 from kit.outbox_workers import World, world_of
 from sqlalchemy import URL
 
-from aksara_signals.contrib.outbox.transports import redis_streams
+from aksara_signals.contrib.outbox.transports import handling, redis_streams
 
 URLS = {"rabbit": url_of(RABBITMQ), "redis": url_of(REDIS)}
 """Those that aren't tried are named in the closing lines, by tests/conftest.py."""
@@ -34,7 +34,8 @@ async def carrier(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Carrier]:
     """Each server there is, left as it was found."""
-    for name in ("IDLE_MILLISECONDS", "CLAIM_MILLISECONDS"):  # impatient() changes them
+    monkeypatch.setattr(handling, "PULSE_SECONDS", handling.PULSE_SECONDS)  # of impatient()
+    for name in ("IDLE_MILLISECONDS", "CLAIM_MILLISECONDS"):
         monkeypatch.setattr(redis_streams, name, getattr(redis_streams, name))
     kind = request.param
     url = URLS[kind] if kind in URLS else request.getfixturevalue("nats").url

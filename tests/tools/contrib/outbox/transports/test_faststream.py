@@ -256,15 +256,9 @@ async def test_an_application_of_faststream(carrier: Carrier, small: World, tmp_
 
 @pytest.mark.parametrize("dies", ["before", "after"])
 async def test_a_consumer_that_dies(
-    carrier: Carrier,
-    small: World,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    counts: Counter[str],
-    dies: str,
+    carrier: Carrier, small: World, tmp_path: Path, counts: Counter[str], dies: str
 ) -> None:
     """Its message comes again, before the later ones, and has one effect."""
-    monkeypatch.setattr(handling, "PULSE_SECONDS", 0.2)
     connect_copy()
     [key] = await small.write("first")
     await small.edit(key, "second")
@@ -281,11 +275,8 @@ async def test_a_consumer_that_dies(
     await nothing_is_left(carrier)
 
 
-async def test_a_slow_receiver(
-    carrier: Carrier, small: World, monkeypatch: pytest.MonkeyPatch, counts: Counter[str]
-) -> None:
+async def test_a_slow_receiver(carrier: Carrier, small: World, counts: Counter[str]) -> None:
     """It has its message for longer than the engine waits for one that is silent."""
-    monkeypatch.setattr(handling, "PULSE_SECONDS", 0.2)
     seen: list[int] = []
 
     async def work(event: Any, **_: Any) -> None:
