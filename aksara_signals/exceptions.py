@@ -25,6 +25,7 @@ __all__ = [
     "SessionInUseError",
     "SignalPayloadError",
     "SignalRecursionError",
+    "StatementSignalError",
     "UnknownFieldError",
     "UnknownSignalError",
     "UnmappedClassError",
@@ -144,6 +145,15 @@ class InstanceStateError(AksaraSignalsError, RuntimeError):
     """An instance isn't in the state that the operation needs, such as one that has no row yet."""
 
     code = "AKS-305"
+
+
+class StatementSignalError(AksaraSignalsError, RuntimeError):
+    """A statement's rows can't be sent to the receivers that are connected to them.
+
+    It is refused before it writes, or rolled back if other transactions changed its rows meanwhile.
+    """
+
+    code = "AKS-306"
 
 
 class MigrationError(AksaraSignalsError, RuntimeError):

@@ -26,6 +26,7 @@ __all__ = [
     "post_relation_add",
     "post_relation_remove",
     "post_save",
+    "post_statement",
     "post_update",
     "pre_bulk_create",
     "pre_bulk_update",
@@ -42,9 +43,16 @@ _SAVE = Payload(
     ("instance",),
     ("created", "update_fields", "session", "raw"),
     ("changes",),
+    is_sent_by_statements=True,
     sent_by=CLASSES,
 )
-_DELETE = Payload(("instance",), ("session", "raw"), is_of_deleted=True, sent_by=CLASSES)
+_DELETE = Payload(
+    ("instance",),
+    ("session", "raw"),
+    is_of_deleted=True,
+    is_sent_by_statements=True,
+    sent_by=CLASSES,
+)
 _BULK = Payload(("instances",), ("session", "raw"), is_of_one_row=False, sent_by=CLASSES)
 _BULK_UPDATE = Payload(
     ("instances",), ("fields", "session", "raw"), is_of_one_row=False, sent_by=CLASSES
@@ -106,6 +114,21 @@ post_delete: ModelSignal = ModelSignal(
     "post_delete", providing_args=_DELETE, doc="A DELETE has been made."
 )
 """Payload: ``instance``, whose columns are still readable, and ``session``."""
+
+post_statement: Signal = Signal(
+    "post_statement",
+    providing_args=Payload(
+        ("kind",),
+        ("statement", "parameters", "row_count", "session"),
+        is_of_one_row=False,
+        sent_by=CLASSES,
+    ),
+    doc="An ORM statement has inserted, updated or deleted rows.",
+)
+"""Payload: ``kind`` (``insert``, ``update``, ``delete`` or ``upsert``), ``statement``,
+``parameters`` (a dict, a list of dicts or None, as given to ``execute``), ``row_count`` (None if
+the driver doesn't know), ``session``. The sender is the class that the statement names. Sent once
+per statement, whatever it wrote."""
 
 pre_bulk_create: BulkSignal = BulkSignal(
     "pre_bulk_create", providing_args=_BULK.before_the_fact(), doc="Rows are about to be inserted."

@@ -87,6 +87,7 @@ class ConnectOptions(TypedDict, total=False):
     coalesce: bool
     timeout_seconds: float | None
     durable: str | DurableOptions | None
+    statements: bool
 
 
 Changes: TypeAlias = "Mapping[str, tuple[Any, Any]]"

@@ -175,6 +175,9 @@ class Signal(SignalBase):
                 further argument ``event`` holds what is stored; ``instance`` is the row as it is
                 then. Excludes ``phase``, ``weak``, ``concurrent``, ``coalesce`` and
                 ``timeout_seconds``.
+            statements: Whether the receiver is also called for each row that an ORM statement
+                (``insert()``, ``update()``, ``delete()``) writes; for ``post_save``,
+                ``post_update`` and ``post_delete``.
 
         Returns:
             The receiver itself, unchanged. Connecting it again to the same sender and phase, with

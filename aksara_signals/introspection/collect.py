@@ -37,6 +37,7 @@ _DEFAULTS: dict[str, Any] = {
     "coalesce": False,
     "timeout_seconds": None,
     "durable_name": None,
+    "statements": False,
 }
 """By the name of the attribute."""
 _NAMES = {"durable_name": "durable"}

@@ -31,6 +31,7 @@ _DEFAULTS: dict[str, Any] = {
     "coalesce": False,
     "timeout_seconds": None,
     "durable": None,
+    "statements": False,
     "is_async": False,
     "patch_place": None,
     "origin": None,
@@ -77,6 +78,8 @@ class Connection:
     """How long a deferred receiver may run; None means without a limit."""
     durable: str | DurableOptions | None
     """What was given as ``durable=``, or None."""
+    statements: bool
+    """Whether the receiver is called for the rows of ORM statements, too."""
     is_async: bool
     """Whether the receiver is known to be async. If False, it may still return an awaitable."""
     patch_place: PatchPlace | None

@@ -29,15 +29,25 @@ OPTIONS = (
     "coalesce",
     "timeout_seconds",
     "durable",
+    "statements",
 )
 
 FILTERS = ("created",)
 """The options that narrow what a receiver is called for; with None they don't narrow."""
 
-_SETTINGS = ("weak", "priority", "exact", "concurrent", "coalesce", "timeout_seconds", "durable")
+_SETTINGS = (
+    "weak",
+    "priority",
+    "exact",
+    "concurrent",
+    "coalesce",
+    "timeout_seconds",
+    "durable",
+    "statements",
+)
 """The options that one receiver can have only once per sender and phase, dispatch_uids aside."""
 
-FLAGS = ("weak", "exact", "concurrent", "coalesce")
+FLAGS = ("weak", "exact", "concurrent", "coalesce", "statements")
 """The options that are True or False."""
 
 
@@ -78,6 +88,11 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
         raise InvalidOptionError(
             f"{signal_name} can't be connected with created={describe_sender(created)}; it narrows "
             f"save signals, to INSERTs (True) or UPDATEs (False)"
+        )
+    if options.get("statements") and not payload.is_sent_by_statements:
+        raise InvalidOptionError(
+            f"{signal_name} can't be connected with statements=True; ORM statements send "
+            f"post_save, post_update and post_delete for each row, and post_statement once"
         )
     priority = options.get("priority", 0)
     if not _has_place_in_order(priority):

@@ -42,6 +42,7 @@ class Payload:
         can_defer: Whether receivers may be deferred until the outcome of the transaction.
         is_of_one_row: Whether several sends for one row can be combined into one.
         is_of_deleted: Whether the row of ``instance`` is gone after the fact.
+        is_sent_by_statements: Whether ORM statements can send it for each of their rows.
         sent_by: What sends the signal. Other senders are rejected when a receiver is connected.
     """
 
@@ -50,6 +51,7 @@ class Payload:
         "defaults",
         "is_of_deleted",
         "is_of_one_row",
+        "is_sent_by_statements",
         "on_demand",
         "optional",
         "required",
@@ -65,6 +67,7 @@ class Payload:
         can_defer: bool = True,
         is_of_one_row: bool = True,
         is_of_deleted: bool = False,
+        is_sent_by_statements: bool = False,
         sent_by: str = ANYTHING,
     ) -> None:
         self.required: tuple[str, ...] = required
@@ -73,6 +76,7 @@ class Payload:
         self.can_defer: bool = can_defer
         self.is_of_one_row: bool = is_of_one_row
         self.is_of_deleted: bool = is_of_deleted
+        self.is_sent_by_statements: bool = is_sent_by_statements
         self.sent_by: str = sent_by
         self.defaults: Mapping[str, Any] = dict.fromkeys(optional)
         """The optional names, each with the value that receivers get if it isn't sent."""
