@@ -53,7 +53,7 @@ _get: Callable[[], _Entered] = _entered.get
 _JSON = JsonValues()
 
 
-class provenance(EveryBlock[ProvenanceValues]):  # noqa: N801 - it is used as a function
+class provenance(EveryBlock[Mapping[str, Any]]):  # noqa: N801 - it is used as a function
     """States where changes come from: by ``with``, ``async with``, or as a decorator.
 
     Receivers that name a parameter ``provenance`` are given the values as a read-only mapping, as
@@ -98,7 +98,7 @@ class provenance(EveryBlock[ProvenanceValues]):  # noqa: N801 - it is used as a 
         """The values that are in force here, as a mapping that never changes; empty without any."""
         return _get().values
 
-    def __enter__(self) -> ProvenanceValues:
+    def __enter__(self) -> Mapping[str, Any]:
         values, blocks = _get()
         own = _checked(self._values)
         values = ProvenanceValues({**values, **own})
