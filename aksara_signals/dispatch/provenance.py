@@ -58,7 +58,8 @@ class provenance(EveryBlock[Mapping[str, Any]]):  # noqa: N801 - it is used as a
 
     Receivers that name a parameter ``provenance`` are given the values as a read-only mapping, as
     they were at the flush or the send, whenever they are called: after the commit or in a worker,
-    too. While they run, the same values are in force again, for what they write themselves.
+    too. While they run, the same values are in force again, for what they write themselves. A
+    signal that declares an argument of this name, or is sent with one, gives that instead.
 
     Blocks may be nested: the values of both are in force, and of those with the same name, the
     inner one. They apply to the task that entered the block and to the tasks and greenlets that are

@@ -83,7 +83,7 @@ class DurableEvent:
         """The event as a CloudEvent 1.0 in the JSON format, which :func:`receive` takes.
 
         Its ``id`` is ``<id>:<receiver>:<generation>``, ``source`` the class, ``subject`` the key as
-        JSON, ``partitionkey`` the lane, and ``data`` what is stored.
+        JSON, ``partitionkey`` the lane, and ``data`` what is stored, ``provenance`` included.
 
         Source: CloudEvents 1.0, with its Distributed Tracing and Partitioning extensions.
         """
