@@ -176,7 +176,8 @@ class CallShape(NamedTuple):
     named: frozenset[str] = frozenset()
     """All arguments that a durable receiver names or takes by position; empty of any other one."""
     names_provenance: bool = False
-    """Whether the receiver is given the values of :class:`~aksara_signals.provenance`."""
+    """Whether the receiver is given the values of :class:`~aksara_signals.provenance`, unless the
+    signal is sent with an argument of that name."""
 
 
 BY_KEYWORD = CallShape()
@@ -219,8 +220,7 @@ def call_shape(
     is_declared = payload.is_declared
     names = payload.names
     named = {parameter.name for parameter in parameters}
-    # A signal that declares an argument of this name sends its own.
-    names_provenance = PROVENANCE in named and PROVENANCE not in names
+    names_provenance = PROVENANCE in named
     if not is_declared and not any(each.is_by_position for each in parameters):
         return CallShape(names_provenance=True) if names_provenance else BY_KEYWORD
     instance = "instances" if "instances" in names else "instance"
