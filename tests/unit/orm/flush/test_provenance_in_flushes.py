@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kit.databases import create_all
 from kit.relationships import Base, Post, Tag
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,7 @@ from aksara_signals import (
     post_init,
     post_relation_add,
     post_save,
+    post_statement,
     post_update,
     pre_bulk_create,
     pre_bulk_update,
@@ -125,6 +126,32 @@ async def test_bulk_operations_carry_it(
         await Post.objects.bulk_update(posts, session=session)
     names = ("pre_bulk_create", "post_bulk_create", "pre_bulk_update", "post_bulk_update")
     assert given == [(name, ACTOR, ACTOR) for name in names for _ in range(2)]
+
+
+async def test_statements_carry_it(
+    session: AsyncSession, note: Callable[[Signal], None], given: list[Any]
+) -> None:
+    """The rows of a statement, and the statement itself; deferred receivers have that of theirs."""
+    note(post_statement)
+
+    @post_save(Post, statements=True, phase="after_commit")
+    @post_save(Post, statements=True)
+    def row(signal: Signal, provenance: Any, **kwargs: Any) -> None:
+        given.append((signal.name, dict(provenance), aksara_signals.provenance.current()))
+
+    async with provenance(actor=1):
+        await session.execute(insert(Post).values(title="x"))
+    async with provenance(actor=2):
+        await session.execute(update(Post).values(title="y"))
+    expected = [
+        (name, {"actor": actor}, {"actor": actor})
+        for actor in (1, 2)
+        for name in ("post_save", "post_statement", "post_statement")
+    ]
+    assert sorted(given, key=str) == sorted(expected, key=str)
+    given.clear()
+    await session.commit()
+    assert given == [("post_save", {"actor": each}, {"actor": each}) for each in (1, 2)]
 
 
 async def test_links_carry_it(
