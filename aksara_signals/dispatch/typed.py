@@ -53,6 +53,7 @@ class _OfInstance(Protocol[Given_contra, Returned_co]):
         pk_set: Any,
         objects: Any,
         event: Any,
+        provenance: Any,
         **kwargs: Any,
     ) -> Returned_co: ...
 
@@ -78,6 +79,7 @@ class _OfInstances(Protocol[Item, Returned_co]):
         session: Any,
         raw: Any,
         event: Any,
+        provenance: Any,
         **kwargs: Any,
     ) -> Returned_co: ...
 

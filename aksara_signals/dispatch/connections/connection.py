@@ -7,10 +7,11 @@ from itertools import count
 from typing import Any, NoReturn
 
 from aksara_signals.dispatch.connections.redefinition import Origin
+from aksara_signals.dispatch.provenance import current_provenance
 from aksara_signals.dispatch.receivers.identity import SenderKey
 from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender
 from aksara_signals.dispatch.receivers.patching import PatchPlace
-from aksara_signals.dispatch.receivers.payload import CallShape
+from aksara_signals.dispatch.receivers.payload import PROVENANCE, CallShape
 from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import IMMEDIATE, DurableOptions, Receiver, Sender
 
@@ -99,7 +100,10 @@ class Connection:
     def __init__(self, **fields: Any) -> None:
         for name, value in (_DEFAULTS | fields).items():
             _fill[name](self, value)
-        is_plain = not (self.shape.positional or self.shape.on_demand or self.narrows_session)
+        shape = self.shape
+        is_plain = not (
+            shape.positional or shape.on_demand or shape.names_provenance or self.narrows_session
+        )
         _fill["is_plain"](self, is_plain)
         if self.durable is not None:
             _fill["number"](self, next(_numbers))
@@ -150,6 +154,8 @@ class Connection:
         keywords = dict(arguments)
         for name in self.shape.on_demand:
             keywords.setdefault(name, extras.get(name))
+        if self.shape.names_provenance:
+            keywords.setdefault(PROVENANCE, current_provenance())
         if self.narrows_session:
             keywords["session"] = None
         try:

@@ -21,6 +21,8 @@ from aksara_signals.exceptions import (
 from aksara_signals.types import Receiver
 
 RESERVED = ("signal", "sender")
+PROVENANCE: Final = "provenance"
+"""The argument that every receiver can name, of every signal."""
 
 ANYTHING: Final = "anything"
 CLASSES: Final = "mapped classes"
@@ -173,6 +175,9 @@ class CallShape(NamedTuple):
     """The on-demand arguments that the receiver names."""
     named: frozenset[str] = frozenset()
     """All arguments that a durable receiver names or takes by position; empty of any other one."""
+    names_provenance: bool = False
+    """Whether the receiver is given the values of :class:`~aksara_signals.provenance`, unless the
+    signal is sent with an argument of that name."""
 
 
 BY_KEYWORD = CallShape()
@@ -213,14 +218,15 @@ def call_shape(
             "add **kwargs to its signature"
         )
     is_declared = payload.is_declared
-    if not is_declared and not any(each.is_by_position for each in parameters):
-        return BY_KEYWORD
     names = payload.names
+    named = {parameter.name for parameter in parameters}
+    names_provenance = PROVENANCE in named
+    if not is_declared and not any(each.is_by_position for each in parameters):
+        return CallShape(names_provenance=True) if names_provenance else BY_KEYWORD
     instance = "instances" if "instances" in names else "instance"
-    known = {*names, *RESERVED, *further}
+    known = {*names, *RESERVED, PROVENANCE, *further}
     if not payload.optional:
         known.add(instance)  # a custom signal may be sent with an instance without declaring it
-    named = {parameter.name for parameter in parameters}
     unfilled = [name for name in ("sender", instance) if name in known and name not in named]
     leading = is_declared
     positional: list[str] = []
@@ -242,7 +248,11 @@ def call_shape(
             by_position = len(positional)
         elif is_declared or parameter.is_by_position:
             raise error(f"has a parameter {name} that nothing fills; {_offer(payload)}")
-    return CallShape(tuple(positional[:by_position]), frozenset(payload.on_demand) & named)
+    return CallShape(
+        tuple(positional[:by_position]),
+        frozenset(payload.on_demand) & named,
+        names_provenance=names_provenance,
+    )
 
 
 def _read(
@@ -260,5 +270,5 @@ def _read(
 
 
 def _offer(payload: Payload) -> str:
-    offered = ", ".join((*RESERVED, *payload.names))
+    offered = ", ".join(dict.fromkeys((*RESERVED, *payload.names, PROVENANCE)))
     return f"the signal sends {offered}: use these names, or give it a default"

@@ -154,7 +154,8 @@ def _net_of_row(row: _Row, group: list[Queued]) -> Iterator[tuple[Queued, SentSi
     # row that was created in this transaction and deleted is nothing.
     if _kind(first) is Kind.DELETE:
         if row.key_before is not None:
-            yield first, _deleted(first.sent, row)
+            provenance = group[-1].sent.provenance
+            yield first, replace(_deleted(first.sent, row), provenance=provenance)
         return
     # For all other signals, the row must exist in the end. It may have been deleted and created
     # again; signals about its earlier life don't count.

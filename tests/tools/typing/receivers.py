@@ -37,6 +37,11 @@ async def by_name(sender: type[Post], instance: Post, created: bool, **kwargs: A
 
 
 @post_save(Post)
+async def with_provenance(instance: Post, provenance: Mapping[str, Any], **kwargs: Any) -> None:
+    """Is given the values of provenance()."""
+
+
+@post_save(Post)
 async def without_sender(instance: Post, **kwargs: Any) -> None:
     """Takes what it needs."""
 
