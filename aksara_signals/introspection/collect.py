@@ -31,6 +31,8 @@ _DEFAULTS: dict[str, Any] = {
     "phase": IMMEDIATE,
     "concurrent": False,
     "created": None,
+    "fields": None,
+    "transition": None,
     "weak": False,
     "exact": False,
     "dispatch_uid": None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from numbers import Number
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Table
 from sqlalchemy.orm import QueryableAttribute
@@ -83,8 +84,18 @@ class Place:
         return "?" if self.file is None else f"{self.file}:{self.line}"
 
 
-def plain(value: Hashable) -> str | int | float | bool | None:
+def plain(value: object) -> Any:
     """An option's value for JSON: a value that JSON can't hold is replaced by its type's name."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(each) for each in value), key=str)
+    if value is ...:
+        return "..."
+    if isinstance(value, Enum):
+        return f"{type_name(value)}.{value.name}"
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,13 @@ from aksara_signals.orm.bridge.history import changed_columns, is_same
 from aksara_signals.orm.bridge.rows import read_rows
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.mapping.fields import (
+    Inserted,
+    MappedChanges,
+    committed_value,
+    unloaded_columns,
+    value_to_insert,
+)
 from aksara_signals.types import Changes
 
 
@@ -100,12 +108,44 @@ class LiveChanges:
         self._change = change
         self._old_values = old_values
 
-    def get(self, name: str) -> Changes:
-        """The value of an on-demand argument; ``changes`` is the only one."""
+    def get(self, name: str) -> Any:
+        """The value of an on-demand argument: ``changes``; or ``inserted``, for filters."""
+        if name == "inserted":
+            state = self._change.state
+            if self._change.kind is not Kind.CREATE:
+                return None
+            return Inserted(state.dict.keys(), partial(value_to_insert, state))
         return changes_of(self._change, self._old_values)
 
+    def read_unknown(self) -> None:
+        """Read old values that aren't known: a receiver may have assigned what wasn't loaded.
 
-def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None:
+        Not to be called where a query can't be made: between async receivers.
+        """
+        session = self._change.state.session
+        if self._change.kind is Kind.UPDATE and session is not None:
+            read_old_values(session, {self._change: self._old_values})
+
+
+def row_changes(change: Change, extra: Mapping[str, Any] | LiveChanges) -> MappedChanges:
+    """The changes of one row, as the filters of receivers judge them.
+
+    Args:
+        change: An insert or an update.
+        extra: Its on-demand arguments: ``changes``, and for a new row ``inserted``, if more is
+            known of it than its changes.
+    """
+    state = change.state
+    changes, inserted = extra.get("changes") or {}, extra.get("inserted")
+    if inserted is not None:
+        return MappedChanges(state.mapper, changes, inserted.value_of, inserted.given)
+    given = changes if change.kind is Kind.CREATE else None
+    return MappedChanges(state.mapper, changes, partial(committed_value, state), given)
+
+
+def read_old_values(
+    session: Session, known: Mapping[Change, OldValues], ahead: Iterable[str] = ()
+) -> None:
     """Read the old values from the database that the history of instances doesn't know.
 
     An attribute has no old value in memory if it was assigned while it was expired or deferred, or
@@ -115,6 +155,7 @@ def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None
         session: The flushing session.
         known: The changes of updated rows, each with the old values read so far. Values that are
             read are added to these.
+        ahead: Attributes of which the values are read as well, if they aren't loaded.
     """
     groups: dict[Any, dict[tuple[Any, ...], Change]] = {}
     for change, values in known.items():
@@ -122,6 +163,8 @@ def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None
         unknown = tuple(
             key for key, old in changed_columns(state) if old is NO_VALUE and key not in values
         )
+        if ahead:
+            unknown += unloaded_columns(state, ahead, values)
         if unknown and state.identity is not None:
             group = state.mapper, state.identity_token, unknown
             groups.setdefault(group, {})[state.identity] = change

@@ -10,9 +10,12 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
 from aksara_signals.orm.bridge.history import expressions, expressions_of_new
+from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change, LiveChanges, changes_of, read_old_values
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.mapping.fields import UNKNOWN, Inserted
+from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.types import Changes
 
 
@@ -28,6 +31,8 @@ class FlushValues:
         self._old_values: dict[State, dict[str, Any]] = {}
         self._changes: dict[State, Changes] = {}
         self._expressions: dict[State, dict[str, Any]] = {}
+        self._given: dict[State, frozenset[str]] = {}
+        """The attributes of new rows that were set, of classes with receivers that want to know."""
 
     # -- before --------------------------------------------------------------------------------
 
@@ -51,6 +56,21 @@ class FlushValues:
         if known:
             read_old_values(self._session, known)
 
+    def read_ahead(self, changes: Iterable[Change], names: Iterable[str]) -> None:
+        """Read attributes of rows that aren't loaded, in case that async receivers assign them.
+
+        Args:
+            changes: Of one kind and class.
+            names: The attributes whose old values are needed then; they can't be read any more.
+        """
+        known = {
+            change: self._old_values.setdefault(change.state, {})
+            for change in changes
+            if change.kind is Kind.UPDATE
+        }
+        if known:
+            read_old_values(self._session, known, names)
+
     def expect(self, change: Change) -> None:
         """Note which attributes of a row hold SQL, which the database will compute.
 
@@ -63,6 +83,10 @@ class FlushValues:
         if found:
             self._expressions[state] = found
 
+    def expect_new(self, state: State) -> None:
+        """Note which attributes of a new row are set: later, defaults have filled others."""
+        self._given[state] = frozenset(state.dict)
+
     # -- after ---------------------------------------------------------------------------------
 
     def has_expressions(self, state: State) -> bool:
@@ -73,10 +97,18 @@ class FlushValues:
         """The attributes of a row that the database has computed."""
         return self._expressions.get(state, ())
 
-    def record(self, change: Change) -> None:
-        """Record what was really written, while history still shows it."""
+    def record(self, change: Change, *, is_judged: bool = False) -> None:
+        """Record what was really written, while history still shows it.
+
+        Args:
+            change: An insert or an update.
+            is_judged: Whether its changes decide which receivers are called.
+        """
         state = change.state
         self._changes[state] = changes_of(change, self._old_values.get(state, {}))
+        if is_judged and change.kind is Kind.CREATE:
+            # Relationships have set foreign keys since; unlike defaults, they have left history.
+            self._given[state] = self._given.get(state, frozenset()).union(state.committed_state)
 
     def computed(self) -> list[State]:
         """The instances whose recorded changes have values that the database has computed."""
@@ -87,10 +119,15 @@ class FlushValues:
 
         They have the values that the database has computed; those that aren't loaded are loaded.
         """
-        return {
+        extras: dict[State, Any] = {
             state: {"changes": self._complete(state, changes)}
             for state, changes in self._changes.items()
         }
+        for state, given in self._given.items():
+            if state in extras:
+                row = _row_of(state, extras[state]["changes"])
+                extras[state]["inserted"] = Inserted(given, row.get)
+        return extras
 
     def _complete(self, state: State, changes: Changes) -> Changes:
         pending = self._expressions.get(state)
@@ -103,3 +140,18 @@ class FlushValues:
                 key: (known.get(key, old), getattr(instance, key)) for key, old in pending.items()
             }
         return MappingProxyType({**changes, **computed})
+
+
+def _row_of(state: State, changes: Changes) -> dict[str, Any]:
+    """The columns of a new row that aren't among its changes, without those that are NULL.
+
+    Taken before receivers are called, which may change the instance.
+    """
+    row: dict[str, Any] = {}
+    for key in info_of(state.mapper).columns:
+        if key in state.dict:
+            if key not in changes:
+                row[key] = state.dict[key]
+        elif is_unloaded(state, key):
+            row[key] = UNKNOWN
+    return row

@@ -133,9 +133,9 @@ async def of_many_comments(instances: list[Comment], **kwargs: Any) -> None:
 
 post_save.connect(by_a_worker, durable=5)  # type: ignore[call-overload]
 post_save.connect(by_a_worker, durable=Durable)  # type: ignore[call-overload]
-post_save(Post)(of_comments)  # type: ignore[call-overload]
-post_save(Post)(of_comments_only)  # type: ignore[call-overload]
-post_save(Post, Guide)(of_comments_only)  # type: ignore[call-overload]
+post_save(Post)(of_comments)  # type: ignore[arg-type]
+post_save(Post)(of_comments_only)  # type: ignore[arg-type]
+post_save(Post, Guide)(of_comments_only)  # type: ignore[arg-type]
 post_bulk_create(Post)(of_many_comments)  # type: ignore[arg-type]
 
 # -- typed payloads -------------------------------------------------------------------------------
