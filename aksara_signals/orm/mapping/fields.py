@@ -23,7 +23,12 @@ from sqlalchemy.orm import (
 from aksara_signals.dispatch.connections.matching import accepts
 from aksara_signals.dispatch.receivers.identity import is_class, names_of
 from aksara_signals.dispatch.receivers.naming import nearest
-from aksara_signals.orm.bridge.classes import composite_values, is_own_attribute, properties_of
+from aksara_signals.orm.bridge.classes import (
+    composite_values,
+    is_own_attribute,
+    properties_of,
+    property_of,
+)
 from aksara_signals.orm.bridge.history import is_same, is_unknown, old_value
 from aksara_signals.orm.bridge.states import State, state_of
 from aksara_signals.orm.mapping.info import info_of
@@ -179,11 +184,14 @@ def sent_changes(
 def attribute_of(given: Any) -> tuple[type, str] | None:
     """The class and the name of a mapped class's own attribute; None for anything else.
 
-    Configures no mappers.
+    Configures no mappers. A composite that a class inherits is an attribute of its base.
     """
-    if issubclass(type(given), QueryableAttribute) and is_own_attribute(given):
-        return given.class_, given.key
-    return None
+    if not issubclass(type(given), QueryableAttribute):
+        return None
+    cls: Any = given.class_
+    # A composite is another object each time, and says which class has declared it.
+    is_composite = is_class(cls) and isinstance(property_of(given), CompositeProperty)
+    return (cls, given.key) if is_composite or is_own_attribute(given) else None
 
 
 def problem_of_field(cls: type, given: Any) -> str | None:
