@@ -8,10 +8,12 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from sqlalchemy.ext.asyncio import async_session
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.base import NO_VALUE
 
-from aksara_signals.orm.bridge.history import changed_columns, is_same
+from aksara_signals.orm.bridge.handover import in_greenlet
+from aksara_signals.orm.bridge.history import changed_columns, is_same, is_unknown
 from aksara_signals.orm.bridge.rows import read_rows
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.kind import Kind
@@ -100,11 +102,17 @@ class LiveChanges:
     """The on-demand arguments of a pre signal, computed when a receiver is called.
 
     So a receiver sees what earlier receivers have set.
+
+    Args:
+        session: The flushing session.
+        change: An insert or an update.
+        old_values: The old values read so far; those that are read later are added.
     """
 
-    __slots__ = ("_change", "_old_values")
+    __slots__ = ("_change", "_old_values", "_session")
 
-    def __init__(self, change: Change, old_values: OldValues) -> None:
+    def __init__(self, session: Session, change: Change, old_values: OldValues) -> None:
+        self._session = session
         self._change = change
         self._old_values = old_values
 
@@ -115,16 +123,18 @@ class LiveChanges:
             if self._change.kind is not Kind.CREATE:
                 return None
             return Inserted(state.dict.keys(), partial(value_to_insert, state))
+        if self._change.kind is Kind.UPDATE and self._may_have_unknown():
+            read_old_values(self._session, {self._change: self._old_values})
         return changes_of(self._change, self._old_values)
 
-    def read_unknown(self) -> None:
-        """Read old values that aren't known: a receiver may have assigned what wasn't loaded.
+    def _may_have_unknown(self) -> bool:
+        """Whether a receiver may have assigned what wasn't loaded, and it can be read now.
 
-        Not to be called where a query can't be made: between async receivers.
+        Between async receivers no query can be made.
         """
-        session = self._change.state.session
-        if self._change.kind is Kind.UPDATE and session is not None:
-            read_old_values(session, {self._change: self._old_values})
+        return any(map(is_unknown, self._change.state.committed_state.values())) and (
+            in_greenlet() or async_session(self._session) is None
+        )
 
 
 def row_changes(change: Change, extra: Mapping[str, Any] | LiveChanges) -> MappedChanges:

@@ -20,7 +20,7 @@ from aksara_signals.dispatch.receivers.naming import describe_receiver
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
 from aksara_signals.orm.bridge.states import State, describe, has_pending_key
-from aksara_signals.orm.flush.changes import Change, LiveChanges, row_changes
+from aksara_signals.orm.flush.changes import Change, row_changes
 from aksara_signals.orm.flush.recipients import FlushRecipients, Recipients
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.outcome.durable import DurableSend
@@ -83,7 +83,7 @@ def runs_of(batches: Iterable[Batch], extras: dict[State, Any]) -> list[Run]:
     return [
         (
             is_async,
-            _judged_deliveries(batch, is_async, segments, extras, called)
+            _judged_deliveries(batch, segments, extras, called)
             if batch.recipients.watched
             else _deliveries(batch, segments, extras),
         )
@@ -115,7 +115,6 @@ Called = dict[tuple[Change, Signal], set[Any]]
 
 def _judged_deliveries(
     batch: Batch,
-    is_async: bool,
     segments: list[tuple[Signal, Segment]],
     extras: dict[State, Any],
     called: Called,
@@ -133,8 +132,6 @@ def _judged_deliveries(
         for signal, segment, shared in sends:
             sequential, concurrent = segment.sequential, segment.concurrent
             if segment.repeated is not None:
-                if not is_async and isinstance(extra, LiveChanges):
-                    extra.read_unknown()
                 row, repeated = row_changes(change, extra), segment.repeated
                 done = called.setdefault((change, signal), set()) if repeated else set[Any]()
                 sequential = let_through(sequential, row, repeated, done)

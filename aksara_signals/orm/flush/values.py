@@ -10,11 +10,10 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
 from aksara_signals.orm.bridge.history import expressions, expressions_of_new
-from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change, LiveChanges, changes_of, read_old_values
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.mapping.fields import UNKNOWN, Inserted
+from aksara_signals.orm.mapping.fields import UNKNOWN, Inserted, has_default
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.types import Changes
 
@@ -40,7 +39,9 @@ class FlushValues:
         """The changes for pre receivers, computed for each receiver when it is called."""
         self.read_old(changes)
         return {
-            each.state: LiveChanges(each, self._old_values.setdefault(each.state, {}))
+            each.state: LiveChanges(
+                self._session, each, self._old_values.setdefault(each.state, {})
+            )
             for each in changes
         }
 
@@ -148,10 +149,10 @@ def _row_of(state: State, changes: Changes) -> dict[str, Any]:
     Taken before receivers are called, which may change the instance.
     """
     row: dict[str, Any] = {}
-    for key in info_of(state.mapper).columns:
+    for key, column in info_of(state.mapper).columns.items():
         if key in state.dict:
             if key not in changes:
                 row[key] = state.dict[key]
-        elif is_unloaded(state, key):
+        elif key in state.expired_attributes or has_default(column):
             row[key] = UNKNOWN
     return row

@@ -94,9 +94,9 @@ class MappedChanges:
     def _changed(self, key: str) -> tuple[Any, Any] | None:
         """Old and new value of a column; None if it hasn't changed."""
         pair = self._changes.get(key)
-        if pair is None and self._given is not None:
-            value = self._value_of(key)  # a default has filled it
-            return None if value is None else (None, value)
+        if self._given is not None and (pair is None or pair[1] is None):
+            value = self._value_of(key)  # a default fills what wasn't set, or was set to None
+            return pair if value is None else (None, value)
         return pair
 
     def _side(
@@ -150,22 +150,29 @@ def unloaded_columns(state: State, names: Iterable[str], known: Collection[str])
 
 def value_to_insert(state: State, key: str) -> Any:
     """The value that a new row is going to have; :data:`UNKNOWN` if only the INSERT decides."""
-    if key in state.dict:
-        return state.dict[key]
+    value = state.dict.get(key)
     column = info_of(state.mapper).columns.get(key)
-    if column is None:
-        return None
+    if value is not None or column is None or (key in state.dict and keeps_none(column)):
+        return value
     default: Any = column.default
     if default is not None and default.is_scalar:
         return default.arg
-    is_provided = (
-        default is not None
-        or column.server_default is not None  # Computed and Identity are such defaults
-        or column.primary_key
-        or column.foreign_keys  # a relationship may set it
+    is_set_by_flush = (
+        column.primary_key
+        or column.foreign_keys  # by a relationship
         or column is state.mapper.version_id_col
     )
-    return UNKNOWN if is_provided else None
+    return UNKNOWN if is_set_by_flush or has_default(column) else None
+
+
+def keeps_none(column: Column[Any]) -> bool:
+    """Whether an INSERT writes None as a value; else it leaves it out, as if it weren't set."""
+    return column.type.should_evaluate_none
+
+
+def has_default(column: Column[Any]) -> bool:
+    """Whether a column that an INSERT leaves out isn't NULL, or may not be."""
+    return column.default is not None or column.server_default is not None  # or Computed, Identity
 
 
 def sent_changes(

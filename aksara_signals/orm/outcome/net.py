@@ -29,7 +29,7 @@ from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.connections.matching import passes
 from aksara_signals.dispatch.receivers.identity import receiver_address
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.mapping.fields import UNKNOWN, MappedChanges
+from aksara_signals.orm.mapping.fields import UNKNOWN, Inserted, MappedChanges
 from aksara_signals.orm.outcome.entries import Entry, Queued, SentSignal, Written
 from aksara_signals.orm.outcome.snapshots import Snapshot
 from aksara_signals.signals import post_update
@@ -198,16 +198,24 @@ def _row_changes(net: SentSignal, alive: list[Queued], is_created: bool) -> Mapp
         is_created: Whether the transaction has created it.
     """
     latest = _snapshot_of(net)
+    birth: Inserted | None = None
     given: set[str] | None = None
     if is_created:
         given = set()
         for each in alive:
             extras = each.sent.extras
-            inserted = extras.get("inserted")
-            given.update(extras["changes"] if inserted is None else inserted.given)
-    return MappedChanges(
-        latest.mapper, net.extras["changes"], lambda key: latest.get(key, UNKNOWN), given
-    )
+            birth = extras.get("inserted", birth)
+            given.update(extras.get("inserted", Inserted(extras["changes"], _unknown)).given)
+
+    def value_of(key: str) -> Any:
+        value = latest.get(key, UNKNOWN)  # without columns that are deferred
+        return birth.value_of(key) if value is UNKNOWN and birth is not None else value
+
+    return MappedChanges(latest.mapper, net.extras["changes"], value_of, given)
+
+
+def _unknown(_: str) -> Any:
+    return UNKNOWN
 
 
 def _latest(queued: Queued, life: list[Written]) -> Snapshot:
