@@ -29,6 +29,7 @@ __all__ = [
     "SenderName",
     "place_of_connection",
     "plain",
+    "plain_filter",
     "printable",
     "sender_name",
 ]
@@ -84,23 +85,24 @@ class Place:
         return "?" if self.file is None else f"{self.file}:{self.line}"
 
 
-def plain(value: object) -> Any:
+def plain(value: object) -> str | int | float | bool | None:
     """An option's value for JSON: a value that JSON can't hold is replaced by its type's name."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
-    if isinstance(value, tuple):
-        return [plain(each) for each in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((plain(each) for each in value), key=str)
-    if value is ...:
-        return "..."
-    if isinstance(value, Enum):
-        return f"{type_name(value)}.{value.name}"
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return f"<{type_name(value)} object>"
+
+
+def plain_filter(value: object) -> Any:
+    """What a receiver is narrowed to, for JSON: names, or the values of a transition by name."""
+    if isinstance(value, Mapping):
+        return {str(name): [plain_filter(each) for each in pair] for name, pair in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(plain_filter, value), key=str)
+    if value is ...:
+        return "..."
+    return f"{type_name(value)}.{value.name}" if isinstance(value, Enum) else plain(value)
 
 
 def sender_name(sender: Sender) -> SenderName:
