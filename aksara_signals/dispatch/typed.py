@@ -125,8 +125,8 @@ class ModelSignal(Signal):
     """A signal that model classes send for one instance.
 
     A type checker compares the type of ``instance``, in a receiver that ``@post_save(Post)``
-    decorates, with ``Post``; and, if all attributes of a transition have one type, its values with
-    that type. At run time it is a plain :class:`Signal`.
+    decorates, with ``Post``. If the attributes of a transition are given themselves and have one
+    type, it compares the values with that type instead. At run time it is a plain :class:`Signal`.
     """
 
     @overload  # type: ignore[override]  # narrower than a plain Signal
@@ -135,7 +135,7 @@ class ModelSignal(Signal):
         sender: type[M],
         /,
         *,
-        transition: Mapping[Attribute[V], tuple[Side[V], Side[V]]],
+        transition: Transition = None,
         **options: Unpack[OtherOptions],
     ) -> ModelConnector[M]: ...
 
@@ -145,9 +145,9 @@ class ModelSignal(Signal):
         sender: type[M],
         /,
         *,
-        transition: Transition = None,
+        transition: Mapping[Attribute[V], tuple[Side[V], Side[V]]],
         **options: Unpack[OtherOptions],
-    ) -> ModelConnector[M]: ...
+    ) -> Callable[[ReceiverT], ReceiverT]: ...
 
     @overload
     def __call__(
