@@ -83,7 +83,7 @@ class Adapter(NamedTuple):
     row_changes: Callable[[Any, Mapping[str, Any], Any], Any] = _nothing
     """Changes that were sent by hand, as filters judge them; None if the sender isn't mapped.
 
-    Takes the sender, the changes, and the instance or None. Returns a ``RowChanges``."""
+    Takes the sender, the changes, and the instance or None. Returns a ``JudgedChanges``."""
     problem_of_silenced: Callable[[Any, tuple[Any, ...] | None], str | None] = _nothing
     """Why an object, neither a class nor a string, sends none of the signals to be silenced; None
     if it may.

@@ -18,7 +18,7 @@ from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import Sender
 
 
-class RowChanges(Protocol):
+class JudgedChanges(Protocol):
     """What has changed about one row, as filters need to know it."""
 
     def has(self, name: str) -> bool:
@@ -70,7 +70,7 @@ def accepts(expected: Any, is_value: Callable[[Any], object]) -> bool:
     return bool(is_value(expected))
 
 
-def passes(connection: Connection, row: RowChanges | None) -> bool:
+def passes(connection: Connection, row: JudgedChanges | None) -> bool:
     """Whether the changes of a row let a connection through.
 
     Args:
@@ -90,7 +90,7 @@ def passes(connection: Connection, row: RowChanges | None) -> bool:
 
 def let_through(
     connections: Iterable[Connection],
-    row: RowChanges | None,
+    row: JudgedChanges | None,
     repeated: Mapping[Connection, Hashable],
     called: set[Hashable],
 ) -> tuple[Connection, ...]:
@@ -113,7 +113,7 @@ def let_through(
     return tuple(chosen)
 
 
-def changes_sent(sender: Sender, arguments: Mapping[str, Any]) -> RowChanges | None:
+def changes_sent(sender: Sender, arguments: Mapping[str, Any]) -> JudgedChanges | None:
     """What has changed, according to the arguments of a send by hand or of a bulk update.
 
     Raises:
