@@ -45,6 +45,7 @@ _SAVE = Payload(
     ("created", "update_fields", "session", "raw"),
     ("changes",),
     is_sent_by_statements=True,
+    filters=("fields", "transition"),
     sent_by=CLASSES,
 )
 _DELETE = Payload(
@@ -56,7 +57,11 @@ _DELETE = Payload(
 )
 _BULK = Payload(("instances",), ("session", "raw"), is_of_one_row=False, sent_by=CLASSES)
 _BULK_UPDATE = Payload(
-    ("instances",), ("fields", "session", "raw"), is_of_one_row=False, sent_by=CLASSES
+    ("instances",),
+    ("fields", "session", "raw"),
+    is_of_one_row=False,
+    filters=("fields",),
+    sent_by=CLASSES,
 )
 _RELATION = Payload(
     ("instance",),

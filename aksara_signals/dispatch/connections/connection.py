@@ -33,6 +33,8 @@ _DEFAULTS: dict[str, Any] = {
     "timeout_seconds": None,
     "durable": None,
     "statements": False,
+    "fields": None,
+    "transition": None,
     "is_async": False,
     "patch_place": None,
     "origin": None,
@@ -81,6 +83,14 @@ class Connection:
     """What was given as ``durable=``, or None."""
     statements: bool
     """Whether the receiver is called for the rows of ORM statements, too."""
+    fields: frozenset[str] | None
+    """The receiver is called if one of these attributes has changed; None doesn't narrow."""
+    transition: Mapping[str, tuple[Any, Any]] | None
+    """The receiver is called if each of these attributes has changed from one value to another, as
+    ``(old, new)``; None doesn't narrow."""
+    watches: bool
+    """Whether changes of a row are judged before the receiver is called: for ``fields`` or
+    ``transition``."""
     is_async: bool
     """Whether the receiver is known to be async. If False, it may still return an awaitable."""
     patch_place: PatchPlace | None
@@ -105,6 +115,8 @@ class Connection:
             shape.positional or shape.on_demand or shape.names_provenance or self.narrows_session
         )
         _fill["is_plain"](self, is_plain)
+        watches = self.fields is not None or self.transition is not None
+        _fill["watches"](self, watches)
         if self.durable is not None:
             _fill["number"](self, next(_numbers))
         for observe in connection_observers:
@@ -128,6 +140,11 @@ class Connection:
         """The name of a durable receiver; None of any other one."""
         durable = self.durable
         return durable if durable is None or isinstance(durable, str) else durable.name
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The attributes whose changes are judged before the receiver is called."""
+        return (self.fields or frozenset()).union(self.transition or ())
 
     @property
     def is_alive(self) -> bool:

@@ -45,12 +45,15 @@ class Payload:
         is_of_one_row: Whether several sends for one row can be combined into one.
         is_of_deleted: Whether the row of ``instance`` is gone after the fact.
         is_sent_by_statements: Whether ORM statements can send it for each of their rows.
+        filters: The options that narrow a receiver to what has changed, as far as a send of the
+            signal says that.
         sent_by: What sends the signal. Other senders are rejected when a receiver is connected.
     """
 
     __slots__ = (
         "can_defer",
         "defaults",
+        "filters",
         "is_of_deleted",
         "is_of_one_row",
         "is_sent_by_statements",
@@ -70,6 +73,7 @@ class Payload:
         is_of_one_row: bool = True,
         is_of_deleted: bool = False,
         is_sent_by_statements: bool = False,
+        filters: tuple[str, ...] = (),
         sent_by: str = ANYTHING,
     ) -> None:
         self.required: tuple[str, ...] = required
@@ -79,6 +83,7 @@ class Payload:
         self.is_of_one_row: bool = is_of_one_row
         self.is_of_deleted: bool = is_of_deleted
         self.is_sent_by_statements: bool = is_sent_by_statements
+        self.filters: tuple[str, ...] = filters
         self.sent_by: str = sent_by
         self.defaults: Mapping[str, Any] = dict.fromkeys(optional)
         """The optional names, each with the value that receivers get if it isn't sent."""
@@ -91,6 +96,7 @@ class Payload:
             self.on_demand,
             can_defer=False,
             is_of_one_row=self.is_of_one_row,
+            filters=self.filters,
             sent_by=self.sent_by,
         )
 

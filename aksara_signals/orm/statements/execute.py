@@ -195,7 +195,7 @@ class StatementRun:
             for change in chunk.changes
             if change.kind is not Kind.DELETE
         }
-        self._store(durable_sends(batches, changed))
+        self._store(durable_sends(batches, changed, chunk.extras))
 
     def _written(self, batch: Batch, state: Any, chunk: Chunk, names: frozenset[str]) -> Written:
         kind = Kind.UPDATE if batch.kind is Kind.UPSERT else batch.kind
