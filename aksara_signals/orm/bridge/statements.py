@@ -102,6 +102,15 @@ def identity_token_of(state: ORMExecuteState) -> Any:
     return None if options is None else options._identity_token
 
 
+def is_synchronized(state: ORMExecuteState) -> bool:
+    """Whether SQLAlchemy brings the instances that the session holds in line with the rows.
+
+    It never does for an INSERT, which updates rows if it is an upsert.
+    """
+    options: Any = state.execution_options.get(_UD_OPTIONS)
+    return options is not None and options._synchronize_session is not False
+
+
 def after_all_others(state: ORMExecuteState, listener: Callable[[ORMExecuteState], Any]) -> Any:
     """Execute a statement so that a listener comes after all other ones.
 
@@ -139,6 +148,14 @@ def written_names(state: ORMExecuteState, mapper: Mapper[Any]) -> frozenset[str]
         for row in parameters if isinstance(parameters, list) else [parameters]:
             names.update(name for key in row if (name := _name_of(mapper, key)) is not None)
     return frozenset(names)
+
+
+def upserted_names(statement: Any, mapper: Mapper[Any]) -> frozenset[str]:
+    """The attributes that an upsert sets of a row that exists already, and may set of no other."""
+    clause: Any = getattr(statement, "_post_values_clause", None)
+    values: Any = getattr(clause, "update_values_to_set", None) or getattr(clause, "update", None)
+    names = (_name_of(mapper, key) for key in dict(values or ()))
+    return frozenset(name for name in names if name is not None)
 
 
 def _name_of(mapper: Mapper[Any], key: Any) -> str | None:
@@ -187,12 +204,17 @@ def select_of(statement: Any, entity: Any, columns: Sequence[Any]) -> Any:
     It has the criteria of the statement, those of its options, and those of a subclass in the table
     of its base.
     """
-    return (
-        select(*columns)
-        .select_from(entity)
-        .where(*statement._where_criteria)
-        .options(*statement._with_options)
-    )
+    found = select(*columns).where(*statement._where_criteria).options(*statement._with_options)
+    table = getattr(entity, "local_table", None)
+    if table is None or entity.persist_selectable is table:
+        return found.select_from(entity)
+    # A SELECT of a joined class would join the tables of its bases, but the statement doesn't.
+    attributes: dict[Any, Any] = {}
+    for option in statement._with_options:
+        if option._is_criteria_option:
+            option.get_global_criteria(attributes)
+    criteria = _UpdateOrDelete._adjust_for_extra_criteria(attributes, entity)
+    return found.select_from(table).where(*criteria)
 
 
 # -- the result, as the caller would have got it ---------------------------------------------------

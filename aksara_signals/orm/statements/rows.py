@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm.bridge.history import is_same
-from aksara_signals.orm.bridge.statements import Row, identity_token_of
+from aksara_signals.orm.bridge.statements import Row, identity_token_of, is_synchronized
 from aksara_signals.orm.bridge.states import State, detached_copy
 from aksara_signals.orm.flush.changes import Change
 from aksara_signals.orm.kind import Kind
@@ -60,10 +60,14 @@ class RowChanges:
     ) -> None:
         self._session = statement.state.session
         self._token = identity_token_of(statement.state)
+        self._may_be_stale = statement.kind is not Kind.DELETE and not is_synchronized(
+            statement.state
+        )
         self._layout = statement.layout
         self._written = written
         self._kind = statement.kind
         self._names = statement.names
+        self._written_names = statement.names_written
         self._reading = reading
         self._held = held
         self._with_changes = with_changes and statement.kind is not Kind.DELETE
@@ -94,7 +98,11 @@ class RowChanges:
                 cls, others = elsewhere[identity]
             key = identity_class, identity, token
             instance = held_by_key.get(key)
-            if instance is None or (is_delete and _lacks_values(instance, cls)):
+            if (
+                instance is None
+                or (is_delete and _lacks_values(instance, cls))
+                or (self._may_be_stale and self._is_stale(instance, cls, row, others))
+            ):
                 instance = _copy(cls, key, row, others)
             state = instance_state(instance)
             if kinds is not None:
@@ -109,6 +117,18 @@ class RowChanges:
                 if old is not None and (before := identity_of(old)) != identity:
                     chunk.previous_keys[state] = identity_class, before, token
         return chunk
+
+    def _is_stale(self, instance: object, cls: ClassLayout, row: Row, others: Values) -> bool:
+        """Whether an instance of the session has other values than the statement has written."""
+        state = instance_state(instance)
+        held, pending, places = state.dict, state.committed_state, cls.places
+        manager = cls.mapper.class_manager
+        for name in self._written_names:
+            if name in held and name not in pending and (name in places or name in others):
+                written = row[places[name]] if name in places else others[name]
+                if not is_same(manager, name, held[name], written):
+                    return True
+        return False
 
     def _changes(self, cls: ClassLayout, old: Row | None, new: Row) -> dict[str, tuple[Any, Any]]:
         """Attribute name to ``(old, new)``: of a new row what was set, else what differs."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from kit.committing import COMMIT
 from kit.properties.row_log import WrittenRow, log_rows
-from kit.statements import SCENARIOS, Base, fill
-from sqlalchemy import Engine, inspect
+from kit.statements import SCENARIOS, Article, Base, fill
+from sqlalchemy import Engine, inspect, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from aksara_signals import StatementSignalError, post_delete, post_save, post_update
@@ -183,3 +185,77 @@ def test_rows_are_sent_in_the_order_of_the_database(
     sends = Sends(with_changes=False)
     _execute(engine, "insert_many_with_their_keys", written)
     assert [each["values"]["place"] for each in sends.saved] == [1, 2]
+
+
+@pytest.mark.parametrize("mode", ["auto", "evaluate", "fetch", False])
+def test_rows_are_sent_as_they_were_written_if_the_session_is_not_synchronized(
+    engine: Engine, mode: Any
+) -> None:
+    """An instance that doesn't know what was written would be stale, at once, later and in the
+    net; of its row a copy is sent, and the instance stays as SQLAlchemy leaves it."""
+    sent: list[tuple[str, bool, str, Any]] = []
+    held: Any = None
+
+    def connect(name: str, **options: Any) -> None:
+        def note(instance: Article, changes: Any, **_: Any) -> None:
+            sent.append((name, instance is held, instance.name, changes["name"]))
+
+        post_save.connect(note, sender=Article, statements=True, **options)
+
+    with Session(engine) as session:
+        fill(session.connection())
+        connect("now")
+        connect("later", phase=COMMIT)
+        connect("net", phase=COMMIT, coalesce=True)
+        held = session.get_one(Article, 1)
+        session.execute(
+            update(Article).where(Article.id == 1).values(name="new"),
+            execution_options={"synchronize_session": mode},
+        )
+        assert held.name == ("title 1" if mode is False else "new")
+        session.commit()
+    changed = ("title 1", "new")
+    assert sent == [
+        ("now", mode is not False, "new", changed),
+        ("later", False, "new", changed),
+        ("net", False, "new", changed),
+    ]
+
+
+def test_an_instance_whose_row_an_upsert_has_changed_is_not_sent(engine: Engine) -> None:
+    """SQLAlchemy doesn't synchronise it, so a copy of the row is sent."""
+    sent: list[tuple[bool, int]] = []
+    dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
+    with Session(engine) as session:
+        fill(session.connection())
+        held = session.get_one(Article, 1)
+
+        def note(instance: Article, **_: Any) -> None:
+            sent.append((instance is held, instance.views))
+
+        post_save.connect(note, sender=Article, statements=True)
+        upsert = dialect.insert(Article).values(name="new", slug="a")
+        session.execute(upsert.on_conflict_do_update(index_elements=["slug"], set_={"views": 9}))
+        session.execute(upsert.on_conflict_do_update(index_elements=["slug"], set_={"views": 1}))
+        assert held.views == 1
+    assert sent == [(False, 9), (True, 1)]
+
+
+def test_a_pending_value_is_left_to_its_instance(engine: Engine) -> None:
+    """What wasn't flushed yet is no reason to send a copy."""
+    sent: list[Any] = []
+    with Session(engine, autoflush=False) as session:
+        fill(session.connection())
+        held = session.get_one(Article, 1)
+        session.expire(held, ["revision"])
+        held.name = "pending"
+
+        def note(instance: Article, **_: Any) -> None:
+            sent.append(instance)
+
+        post_save.connect(note, sender=Article, statements=True)
+        session.execute(
+            update(Article).where(Article.id == 1).values(name="new"),
+            execution_options={"synchronize_session": False},
+        )
+        assert sent == [held]
