@@ -23,6 +23,8 @@ CHUNK = 1_000
 """The most rows of which there are instances at the same time."""
 
 _NOTHING: Values = {}
+_Pairs = dict[str, tuple[Any, Any]]
+"""Old and new values by the names of attributes."""
 
 
 class Chunk:
@@ -102,7 +104,11 @@ class RowChanges:
             changes.append(Change(kind, state, instance, cls.cls))
             if with_changes:
                 old = None if old_rows is None else old_rows[place]
-                found = self._changes(cls, old, row)
+                found = (
+                    _set_values(cls, row, self._names_of(place))
+                    if old is None
+                    else _differences(cls, old, row)
+                )
                 if before_elsewhere is not None:
                     found |= _changes_elsewhere(cls, before_elsewhere[identity][1], others)
                 extras[state] = {"changes": MappingProxyType(found)}
@@ -110,20 +116,28 @@ class RowChanges:
                     chunk.previous_keys[state] = identity_class, before, token
         return chunk
 
-    def _changes(self, cls: ClassLayout, old: Row | None, new: Row) -> dict[str, tuple[Any, Any]]:
-        """Attribute name to ``(old, new)``: of a new row what was set, else what differs."""
-        places = cls.places
-        if old is None:
-            return {name: (None, new[places[name]]) for name in places if name in self._names}
-        manager = cls.mapper.class_manager
-        return {
-            name: (old[place], new[place])
-            for name, place in places.items()
-            if old[place] is not new[place] and not is_same(manager, name, old[place], new[place])
-        }
+    def _names_of(self, place: int) -> frozenset[str]:
+        """The attributes that were set in a new row."""
+        names = self._written.names
+        return self._names if names is None else names[place]
 
 
-def _changes_elsewhere(cls: ClassLayout, old: Values, new: Values) -> dict[str, tuple[Any, Any]]:
+def _set_values(cls: ClassLayout, row: Row, names: frozenset[str]) -> _Pairs:
+    """The changes of a new row."""
+    return {name: (None, row[place]) for name, place in cls.places.items() if name in names}
+
+
+def _differences(cls: ClassLayout, old: Row, new: Row) -> _Pairs:
+    """The changes of an updated row."""
+    manager = cls.mapper.class_manager
+    return {
+        name: (old[place], new[place])
+        for name, place in cls.places.items()
+        if old[place] is not new[place] and not is_same(manager, name, old[place], new[place])
+    }
+
+
+def _changes_elsewhere(cls: ClassLayout, old: Values, new: Values) -> _Pairs:
     """What differs in other tables."""
     manager = cls.mapper.class_manager
     return {

@@ -152,6 +152,18 @@ def test_changes_are_what_was_changed(engine: Engine, written: list[WrittenRow],
         }
 
 
+def test_rows_that_set_different_columns_have_changes_of_their_own(
+    engine: Engine, written: list[WrittenRow]
+) -> None:
+    """The rows of one INSERT, each with what its own parameters have set."""
+    sends = Sends(with_changes=True)
+    _execute(engine, "insert_many_unlike", written)
+    assert [each["changes"] for each in sends.saved] == [
+        {"name": (None, "one")},
+        {"name": (None, "two"), "status": (None, "published")},
+    ]
+
+
 def test_the_sender_is_the_class_of_the_row(engine: Engine, written: list[WrittenRow]) -> None:
     """An update of a base class reaches the receivers of its subclasses, with all their columns."""
     sends = Sends(with_changes=False)
