@@ -1,0 +1,196 @@
+"""What ``--signals-statements`` does: it names ORM statements for which receivers aren't called."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Iterator
+from inspect import currentframe
+from typing import Any
+
+import pytest
+from greenlet import getcurrent
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.context import get_active_contexts
+from aksara_signals.dispatch.receivers.naming import (
+    describe_receiver,
+    describe_sender,
+    receiver_place,
+)
+from aksara_signals.dispatch.signal import Signal
+from aksara_signals.exceptions import AksaraSignalsWarning, StatementSignalError
+from aksara_signals.orm.mapping.registered import is_wired
+from aksara_signals.signals import (
+    post_delete,
+    post_save,
+    post_update,
+    pre_delete,
+    pre_save,
+    pre_update,
+)
+
+__all__ = ["StatementGuard"]
+
+_SIGNALS: dict[str, tuple[Signal, ...]] = {
+    "insert": (pre_save, post_save),
+    "update": (pre_save, pre_update, post_update, post_save),
+    "delete": (pre_delete, post_delete),
+}
+"""By the kind of a statement: what a flush that writes the same rows would send."""
+
+_PASSED_OVER = ("sqlalchemy", "aksara_signals", "sqlmodel", "advanced_alchemy")
+"""Packages through which applications execute their statements: the line is that of their caller.
+"""
+
+_RUNNERS = ("asyncio", "concurrent", "threading")
+
+_RECORDERS = "aksara_signals.testing."
+"""What ``capture_signals()`` connects."""
+
+_MAX_NAMED = 5
+
+
+class StatementGuard:
+    """A plugin of pytest that names statements while tests run, but not while fixtures do.
+
+    Args:
+        raises: Whether a statement raises, before it writes. If not, there is a warning.
+    """
+
+    def __init__(self, raises: bool) -> None:
+        self._raises = raises
+        self._test: str | None = None
+        """The node of the test that runs; None between tests, and in fixtures."""
+        self._named: set[tuple[str, str]] = set()
+        """The places that have been named in this test, each with a statement."""
+        # One listener for the whole run: threads may execute statements while a test begins or
+        # ends. It comes first, so that nothing is read for a statement that is refused.
+        event.listen(Session, "do_orm_execute", self._check, insert=True)
+
+    def close(self) -> None:
+        """Stop listening."""
+        event.remove(Session, "do_orm_execute", self._check)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Name statements during a test."""
+        self._test = item.nodeid
+        self._named.clear()
+        try:
+            return (yield)
+        finally:
+            self._test = None
+
+    def _check(self, state: ORMExecuteState) -> None:
+        if self._test is None or state.is_select or state.bind_mapper is None:
+            return
+        kind = _kind(state)
+        if kind is None or state.execution_options.get("signals") is False:
+            return
+        missed = _missed(kind, state.bind_mapper)
+        if missed:
+            self._name(f"{kind}({describe_sender(state.bind_mapper.class_)})", kind, missed)
+
+    def _name(self, what: str, kind: str, missed: dict[Connection, list[Signal]]) -> None:
+        place_of_user = _place_of_user()
+        path, line = place_of_user or (self._test or "", 1)
+        place = path if place_of_user is None else f"{path}:{line}"
+        message = f"{what} at {place} doesn't call {_receivers(missed)}; {_ways_out(kind, missed)}"
+        if self._raises:
+            raise StatementSignalError(message)
+        if (place, what) not in self._named:
+            # An empty registry: Python itself would show each place only once per run.
+            warnings.warn_explicit(message, AksaraSignalsWarning, path, line, registry={})
+            self._named.add((place, what))  # not if the warning has been raised as an error
+
+
+def _kind(state: ORMExecuteState) -> str | None:
+    if state.is_insert:
+        return "insert"
+    if state.is_update:
+        return "update"
+    return "delete" if state.is_delete else None
+
+
+def _missed(kind: str, mapper: Mapper[Any]) -> dict[Connection, list[Signal]]:
+    """The connections that a statement on a class isn't sent to, and the signals of each."""
+    missed: dict[Any, tuple[Connection, list[Signal]]] = {}
+    contexts = get_active_contexts()
+    for cls in _senders(kind, mapper):
+        for signal in _SIGNALS[kind]:
+            for each in signal.connections_for(cls):
+                receiver = each.receiver
+                if each.statements or receiver is None or each.created is (kind != "insert"):
+                    continue
+                if receiver_place(receiver)[0].startswith(_RECORDERS):
+                    continue
+                if any(one.silences(signal, cls) and not one.exempts(receiver) for one in contexts):
+                    continue
+                _, signals = missed.setdefault(describe_receiver(receiver), (each, []))
+                if signal not in signals:
+                    signals.append(signal)
+    return dict(missed.values())
+
+
+def _senders(kind: str, mapper: Mapper[Any]) -> Iterator[type]:
+    """The classes that the rows of a statement may belong to."""
+    if is_wired(mapper.class_):
+        yield mapper.class_
+    if kind == "insert":
+        return
+    for each in mapper.self_and_descendants:
+        # A concrete subclass has a table of its own, and so have its subclasses.
+        inherits = each
+        while inherits is not mapper and not inherits.concrete and inherits.inherits is not None:
+            inherits = inherits.inherits
+        if inherits is mapper and each is not mapper and is_wired(each.class_):
+            yield each.class_
+
+
+def _receivers(missed: dict[Connection, list[Signal]]) -> str:
+    named = [
+        f"{describe_receiver(connection.receiver)} of {' and '.join(str(s.name) for s in signals)}"
+        for connection, signals in missed.items()
+    ]
+    others = len(named) - _MAX_NAMED
+    if others > 0:
+        named[_MAX_NAMED:] = [f"{others} more"]
+    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+
+
+def _ways_out(kind: str, missed: dict[Connection, list[Signal]]) -> str:
+    can_be_called = [
+        any(each.payload.is_sent_by_statements for each in signals) for signals in missed.values()
+    ]
+    loading = (
+        "add objects to the session"
+        if kind == "insert"
+        else f"write it as objects.filter(…).with_signals().{kind}()"
+    )
+    ways = [f"{loading}, which sends every signal"]
+    if any(can_be_called):
+        which = "" if all(can_be_called) else " to the post signals"
+        ways.insert(0, f"connect with statements=True{which}")
+    return f"{', '.join(ways)}, or execute it with execution_options={{'signals': False}}"
+
+
+def _place_of_user() -> tuple[str, int] | None:
+    """The file and line that execute the statement; None if there are none.
+
+    Under an AsyncSession a statement is executed in a greenlet of its own. Its frames end where it
+    begins; those of the task that awaits it are in the parent.
+    """
+    frame, greenlet = currentframe(), getcurrent()
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package in _RUNNERS:  # a task or a thread of the packages in between
+            return None
+        if package not in _PASSED_OVER:
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+        if frame is None and greenlet.parent is not None:
+            greenlet = greenlet.parent
+            frame = greenlet.gr_frame
+    return None
