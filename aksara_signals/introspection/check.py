@@ -13,6 +13,7 @@ from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.introspection.built_in_senders import BuiltInSenders
 from aksara_signals.introspection.duplicates import find_duplicates
 from aksara_signals.introspection.findings import Finding
+from aksara_signals.introspection.partly_called import find_partly_called
 from aksara_signals.introspection.silent_deletes import find_silent_deletes
 from aksara_signals.introspection.wrong_senders import find_wrong_senders
 from aksara_signals.orm.bridge.classes import mapped_classes
@@ -64,7 +65,7 @@ def check() -> list[Finding]:
     """Look for mistakes in the live connections.
 
     Returns:
-        Findings about senders, then those about deletes, then those about duplicates.
+        Findings about senders, then those about deletes, about duplicates and about statements.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: The classes can't be mapped as they are declared.
@@ -74,4 +75,9 @@ def check() -> list[Finding]:
         warnings.simplefilter("ignore", AksaraSignalsWarning)  # they are reported as findings
         configure_mappers()
     built_in = BuiltInSenders()
-    return [*find_wrong_senders(built_in), *find_silent_deletes(), *find_duplicates(built_in)]
+    return [
+        *find_wrong_senders(built_in),
+        *find_silent_deletes(),
+        *find_duplicates(built_in),
+        *find_partly_called(),
+    ]
