@@ -12,15 +12,16 @@ from greenlet import getcurrent
 from sqlalchemy import event
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
-from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.context import get_active_contexts
-from aksara_signals.dispatch.receivers.naming import (
-    describe_receiver,
-    describe_sender,
-    receiver_place,
-)
+from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import AksaraSignalsWarning, StatementSignalError
+from aksara_signals.introspection.names import (
+    Place,
+    place_of_connection,
+    printable,
+    relative,
+)
 from aksara_signals.orm.mapping.registered import is_wired
 from aksara_signals.signals import (
     post_delete,
@@ -50,6 +51,10 @@ _RECORDERS = "aksara_signals.testing."
 """What ``capture_signals()`` connects."""
 
 _MAX_NAMED = 5
+
+
+Missed = dict[Place, list[Signal]]
+"""Receivers that aren't called, each with its signals."""
 
 
 class StatementGuard:
@@ -93,10 +98,10 @@ class StatementGuard:
         if missed:
             self._name(f"{kind}({describe_sender(state.bind_mapper.class_)})", kind, missed)
 
-    def _name(self, what: str, kind: str, missed: dict[Connection, list[Signal]]) -> None:
+    def _name(self, what: str, kind: str, missed: Missed) -> None:
         place_of_user = _place_of_user()
         path, line = place_of_user or (self._test or "", 1)
-        place = path if place_of_user is None else f"{path}:{line}"
+        place = path if place_of_user is None else printable(f"{relative(path)}:{line}")
         message = f"{what} at {place} doesn't call {_receivers(missed)}; {_ways_out(kind, missed)}"
         if self._raises:
             raise StatementSignalError(message)
@@ -114,9 +119,8 @@ def _kind(state: ORMExecuteState) -> str | None:
     return "delete" if state.is_delete else None
 
 
-def _missed(kind: str, mapper: Mapper[Any]) -> dict[Connection, list[Signal]]:
-    """The connections that a statement on a class isn't sent to, and the signals of each."""
-    missed: dict[Any, tuple[Connection, list[Signal]]] = {}
+def _missed(kind: str, mapper: Mapper[Any]) -> Missed:
+    missed: Missed = {}
     contexts = get_active_contexts()
     for cls in _senders(kind, mapper):
         for signal in _SIGNALS[kind]:
@@ -124,14 +128,14 @@ def _missed(kind: str, mapper: Mapper[Any]) -> dict[Connection, list[Signal]]:
                 receiver = each.receiver
                 if each.statements or receiver is None or each.created is (kind != "insert"):
                     continue
-                if receiver_place(receiver)[0].startswith(_RECORDERS):
-                    continue
                 if any(one.silences(signal, cls) and not one.exempts(receiver) for one in contexts):
                     continue
-                _, signals = missed.setdefault(describe_receiver(receiver), (each, []))
-                if signal not in signals:
-                    signals.append(signal)
-    return dict(missed.values())
+                place = place_of_connection(each)
+                if not place.name.startswith(_RECORDERS):
+                    signals = missed.setdefault(place, [])
+                    if signal not in signals:
+                        signals.append(signal)
+    return missed
 
 
 def _senders(kind: str, mapper: Mapper[Any]) -> Iterator[type]:
@@ -149,10 +153,11 @@ def _senders(kind: str, mapper: Mapper[Any]) -> Iterator[type]:
             yield each.class_
 
 
-def _receivers(missed: dict[Connection, list[Signal]]) -> str:
+def _receivers(missed: Missed) -> str:
     named = [
-        f"{describe_receiver(connection.receiver)} of {' and '.join(str(s.name) for s in signals)}"
-        for connection, signals in missed.items()
+        f"{printable(f'{place.name} ({place.title})')} of "
+        f"{' and '.join(signal.display_name for signal in signals)}"
+        for place, signals in missed.items()
     ]
     others = len(named) - _MAX_NAMED
     if others > 0:
@@ -160,7 +165,7 @@ def _receivers(missed: dict[Connection, list[Signal]]) -> str:
     return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
 
 
-def _ways_out(kind: str, missed: dict[Connection, list[Signal]]) -> str:
+def _ways_out(kind: str, missed: Missed) -> str:
     can_be_called = [
         any(each.payload.is_sent_by_statements for each in signals) for signals in missed.values()
     ]

@@ -131,8 +131,8 @@ def test_each_statement_is_named_with_what_isnt_called(project: pytest.Pytester)
     assert [re.search(r"(\w+)\(app\.", line).group(1) for line in found] == kinds  # type: ignore[union-attr]
     lines = [int(re.search(r"test_it\.py:(\d+) doesn't", line).group(1)) for line in found]  # type: ignore[union-attr]
     assert lines == [*range(lines[0], lines[0] + 8)]
-    app = re.escape(str(project.path / "app.py"))
-    at = rf"at {re.escape(str(project.path / 'test_it.py'))}:\d+"
+    app = r"app\.py"
+    at = r"at test_it\.py:\d+"
     index, count = (
         rf"app\.index \({app}:\d+\) of post_save",
         rf"app\.count \({app}:\d+\) of post_update",
