@@ -13,7 +13,7 @@ from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.introspection.built_in_senders import BuiltInSenders
 from aksara_signals.introspection.duplicates import find_duplicates
 from aksara_signals.introspection.findings import Finding
-from aksara_signals.introspection.partly_called import find_partly_called
+from aksara_signals.introspection.of_statements import find_of_statements
 from aksara_signals.introspection.silent_deletes import find_silent_deletes
 from aksara_signals.introspection.wrong_senders import find_wrong_senders
 from aksara_signals.orm.bridge.classes import mapped_classes
@@ -79,5 +79,5 @@ def check() -> list[Finding]:
         *find_wrong_senders(built_in),
         *find_silent_deletes(),
         *find_duplicates(built_in),
-        *find_partly_called(),
+        *find_of_statements(),
     ]

@@ -29,6 +29,7 @@ class Code(StrEnum):
     SILENT_DELETE = "silent-delete"
     DUPLICATE_RECEIVER = "duplicate-receiver"
     REACHED_TWICE = "reached-twice"
+    REFUSED_STATEMENTS = "refused-statements"
     PARTLY_CALLED = "partly-called"
     MIXED_RECEIVERS = "mixed-receivers"
 

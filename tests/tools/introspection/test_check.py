@@ -529,6 +529,52 @@ def test_receiver_that_a_part_of_the_statements_calls(project, code, what):
 
 
 @pytest.mark.parametrize(
+    ("mapping", "why"),
+    [
+        (
+            "__table_args__ = {'implicit_returning': False}",
+            "table quiet has implicit_returning=Fal",
+        ),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("statements", [True, False])
+def test_class_whose_statements_are_refused(project, mapping, why, statements):
+    """Nothing returns the rows that a receiver asks for."""
+    code = f"""
+    class Quiet(Base):
+        __tablename__ = "quiet"
+        {mapping}
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    post_save.connect(notify, Quiet, statements={statements})
+    """
+    found = check(project, code)
+    if why is None or not statements:
+        assert found == []
+    else:
+        [finding] = found
+        assert (finding["code"], finding["severity"]) == ("refused-statements", "warning")
+        assert f"connected to checked.Quiet with statements=True, and {why}" in finding["what"]
+
+
+def test_class_that_is_not_mapped_to_a_table(project):
+    """What is mapped to a join can't be written by statements that return its rows."""
+    code = """
+    class Both(Base):
+        __table__ = Shelf.__table__.join(Room.__table__)
+        id = column_property(Shelf.__table__.c.id)
+        its_room = column_property(Room.__table__.c.id, Shelf.__table__.c.room_id)
+
+    post_save.connect(notify, Both, statements=True)
+    """
+    models = MODELS.replace("import DeclarativeBase, ", "import column_property, DeclarativeBase, ")
+    [found] = check(project, code, models=models)
+    assert found["code"] == "refused-statements"
+    assert "it is not mapped to a table" in found["what"]
+
+
+@pytest.mark.parametrize(
     "code",
     [
         "post_save.connect(notify, Leaflet, statements=True)",

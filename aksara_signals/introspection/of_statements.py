@@ -1,11 +1,11 @@
-"""Find receivers that ORM statements call for some of their writes only."""
+"""Find receivers that statements call in part, and classes whose statements are refused."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from sqlalchemy import inspect
+from sqlalchemy import Table, inspect
 from sqlalchemy.orm import Mapper
 
 from aksara_signals.dispatch.connections.connection import Connection
@@ -16,15 +16,24 @@ from aksara_signals.introspection.names import place_of_connection
 from aksara_signals.orm.mapping.registered import wired_classes
 from aksara_signals.signals import post_delete, post_save, post_update
 
-__all__ = ["find_partly_called"]
+__all__ = ["find_of_statements"]
 
 Connected = list[tuple[Signal, Connection]]
 """The connections to a class, each with its signal."""
 
 
-def find_partly_called() -> Iterator[Finding]:
-    """Find receivers, then classes, with ``statements=True`` on a part of their connections."""
+def find_of_statements() -> Iterator[Finding]:
+    """Find receivers and classes with ``statements=True`` on a part of their connections.
+
+    Before them, the classes whose statements are refused, because somebody asks for their rows.
+    """
     connected = {cls: _connections_of(cls) for cls in wired_classes()}
+    for cls, connections in connected.items():
+        table: Any = inspect(cls).local_table
+        can_return = isinstance(table, Table) and table.implicit_returning
+        asking = [each for _, each in connections if each.statements]
+        if asking and not can_return:
+            yield _of_refused(cls, asking[0])
     seen: set[frozenset[Connection]] = set()
     for cls, connections in connected.items():
         for receiver in _by_receiver(connections):
@@ -69,6 +78,25 @@ def _by_receiver(connections: Connected) -> Iterator[Connected]:
 
 def _is_mixed(connections: Connected) -> bool:
     return len({each.statements for _, each in connections}) > 1
+
+
+def _of_refused(cls: type, connection: Connection) -> Finding:
+    table: Any = inspect(cls).local_table
+    what, remedy = (
+        (f"table {table.fullname} has implicit_returning=False", "remove it")
+        if isinstance(table, Table)
+        else ("it is not mapped to a table", "name the classes of its tables in statements")
+    )
+    place = place_of_connection(connection)
+    return Finding(
+        Code.REFUSED_STATEMENTS,
+        Severity.WARNING,
+        f"{place.name} is connected to {names_of(cls)[1]} with statements=True, and {what}: its "
+        f"rows can't be returned, so insert(), delete() and update() with criteria raise "
+        f"StatementSignalError",
+        place,
+        f"{remedy}, or connect without statements=True",
+    )
 
 
 def _of_receiver(cls: type, connections: Connected) -> Finding:
