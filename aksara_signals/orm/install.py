@@ -26,6 +26,7 @@ from aksara_signals.orm.outcome.queue import (
 )
 from aksara_signals.orm.relations.origins import attach_listeners
 from aksara_signals.orm.sending import note_end
+from aksara_signals.orm.statements.execute import attach_execute
 
 
 def install_listeners() -> None:
@@ -35,7 +36,7 @@ def install_listeners() -> None:
     for target, name, listener in _LISTENERS:
         event.listen(target, name, listener)
     install_adapter(sqlalchemy_adapter)
-    for follow in (wrap_constructors, attach_listeners, forget_recipients):
+    for follow in (wrap_constructors, attach_listeners, forget_recipients, attach_execute):
         follow()  # receivers may have been connected before
 
 

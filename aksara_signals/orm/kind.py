@@ -6,8 +6,17 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """The kind of change of a row."""
+    """The kind of change of a row.
+
+    Only an upsert whose database doesn't say what it has done with each row is an ``UPSERT``.
+    """
 
     CREATE = "created"
     UPDATE = "updated"
+    UPSERT = "inserted or updated"
     DELETE = "deleted"
+
+    @property
+    def created(self) -> bool | None:
+        """The ``created`` of save signals; None if it isn't known."""
+        return None if self is Kind.UPSERT else self is Kind.CREATE

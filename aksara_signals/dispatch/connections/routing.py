@@ -22,9 +22,16 @@ from aksara_signals.types import DURABLE, IMMEDIATE, Sender
 
 
 class Plan:
-    """The connections that one sender's sends reach, in call order."""
+    """The connections that one sender's sends reach, in call order.
+
+    Args:
+        connections: In call order.
+        asking: Those that ask for the rows of statements. A receiver that has several connections
+            may have another one here.
+    """
 
     __slots__ = (
+        "_asking",
         "_by_created",
         "coalesces",
         "concurrent",
@@ -39,7 +46,9 @@ class Plan:
         "sequential",
     )
 
-    def __init__(self, connections: tuple[Connection, ...]) -> None:
+    def __init__(
+        self, connections: tuple[Connection, ...], asking: tuple[Connection, ...] = ()
+    ) -> None:
         immediate = [each for each in connections if each.phase == IMMEDIATE]
         self.sequential: tuple[Connection, ...] = tuple(
             each for each in immediate if not each.concurrent
@@ -76,6 +85,7 @@ class Plan:
         """Runs of receivers that are called in the same way."""
         self.is_simple: bool = not (self.is_narrowed or self.deferred or self.durable)
         """Whether every receiver is called at once, whatever the payload is."""
+        self._asking = asking
         self._by_created: dict[bool | None, Plan] = {}
 
     def __bool__(self) -> bool:
@@ -106,8 +116,15 @@ class Plan:
             plan = self._by_created[wanted] = Plan(_once(passed, are_filtered=True))
         return plan
 
-    def of_rows(self, created: bool) -> Plan:
+    @property
+    def of_statements(self) -> Plan:
+        """The plan for the rows of ORM statements."""
+        return Plan(self._asking) if self._asking else NO_RECEIVERS
+
+    def of_rows(self, created: bool | None) -> Plan:
         """The plan for a row that is written by an INSERT (``created``) or an UPDATE.
+
+        With None, nobody knows which of the two it was.
 
         Coalescing receivers stay in it whatever their filter is: it applies to ``created`` of the
         net change, which isn't known yet.
@@ -132,15 +149,12 @@ class Plan:
         plan = self
         for context in contexts:
             if plan and context.silences(signal, sender):
-                kept = tuple(
-                    each
-                    for each in plan.all_connections
-                    if (receiver := each.receiver) is not None and context.exempts(receiver)
-                )
+                kept = _exempted(plan.all_connections, context)
                 if len(kept) != len(plan.all_connections):
                     for observe in silence_observers:
                         observe(sender, [each for each in plan.all_connections if each not in kept])
-                    plan = Plan(kept) if kept else NO_RECEIVERS
+                    asking = _exempted(plan._asking, context)
+                    plan = Plan(kept, asking) if kept else NO_RECEIVERS
         return plan
 
 
@@ -168,6 +182,15 @@ def _segments(
         yield Segment(True, tuple(run), concurrent)
     elif run:
         yield Segment(run[0].is_async, tuple(run))
+
+
+def _exempted(connections: Iterable[Connection], context: SignalContext) -> tuple[Connection, ...]:
+    """The connections whose receivers a context doesn't silence."""
+    return tuple(
+        each
+        for each in connections
+        if (receiver := each.receiver) is not None and context.exempts(receiver)
+    )
 
 
 def _once(connections: Iterable[Connection], are_filtered: bool) -> tuple[Connection, ...]:
@@ -248,4 +271,7 @@ class Routes:
                     require_unambiguous(connection.sender_key.get())
         matching.sort(key=lambda each: -each.priority)  # stable: equal ones keep their order
         chosen = _once(matching, are_filtered=False)
-        return Plan(chosen) if chosen else NO_RECEIVERS
+        asking = [each for each in matching if each.statements]
+        if not asking:
+            return Plan(chosen) if chosen else NO_RECEIVERS
+        return Plan(chosen, _once(asking, are_filtered=False))

@@ -17,12 +17,23 @@ from aksara_signals.orm.mapping.unwired import note_connected
 from aksara_signals.orm.outcome.durable import store_sent
 from aksara_signals.orm.outcome.queue import defer_sent
 from aksara_signals.orm.relations.origins import RELATIONS, attach_listeners
-from aksara_signals.signals import post_init, pre_init
+from aksara_signals.orm.statements.execute import attach_execute
+from aksara_signals.orm.statements.recipients import ROW_SIGNALS
+from aksara_signals.signals import post_init, post_statement, pre_init
+
+
+def _follow_rows() -> None:
+    """Receivers of rows were connected or disconnected; some of them may ask for statements."""
+    forget_recipients()
+    attach_execute()
+
 
 _UPKEEP: dict[Payload, Callable[[], object]] = {
     **{each.payload: wrap_constructors for each in (pre_init, post_init)},
     **{each.payload: attach_listeners for each in RELATIONS.signals},
     **{each.payload: forget_recipients for each in LIFE_CYCLE.signals},
+    **{each.payload: _follow_rows for each in ROW_SIGNALS},
+    post_statement.payload: attach_execute,
 }
 """What to update when connections of a signal change, by the signal's payload."""
 

@@ -1,4 +1,4 @@
-"""What is sent for the rows that a flush writes.
+"""What is sent for the rows that a flush or a statement writes.
 
 Changes come in batches. A batch becomes deliveries to the receivers that are called at once, and
 queue entries for the deferred ones.
@@ -6,7 +6,7 @@ queue entries for the deferred ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -19,7 +19,7 @@ from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
 from aksara_signals.orm.bridge.states import State, describe, has_pending_key
 from aksara_signals.orm.flush.changes import Change
-from aksara_signals.orm.flush.recipients import FlushRecipients, Recipients
+from aksara_signals.orm.flush.recipients import Recipients
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.outcome.durable import DurableSend
 from aksara_signals.orm.outcome.entries import Queued, SentSignal, Written
@@ -28,12 +28,15 @@ from aksara_signals.orm.sending import Run
 from aksara_signals.orm.session.current import AnySession
 from aksara_signals.orm.session.fixtures import is_loading_fixtures
 
+RecipientsOf = Callable[[type, Kind], Recipients]
+"""The receivers of one kind of change of a class."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Successive changes of one kind and class, with everything that is the same for all of them.
 
-    Batches are made once before the flush and once after it.
+    Batches are made once before the flush and once after it, and once for a statement.
     """
 
     kind: Kind
@@ -48,25 +51,22 @@ _kind_and_sender = attrgetter("kind", "sender")
 
 
 def batches_of(
-    changes: Iterable[Change], recipients: FlushRecipients, owner: AnySession, *, is_post: bool
+    changes: Iterable[Change], recipients: RecipientsOf, owner: AnySession
 ) -> list[Batch]:
     """Batches of successive changes of one kind and class, in the same order.
 
     Args:
         changes: In the order of sending.
-        recipients: The receivers of this flush.
+        recipients: The receivers of each class and kind of change.
         owner: The session that receivers are given.
-        is_post: Whether post signals are sent for them instead of pre signals.
     """
     batches: list[Batch] = []
     for (kind, sender), group in groupby(changes, _kind_and_sender):
-        of_class = recipients.of(sender)
-        of_kind = (of_class.post if is_post else of_class.pre)[kind]
         shared: dict[str, Any] = {"sender": sender}
         if kind is not Kind.DELETE:
-            shared |= {"created": kind is Kind.CREATE, "update_fields": None}
+            shared |= {"created": kind.created, "update_fields": None}
         shared |= {"session": owner, "raw": is_loading_fixtures()}
-        batches.append(Batch(kind, sender, list(group), of_kind, shared))
+        batches.append(Batch(kind, sender, list(group), recipients(sender, kind), shared))
     return batches
 
 

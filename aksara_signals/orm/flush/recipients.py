@@ -35,6 +35,8 @@ POST: Moment = {
     Kind.UPDATE: (post_update, post_save),
     Kind.DELETE: (post_delete,),
 }
+STATEMENT: Moment = {**POST, Kind.UPSERT: (post_save,)}
+"""The signals that are sent for each row of an ORM statement."""
 LIFE_CYCLE = SignalGroup(pre_save, post_save, pre_update, post_update, pre_delete, post_delete)
 """The signals that a flush sends for rows."""
 
@@ -65,15 +67,33 @@ class Recipients:
 class ClassRecipients:
     """The receivers of the life cycle of one class."""
 
-    __slots__ = ("coalesces", "generation", "has_receivers", "post", "pre")
+    __slots__ = (
+        "_by_signal",
+        "_statement",
+        "coalesces",
+        "generation",
+        "has_receivers",
+        "post",
+        "pre",
+    )
 
     def __init__(self, plans: Iterable[Plan], generation: object, *, coalesces: bool) -> None:
-        by_signal = dict(zip(LIFE_CYCLE.signals, plans, strict=True))
+        by_signal = self._by_signal = dict(zip(LIFE_CYCLE.signals, plans, strict=True))
+        self._statement: dict[Kind, Recipients] | None = None
         self.has_receivers: bool = any(by_signal.values())
         self.coalesces: bool = coalesces
         self.generation: object = generation
         self.pre: dict[Kind, Recipients] = self._recipients(PRE, by_signal)
         self.post: dict[Kind, Recipients] = self._recipients(POST, by_signal)
+
+    @property
+    def statement(self) -> dict[Kind, Recipients]:
+        """The receivers of the rows of ORM statements."""
+        found = self._statement
+        if found is None:
+            by_signal = {signal: plan.of_statements for signal, plan in self._by_signal.items()}
+            found = self._statement = self._recipients(STATEMENT, by_signal)
+        return found
 
     def _recipients(self, moment: Moment, by_signal: dict[Signal, Plan]) -> dict[Kind, Recipients]:
         return {
@@ -82,7 +102,7 @@ class ClassRecipients:
                 [
                     (signal, plan)
                     for signal in signals
-                    if (plan := by_signal[signal].of_rows(kind is Kind.CREATE))
+                    if (plan := by_signal[signal].of_rows(kind.created))
                 ],
             )
             for kind, signals in moment.items()
@@ -103,7 +123,7 @@ class ClassRecipients:
             durable=[(signal, plan.durable) for signal, plan in plans if plan.durable],
             asks_for_changes=kind is not Kind.DELETE
             and any(
-                plan.on_demand or (kind is Kind.UPDATE and plan.asks_what_changed)
+                plan.on_demand or (kind is not Kind.CREATE and plan.asks_what_changed)
                 for _, plan in plans
             ),
             needs_columns=any(needs_columns(plan) for _, plan in plans),
@@ -176,3 +196,11 @@ class FlushRecipients:
         if found is None:
             found = self._classes[cls] = recipients_of(cls)
         return found
+
+    def pre(self, cls: type, kind: Kind) -> Recipients:
+        """The receivers of one kind of change of a class before the flush."""
+        return self.of(cls).pre[kind]
+
+    def post(self, cls: type, kind: Kind) -> Recipients:
+        """The receivers of one kind of change of a class after the flush."""
+        return self.of(cls).post[kind]

@@ -174,7 +174,7 @@ class FlushRun:
                 break
             for change in fresh:
                 self._foreseen[change.state] = change
-            batches = batches_of(fresh, self._recipients, self._owner, is_post=False)
+            batches = batches_of(fresh, self._recipients.pre, self._owner)
             self._send_pre(batches)
             sent += batches
             if self._is_settled(prediction):
@@ -211,7 +211,7 @@ class FlushRun:
             if recipients.asks_for_changes:
                 wanted += batch.changes
             if batch.kind is Kind.DELETE:
-                after = self._recipients.of(batch.sender).post[batch.kind]
+                after = self._recipients.post(batch.sender, batch.kind)
                 if recipients.needs_columns or after.needs_columns:
                     needed += states
                 elif after.plans:
@@ -240,7 +240,7 @@ class FlushRun:
         wanted: list[Change] = []
         deleted: list[State] = []
         for batch in sent:
-            after = self._recipients.of(batch.sender).post[batch.kind]
+            after = self._recipients.post(batch.sender, batch.kind)
             # A change that was sent may have been replaced: an updated row, by its delete.
             changes = [each for each in batch.changes if self._foreseen[each.state] is each]
             if batch.kind is Kind.DELETE:
@@ -281,7 +281,7 @@ class FlushRun:
         changes = [*happened, *unforeseen]
         if deleted:
             changes = deleted_before_created(changes)
-        self._batches = batches_of(changes, self._recipients, self._owner, is_post=True)
+        self._batches = batches_of(changes, self._recipients.post, self._owner)
         for batch in self._batches:
             if batch.recipients.asks_for_changes:
                 for change in batch.changes:

@@ -21,6 +21,7 @@ from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.objects.bulk import Row, batches, note_written, send_bulk
 from aksara_signals.orm.session.current import user_session
+from aksara_signals.orm.statements.statement import SILENT
 from aksara_signals.signals import post_bulk_create, pre_bulk_create
 
 
@@ -174,7 +175,7 @@ def _insert(
     wanted = [key for key in info_of(mapper).columns if key not in given]
     rows = [row for _, row in part]
     # All rows of this call have the same columns, so None is a value and not a gap.
-    options: dict[str, Any] = {"render_nulls": True}
+    options: dict[str, Any] = {"render_nulls": True, **SILENT}
     if batch_size is not None:
         options["insertmanyvalues_page_size"] = batch_size
     if not wanted:

@@ -19,6 +19,7 @@ from aksara_signals.orm.mapping.attributes import field_names
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.objects.bulk import Row, batches, note_written, send_bulk
 from aksara_signals.orm.session.current import user_session
+from aksara_signals.orm.statements.statement import SILENT
 from aksara_signals.signals import post_bulk_update, pre_bulk_update
 
 
@@ -144,7 +145,8 @@ def bulk_update(
                 groups.setdefault((type(instance), frozenset(written)), []).append((instance, row))
         for (cls, written), members in groups.items():
             for part in batches(members, batch_size):
-                session.execute(update(cls), [row for _, row in part])
+                rows = [row for _, row in part]
+                session.execute(update(cls), rows, execution_options=SILENT)
                 names = _register_updated(session, cls, written, part)
                 note_written(session, Kind.UPDATE, [instance for instance, _ in part], names)
         send_bulk(session, post_bulk_update, model, payload)

@@ -1,0 +1,303 @@
+"""ORM statements: what they write, and their results as the caller would have got them.
+
+A statement that returns the rows that it writes gives its caller another kind of result. So what
+was added to it has to be taken out of its result again.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Column, Connection, CursorResult, Result, TextClause, select
+from sqlalchemy.engine import Row as EngineRow
+from sqlalchemy.engine import cursor as engine_cursor
+from sqlalchemy.orm import Mapper, ORMExecuteState
+from sqlalchemy.orm import bulk_persistence as orm_statements
+
+_cursor: Any = engine_cursor
+_orm: Any = orm_statements
+_UpdateOrDelete: Any = (
+    _orm._BulkUDCompileState
+    if hasattr(orm_statements, "_BulkUDCompileState")
+    else _orm.BulkUDCompileState  # SQLAlchemy 2.0
+)
+
+_NOTHING: Any = _cursor._NO_RESULT_METADATA
+_make_row: Any = EngineRow
+
+Row = tuple[Any, ...]
+"""The values of one row."""
+
+
+def entity_of(statement: Any) -> Any:
+    """The mapper or the alias that an ORM statement writes to; None of a Core statement."""
+    table = getattr(statement, "table", None)
+    return None if table is None else table._annotations.get("parententity")
+
+
+def is_upsert(statement: Any) -> bool:
+    """Whether an INSERT has a clause for rows that exist already."""
+    return getattr(statement, "_post_values_clause", None) is not None
+
+
+def leaves_existing_rows(statement: Any) -> bool:
+    """Whether an upsert does nothing to rows that exist already, so that it only inserts."""
+    name: str = type(statement._post_values_clause).__name__
+    return name == "OnConflictDoNothing"
+
+
+def is_from_select(statement: Any) -> bool:
+    """Whether an INSERT takes its rows from a SELECT."""
+    return getattr(statement, "select", None) is not None
+
+
+def has_criteria(statement: Any) -> bool:
+    """Whether an UPDATE or DELETE has a WHERE clause."""
+    return bool(statement._where_criteria)
+
+
+def returned_columns(statement: Any) -> int:
+    """How many elements the caller has given to ``returning()``."""
+    return len(statement._returning)
+
+
+def returns_everything(statement: Any) -> bool:
+    """Whether a statement has ``RETURNING *``, or other text that may stand for several columns."""
+    return any(
+        isinstance(each, TextClause) or getattr(each, "_is_star", False)
+        for each in statement._returning
+    )
+
+
+def has_own_defaults(statement: Any) -> bool:
+    """Whether the caller has called ``return_defaults()``."""
+    return bool(statement._return_defaults)
+
+
+def strategy_of(state: ORMExecuteState) -> str:
+    """How SQLAlchemy executes a statement: ``orm``, ``bulk``, ``raw`` or ``core_only``."""
+    options = state.execution_options
+    found: Any = options.get("_sa_orm_insert_options" if state.is_insert else _UD_OPTIONS)
+    strategy: str = found._dml_strategy
+    return strategy
+
+
+_UD_OPTIONS = "_sa_orm_update_options"
+
+
+def written_names(state: ORMExecuteState, mapper: Mapper[Any]) -> frozenset[str]:
+    """The attributes that a statement sets, as far as it names them."""
+    statement: Any = state.statement
+    if state.is_update:
+        resolved = _UpdateOrDelete._get_resolved_values(mapper, statement)
+        names = {name for key, _ in resolved if (name := _name_of(mapper, key)) is not None}
+    else:
+        rows = [statement._values or {}]
+        for each in statement._multi_values:
+            rows += each
+        keys: set[Any] = {key for row in rows for key in row}
+        if is_from_select(statement):
+            keys.update(statement._select_names)
+        names = {name for key in keys if (name := _name_of(mapper, key)) is not None}
+    parameters = state.parameters
+    if parameters and strategy_of(state) == "bulk":
+        for row in parameters if isinstance(parameters, list) else [parameters]:
+            names.update(name for key in row if (name := _name_of(mapper, key)) is not None)
+    return frozenset(names)
+
+
+def _name_of(mapper: Mapper[Any], key: Any) -> str | None:
+    """The attribute of a key of ``values()``: a name, a column or an attribute."""
+    if isinstance(key, str):
+        if key in mapper.column_attrs:
+            return key
+        column = mapper.local_table.c.get(key)
+        return None if column is None else _name_of(mapper, column)
+    known = mapper._columntoproperty
+    return known[key].key if key in known else getattr(key, "key", None)
+
+
+def updated_by_default(mapper: Mapper[Any]) -> frozenset[str]:
+    """The attributes of columns that an UPDATE sets by itself."""
+    return frozenset(
+        prop.key
+        for prop in mapper.column_attrs
+        if isinstance(column := prop.columns[0], Column)
+        and (column.onupdate is not None or column.server_onupdate is not None)
+    )
+
+
+def select_of(statement: Any, mapper: Mapper[Any], columns: Sequence[Any]) -> Any:
+    """A SELECT of the rows that an UPDATE or DELETE is going to write.
+
+    It has the criteria of the statement, those of its options, and those of a subclass in the table
+    of its base.
+    """
+    return (
+        select(*columns)
+        .select_from(mapper)
+        .where(*statement._where_criteria)
+        .options(*statement._with_options)
+    )
+
+
+# -- the result, as the caller would have got it ---------------------------------------------------
+
+
+def with_defaults(statement: Any, key: Sequence[Any], columns: Sequence[Any]) -> Any:
+    """The statement, returning columns that are not for the caller."""
+    return statement.return_defaults(*key, supplemental_cols=columns)
+
+
+def defaults_taken(
+    result: Any,
+    labels: Sequence[str],
+    expected: Sequence[str] | None,
+    *,
+    by_row_id: bool = False,
+) -> list[Row]:
+    """Take what :func:`with_defaults` has added out of a result.
+
+    Args:
+        result: The result; it is changed in place.
+        labels: The names of the columns that were added.
+        expected: The columns that SQLAlchemy itself would have fetched; None if it wouldn't.
+        by_row_id: Whether it would have taken the key of an INSERT from the driver's last row id.
+
+    Returns:
+        The values of the added columns, by row.
+    """
+    context = result.context
+    fetched: Sequence[Any] | None = result.returned_defaults_rows
+    metadata = result._metadata
+    names = [*metadata.keys]
+    take = taking([names.index(label) for label in labels])
+    rows = [take(row) for row in fetched or ()]
+    result._soft_close()
+    if expected is None:
+        result._metadata, result.cursor_strategy = _NOTHING, _cursor._NO_CURSOR_DML
+        context.returned_default_rows = None
+        if by_row_id:
+            context.inserted_primary_key_rows = context._setup_ins_pk_from_lastrowid()
+    else:
+        places = [place for place, name in enumerate(names) if name in expected]
+        result._metadata = reduced = metadata._reduce(places)
+        result.cursor_strategy = _cursor._NO_CURSOR_DQL
+        if fetched is not None:
+            keep, index = taking(places), reduced._key_to_index
+            context.returned_default_rows = [
+                _make_row(reduced, None, index, keep(row)) for row in fetched
+            ]
+    return rows
+
+
+def fetched_by_insert(statement: Any, connection: Connection) -> tuple[Sequence[str] | None, bool]:
+    """What SQLAlchemy itself fetches by an INSERT: the names of columns, if any.
+
+    And whether it takes the key from the driver's last row id.
+    """
+    engine: Any = connection.engine
+    compiled = statement._compile_w_cache(
+        connection.dialect, compiled_cache=engine._compiled_cache, column_keys=[]
+    )[0]
+    columns: Any = compiled.implicit_returning
+    names = [column.key for column in columns] if columns else None
+    return names, compiled.postfetch_lastrowid
+
+
+def fetched_by_synchronization(result: Any, mapper: Mapper[Any]) -> Sequence[str] | None:
+    """The names of the columns that SQLAlchemy itself fetches to synchronise the session, if any.
+
+    Args:
+        result: Of an UPDATE or DELETE.
+        mapper: The mapper of the statement.
+    """
+    options = result.context.execution_options[_UD_OPTIONS]
+    if options._synchronize_session != "fetch" or not options._can_use_returning:
+        return None
+    return [column.key for column in mapper.local_table.primary_key]
+
+
+def taking(places: Sequence[int]) -> Callable[[Any], Row]:
+    """A function that takes the values at some places of a row."""
+    if len(places) == 1:
+        place = places[0]
+        return lambda row: (row[place],)
+    return itemgetter(*places)
+
+
+def with_returned(statement: Any, columns: Sequence[Any], *, in_order: bool = False) -> Any:
+    """The statement, returning these columns after those of the caller."""
+    if in_order:
+        return statement.returning(*columns, sort_by_parameter_order=True)
+    return statement.returning(*columns)
+
+
+def returned_taken(result: Any, count: int, added: int) -> tuple[Result[Any], list[Row]]:
+    """Take what :func:`with_returned` has added out of the result of a caller's own RETURNING.
+
+    Args:
+        result: The result, which is read completely.
+        count: How many elements are the caller's.
+        added: How many columns were added.
+    """
+    rows = [*result.iterator]
+    result = result.columns(*range(count))
+    _refill(result, rows)
+    part = slice(count, count + added)
+    return result, [tuple(row)[part] for row in rows]
+
+
+def _refill(result: Any, rows: list[Any]) -> None:
+    """Let a result that was read completely be read once more; what is read is released."""
+    queue = deque(rows)
+
+    def left() -> Iterator[Any]:
+        while queue:
+            yield queue.popleft()
+
+    def chunks(size: int | None) -> Iterator[list[Any]]:
+        if not size:
+            yield [*left()]
+            return
+        while chunk := [*islice(left(), size)]:
+            yield chunk
+
+    result.iterator = left()
+    if hasattr(result, "chunks"):
+        result.chunks = chunks
+
+
+def rows_counted(result: Any) -> int | None:
+    """The number of rows of a result that is left as it is; None if it isn't known."""
+    if isinstance(result, CursorResult):
+        count = result.rowcount
+        return None if count < 0 else count
+    if result._soft_closed:
+        return None
+    rows = [*result.iterator]
+    _refill(result, rows)
+    return len(rows)
+
+
+def plain_result(result: Any, *, is_bulk: bool) -> tuple[Any, list[Row]]:
+    """The result without RETURNING of an INSERT that was given one, and its rows.
+
+    Args:
+        result: The result of :func:`with_returned`.
+        is_bulk: Whether parameters were given beside the statement.
+    """
+    rows = [tuple(row) for row in result.iterator]
+    if is_bulk:
+        return _cursor.null_dml_result(), rows
+    raw = result.raw
+    raw._soft_close()
+    raw._metadata, raw.cursor_strategy = _NOTHING, _cursor._NO_CURSOR_DML
+    raw.context._is_explicit_returning = False
+    return raw, rows

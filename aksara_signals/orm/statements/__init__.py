@@ -1,0 +1,1 @@
+"""What ORM statements send: the rows of ``insert()``, ``update()`` and ``delete()``."""

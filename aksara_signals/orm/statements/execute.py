@@ -1,0 +1,245 @@
+"""``do_orm_execute``: an ORM statement is executed, and its rows are sent.
+
+A statement is sent as a flush is: to the same receivers, with the same phases, contexts and durable
+rows. What differs is that the session holds few of its rows or none. So the rows come from the
+database, and instances are made of them for as long as receivers need them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+
+from aksara_signals.dispatch.receivers.naming import describe_sender
+from aksara_signals.exceptions import InvalidOptionError
+from aksara_signals.orm.bridge.loading import load_columns
+from aksara_signals.orm.bridge.sessions import fail_flush, is_flushing
+from aksara_signals.orm.bridge.statements import (
+    is_upsert,
+    rows_counted,
+)
+from aksara_signals.orm.flush.payloads import Batch, batches_of, durable_sends, queued_of, runs_of
+from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.mapping.registered import Upkeep, is_wired
+from aksara_signals.orm.outcome.durable import DurableSend, write_sends
+from aksara_signals.orm.outcome.entries import Written
+from aksara_signals.orm.outcome.queue import entries_in
+from aksara_signals.orm.outcome.snapshots import values_of
+from aksara_signals.orm.sending import (
+    AFTER_WRITING,
+    Run,
+    defer_signal,
+    durable_send,
+    runs_of_signal,
+    send_within,
+)
+from aksara_signals.orm.session.current import user_session
+from aksara_signals.orm.statements.recipients import (
+    StatementRecipients,
+    are_statements_asked_for,
+    recipients_of_statement,
+    row_recipients,
+)
+from aksara_signals.orm.statements.refusals import require_known_rows
+from aksara_signals.orm.statements.rows import Chunk, RowChanges
+from aksara_signals.orm.statements.statement import OPTION, OrmStatement, kinds_of
+from aksara_signals.orm.statements.writing import Writing
+from aksara_signals.signals import post_statement
+
+
+@Upkeep
+def attach_execute() -> None:
+    """Listen to statements while a receiver asks for them: a listener delays each SELECT."""
+    is_attached = event.contains(Session, "do_orm_execute", do_orm_execute)
+    if are_statements_asked_for():
+        if not is_attached:
+            event.listen(Session, "do_orm_execute", do_orm_execute)
+    elif is_attached:
+        event.remove(Session, "do_orm_execute", do_orm_execute)
+
+
+def do_orm_execute(state: ORMExecuteState) -> Any:
+    """Execute a statement whose receivers ask for it, and send it; else let SQLAlchemy do it.
+
+    Returns:
+        The result for the caller; None if there is nobody to send to.
+
+    Raises:
+        StatementSignalError: Its rows can't be known, and nothing was written.
+        InvalidOptionError: The execution option ``signals`` is not True or False.
+        BaseException: Any exception that a receiver raised. The transaction was rolled back, as
+            that of a flush is.
+    """
+    if state.is_select or not (state.is_insert or state.is_update or state.is_delete):
+        return None
+    mapper = state.bind_mapper
+    if mapper is None or not is_wired(mapper.class_):
+        return None
+    wanted = state.execution_options.get(OPTION, True)
+    if type(wanted) is not bool:
+        raise InvalidOptionError(
+            f"a statement was executed with the option signals={describe_sender(wanted)}; it is "
+            f"False, to call no receivers for it, or True"
+        )
+    recipients = recipients_of_statement(mapper, kinds_of(state)) if wanted else None
+    return StatementRun(state, mapper, recipients).execute() if recipients else None
+
+
+class StatementRun:
+    """One statement, from its execution to the end of its signals.
+
+    Args:
+        state: The statement, as SQLAlchemy's listener gets it.
+        mapper: The mapper of the class that it names.
+        recipients: Its receivers.
+    """
+
+    def __init__(
+        self, state: ORMExecuteState, mapper: Mapper[Any], recipients: StatementRecipients
+    ) -> None:
+        self._state = state
+        self._session: Session = state.session
+        self._owner = user_session(state.session)
+        self._mapper = mapper
+        self._recipients = recipients
+        self._token = object()
+        """Stands for this statement in the queue, as one flush does."""
+
+    def execute(self) -> Any:
+        """Execute the statement, and send it.
+
+        Returns:
+            The result for the caller.
+        """
+        if not self._recipients.has_rows:
+            result = self._state.invoke_statement()
+            with _Failing(self._session):
+                self._send_statement(rows_counted(result))
+            return result
+        state, session = self._state, self._session
+        require_known_rows(state, self._mapper)
+        if session.autoflush and not is_flushing(session):
+            session.flush()
+        statement = OrmStatement.of(state, self._mapper)
+        held = self._held() if state.is_delete else {}
+        writing = Writing(statement, self._recipients)
+        try:
+            written = writing.write()
+            asks = self._recipients.asks_for_changes
+            changes = RowChanges(statement, written, writing.reading, held, with_changes=asks)
+            self._send_rows(changes, statement.names)
+            self._send_statement(len(written.rows))
+        except BaseException:
+            if writing.has_written:
+                fail_flush(session)
+            raise
+        return written.result
+
+    def _held(self) -> dict[Any, object]:
+        """The session's instances of the class: a DELETE takes them out of its identity map."""
+        cls = self._mapper.class_
+        held: Any = self._session.identity_map
+        return {key: instance for key, instance in held.items() if isinstance(instance, cls)}
+
+    # -- rows ----------------------------------------------------------------------------------
+
+    def _send_rows(self, changes: RowChanges, names: frozenset[str]) -> None:
+        # Receivers may write the rows of a later chunk. So all rows are queued and stored before
+        # the first receiver is called: what is sent about one row stays in the order of its
+        # changes.
+        if self._recipients.is_queued:
+            for chunk in changes.chunks():
+                self._enqueue(chunk, names)
+        if self._recipients.is_called:
+            for chunk in changes.chunks():
+                self._send_within(runs_of(self._batches(chunk), dict(chunk.extras)))
+
+    def _batches(self, chunk: Chunk) -> list[Batch]:
+        batches = batches_of(chunk.changes, row_recipients, self._owner)
+        for batch in batches:
+            if batch.recipients.needs_columns and batch.kind is not Kind.DELETE:
+                load_columns(self._session, (each.state for each in batch.changes))
+        return batches
+
+    def _enqueue(self, chunk: Chunk, names: frozenset[str]) -> None:
+        batches = self._batches(chunk)
+        for batch in batches:
+            coalesces = batch.recipients.coalesces
+            if not coalesces and not batch.recipients.deferred:
+                continue
+            entries = entries_in(self._session)
+            for change in batch.changes:
+                written = self._written(batch, change.state, chunk, names) if coalesces else None
+                if written is not None:
+                    entries.append(written)
+                if batch.recipients.deferred:
+                    entries += queued_of(batch, change, chunk.extras.get(change.state), written)
+        changed = {
+            change.state: frozenset(chunk.extras[change.state]["changes"])
+            if change.state in chunk.extras
+            else names
+            for change in chunk.changes
+            if change.kind is not Kind.DELETE
+        }
+        self._store(durable_sends(batches, changed))
+
+    def _written(self, batch: Batch, state: Any, chunk: Chunk, names: frozenset[str]) -> Written:
+        kind = Kind.UPDATE if batch.kind is Kind.UPSERT else batch.kind
+        before = None if kind is Kind.CREATE else chunk.previous_keys.get(state, state.key)
+        return Written(
+            kind,
+            before,
+            state.key,
+            self._token,
+            is_silent=not batch.recipients.plans,
+            values={} if kind is Kind.DELETE else values_of(state, names),
+        )
+
+    # -- the statement -------------------------------------------------------------------------
+
+    def _send_statement(self, row_count: int | None) -> None:
+        if not self._recipients.of_statement:
+            return
+        state, sender = self._state, self._mapper.class_
+        payload = {
+            "kind": _name_of(state),
+            "statement": state.statement,
+            "parameters": state.parameters or None,
+            "row_count": row_count,
+            "session": self._owner,
+        }
+        defer_signal(self._session, post_statement, sender, payload)
+        self._store(durable_send(post_statement, sender, payload))
+        self._send_within(runs_of_signal(post_statement, sender, payload))
+
+    def _store(self, sends: list[DurableSend]) -> None:
+        if sends:
+            write_sends(self._session, sends)
+
+    def _send_within(self, runs: Any) -> None:
+        found: list[Run] = [*runs]
+        if found:
+            send_within(self._session, self._owner, AFTER_WRITING, found)
+
+
+def _name_of(state: ORMExecuteState) -> str:
+    if state.is_insert:
+        return "upsert" if is_upsert(state.statement) else "insert"
+    return "update" if state.is_update else "delete"
+
+
+class _Failing:
+    """Fails the session as an error in a flush does, if the block raises."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            fail_flush(self._session)

@@ -1,0 +1,160 @@
+"""How the rows of one table become instances: columns, attributes, classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Column, Table, table
+from sqlalchemy import column as sql_column
+from sqlalchemy.orm import Mapper
+
+from aksara_signals.orm.bridge.statements import Row, taking
+from aksara_signals.orm.mapping.info import info_of
+
+Identity = tuple[Any, ...]
+"""A primary key."""
+
+
+class ClassLayout:
+    """Where the values of one class stand in a row.
+
+    Args:
+        mapper: The mapper of the class.
+        columns: The columns of a row.
+    """
+
+    def __init__(self, mapper: Mapper[Any], columns: Sequence[Column[Any]]) -> None:
+        self.mapper: Mapper[Any] = mapper
+        self.cls: type[object] = mapper.class_
+        places = _places(columns)
+        self.places: dict[str, int] = {}
+        """By the name of an attribute, the place of its value in a row."""
+        self.missing: list[str] = []
+        """The attributes that a query loads by default and that a row doesn't have."""
+        self.unloaded: list[str] = []
+        """The attributes that a copy doesn't have: reading one raises an error that names it."""
+        for prop in mapper.column_attrs:
+            found = [places[each] for each in prop.columns if each in places]
+            if found:
+                self.places[prop.key] = found[0]
+            elif prop.deferred or not isinstance(prop.columns[0], Column):
+                self.unloaded.append(prop.key)
+            else:
+                self.missing.append(prop.key)
+        self.names: tuple[str, ...] = tuple(self.places)
+
+    @cached_property
+    def values_of(self) -> Callable[[Row], tuple[Any, ...]]:
+        """Takes the values of ``names`` out of a row."""
+        return taking([*self.places.values()])
+
+
+class RowLayout:
+    """The columns that are read of each row, and the classes that a row can be of.
+
+    Args:
+        mapper: The mapper that a statement writes to.
+        written: Its table.
+    """
+
+    def __init__(self, mapper: Mapper[Any], written: Table) -> None:
+        self.mapper: Mapper[Any] = mapper
+        self.table: Table = written
+        classes = [each for each in mapper.self_and_descendants if not _is_apart(each, mapper)]
+        wanted = {
+            column
+            for each in classes
+            for prop in each.column_attrs
+            if not prop.deferred
+            for column in prop.columns
+        }
+        discriminator = mapper.polymorphic_on if len(classes) > 1 else None
+        columns = [
+            column
+            for column in written.c
+            if column in wanted or column.primary_key or column is discriminator
+        ]
+        self.columns: list[Column[Any]] = columns
+        """The columns of the table that are read of each row."""
+        self.labels: list[str] = [f"_aksara_{place}" for place in range(len(columns))]
+        """Their names in a result, which collide with no others."""
+        self.returned: list[Any] = [
+            column.label(label) for column, label in zip(columns, self.labels, strict=True)
+        ]
+        """What a RETURNING has to be given to return them."""
+        self.discriminator: int | None = (
+            None if discriminator is None else _places(columns).get(discriminator)
+        )
+        """The place of the value that tells the classes apart, if a row has it."""
+        self.is_ambiguous: bool = len(classes) > 1 and self.discriminator is None
+        """Whether the class of a row has to be read from another table."""
+        self.classes: dict[Mapper[Any], ClassLayout] = {
+            each: ClassLayout(each, columns) for each in classes
+        }
+        self.key_places: list[int] = [
+            self.classes[mapper].places[name] for name in info_of(mapper).key_names
+        ]
+        """The places of the primary key in a row."""
+        self.identity_of: Callable[[Row], Identity] = taking(self.key_places)
+        """Takes the primary key out of a row."""
+        self.attributes: dict[str, int] = {}
+        """By the name of an attribute of any of the classes, its place in a row."""
+        for each in reversed(self.classes.values()):
+            self.attributes.update(each.places)
+
+    @cached_property
+    def returned_before(self) -> list[Any]:
+        """What a RETURNING of PostgreSQL 18 has to be given to return the old values as well."""
+        old = table("old", *(sql_column(each.name, each.type) for each in self.columns))
+        return [each.label(f"_aksara_old_{place}") for place, each in enumerate(old.c)]
+
+    @cached_property
+    def identity_class(self) -> Any:
+        """The first element of the identity keys of these rows."""
+        return self.mapper.identity_key_from_primary_key(tuple(self.key_places))[0]
+
+    @property
+    def has_all_values(self) -> bool:
+        """Whether a row has all values of its instance, whatever its class is."""
+        return not self.is_ambiguous and not any(each.missing for each in self.classes.values())
+
+    def class_of(self, row: Row) -> ClassLayout:
+        """The class of a row that has a discriminator, or that can be of one class only."""
+        if self.discriminator is None:
+            return self.classes[self.mapper]
+        return self.of_identity(row[self.discriminator])
+
+    def of_identity(self, identity: object) -> ClassLayout:
+        """The class of a polymorphic identity."""
+        found = self.mapper.polymorphic_map.get(identity, self.mapper)
+        return self.classes.get(found, self.classes[self.mapper])
+
+
+def _places(columns: Sequence[Column[Any]]) -> dict[Any, int]:
+    return {column: place for place, column in enumerate(columns)}
+
+
+def _is_apart(mapper: Mapper[Any], base: Mapper[Any]) -> bool:
+    """Whether a subclass has rows of its own: with concrete inheritance, they aren't its base's."""
+    return any(
+        each.concrete for each in mapper.iterate_to_root() if each.isa(base) and each is not base
+    )
+
+
+_KEY = "aksara_signals.row_layout"
+
+
+def layout_of(mapper: Mapper[Any], written: Table) -> RowLayout:
+    """How the rows that a statement writes through a mapper become instances."""
+    kept = mapper.class_manager.info
+    found: RowLayout | None = kept.get(_KEY)
+    if found is None or len(found.classes) != _count(mapper):
+        found = kept[_KEY] = RowLayout(mapper, written)
+    return found
+
+
+def _count(mapper: Mapper[Any]) -> int:
+    """How many classes rows can be of; a class may be mapped at any time."""
+    return sum(not _is_apart(each, mapper) for each in mapper.self_and_descendants)

@@ -1,0 +1,142 @@
+"""Rows of a statement that are read by SELECTs: before it is executed, and after it.
+
+Old values are read before an UPDATE, where its RETURNING doesn't know them, and everything is read
+before a DELETE whose rows are spread over several tables. Both are locked, so that they are what
+the statement then writes. What a RETURNING of one table doesn't have is read after the statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, false, select, update
+from sqlalchemy.orm import Mapper
+
+from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
+from aksara_signals.orm.bridge.statements import Row, select_of
+from aksara_signals.orm.mapping.info import info_of
+from aksara_signals.orm.statements.layout import ClassLayout, Identity, RowLayout
+
+Values = dict[str, Any]
+"""Values by the names of attributes."""
+Elsewhere = tuple[ClassLayout, Values]
+"""The class of a row, and those of its values that are in other tables."""
+
+
+class ReadRows:
+    """Rows of one layout, read from the database.
+
+    Args:
+        connection: The connection of the statement.
+        layout: The layout of the statement's rows.
+    """
+
+    def __init__(self, connection: Connection, layout: RowLayout) -> None:
+        self._connection = connection
+        self._layout = layout
+
+    def locked(self, statement: Any, parameters: Any) -> dict[Identity, Row]:
+        """The rows that an UPDATE or DELETE is going to write, locked until the transaction ends.
+
+        No ``do_orm_execute`` listener is called: one that hides rows from queries doesn't hide
+        them from the statement.
+
+        Args:
+            statement: The statement; its criteria and options are those of the SELECT.
+            parameters: The parameters that it is executed with.
+        """
+        layout = self._layout
+        reading = select_of(statement, layout.mapper, layout.columns)
+        reading = reading.with_for_update(of=layout.table)
+        self._lock_sqlite()
+        # UPDATE..FROM may find a row several times.
+        return {
+            layout.identity_of(row): row
+            for row in map(tuple, self._connection.execute(reading, parameters or {}))
+        }
+
+    def locked_by_key(self, identities: Iterable[Identity]) -> dict[Identity, Row]:
+        """The rows with these primary keys, locked until the transaction ends."""
+        self._lock_sqlite()
+        return self._by_key(identities, is_locked=True)
+
+    def by_key(self, identities: Iterable[Identity]) -> dict[Identity, Row]:
+        """The rows with these primary keys."""
+        return self._by_key(identities, is_locked=False)
+
+    def _by_key(self, identities: Iterable[Identity], *, is_locked: bool) -> dict[Identity, Row]:
+        layout = self._layout
+        key = [layout.columns[place] for place in layout.key_places]
+        reading: Any = select(*layout.columns)
+        if is_locked:
+            reading = reading.with_for_update()
+        wanted = [*identities]
+        return {
+            layout.identity_of(row): row
+            for start in range(0, len(wanted), MAX_KEYS)
+            for row in map(
+                tuple,
+                self._connection.execute(
+                    reading.where(key_is_in(key, wanted[start : start + MAX_KEYS]))
+                ),
+            )
+        }
+
+    def _lock_sqlite(self) -> None:
+        """Begin writing on SQLite, which has no locks of rows.
+
+        Another connection could write between the SELECT and the statement otherwise. An UPDATE of
+        no rows takes the lock of the database.
+        """
+        if self._connection.dialect.name == "sqlite":
+            column = self._layout.table.c[0]
+            nothing: Any = update(self._layout.table).where(false()).values({column: column})
+            self._connection.execute(nothing)
+
+    def elsewhere(self, rows: Iterable[Row]) -> dict[Identity, Elsewhere]:
+        """The classes of rows, and those of their values that are in other tables.
+
+        Args:
+            rows: Of the layout. One that isn't found elsewhere has no more values.
+        """
+        layout = self._layout
+        found = {layout.identity_of(row): row for row in rows}
+        classes = self._classes_of(found)
+        by_class: dict[ClassLayout, list[Identity]] = {}
+        for identity, cls in classes.items():
+            by_class.setdefault(cls, []).append(identity)
+        values: dict[Identity, Values] = {}
+        for cls, identities in by_class.items():
+            if cls.missing:
+                columns = [info_of(cls.mapper).columns[name] for name in cls.missing]
+                read = self._read(cls.mapper, columns, identities)
+                values.update(
+                    (identity, dict(zip(cls.missing, row, strict=True)))
+                    for identity, row in read.items()
+                )
+        return {identity: (cls, values.get(identity, {})) for identity, cls in classes.items()}
+
+    def _classes_of(self, rows: dict[Identity, Row]) -> dict[Identity, ClassLayout]:
+        layout = self._layout
+        if not layout.is_ambiguous:
+            return {identity: layout.class_of(row) for identity, row in rows.items()}
+        read = self._read(layout.mapper, [layout.mapper.polymorphic_on], [*rows])
+        return {
+            identity: layout.of_identity(read[identity][0] if identity in read else None)
+            for identity in rows
+        }
+
+    def _read(
+        self, mapper: Mapper[Any], columns: Sequence[Any], identities: Sequence[Identity]
+    ) -> dict[Identity, Row]:
+        key = [*mapper.primary_key]
+        reading = select(*key, *columns).select_from(mapper.persist_selectable)
+        split = len(key)
+        return {
+            tuple(row[:split]): tuple(row[split:])
+            for start in range(0, len(identities), MAX_KEYS)
+            for row in self._connection.execute(
+                reading.where(key_is_in(key, identities[start : start + MAX_KEYS]))
+            )
+        }

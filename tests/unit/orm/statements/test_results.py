@@ -1,0 +1,118 @@
+"""What the caller of a statement sees, with receivers and without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kit.statements import (
+    SCENARIOS,
+    USES,
+    Base,
+    fill,
+    load,
+    rows_of,
+    seen_of,
+    states_of,
+)
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from aksara_signals import post_delete, post_save, post_statement, post_update
+
+MODES = ("auto", "evaluate", "fetch", False)
+READS_ALL = ("all", "scalars", "mappings", "partitions")
+
+
+@pytest.fixture
+def engine(sync_engine: Engine) -> Engine:
+    """An engine on a database with the tables and rows of the statements."""
+    Base.metadata.create_all(sync_engine)
+    return sync_engine
+
+
+def _options_of(name: str, dialect: str) -> list[dict[str, Any]]:
+    """The execution options that make a difference for a statement."""
+    statement, parameters = SCENARIOS[name](dialect)
+    if statement.is_insert:
+        return [{}, {"populate_existing": True}]
+    if isinstance(parameters, list):
+        return [{"synchronize_session": mode} for mode in ("auto", "evaluate", False)]
+    return [{"synchronize_session": mode} for mode in MODES]
+
+
+def _uses_of(name: str, dialect: str) -> list[str | None]:
+    statement, _ = SCENARIOS[name](dialect)
+    return [None, *USES] if statement._returning else [None, "all", "first", "keys"]
+
+
+def _seen(session: Session, name: str, options: dict[str, Any], use: str | None) -> object:
+    """Everything that a caller sees of one statement, which is undone afterwards."""
+    dialect = session.get_bind().dialect.name
+    statement, parameters = SCENARIOS[name](dialect)
+    connection = session.connection()
+    fill(connection)
+    instances = load(session)
+    try:
+        result = session.execute(statement, parameters, execution_options=options)
+    except Exception as error:
+        return str(error)
+    found = [seen_of(result, use), rows_of(connection)]
+    if not statement._returning or use in READS_ALL:  # otherwise the plain result has rows left
+        found += states_of(session, instances)
+    session.rollback()
+    return found
+
+
+def _compare(session: Session, name: str) -> None:
+    dialect = session.get_bind().dialect.name
+    calls: list[Any] = []
+
+    def silent(**arguments: Any) -> None:
+        calls.append(arguments["signal"])
+
+    for options in _options_of(name, dialect):
+        for use in _uses_of(name, dialect):
+            plain = _seen(session, name, options, use)
+            session.close()
+            with _ReceiverOfAll(silent, name, dialect):
+                sent = _seen(session, name, options, use)
+            session.close()
+            assert _differences(plain, sent) == [], (options, use)
+    assert post_statement in calls
+    assert name.endswith("of_nothing") or {*calls} != {post_statement}
+
+
+def _differences(one: Any, other: Any) -> list[tuple[Any, Any]]:
+    """The innermost elements that differ."""
+    if one == other:
+        return []
+    if type(one) is type(other) is list and len(one) == len(other):
+        return [each for pair in zip(one, other, strict=True) for each in _differences(*pair)]
+    return [(one, other)]
+
+
+class _ReceiverOfAll:
+    """A receiver of everything that can be sent for a statement."""
+
+    def __init__(self, receiver: Any, name: str, dialect: str) -> None:
+        self._receiver = receiver
+        self._signals = [post_save, post_update, post_delete]
+        if dialect == "sqlite" and name.startswith("upsert"):
+            self._signals.remove(post_update)  # nobody knows which rows are updated
+
+    def __enter__(self) -> None:
+        for signal in self._signals:
+            signal.connect(self._receiver, sender=Base, statements=True)
+        post_statement.connect(self._receiver, sender=Base)
+
+    def __exit__(self, *_: object) -> None:
+        for signal in (*self._signals, post_statement):
+            signal.disconnect(self._receiver, sender=Base)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_receiver_changes_nothing_for_the_caller(engine: Engine, name: str) -> None:
+    """Result, session and rows are the same with a receiver of everything as without."""
+    with Session(engine) as session:
+        _compare(session, name)
