@@ -22,7 +22,9 @@ from aksara_signals.introspection.names import (
     printable,
     relative,
 )
+from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.registered import is_wired
+from aksara_signals.orm.statements.statement import OPTION, kinds_of
 from aksara_signals.signals import (
     post_delete,
     post_save,
@@ -34,12 +36,12 @@ from aksara_signals.signals import (
 
 __all__ = ["StatementGuard"]
 
-_SIGNALS: dict[str, tuple[Signal, ...]] = {
-    "insert": (pre_save, post_save),
-    "update": (pre_save, pre_update, post_update, post_save),
-    "delete": (pre_delete, post_delete),
+_SIGNALS: dict[Kind, tuple[Signal, ...]] = {
+    Kind.CREATE: (pre_save, post_save),
+    Kind.UPDATE: (pre_save, pre_update, post_update, post_save),
+    Kind.DELETE: (pre_delete, post_delete),
 }
-"""By the kind of a statement: what a flush that writes the same rows would send."""
+"""What a flush that writes the same rows would send."""
 
 _PASSED_OVER = ("sqlalchemy", "aksara_signals", "sqlmodel", "advanced_alchemy")
 """Packages through which applications execute their statements: the line is that of their caller.
@@ -91,18 +93,21 @@ class StatementGuard:
     def _check(self, state: ORMExecuteState) -> None:
         if self._test is None or state.is_select or state.bind_mapper is None:
             return
-        kind = _kind(state)
-        if kind is None or state.execution_options.get("signals") is False:
+        if not (state.is_insert or state.is_update or state.is_delete):
             return
-        missed = _missed(kind, state.bind_mapper)
+        if state.execution_options.get(OPTION) is False:
+            return
+        missed = _missed(kinds_of(state), state.bind_mapper)
         if missed:
-            self._name(f"{kind}({describe_sender(state.bind_mapper.class_)})", kind, missed)
+            verb = "insert" if state.is_insert else "update" if state.is_update else "delete"
+            self._name(verb, state.bind_mapper.class_, missed)
 
-    def _name(self, what: str, kind: str, missed: Missed) -> None:
+    def _name(self, verb: str, cls: type, missed: Missed) -> None:
+        what = f"{verb}({describe_sender(cls)})"
         place_of_user = _place_of_user()
         path, line = place_of_user or (self._test or "", 1)
         place = path if place_of_user is None else printable(f"{relative(path)}:{line}")
-        message = f"{what} at {place} doesn't call {_receivers(missed)}; {_ways_out(kind, missed)}"
+        message = f"{what} at {place} doesn't call {_receivers(missed)}; {_ways_out(verb, missed)}"
         if self._raises:
             raise StatementSignalError(message)
         if (place, what) not in self._named:
@@ -111,40 +116,32 @@ class StatementGuard:
             self._named.add((place, what))  # not if the warning has been raised as an error
 
 
-def _kind(state: ORMExecuteState) -> str | None:
-    if state.is_insert:
-        return "insert"
-    if state.is_update:
-        return "update"
-    return "delete" if state.is_delete else None
-
-
-def _missed(kind: str, mapper: Mapper[Any]) -> Missed:
+def _missed(kinds: tuple[Kind, ...], mapper: Mapper[Any]) -> Missed:
     missed: Missed = {}
     contexts = get_active_contexts()
-    for cls in _senders(kind, mapper):
-        for signal in _SIGNALS[kind]:
+    signals = [signal for kind in kinds if kind in _SIGNALS for signal in _SIGNALS[kind]]
+    created = {None, *(kind.created for kind in kinds)}
+    for cls in _senders(mapper, with_subclasses=Kind.CREATE not in kinds):
+        for signal in dict.fromkeys(signals):
             for each in signal.connections_for(cls):
                 receiver = each.receiver
-                if each.statements or receiver is None or each.created is (kind != "insert"):
+                if each.statements or receiver is None or each.created not in created:
                     continue
                 if any(one.silences(signal, cls) and not one.exempts(receiver) for one in contexts):
                     continue
                 place = place_of_connection(each)
                 if not place.name.startswith(_RECORDERS):
-                    signals = missed.setdefault(place, [])
-                    if signal not in signals:
-                        signals.append(signal)
+                    of_receiver = missed.setdefault(place, [])
+                    if signal not in of_receiver:
+                        of_receiver.append(signal)
     return missed
 
 
-def _senders(kind: str, mapper: Mapper[Any]) -> Iterator[type]:
+def _senders(mapper: Mapper[Any], with_subclasses: bool) -> Iterator[type]:
     """The classes that the rows of a statement may belong to."""
     if is_wired(mapper.class_):
         yield mapper.class_
-    if kind == "insert":
-        return
-    for each in mapper.self_and_descendants:
+    for each in mapper.self_and_descendants if with_subclasses else ():
         # A concrete subclass has a table of its own, and so have its subclasses.
         inherits = each
         while inherits is not mapper and not inherits.concrete and inherits.inherits is not None:
@@ -165,14 +162,14 @@ def _receivers(missed: Missed) -> str:
     return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
 
 
-def _ways_out(kind: str, missed: Missed) -> str:
+def _ways_out(verb: str, missed: Missed) -> str:
     can_be_called = [
         any(each.payload.is_sent_by_statements for each in signals) for signals in missed.values()
     ]
     loading = (
         "add objects to the session"
-        if kind == "insert"
-        else f"write it as objects.filter(…).with_signals().{kind}()"
+        if verb == "insert"
+        else f"write it as objects.filter(…).with_signals().{verb}()"
     )
     ways = [f"{loading}, which sends every signal"]
     if any(can_be_called):

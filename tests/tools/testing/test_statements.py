@@ -78,6 +78,7 @@ IMPORTS = """
 import pytest
 from app import *
 from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.dialects import sqlite
 from aksara_signals import AksaraSignalsWarning, SignalContext, StatementSignalError
 """
 
@@ -228,6 +229,10 @@ ALLOWED = """
             post_update.disconnect(count, Post)
             post_save.connect(index, Post, created=False)
             session.execute(insert(Post))
+            with pytest.raises(StatementSignalError):
+                session.execute(sqlite.insert(Post).values(id=1).on_conflict_do_update(
+                    index_elements=["id"], set_={"title": "a"}
+                ))
             post_save.disconnect(index, Post)
             post_save.connect(index, Post, created=True)
             session.execute(update(Post).values(title="a"))
