@@ -193,7 +193,8 @@ def _update_from(_: str) -> Statement:
 
 @_scenario
 def _update_by_column_name(_: str) -> Statement:
-    return update(Article).where(Article.id == 1).values({"headline": "new"}), None
+    written = update(Article).where(Article.id == 1).values({"headline": "new"})
+    return written.execution_options(synchronize_session=False), None
 
 
 @_scenario

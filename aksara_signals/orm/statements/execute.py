@@ -7,6 +7,8 @@ database, and instances are made of them for as long as receivers need them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import event
@@ -115,7 +117,7 @@ class StatementRun:
         """
         if not self._recipients.has_rows:
             result = self._state.invoke_statement()
-            with _Failing(self._session):
+            with _failing(self._session, lambda: True):
                 self._send_statement(rows_counted(result))
             return result
         state, session = self._state, self._session
@@ -125,16 +127,12 @@ class StatementRun:
         statement = OrmStatement.of(state, self._mapper)
         held = self._held() if state.is_delete else {}
         writing = Writing(statement, self._recipients)
-        try:
+        with _failing(session, lambda: writing.has_written):
             written = writing.write()
             asks = self._recipients.asks_for_changes
             changes = RowChanges(statement, written, writing.reading, held, with_changes=asks)
             self._send_rows(changes, statement.names)
             self._send_statement(len(written.rows))
-        except BaseException:
-            if writing.has_written:
-                fail_flush(session)
-            raise
         return written.result
 
     def _held(self) -> dict[Any, object]:
@@ -230,16 +228,14 @@ def _name_of(state: ORMExecuteState) -> str:
     return "update" if state.is_update else "delete"
 
 
-class _Failing:
-    """Fails the session as an error in a flush does, if the block raises."""
-
-    __slots__ = ("_session",)
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            fail_flush(self._session)
+@contextmanager
+def _failing(session: Session, has_written: Callable[[], bool]) -> Iterator[None]:
+    """Fail the session as an error in a flush does, if the block raises after it has written."""
+    try:
+        yield
+    except BaseException:
+        if (
+            has_written() and session.is_active
+        ):  # otherwise a statement of a receiver has failed it already
+            fail_flush(session)
+        raise

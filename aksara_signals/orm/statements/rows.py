@@ -76,7 +76,7 @@ class RowChanges:
         written, layout = self._written, self._layout
         rows = written.rows[start : start + CHUNK]
         kinds, old_rows, with_changes = written.kinds, written.old, self._with_changes
-        elsewhere = written.elsewhere
+        elsewhere, before_elsewhere = written.elsewhere, written.old_elsewhere
         if elsewhere is None and not layout.has_all_values:
             elsewhere = self._reading.elsewhere(rows)
         chunk = Chunk()
@@ -100,25 +100,37 @@ class RowChanges:
             changes.append(Change(kind, state, instance, cls.cls))
             if with_changes:
                 old = None if old_rows is None else old_rows[place]
-                extras[state] = {"changes": self._changes(cls, old, row)}
+                found = self._changes(cls, old, row)
+                if before_elsewhere is not None:
+                    found |= self._changes_elsewhere(cls, before_elsewhere[identity][1], others)
+                extras[state] = {"changes": MappingProxyType(found)}
                 if old is not None and (before := identity_of(old)) != identity:
                     chunk.previous_keys[state] = identity_class, before, None
         return chunk
 
-    def _changes(self, cls: ClassLayout, old: Row | None, new: Row) -> Changes:
+    def _changes(self, cls: ClassLayout, old: Row | None, new: Row) -> dict[str, tuple[Any, Any]]:
         """Attribute name to ``(old, new)``: of a new row what was set, else what differs."""
         places = cls.places
         if old is None:
-            found = {name: (None, new[places[name]]) for name in places if name in self._names}
-        else:
-            manager = cls.mapper.class_manager
-            found = {
-                name: (old[place], new[place])
-                for name, place in places.items()
-                if old[place] is not new[place]
-                and not is_same(manager, name, old[place], new[place])
-            }
-        return MappingProxyType(found)
+            return {name: (None, new[places[name]]) for name in places if name in self._names}
+        manager = cls.mapper.class_manager
+        return {
+            name: (old[place], new[place])
+            for name, place in places.items()
+            if old[place] is not new[place] and not is_same(manager, name, old[place], new[place])
+        }
+
+    @staticmethod
+    def _changes_elsewhere(
+        cls: ClassLayout, old: Values, new: Values
+    ) -> dict[str, tuple[Any, Any]]:
+        """What differs in other tables."""
+        manager = cls.mapper.class_manager
+        return {
+            name: (old[name], new[name])
+            for name in cls.missing
+            if name in old and name in new and not is_same(manager, name, old[name], new[name])
+        }
 
 
 def _copy(cls: ClassLayout, key: Any, row: Row, others: Values) -> object:

@@ -54,6 +54,8 @@ class WrittenRows:
     """What was done with each of them, if that differs."""
     elsewhere: dict[Identity, Elsewhere] | None = None
     """What other tables had of deleted rows, if the rows are spread over several tables."""
+    old_elsewhere: dict[Identity, Elsewhere] | None = None
+    """What other tables had of updated rows, if the statement may have updated it."""
 
 
 class Writing:
@@ -133,10 +135,14 @@ class Writing:
             written = self._returned_by_insert([flag])
             new = [bool(row[count]) for row in written.rows]
         elif self._needs_old or self._needs_kind:
+            unknown = (
+                "the old values of the rows that an upsert has updated, before version 18"
+                if self._dialect.name == "postgresql"
+                else "which rows an upsert has inserted and which it has updated"
+            )
             raise self._refused(
-                f"{self._dialect.name} doesn't tell which rows an upsert has inserted and which it "
-                f"has updated, and a receiver asks for that (created=, coalesce=, fields=, "
-                f"transition=, changes, or post_update)",
+                f"{self._dialect.name} doesn't tell {unknown}, and a receiver asks for that "
+                f"(created=, coalesce=, fields=, transition=, changes, or post_update)",
                 "connect the receiver to post_save without them",
             )
         else:
@@ -232,11 +238,12 @@ class Writing:
             for row in parameters
             if all(name in row for name in names)  # otherwise SQLAlchemy raises an error
         ]
-        before = self.reading.locked_by_key(identities) if self._needs_old else None
+        before = self.reading.locked_by_key(identities) if self._needs_old else {}
+        elsewhere = self.reading.elsewhere(before.values()) if before else None
         result = self._execute(None)
         found = self.reading.by_key(identities)
-        old = None if before is None else [before.get(each) for each in found]
-        return WrittenRows(result, [*found.values()], old)
+        old = [before.get(each) for each in found] if self._needs_old else None
+        return WrittenRows(result, [*found.values()], old, old_elsewhere=elsewhere)
 
     # ------------------------------------------------------------------------------------------
 
