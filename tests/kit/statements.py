@@ -25,6 +25,7 @@ from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     Session,
+    aliased,
     column_property,
     mapped_column,
     with_loader_criteria,
@@ -251,6 +252,29 @@ def _update_by_key_of_a_joined_class(_: str) -> Statement:
 
 
 @_scenario
+def _update_of_an_alias(_: str) -> Statement:
+    other = aliased(Article)
+    return update(other).where(other.id < 3).values(name="new"), None
+
+
+@_scenario
+def _update_returning_defaults(_: str) -> Statement:
+    return update(Article).where(Article.id < 3).values(name="new").return_defaults(), None
+
+
+@_scenario
+def _update_returning_one_default(_: str) -> Statement:
+    written = update(Article).where(Article.id < 3).values(name="new")
+    return written.return_defaults(Article.revision), None
+
+
+@_scenario
+def _delete_of_an_alias(_: str) -> Statement:
+    other = aliased(Article)
+    return delete(other).where(other.id < 3), None
+
+
+@_scenario
 def _delete(_: str) -> Statement:
     return delete(Article).where(Article.id < 3), None
 
@@ -333,6 +357,21 @@ def _insert_many_with_their_keys(_: str) -> Statement:
 @_scenario
 def _insert_many_of_a_single_table_class(_: str) -> Statement:
     return insert(Dog), [{"name": "one", "tricks": 1}, {"name": "two", "tricks": 2}]
+
+
+@_scenario
+def _insert_many_of_a_joined_class(_: str) -> Statement:
+    return insert(Cat), [{"name": "one", "lives": 1}, {"name": "two", "lives": 2}]
+
+
+@_scenario
+def _insert_many_of_a_joined_class_returning(_: str) -> Statement:
+    return insert(Cat).returning(Cat), [{"name": "one", "lives": 1}, {"name": "two", "lives": 2}]
+
+
+@_scenario
+def _insert_returning_defaults(_: str) -> Statement:
+    return insert(Article).values(name="new").return_defaults(Article.views), None
 
 
 @_scenario

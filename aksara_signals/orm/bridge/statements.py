@@ -14,7 +14,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Column, Connection, CursorResult, Result, TextClause, select
+from sqlalchemy import Column, Connection, CursorResult, Result, Table, TextClause, select
 from sqlalchemy.engine import Row as EngineRow
 from sqlalchemy.engine import cursor as engine_cursor
 from sqlalchemy.orm import Mapper, ORMExecuteState
@@ -57,6 +57,11 @@ def is_from_select(statement: Any) -> bool:
     return getattr(statement, "select", None) is not None
 
 
+def has_many_values(statement: Any) -> bool:
+    """Whether an INSERT has several rows in its VALUES."""
+    return bool(statement._multi_values)
+
+
 def has_criteria(statement: Any) -> bool:
     """Whether an UPDATE or DELETE has a WHERE clause."""
     return bool(statement._where_criteria)
@@ -77,7 +82,7 @@ def returns_everything(statement: Any) -> bool:
 
 def has_own_defaults(statement: Any) -> bool:
     """Whether the caller has called ``return_defaults()``."""
-    return bool(statement._return_defaults)
+    return bool(getattr(statement, "_return_defaults", False))
 
 
 def strategy_of(state: ORMExecuteState) -> str:
@@ -133,7 +138,26 @@ def updated_by_default(mapper: Mapper[Any]) -> frozenset[str]:
     )
 
 
-def select_of(statement: Any, mapper: Mapper[Any], columns: Sequence[Any]) -> Any:
+def key_columns_in(mapper: Mapper[Any], selectable: Any) -> list[Any] | None:
+    """The columns of one table that hold the primary key of a mapper; None if it lacks some.
+
+    A table of a subclass may name its key otherwise than that of the base.
+    """
+    found = []
+    for column in mapper.primary_key:
+        known, queue = {column}, [column]
+        while queue:
+            fresh = mapper._equivalent_columns.get(queue.pop(), set()) - known
+            known |= fresh
+            queue += fresh
+        own = [each for each in known if each.table is selectable]
+        if not own:
+            return None
+        found += own[:1]
+    return found
+
+
+def select_of(statement: Any, entity: Any, columns: Sequence[Any]) -> Any:
     """A SELECT of the rows that an UPDATE or DELETE is going to write.
 
     It has the criteria of the statement, those of its options, and those of a subclass in the table
@@ -141,7 +165,7 @@ def select_of(statement: Any, mapper: Mapper[Any], columns: Sequence[Any]) -> An
     """
     return (
         select(*columns)
-        .select_from(mapper)
+        .select_from(entity)
         .where(*statement._where_criteria)
         .options(*statement._with_options)
     )
@@ -151,7 +175,16 @@ def select_of(statement: Any, mapper: Mapper[Any], columns: Sequence[Any]) -> An
 
 
 def with_defaults(statement: Any, key: Sequence[Any], columns: Sequence[Any]) -> Any:
-    """The statement, returning columns that are not for the caller."""
+    """The statement, returning columns that are not for the caller.
+
+    Args:
+        statement: The statement; the caller may have called ``return_defaults()``.
+        key: Some columns that are returned besides; without any, all columns with defaults would
+            be.
+        columns: The columns, with labels.
+    """
+    if has_own_defaults(statement):
+        key = statement._return_defaults_columns
     return statement.return_defaults(*key, supplemental_cols=columns)
 
 
@@ -161,6 +194,7 @@ def defaults_taken(
     expected: Sequence[str] | None,
     *,
     by_row_id: bool = False,
+    keeps_others: bool = False,
 ) -> list[Row]:
     """Take what :func:`with_defaults` has added out of a result.
 
@@ -168,6 +202,7 @@ def defaults_taken(
         result: The result; it is changed in place.
         labels: The names of the columns that were added.
         expected: The columns that SQLAlchemy itself would have fetched; None if it wouldn't.
+        keeps_others: Whether it would have fetched all but the added columns, as the caller said.
         by_row_id: Whether it would have taken the key of an INSERT from the driver's last row id.
 
     Returns:
@@ -177,6 +212,8 @@ def defaults_taken(
     fetched: Sequence[Any] | None = result.returned_defaults_rows
     metadata = result._metadata
     names = [*metadata.keys]
+    if keeps_others:
+        expected = [name for name in names if name not in labels]
     take = taking([names.index(label) for label in labels])
     rows = [take(row) for row in fetched or ()]
     result._soft_close()
@@ -211,17 +248,19 @@ def fetched_by_insert(statement: Any, connection: Connection) -> tuple[Sequence[
     return names, compiled.postfetch_lastrowid
 
 
-def fetched_by_synchronization(result: Any, mapper: Mapper[Any]) -> Sequence[str] | None:
+def fetched_by_synchronization(result: Any, selectable: Any) -> Sequence[str] | None:
     """The names of the columns that SQLAlchemy itself fetches to synchronise the session, if any.
 
     Args:
         result: Of an UPDATE or DELETE.
-        mapper: The mapper of the statement.
+        selectable: The table that it writes to, or an alias. SQLAlchemy fetches nothing
+            by the UPDATE of one.
     """
     options = result.context.execution_options[_UD_OPTIONS]
-    if options._synchronize_session != "fetch" or not options._can_use_returning:
+    is_fetched = options._synchronize_session == "fetch" and options._can_use_returning
+    if not is_fetched or (result.context.isupdate and not isinstance(selectable, Table)):
         return None
-    return [column.key for column in mapper.local_table.primary_key]
+    return [column.key for column in selectable.primary_key]
 
 
 def taking(places: Sequence[int]) -> Callable[[Any], Row]:

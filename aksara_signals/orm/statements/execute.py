@@ -38,16 +38,17 @@ from aksara_signals.orm.sending import (
     send_within,
 )
 from aksara_signals.orm.session.current import user_session
+from aksara_signals.orm.statements.inserting import insert_rows
 from aksara_signals.orm.statements.recipients import (
     StatementRecipients,
     are_statements_asked_for,
     recipients_of_statement,
     row_recipients,
 )
-from aksara_signals.orm.statements.refusals import require_known_rows
 from aksara_signals.orm.statements.rows import Chunk, RowChanges
 from aksara_signals.orm.statements.statement import OPTION, OrmStatement, kinds_of
-from aksara_signals.orm.statements.writing import Writing
+from aksara_signals.orm.statements.updating import delete_rows, update_rows
+from aksara_signals.orm.statements.writing import Writing, WrittenRows
 from aksara_signals.signals import post_statement
 
 
@@ -121,14 +122,14 @@ class StatementRun:
                 self._send_statement(rows_counted(result))
             return result
         state, session = self._state, self._session
-        require_known_rows(state, self._mapper)
-        if session.autoflush and not is_flushing(session):
-            session.flush()
         statement = OrmStatement.of(state, self._mapper)
+        is_allowed = session.autoflush and state.execution_options.get("autoflush", True)
+        if is_allowed and not is_flushing(session):
+            session.flush()
         held = self._held() if state.is_delete else {}
         writing = Writing(statement, self._recipients)
         with _failing(session, lambda: writing.has_written):
-            written = writing.write()
+            written = _write(writing)
             asks = self._recipients.asks_for_changes
             changes = RowChanges(statement, written, writing.reading, held, with_changes=asks)
             self._send_rows(changes, statement.names)
@@ -226,6 +227,13 @@ def _name_of(state: ORMExecuteState) -> str:
     if state.is_insert:
         return "upsert" if is_upsert(state.statement) else "insert"
     return "update" if state.is_update else "delete"
+
+
+def _write(writing: Writing) -> WrittenRows:
+    state = writing.state
+    if state.is_insert:
+        return insert_rows(writing)
+    return update_rows(writing) if state.is_update else delete_rows(writing)
 
 
 @contextmanager

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, Table, table
+from sqlalchemy import Column, table
 from sqlalchemy import column as sql_column
 from sqlalchemy.orm import Mapper
 
-from aksara_signals.orm.bridge.statements import Row, taking
+from aksara_signals.orm.bridge.statements import Row, key_columns_in, taking
 from aksara_signals.orm.mapping.info import info_of
 
 Identity = tuple[Any, ...]
@@ -56,59 +56,54 @@ class RowLayout:
 
     Args:
         mapper: The mapper that a statement writes to.
-        written: Its table.
+        classes: The mappers of the classes.
+        columns: By the elements of RETURNING, the columns of a row.
+        key: Those of the primary key.
     """
 
-    def __init__(self, mapper: Mapper[Any], written: Table) -> None:
+    def __init__(
+        self,
+        mapper: Mapper[Any],
+        classes: Sequence[Mapper[Any]],
+        columns: Mapping[Any, Column[Any]],
+        key: Sequence[Column[Any]],
+    ) -> None:
         self.mapper: Mapper[Any] = mapper
-        self.table: Table = written
-        classes = [each for each in mapper.self_and_descendants if not _is_apart(each, mapper)]
-        wanted = {
-            column
-            for each in classes
-            for prop in each.column_attrs
-            if not prop.deferred
-            for column in prop.columns
-        }
+        self.columns: list[Column[Any]] = [*columns.values()]
+        """The columns that are read of each row."""
+        self.elements: list[Any] = [*columns]
+        """What a RETURNING or a SELECT is given to read them."""
+        places = _places(self.columns)
         discriminator = mapper.polymorphic_on if len(classes) > 1 else None
-        columns = [
-            column
-            for column in written.c
-            if column in wanted or column.primary_key or column is discriminator
-        ]
-        self.columns: list[Column[Any]] = columns
-        """The columns of the table that are read of each row."""
-        self.labels: list[str] = [f"_aksara_{place}" for place in range(len(columns))]
-        """Their names in a result, which collide with no others."""
-        self.returned: list[Any] = [
-            column.label(label) for column, label in zip(columns, self.labels, strict=True)
-        ]
-        """What a RETURNING has to be given to return them."""
         self.discriminator: int | None = (
-            None if discriminator is None else _places(columns).get(discriminator)
+            None if discriminator is None else places.get(discriminator)
         )
         """The place of the value that tells the classes apart, if a row has it."""
         self.is_ambiguous: bool = len(classes) > 1 and self.discriminator is None
         """Whether the class of a row has to be read from another table."""
         self.classes: dict[Mapper[Any], ClassLayout] = {
-            each: ClassLayout(each, columns) for each in classes
+            each: ClassLayout(each, self.columns) for each in classes
         }
-        self.key_places: list[int] = [
-            self.classes[mapper].places[name] for name in info_of(mapper).key_names
-        ]
+        self.key_places: list[int] = [places[column] for column in key]
         """The places of the primary key in a row."""
         self.identity_of: Callable[[Row], Identity] = taking(self.key_places)
         """Takes the primary key out of a row."""
-        self.attributes: dict[str, int] = {}
-        """By the name of an attribute of any of the classes, its place in a row."""
-        for each in reversed(self.classes.values()):
-            self.attributes.update(each.places)
+
+    @cached_property
+    def returned(self) -> list[Any]:
+        """The elements, with names that collide with no others in a result."""
+        return _labelled(self.elements, "_aksara")
+
+    def returned_of(self, alias: Any) -> list[Any]:
+        """The same of an alias of the table."""
+        columns = [alias.corresponding_column(column) for column in self.columns]
+        return _labelled(columns, "_aksara")
 
     @cached_property
     def returned_before(self) -> list[Any]:
         """What a RETURNING of PostgreSQL 18 has to be given to return the old values as well."""
         old = table("old", *(sql_column(each.name, each.type) for each in self.columns))
-        return [each.label(f"_aksara_old_{place}") for place, each in enumerate(old.c)]
+        return _labelled(old.c, "_aksara_old")
 
     @cached_property
     def identity_class(self) -> Any:
@@ -132,8 +127,57 @@ class RowLayout:
         return self.classes.get(found, self.classes[self.mapper])
 
 
+def _labelled(elements: Iterable[Any], name: str) -> list[Any]:
+    return [each.label(f"{name}_{place}") for place, each in enumerate(elements)]
+
+
 def _places(columns: Sequence[Column[Any]]) -> dict[Any, int]:
     return {column: place for place, column in enumerate(columns)}
+
+
+_KEY = "aksara_signals.row_layout"
+
+
+def layout_of_table(mapper: Mapper[Any]) -> RowLayout | None:
+    """How rows of the table of a mapper become instances; None if it lacks the primary key."""
+    kept = mapper.class_manager.info
+    # A class may be mapped at any time.
+    classes = [each for each in mapper.self_and_descendants if not _is_apart(each, mapper)]
+    found: RowLayout | None = kept.get(_KEY)
+    if found is None or len(found.classes) != len(classes):
+        found = kept[_KEY] = _layout_of_table(mapper, classes)
+    return found
+
+
+def _layout_of_table(mapper: Mapper[Any], classes: list[Mapper[Any]]) -> RowLayout | None:
+    written: Any = mapper.local_table
+    key = key_columns_in(mapper, written)
+    if key is None:
+        return None
+    wanted: set[Any] = {
+        column
+        for each in classes
+        for prop in each.column_attrs
+        if not prop.deferred
+        for column in prop.columns
+    }
+    wanted.update(key)
+    if mapper.polymorphic_on is not None:
+        wanted.add(mapper.polymorphic_on)
+    columns = {column: column for column in written.c if column in wanted}
+    return RowLayout(mapper, classes, columns, key)
+
+
+def layout_of_class(mapper: Mapper[Any]) -> RowLayout:
+    """How rows of one class become instances whose columns are in several tables."""
+    info = info_of(mapper)
+    columns = {
+        getattr(mapper.class_, name): column
+        for name, column in info.columns.items()
+        if not mapper.column_attrs[name].deferred
+    }
+    key = [info.columns[name] for name in info.key_names]
+    return RowLayout(mapper, [mapper], columns, key)
 
 
 def _is_apart(mapper: Mapper[Any], base: Mapper[Any]) -> bool:
@@ -141,20 +185,3 @@ def _is_apart(mapper: Mapper[Any], base: Mapper[Any]) -> bool:
     return any(
         each.concrete for each in mapper.iterate_to_root() if each.isa(base) and each is not base
     )
-
-
-_KEY = "aksara_signals.row_layout"
-
-
-def layout_of(mapper: Mapper[Any], written: Table) -> RowLayout:
-    """How the rows that a statement writes through a mapper become instances."""
-    kept = mapper.class_manager.info
-    found: RowLayout | None = kept.get(_KEY)
-    if found is None or len(found.classes) != _count(mapper):
-        found = kept[_KEY] = RowLayout(mapper, written)
-    return found
-
-
-def _count(mapper: Mapper[Any]) -> int:
-    """How many classes rows can be of; a class may be mapped at any time."""
-    return sum(not _is_apart(each, mapper) for each in mapper.self_and_descendants)

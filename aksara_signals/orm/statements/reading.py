@@ -16,7 +16,8 @@ from sqlalchemy.orm import Mapper
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
 from aksara_signals.orm.bridge.statements import Row, select_of
 from aksara_signals.orm.mapping.info import info_of
-from aksara_signals.orm.statements.layout import ClassLayout, Identity, RowLayout
+from aksara_signals.orm.statements.layout import ClassLayout, Identity
+from aksara_signals.orm.statements.statement import OrmStatement
 
 Values = dict[str, Any]
 """Values by the names of attributes."""
@@ -29,31 +30,30 @@ class ReadRows:
 
     Args:
         connection: The connection of the statement.
-        layout: The layout of the statement's rows.
+        statement: The statement.
     """
 
-    def __init__(self, connection: Connection, layout: RowLayout) -> None:
+    def __init__(self, connection: Connection, statement: OrmStatement) -> None:
         self._connection = connection
-        self._layout = layout
+        self._layout = statement.layout
 
-    def locked(self, statement: Any, parameters: Any) -> dict[Identity, Row]:
+    def locked(self, statement: OrmStatement) -> dict[Identity, Row]:
         """The rows that an UPDATE or DELETE is going to write, locked until the transaction ends.
 
         No ``do_orm_execute`` listener is called: one that hides rows from queries doesn't hide
         them from the statement.
 
         Args:
-            statement: The statement; its criteria and options are those of the SELECT.
-            parameters: The parameters that it is executed with.
+            statement: The statement; its criteria, options and parameters are those of the SELECT.
         """
-        layout = self._layout
-        reading = select_of(statement, layout.mapper, layout.columns)
-        reading = reading.with_for_update(of=layout.table)
+        layout, entity, state = self._layout, statement.entity, statement.state
+        reading = select_of(state.statement, entity, statement.returned)
+        reading = reading.with_for_update(of=statement.selectable)
         self._lock_sqlite()
         # UPDATE..FROM may find a row several times.
         return {
             layout.identity_of(row): row
-            for row in map(tuple, self._connection.execute(reading, parameters or {}))
+            for row in map(tuple, self._connection.execute(reading, state.parameters or {}))
         }
 
     def locked_by_key(self, identities: Iterable[Identity]) -> dict[Identity, Row]:
@@ -90,8 +90,8 @@ class ReadRows:
         no rows takes the lock of the database.
         """
         if self._connection.dialect.name == "sqlite":
-            column = self._layout.table.c[0]
-            nothing: Any = update(self._layout.table).where(false()).values({column: column})
+            column = self._layout.columns[0]
+            nothing: Any = update(column.table).where(false()).values({column: column})
             self._connection.execute(nothing)
 
     def elsewhere(self, rows: Iterable[Row]) -> dict[Identity, Elsewhere]:

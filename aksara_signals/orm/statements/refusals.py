@@ -12,7 +12,7 @@ from aksara_signals.orm.bridge.statements import (
     entity_of,
     has_criteria,
     has_own_defaults,
-    returned_columns,
+    is_from_select,
     returns_everything,
     strategy_of,
 )
@@ -51,35 +51,31 @@ def require_known_rows(state: ORMExecuteState, mapper: Mapper[Any]) -> None:
 
 def _problem_of(state: ORMExecuteState, mapper: Mapper[Any]) -> tuple[str, str] | None:
     statement: Any = state.statement
-    entity = entity_of(statement)
     if state.is_from_statement:
         return (
             "select().from_statement() executes it as a SELECT",
             "execute the statement itself, with returning()",
         )
-    if entity is None or entity is not mapper:
-        return "it names an alias, not the class", "name the class"
+    if entity_of(statement) is None:
+        return "it names a table, not the class", "name the class"
     if not isinstance(mapper.local_table, Table):
         return "the class is not mapped to a table", "name the class of the table"
     if returns_everything(statement):
         return "its RETURNING has text", "name the columns in returning()"
-    if has_own_defaults(statement):
-        return "it has return_defaults()", "use returning()"
     strategy = strategy_of(state)
+    is_bulk = strategy == "bulk"
+    if state.is_executemany and not is_bulk:
+        return (
+            f"it is executed with a list of parameters and dml_strategy={strategy!r}",
+            "leave dml_strategy= out",
+        )
     if strategy in ("raw", "core_only"):
         return f"its dml_strategy is {strategy!r}", "leave dml_strategy= out"
-    is_joined = len(mapper.tables) > 1
-    if state.is_insert and strategy == "bulk" and is_joined:
+    if has_own_defaults(statement) and (is_bulk or is_from_select(statement)):
+        return "it has return_defaults()", "use returning()"
+    if state.is_update and is_bulk and has_criteria(statement):
         return (
-            f"its rows are spread over {len(mapper.tables)} tables",
-            "add the instances to the session, or use objects.bulk_create()",
+            "it has a WHERE clause beside a list of parameters, and may leave some of them out",
+            "leave the WHERE clause out, or execute one UPDATE for each",
         )
-    if state.is_update and strategy == "bulk":
-        if has_criteria(statement):
-            return (
-                "it has a WHERE clause beside a list of parameters, and may leave some of them out",
-                "leave the WHERE clause out, or execute one UPDATE for each",
-            )
-        if returned_columns(statement):
-            return None  # an error of SQLAlchemy's
     return None

@@ -102,7 +102,7 @@ class RowChanges:
                 old = None if old_rows is None else old_rows[place]
                 found = self._changes(cls, old, row)
                 if before_elsewhere is not None:
-                    found |= self._changes_elsewhere(cls, before_elsewhere[identity][1], others)
+                    found |= _changes_elsewhere(cls, before_elsewhere[identity][1], others)
                 extras[state] = {"changes": MappingProxyType(found)}
                 if old is not None and (before := identity_of(old)) != identity:
                     chunk.previous_keys[state] = identity_class, before, None
@@ -120,17 +120,15 @@ class RowChanges:
             if old[place] is not new[place] and not is_same(manager, name, old[place], new[place])
         }
 
-    @staticmethod
-    def _changes_elsewhere(
-        cls: ClassLayout, old: Values, new: Values
-    ) -> dict[str, tuple[Any, Any]]:
-        """What differs in other tables."""
-        manager = cls.mapper.class_manager
-        return {
-            name: (old[name], new[name])
-            for name in cls.missing
-            if name in old and name in new and not is_same(manager, name, old[name], new[name])
-        }
+
+def _changes_elsewhere(cls: ClassLayout, old: Values, new: Values) -> dict[str, tuple[Any, Any]]:
+    """What differs in other tables."""
+    manager = cls.mapper.class_manager
+    return {
+        name: (old[name], new[name])
+        for name in cls.missing
+        if name in old and name in new and not is_same(manager, name, old[name], new[name])
+    }
 
 
 def _copy(cls: ClassLayout, key: Any, row: Row, others: Values) -> object:

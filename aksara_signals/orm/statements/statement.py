@@ -7,9 +7,17 @@ from typing import Any
 
 from sqlalchemy.orm import Mapper, ORMExecuteState
 
-from aksara_signals.orm.bridge.statements import is_upsert, updated_by_default, written_names
+from aksara_signals.orm.bridge.statements import (
+    entity_of,
+    is_upsert,
+    strategy_of,
+    updated_by_default,
+    written_names,
+)
 from aksara_signals.orm.kind import Kind
-from aksara_signals.orm.statements.layout import RowLayout, layout_of
+from aksara_signals.orm.mapping.info import info_of
+from aksara_signals.orm.statements.layout import RowLayout, layout_of_class, layout_of_table
+from aksara_signals.orm.statements.refusals import refused, require_known_rows
 
 OPTION = "signals"
 """The execution option that silences one statement."""
@@ -38,6 +46,8 @@ class OrmStatement:
     """The mapper of the class that it names."""
     kind: Kind
     """What it does with a row if nothing else is known."""
+    entity: Any
+    """What it writes to, as its criteria name it: the mapper, or an alias."""
     layout: RowLayout
     """How its rows are read."""
     names: frozenset[str]
@@ -45,9 +55,41 @@ class OrmStatement:
 
     @classmethod
     def of(cls, state: ORMExecuteState, mapper: Mapper[Any]) -> OrmStatement:
-        """The facts about a statement whose rows can be known."""
+        """The facts about a statement.
+
+        Raises:
+            StatementSignalError: Its rows can't be known, whatever the database is.
+        """
+        require_known_rows(state, mapper)
+        if state.is_insert and strategy_of(state) == "bulk" and len(mapper.tables) > 1:
+            layout: RowLayout | None = layout_of_class(mapper)
+        else:
+            layout = layout_of_table(mapper)
+        if layout is None:
+            raise refused(
+                state,
+                mapper,
+                f"the table {mapper.local_table} doesn't have its primary key",
+                "add, change or delete the instances",
+            )
         names = frozenset[str]() if state.is_delete else written_names(state, mapper)
         if state.is_update:
             names |= updated_by_default(mapper)
-        table: Any = mapper.local_table
-        return cls(state, mapper, kinds_of(state)[0], layout_of(mapper, table), names)
+        return cls(state, mapper, kinds_of(state)[0], entity_of(state.statement), layout, names)
+
+    @property
+    def returned(self) -> list[Any]:
+        """What a RETURNING has to be given to return the rows."""
+        if self.entity is self.mapper:
+            return self.layout.returned
+        return self.layout.returned_of(self.selectable)
+
+    @property
+    def selectable(self) -> Any:
+        """The table that it writes to, or its alias."""
+        return self.mapper.local_table if self.entity is self.mapper else self.entity.selectable
+
+    @property
+    def key_attributes(self) -> list[Any]:
+        """The attributes of the primary key, for criteria."""
+        return [getattr(self.entity.entity, name) for name in info_of(self.mapper).key_names]

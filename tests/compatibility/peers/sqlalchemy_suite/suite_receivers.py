@@ -12,6 +12,7 @@ from sqlalchemy import event
 with mock.patch.object(event, "listen", side_effect=event.listen) as listen:
     from aksara_signals import signals
     from aksara_signals.orm import register
+    from aksara_signals.orm.statements.execute import attach_execute
 
 LISTENERS = [call.args for call in listen.call_args_list]
 """What the library listens to as soon as it is imported: target, name and listener."""
@@ -25,7 +26,8 @@ def pytest_configure() -> None:
     """Every mapped class sends, and every built-in signal has a receiver of all senders."""
     register(object)
     for name in signals.__all__:
-        getattr(signals, name).connect(read_nothing)
+        signal = getattr(signals, name)
+        signal.connect(read_nothing, statements=signal.payload.is_sent_by_statements)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -35,3 +37,4 @@ def pytest_runtest_teardown() -> Iterator[None]:
     for target, name, listener in LISTENERS:
         if not event.contains(target, name, listener):
             event.listen(target, name, listener)
+    attach_execute()
