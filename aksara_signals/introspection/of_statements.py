@@ -29,11 +29,9 @@ def find_of_statements() -> Iterator[Finding]:
     """
     connected = {cls: _connections_of(cls) for cls in wired_classes()}
     for cls, connections in connected.items():
-        table: Any = inspect(cls).local_table
-        can_return = isinstance(table, Table) and table.implicit_returning
-        asking = [each for _, each in connections if each.statements]
-        if asking and not can_return:
-            yield _of_refused(cls, asking[0])
+        asking = [(signal, each) for signal, each in connections if each.statements]
+        if asking:
+            yield from _of_refused(cls, asking)
     seen: set[frozenset[Connection]] = set()
     for cls, connections in connected.items():
         for receiver in _by_receiver(connections):
@@ -80,23 +78,31 @@ def _is_mixed(connections: Connected) -> bool:
     return len({each.statements for _, each in connections}) > 1
 
 
-def _of_refused(cls: type, connection: Connection) -> Finding:
+def _of_refused(cls: type, asking: Connected) -> Iterator[Finding]:
     table: Any = inspect(cls).local_table
-    what, remedy = (
-        (f"table {table.fullname} has implicit_returning=False", "remove it")
-        if isinstance(table, Table)
-        else ("it is not mapped to a table", "name the classes of its tables in statements")
-    )
-    place = place_of_connection(connection)
-    return Finding(
-        Code.REFUSED_STATEMENTS,
-        Severity.WARNING,
-        f"{place.name} is connected to {names_of(cls)[1]} with statements=True, and {what}: its "
-        f"rows can't be returned, so insert(), delete() and update() with criteria raise "
-        f"StatementSignalError",
-        place,
-        f"{remedy}, or connect without statements=True",
-    )
+    if not isinstance(table, Table):
+        why, refused = "it is not mapped to a table", "statements on it"
+        remedy = "name the classes of its tables in statements"
+    elif not table.implicit_returning:
+        why = f"table {table.fullname} has implicit_returning=False"
+        refused, remedy = "upserts, and INSERTs of several rows or from a SELECT,", "remove it"
+        asking = [
+            (signal, each)
+            for signal, each in asking
+            if signal is post_save and each.created is not False
+        ]
+    else:
+        return
+    for _, connection in asking[:1]:
+        place = place_of_connection(connection)
+        yield Finding(
+            Code.REFUSED_STATEMENTS,
+            Severity.WARNING,
+            f"{place.name} is connected to {names_of(cls)[1]} with statements=True, and {why}: "
+            f"{refused} raise StatementSignalError, because their rows can't be known",
+            place,
+            f"{remedy}, or connect without statements=True",
+        )
 
 
 def _of_receiver(cls: type, connections: Connected) -> Finding:

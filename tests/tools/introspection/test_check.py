@@ -538,19 +538,27 @@ def test_receiver_that_a_part_of_the_statements_calls(project, code, what):
         ("", None),
     ],
 )
-@pytest.mark.parametrize("statements", [True, False])
-def test_class_whose_statements_are_refused(project, mapping, why, statements):
-    """Nothing returns the rows that a receiver asks for."""
+@pytest.mark.parametrize(
+    ("connect", "is_asking"),
+    [
+        ("post_save.connect(notify, Quiet, statements=True)", True),
+        ("post_save.connect(notify, Quiet)", False),
+        ("post_save.connect(notify, Quiet, created=False, statements=True)", False),
+        ("post_delete.connect(notify, Quiet, statements=True)", False),
+    ],
+)
+def test_class_whose_statements_are_refused(project, mapping, why, connect, is_asking):
+    """Nothing returns the rows of an INSERT, and a receiver asks for them."""
     code = f"""
     class Quiet(Base):
         __tablename__ = "quiet"
         {mapping}
         id: Mapped[int] = mapped_column(primary_key=True)
 
-    post_save.connect(notify, Quiet, statements={statements})
+    {connect}
     """
     found = check(project, code)
-    if why is None or not statements:
+    if why is None or not is_asking:
         assert found == []
     else:
         [finding] = found
