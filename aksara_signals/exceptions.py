@@ -136,7 +136,10 @@ class SessionInUseError(AksaraSignalsError, RuntimeError):
 
 
 class UnknownFieldError(AksaraSignalsError, ValueError):
-    """``update_fields`` or ``update(…)`` names something that is not a writable attribute."""
+    """``update_fields`` or ``update(…)`` names something that is not a writable attribute.
+
+    Or ``fields`` or ``transition`` of a receiver names no column or composite of the sender.
+    """
 
     code = "AKS-304"
 

@@ -1,7 +1,8 @@
 """The built-in signals; the docstring below each documents its payload.
 
-Every receiver also gets ``signal`` and ``sender``. When a signal is sent by hand, ``instance`` (or
-``instances``) must be passed; the rest of the payload is None unless it is passed.
+Every receiver also gets ``signal`` and ``sender``, and the values of
+:class:`~aksara_signals.provenance` if it names ``provenance``. When a signal is sent by hand,
+``instance`` (or ``instances``) must be passed; the rest of the payload is None unless it is passed.
 
 Receivers of signals that are sent after the fact may be deferred until the outcome of the
 transaction (``phase="after_commit"``). Those of ``m2m_changed`` then get the ``post_`` actions.
@@ -44,6 +45,7 @@ _SAVE = Payload(
     ("created", "update_fields", "session", "raw"),
     ("changes",),
     is_sent_by_statements=True,
+    filters=("fields", "transition"),
     sent_by=CLASSES,
 )
 _DELETE = Payload(
@@ -55,7 +57,11 @@ _DELETE = Payload(
 )
 _BULK = Payload(("instances",), ("session", "raw"), is_of_one_row=False, sent_by=CLASSES)
 _BULK_UPDATE = Payload(
-    ("instances",), ("fields", "session", "raw"), is_of_one_row=False, sent_by=CLASSES
+    ("instances",),
+    ("fields", "session", "raw"),
+    is_of_one_row=False,
+    filters=("fields",),
+    sent_by=CLASSES,
 )
 _RELATION = Payload(
     ("instance",),

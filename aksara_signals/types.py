@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+from collections.abc import Set as AbstractSet
+from types import EllipsisType
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar, overload
 
 __all__ = [
     "AFTER_COMMIT",
@@ -11,16 +13,22 @@ __all__ = [
     "DURABLE",
     "IMMEDIATE",
     "PHASES",
+    "Attribute",
     "Changes",
     "ConnectOptions",
     "DurableOptions",
+    "FieldNames",
+    "OtherOptions",
     "Phase",
     "Receiver",
     "ReceiverT",
     "Responses",
     "Sender",
     "Senders",
+    "Side",
 ]
+
+V = TypeVar("V")
 
 Receiver: TypeAlias = Callable[..., Any]
 """A receiver: any callable that accepts ``**kwargs``, async or not."""
@@ -74,8 +82,32 @@ class DurableOptions(Protocol):
         ...
 
 
-class ConnectOptions(TypedDict, total=False):
-    """The options of :meth:`Signal.connect <aksara_signals.Signal.connect>`, explained there."""
+class Attribute(Protocol[V]):
+    """A mapped attribute, such as ``Post.status``; a type checker knows the type of its value."""
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+        ...
+
+    @overload
+    def __get__(self, instance: None, owner: Any) -> Any: ...
+
+    @overload
+    def __get__(self, instance: object, owner: Any) -> V: ...
+
+    def __set__(self, instance: Any, value: V, /) -> None: ...
+
+
+FieldNames: TypeAlias = "str | Attribute[Any] | Iterable[str | Attribute[Any]]"
+"""The name of an attribute or the attribute itself, or several of these."""
+
+Side: TypeAlias = "V | AbstractSet[V] | EllipsisType | None"
+"""One side of a transition: a value, a set of values, or ``...`` for any."""
+
+
+class OtherOptions(TypedDict, total=False):
+    """The options but ``transition``, of which a type checker can compare the values."""
 
     weak: bool
     dispatch_uid: Hashable
@@ -83,11 +115,18 @@ class ConnectOptions(TypedDict, total=False):
     exact: bool
     concurrent: bool
     created: bool | None
+    fields: FieldNames | None
     phase: Phase
     coalesce: bool
     timeout_seconds: float | None
     durable: str | DurableOptions | None
     statements: bool
+
+
+class ConnectOptions(OtherOptions, total=False):
+    """The options of :meth:`Signal.connect <aksara_signals.Signal.connect>`, explained there."""
+
+    transition: Mapping[Any, tuple[Any, Any]] | None
 
 
 Changes: TypeAlias = "Mapping[str, tuple[Any, Any]]"

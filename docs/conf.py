@@ -75,7 +75,7 @@ nitpick_ignore_regex = [
     ),
     (
         r"py:.*",
-        r"(Any|BaseException|Exception|[A-Z][A-Za-z]*Error|None|bool|str|int|type|dict|list)",
+        r"(aksara_signals\.types\.V|Any|BaseException|Exception|[A-Z][A-Za-z]*Error|None|bool|str|int|type|dict|list)",
     ),
 ]
 

@@ -9,9 +9,12 @@
 Spans carry ``aksara.signal``, ``aksara.sender`` and, if there is one instance,
 ``aksara.instance.key`` (its primary key; never another column). Those of durable receivers carry
 ``aksara.event.id`` and ``aksara.event.attempt``. Those of receivers also carry
-``code.function.name``, ``code.file.path`` and ``code.line.number``. Errors are recorded on the
-receiver's span and, if the send raises them, on the send's span. The metrics are
-``aksara.receiver.duration`` (a histogram, in seconds) and ``aksara.receiver.failures`` (a counter).
+``code.function.name``, ``code.file.path`` and ``code.line.number``. The values of
+:class:`~aksara_signals.provenance` are attributes by their names, such as
+``aksara.provenance.actor``; lists and dicts are JSON as text, and None is left out.
+Errors are recorded on the receiver's span and, if the send raises them, on the send's span. The
+metrics are ``aksara.receiver.duration`` (a histogram, in seconds) and ``aksara.receiver.failures``
+(a counter).
 
 The trace of a send goes on in the worker that calls its durable receivers: the trace context and
 the baggage are stored with each row, and the spans of the call are their children. A relay
@@ -28,6 +31,7 @@ of process a ``service.name`` of its own.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,6 +78,9 @@ class _Instrumentation:
         attributes: dict[str, Any] = dict(dimensions)
         if step.instance_key is not None:
             attributes["aksara.instance.key"] = step.instance_key
+        for name, value in step.provenance.items():
+            if value is not None:
+                attributes[f"aksara.provenance.{name}"] = _attribute(value)
         if step.connection is None:
             with self._tracer.start_as_current_span(
                 f"{step.signal_name} send", attributes=attributes
@@ -96,6 +103,15 @@ class _Instrumentation:
             raise
         finally:
             self._duration.record(time.perf_counter() - start, dimensions)
+
+
+_LARGEST = 2**63 - 1
+
+
+def _attribute(value: Any) -> Any:
+    """A JSON value as the value of an attribute, of which the integers have 64 bits."""
+    is_long = type(value) is int and abs(value) > _LARGEST
+    return json.dumps(value) if is_long or isinstance(value, (dict, list)) else value
 
 
 def _code_of(receiver: Receiver) -> dict[str, Any]:

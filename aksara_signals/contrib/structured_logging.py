@@ -9,7 +9,8 @@
 writes to the logger ``aksara_signals.deliveries``. Each record carries, as attributes and under
 ``extra``, ``signal``, ``sender``, ``receiver``, ``instance_key`` (the primary key or None),
 ``seconds`` and ``outcome`` (``ok`` or ``failed``); those of durable receivers also ``event_id`` and
-``attempt``, which are None otherwise. Never a column's value.
+``attempt``, which are None otherwise. ``provenance`` has the values of
+:class:`~aksara_signals.provenance`. Never a column's value.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class _Log:
                 "outcome": outcome,
                 "event_id": None if step.event is None else str(step.event.id),
                 "attempt": None if step.event is None else step.event.attempt,
+                "provenance": step.provenance,
             }
             write_log(logger, level, "%r %s", step, text, extra=fields)
 

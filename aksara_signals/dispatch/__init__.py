@@ -8,6 +8,7 @@ from aksara_signals.dispatch.delivery.tracing import (
     add_delivery_hook,
     remove_delivery_hook,
 )
+from aksara_signals.dispatch.provenance import provenance
 from aksara_signals.dispatch.receiver import receiver
 from aksara_signals.dispatch.registry import all_signals, check_senders, lookup
 from aksara_signals.dispatch.signal import Signal
@@ -27,6 +28,7 @@ __all__ = [
     "drain",
     "lookup",
     "on_delivery_error",
+    "provenance",
     "receiver",
     "remove_delivery_hook",
     "typed_signal",

@@ -72,6 +72,18 @@ class Adapter(NamedTuple):
 
     Takes the object, the signal's name for the message, and whether the signal is ``m2m_changed``,
     which the links of relationships send. The answer completes a sentence after "it"."""
+    attribute_of: Callable[[Any], tuple[type, str] | None] = _nothing
+    """The class and the name of a mapped column attribute or composite, as ``Post.status`` is one;
+    None for anything else."""
+    problem_of_field: Callable[[type, Any], str | None] = _nothing
+    """Why a class never changes an attribute that a receiver is narrowed to; None if it may.
+
+    Takes the class, and the name of the attribute or the attribute itself. Nothing is known of a
+    class that isn't mapped. The answer completes a sentence after "it"."""
+    row_changes: Callable[[Any, Mapping[str, Any], Any], Any] = _nothing
+    """Changes that were sent by hand, as filters judge them; None if the sender isn't mapped.
+
+    Takes the sender, the changes, and the instance or None. Returns a ``JudgedChanges``."""
     problem_of_silenced: Callable[[Any, tuple[Any, ...] | None], str | None] = _nothing
     """Why an object, neither a class nor a string, sends none of the signals to be silenced; None
     if it may.

@@ -19,8 +19,14 @@ from aksara_signals.dispatch.connections.options import is_seconds
 from aksara_signals.dispatch.delivery.delivery import Delivery, FailedDelivery, Failure
 from aksara_signals.dispatch.delivery.errors import log_error, raise_errors
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
+from aksara_signals.dispatch.provenance import (
+    NO_PROVENANCE,
+    current_provenance,
+    restored_provenance,
+    set_provenance,
+)
 from aksara_signals.dispatch.receivers.naming import counted, describe_sender
-from aksara_signals.dispatch.receivers.payload import Payload
+from aksara_signals.dispatch.receivers.payload import PROVENANCE, Payload
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError, SignalRecursionError
 from aksara_signals.failures import observers
@@ -74,16 +80,19 @@ def deliver_outcome_sync(deliveries: Iterable[Delivery | FailedDelivery]) -> Non
     """As :func:`deliver_outcome`, from synchronous code: one by one, and without time limits."""
     rest = iter(deliveries)
     is_over = False
-    while not is_over:
-        run = _Run(rest)
-        try:
-            deliver_sync(run, robust=True, failures=run.failures)
-        except SignalRecursionError as error:
-            run.give_up(error)
-        for failure in run.failures:
-            with _logged(failure):
-                on_delivery_error.send_robust_sync(failure.delivery.sender, **_report_of(failure))
-        is_over = run.is_last
+    with restored_provenance(current_provenance()):  # each delivery sets its own
+        while not is_over:
+            run = _Run(rest)
+            try:
+                deliver_sync(run, robust=True, failures=run.failures)
+            except SignalRecursionError as error:
+                run.give_up(error)
+            for failure in run.failures:
+                with _logged(failure):
+                    on_delivery_error.send_robust_sync(
+                        failure.delivery.sender, **_report_of(failure)
+                    )
+            is_over = run.is_last
 
 
 async def drain(timeout_seconds: float | None = 10.0) -> int:
@@ -145,6 +154,7 @@ class _Run:
     def __iter__(self) -> Iterator[Delivery]:
         for each in self._rest:
             if isinstance(each, FailedDelivery):
+                _restore(each.delivery)
                 what = "a receiver was not called, because its arguments could not be prepared"
                 _note(each.error, each.delivery, self.failures, what)
                 return
@@ -156,6 +166,7 @@ class _Run:
                 if connection.timeout_seconds is not None:
                     self.limited = each
                     return
+            _restore(each)
             yield each
             if self.failures:
                 return
@@ -167,6 +178,13 @@ class _Run:
         delivery = first.delivery if isinstance(first, FailedDelivery) else first
         _note(error, delivery, self.failures, "deferred receivers are not called any more")
         self.is_last = True
+
+
+def _restore(delivery: Delivery) -> None:
+    """Put the provenance of a delivery in force, also for the report of its failure."""
+    values = delivery.extras.get(PROVENANCE, NO_PROVENANCE)
+    if values is not current_provenance():
+        set_provenance(values)
 
 
 async def _deliver_all(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
@@ -212,6 +230,7 @@ async def _deliver_one(delivery: Delivery) -> None:
     """Deliver to one receiver, within its time limit if it has one."""
     import asyncio
 
+    _restore(delivery)
     [connection] = delivery.sequential
     seconds: Any = connection.timeout_seconds  # not None if the time is up
     failures: list[Failure] = []

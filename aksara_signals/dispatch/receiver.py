@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Never
 
 from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.narrowing import settled
 from aksara_signals.dispatch.receivers.identity import same_receiver
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.receivers.several import members_of
@@ -63,6 +64,7 @@ def receiver(
             )
     # As a list, because the first of several signals would exhaust a generator.
     several = [*senders_of(sender, senders, "@receiver()")]
+    options = settled(options, "@receiver()")
     for each in signals:
         each.connect(sender=several, **options)  # returns a decorator, but checks the options
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
 from aksara_signals.dispatch.adapter import defer, get_adapter
 from aksara_signals.dispatch.blocks import block
 from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.matching import changes_sent
+from aksara_signals.dispatch.connections.narrowing import Target
 from aksara_signals.dispatch.connections.options import check_filters
 from aksara_signals.dispatch.connections.routing import NO_RECEIVERS, Plan
 from aksara_signals.dispatch.connections.table import ConnectionTable
@@ -20,7 +22,7 @@ from aksara_signals.dispatch.live import SignalBase, register_signal
 from aksara_signals.dispatch.receivers.identity import is_class, plain_text, type_name
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.receivers.payload import Payload
-from aksara_signals.dispatch.senders import flattened, require_no_model, senders_of
+from aksara_signals.dispatch.senders import flattened, require_no_model
 from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError
 from aksara_signals.types import (
     ConnectOptions,
@@ -161,6 +163,14 @@ class Signal(SignalBase):
             concurrent: Whether the receiver runs in a task group after the others. Model signals
                 then send it ``session=None``.
             created: True for INSERTs only, False for UPDATEs only; for save signals.
+            fields: Names of attributes, or attributes: the receiver is called only if one of them
+                has changed (of a new row: if it was set). For save and update signals, and bulk
+                updates, whose ``fields`` are judged. ``@post_save(Post.status)`` is short for
+                ``@post_save(Post, fields=["status"])``.
+            transition: Attributes, each with ``(old, new)``: the receiver is called only if all of
+                them have changed in this way. Each side is a value, a set of values, or ``...`` for
+                any; the old value of a new row is None. For the save and update signals of single
+                rows.
             phase: ``immediate`` (inside the transaction), or ``after_commit`` or
                 ``after_rollback``: once the outcome of the outermost transaction is known and its
                 database connection is free. Instances are then detached copies, as they were at
@@ -181,9 +191,10 @@ class Signal(SignalBase):
 
         Returns:
             The receiver itself, unchanged. Connecting it again to the same sender and phase, with
-            the same options, does nothing; with another ``created`` it is a second connection, and
-            one send still calls the receiver once. A function at the top level of a module replaces
-            those of its name that an earlier execution of the module has connected.
+            the same options, does nothing; with another ``created``, ``fields`` or ``transition``
+            it is a second connection, and one send still calls the receiver once. A function at the
+            top level of a module replaces those of its name that an earlier execution of the module
+            has connected.
 
         Raises:
             InvalidReceiverError: The receiver can't be called as above, or is a mapped class.
@@ -193,23 +204,25 @@ class Signal(SignalBase):
             InvalidOptionError: An option is unknown, doesn't fit this signal, or differs from the
                 one that the receiver is already connected to the sender with. A ``dispatch_uid``
                 distinguishes two such connections.
+            UnknownFieldError: The sender has no attribute that ``fields`` or ``transition`` names.
+                Where the class comes later, its first send raises this.
             InvalidPhaseError: The phase is unknown, or the signal is sent before there is an
                 outcome to defer the receiver until.
 
         Source: Django's ``Signal.connect``; ``phase`` is Spring's ``@TransactionalEventListener``;
         the options from ``priority`` to ``created`` are ours.
         """
-        several = self._table.senders(sender, senders, ".connect()")
+        several = self._table.targets(sender, senders, ".connect()", options)
         if receiver is None:
             return self._decorator(several, options)
         self._table.add(receiver, several, options)
         return receiver
 
-    def _decorator(self, senders: tuple[Sender, ...], options: dict[str, Any]) -> Any:
-        self._table.check_options(options)
+    def _decorator(self, targets: tuple[Target, ...], options: dict[str, Any]) -> Any:
+        options = self._table.checked(options)
 
         def decorate(function: ReceiverT) -> ReceiverT:
-            self._table.add(function, senders, options)
+            self._table.add(function, targets, options)
             return function
 
         return decorate
@@ -252,7 +265,7 @@ class Signal(SignalBase):
         if given:
             operation = f"@{self.display_name}()"
             sender = [each for one in given for each in flattened(one, operation)]
-        return self._decorator(self._table.senders(sender, senders, "()"), options)
+        return self._decorator(self._table.targets(sender, senders, "()", options), options)
 
     def disconnect(
         self,
@@ -270,8 +283,9 @@ class Signal(SignalBase):
             sender: As for :meth:`connect`.
             dispatch_uid: The name that was given to the connection.
             senders: As for :meth:`connect`.
-            filters: ``created``, to undo only the connection with this filter. Without it, the
-                receiver's connections are undone whatever their filters and phases are.
+            filters: ``created``, ``fields`` and ``transition``, to undo only the connection with
+                these filters. Without them, the receiver's connections are undone whatever their
+                filters and phases are.
 
         Returns:
             Whether anything was connected that way.
@@ -292,8 +306,9 @@ class Signal(SignalBase):
         if receiver is not None:
             self._require_receiver(receiver)
         check_filters(filters, self.display_name)
-        self._table.check_options({"dispatch_uid": dispatch_uid, **filters})
-        several = senders_of(sender, senders, f"{self.display_name}.disconnect()")
+        filters = self._table.checked({**filters, "dispatch_uid": dispatch_uid})
+        del filters["dispatch_uid"]
+        several = self._table.known_targets(sender, senders, ".disconnect()", filters)
         return self._table.discard(receiver, several, dispatch_uid, filters)
 
     def _require_receiver(self, receiver: Any) -> None:
@@ -325,7 +340,7 @@ class Signal(SignalBase):
             senders: As for :meth:`connect`.
             options: Those of :meth:`connect`.
         """
-        several = self._table.senders(sender, senders, ".connected_to()")
+        several = self._table.targets(sender, senders, ".connected_to()", options)
         added = self._table.add(receiver, several, options, is_temporary=True)
         try:
             yield receiver
@@ -346,6 +361,7 @@ class Signal(SignalBase):
 
         Raises:
             SignalPayloadError: A declared argument is missing. No receiver is called then.
+            UnknownFieldError: The sender has no attribute that a receiver is narrowed to.
             NoSessionError: A receiver is deferred until the outcome of a transaction, and neither
                 ``session`` nor ``instance`` says which transaction. No receiver is called then.
             SessionInUseError: A receiver is deferred until the outcome of a transaction that has
@@ -419,6 +435,8 @@ class Signal(SignalBase):
         arguments["sender"] = sender
         if not plan.is_simple:
             plan = plan.narrowed(arguments.get("created"))
+            if plan.is_judged:
+                plan = plan.judged(changes_sent(sender, arguments))
             if plan.deferred:
                 defer(self, arguments, plan.deferred)
             if plan.durable:

@@ -5,15 +5,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from aksara_signals.dispatch.receivers.naming import describe_receiver
 from aksara_signals.dispatch.receivers.payload import Payload
 from aksara_signals.dispatch.receivers.signature import Parameter, parameters_of
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
-from aksara_signals.types import ConnectOptions, ReceiverT, Responses, Sender, Senders
+from aksara_signals.types import (
+    Attribute,
+    ConnectOptions,
+    OtherOptions,
+    ReceiverT,
+    Responses,
+    Sender,
+    Senders,
+    Side,
+)
 
 M = TypeVar("M")
 N = TypeVar("N")
@@ -22,6 +41,8 @@ M_co = TypeVar("M_co", covariant=True)
 Given_contra = TypeVar("Given_contra", contravariant=True)
 Returned_co = TypeVar("Returned_co", covariant=True)
 Item = TypeVar("Item")
+V = TypeVar("V")
+Transition: TypeAlias = "Mapping[str, tuple[Any, Any]] | None"
 R = TypeVar("R")
 
 
@@ -53,6 +74,7 @@ class _OfInstance(Protocol[Given_contra, Returned_co]):
         pk_set: Any,
         objects: Any,
         event: Any,
+        provenance: Any,
         **kwargs: Any,
     ) -> Returned_co: ...
 
@@ -78,6 +100,7 @@ class _OfInstances(Protocol[Item, Returned_co]):
         session: Any,
         raw: Any,
         event: Any,
+        provenance: Any,
         **kwargs: Any,
     ) -> Returned_co: ...
 
@@ -104,33 +127,63 @@ class ModelSignal(Signal):
     """A signal that model classes send for one instance.
 
     A type checker compares the type of ``instance``, in a receiver that ``@post_save(Post)``
-    decorates, with ``Post``. At run time it is a plain :class:`Signal`.
+    decorates, with ``Post``. If the attributes of a transition are given themselves and have one
+    type, it compares the values with that type instead. At run time it is a plain :class:`Signal`.
     """
 
     @overload  # type: ignore[override]  # narrower than a plain Signal
     def __call__(
-        self, sender: type[M], /, **options: Unpack[ConnectOptions]
+        self,
+        sender: type[M],
+        /,
+        *,
+        transition: Transition = None,
+        **options: Unpack[OtherOptions],
     ) -> ModelConnector[M]: ...
 
     @overload
     def __call__(
-        self, sender: type[M], other: type[N], /, **options: Unpack[ConnectOptions]
+        self,
+        sender: type[M],
+        /,
+        *,
+        transition: Mapping[Attribute[V], tuple[Side[V], Side[V]]],
+        **options: Unpack[OtherOptions],
+    ) -> Callable[[ReceiverT], ReceiverT]: ...
+
+    @overload
+    def __call__(
+        self,
+        sender: type[M],
+        other: type[N],
+        /,
+        *,
+        transition: Transition = None,
+        **options: Unpack[OtherOptions],
     ) -> ModelConnector[M | N]: ...
 
     @overload
     def __call__(
         self,
-        *given: str | Collection[Any] | Iterator[Any] | None,
+        *given: str | Attribute[Any] | Collection[Any] | Iterator[Any] | None,
         sender: Senders = None,
         senders: Senders = None,
-        **options: Unpack[ConnectOptions],
+        transition: Transition = None,
+        **options: Unpack[OtherOptions],
     ) -> Callable[[ReceiverT], ReceiverT]: ...
 
     @overload
     def __call__(self, receiver: ReceiverT, /) -> ReceiverT: ...
 
     @overload
-    def __call__(self, *given: Any, **options: Any) -> Any: ...
+    def __call__(
+        self,
+        *given: Any,
+        sender: Senders = None,
+        senders: Senders = None,
+        transition: Transition = None,
+        **options: Unpack[OtherOptions],
+    ) -> Any: ...
 
     def __call__(self, *given: Any, **options: Any) -> Any:
         """As :meth:`Signal.__call__ <aksara_signals.Signal.__call__>`."""
@@ -218,7 +271,8 @@ class TypedSignal(Signal, Generic[P]):
         **options: Unpack[ConnectOptions],
     ) -> Callable[[Callable[P, N]], Callable[..., N]]:
         """As :meth:`Signal.__call__ <aksara_signals.Signal.__call__>`."""
-        return super().__call__(*given, sender=sender, senders=senders, **options)
+        decorate: Any = super().__call__(*given, sender=sender, senders=senders, **options)
+        return decorate  # type: ignore[no-any-return]  # what a checker knows as one of these
 
 
 def typed_signal(example: Callable[P, object], /) -> TypedSignal[P]:

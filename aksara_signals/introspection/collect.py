@@ -9,6 +9,7 @@ from typing import Any
 
 from aksara_signals import all_signals, lookup
 from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.options import FILTERS
 from aksara_signals.dispatch.connections.routing import Plan
 from aksara_signals.dispatch.receivers.identity import names_of
 from aksara_signals.dispatch.receivers.naming import nearest
@@ -20,6 +21,7 @@ from aksara_signals.introspection.names import (
     SenderName,
     place_of_connection,
     plain,
+    plain_filter,
     sender_name,
 )
 from aksara_signals.types import DURABLE, IMMEDIATE, Sender
@@ -31,6 +33,8 @@ _DEFAULTS: dict[str, Any] = {
     "phase": IMMEDIATE,
     "concurrent": False,
     "created": None,
+    "fields": None,
+    "transition": None,
     "weak": False,
     "exact": False,
     "dispatch_uid": None,
@@ -109,7 +113,7 @@ def _in_call_order(connections: tuple[Connection, ...]) -> tuple[Connection, ...
 
 def _entry(signal: Signal, connection: Connection) -> ReceiverEntry:
     options = {
-        _NAMES.get(name, name): plain(value)
+        _NAMES.get(name, name): (plain_filter if name in FILTERS else plain)(value)
         for name, default in _DEFAULTS.items()
         if (value := getattr(connection, name)) != default
         and not (name == "phase" and value == DURABLE)  # durable= says so

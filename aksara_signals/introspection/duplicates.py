@@ -101,6 +101,8 @@ def _overlap(first: Connection, second: Connection, senders: list[Sender]) -> bo
     """Whether one send can reach both connections."""
     if None not in (first.created, second.created) and first.created != second.created:
         return False
+    if first.watches and second.watches:
+        return False  # one receiver for any of several changes
     return any(
         first.sender_key.matches(sender, first.exact)
         and second.sender_key.matches(sender, second.exact)

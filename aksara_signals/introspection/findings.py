@@ -26,6 +26,8 @@ class Code(StrEnum):
     UNRESOLVED_SENDER = "unresolved-sender"
     AMBIGUOUS_SENDER = "ambiguous-sender"
     NEVER_SENT = "never-sent"
+    UNKNOWN_FIELD = "unknown-field"
+    IMPOSSIBLE_TRANSITION = "impossible-transition"
     SILENT_DELETE = "silent-delete"
     DUPLICATE_RECEIVER = "duplicate-receiver"
     REACHED_TWICE = "reached-twice"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from numbers import Number
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Table
 from sqlalchemy.orm import QueryableAttribute
@@ -28,6 +29,7 @@ __all__ = [
     "SenderName",
     "place_of_connection",
     "plain",
+    "plain_filter",
     "printable",
     "relative",
     "sender_name",
@@ -84,13 +86,24 @@ class Place:
         return "?" if self.file is None else f"{self.file}:{self.line}"
 
 
-def plain(value: Hashable) -> str | int | float | bool | None:
+def plain(value: object) -> str | int | float | bool | None:
     """An option's value for JSON: a value that JSON can't hold is replaced by its type's name."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return f"<{type_name(value)} object>"
+
+
+def plain_filter(value: object) -> Any:
+    """What a receiver is narrowed to, for JSON: names, or the values of a transition by name."""
+    if isinstance(value, Mapping):
+        return {str(name): [plain_filter(each) for each in pair] for name, pair in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(plain_filter, value), key=str)
+    if value is ...:
+        return "..."
+    return f"{type_name(value)}.{value.name}" if isinstance(value, Enum) else plain(value)
 
 
 def sender_name(sender: Sender) -> SenderName:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session, SessionTransaction
 
+from aksara_signals.dispatch.connections.matching import changes_sent
 from aksara_signals.dispatch.connections.routing import Plan
 from aksara_signals.dispatch.delivery.delivery import Delivery
 from aksara_signals.dispatch.receivers.identity import SenderGroup
@@ -229,9 +230,16 @@ def defer_signal(
         payload: All arguments but ``signal`` and ``sender``.
         group: The senders that receivers may have been connected to instead of the sender.
     """
-    plan = signal.plan_for(sender if group is None else group)
+    plan = _plan(signal, sender, payload, group)
     if plan.deferred:
         enqueue(session, SentSignal.now(signal, sender, payload), plan.deferred)
+
+
+def _plan(
+    signal: Signal, sender: Sender, payload: dict[str, Any], group: SenderGroup | None
+) -> Plan:
+    plan = signal.plan_for(sender if group is None else group)
+    return plan.judged(changes_sent(sender, payload)) if plan.is_judged else plan
 
 
 def durable_send(
@@ -249,7 +257,7 @@ def durable_send(
         payload: All arguments but ``signal`` and ``sender``.
         group: The senders that receivers may have been connected to instead of the sender.
     """
-    plan = signal.plan_for(sender if group is None else group)
+    plan = _plan(signal, sender, payload, group)
     return [DurableSend(signal, sender, plan.durable, payload)] if plan.durable else []
 
 
@@ -264,7 +272,7 @@ def runs_of_signal(
         payload: All arguments but ``signal`` and ``sender``.
         group: The senders that receivers may have been connected to instead of the sender.
     """
-    plan = signal.plan_for(sender if group is None else group)
+    plan = _plan(signal, sender, payload, group)
     if plan:
         arguments = {"signal": signal, "sender": sender, **payload}
         for each in plan.segments:

@@ -18,6 +18,7 @@ from aksara_signals.contrib.outbox.rows.tables import WAITING
 from aksara_signals.contrib.outbox.worker.calling import LeasedReceipt, call_in_session
 from aksara_signals.contrib.outbox.worker.calls import load_arguments, prepare_call
 from aksara_signals.contrib.outbox.worker.gateway import connection_to
+from aksara_signals.dispatch.provenance import provenance_of, restored_provenance
 from aksara_signals.exceptions import OutboxError
 from aksara_signals.orm.bridge.handover import hand_over
 from aksara_signals.orm.session.current import AnySession, sync_session_of
@@ -142,13 +143,14 @@ def _due(session: Session, outbox: Outbox) -> list[Row]:
 
 def _call(session: Session, entry: ReceiverEntry, row: Row, outbox: Outbox) -> None:
     call = prepare_call(entry, row, outbox.metadata)
-    if call.names_session:
-        receipt = LeasedReceipt(outbox.tables, _WORKER, row.seq)
-        call_in_session(session, call, outbox.tables, receipt)
-        return
-    arguments = load_arguments(session, call)
-    if arguments is not None:
-        hand_over((call.delivery(arguments),), call.connection.is_async)
+    with restored_provenance(provenance_of(call.event.provenance)):
+        if call.names_session:
+            receipt = LeasedReceipt(outbox.tables, _WORKER, row.seq)
+            call_in_session(session, call, outbox.tables, receipt)
+            return
+        arguments = load_arguments(session, call)
+        if arguments is not None:
+            hand_over((call.delivery(arguments),), call.connection.is_async)
     mark_done(connection_to(session, outbox.tables), outbox.tables, _WORKER, (row.seq,))
 
 

@@ -12,6 +12,7 @@ from greenlet import getcurrent
 from sqlalchemy import event
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 
+from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.context import get_active_contexts
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.signal import Signal
@@ -22,6 +23,7 @@ from aksara_signals.introspection.names import (
     printable,
     relative,
 )
+from aksara_signals.orm.bridge.statements import entity_of, updated_by_default, written_names
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.registered import is_wired
 from aksara_signals.orm.statements.statement import OPTION, kinds_of
@@ -97,7 +99,7 @@ class StatementGuard:
             return
         if state.execution_options.get(OPTION) is False:
             return
-        missed = _missed(kinds_of(state), state.bind_mapper)
+        missed = _missed(kinds_of(state), state.bind_mapper, _updated(state, state.bind_mapper))
         if missed:
             verb = "insert" if state.is_insert else "update" if state.is_update else "delete"
             self._name(verb, state.bind_mapper.class_, missed)
@@ -116,7 +118,22 @@ class StatementGuard:
             self._named.add((place, what))  # not if the warning has been raised as an error
 
 
-def _missed(kinds: tuple[Kind, ...], mapper: Mapper[Any]) -> Missed:
+def _updated(state: ORMExecuteState, mapper: Mapper[Any]) -> frozenset[str] | None:
+    """The attributes that an UPDATE sets; None if it is none, or they aren't known."""
+    if not state.is_update or state.is_from_statement or entity_of(state.statement) is None:
+        return None
+    return written_names(state, mapper) | updated_by_default(mapper)
+
+
+def _concerns(connection: Connection, updated: frozenset[str] | None) -> bool:
+    """Whether a receiver that is narrowed to attributes can be called for an UPDATE of these."""
+    if updated is None:
+        return True
+    is_watched = connection.fields is None or not updated.isdisjoint(connection.fields)
+    return is_watched and updated.issuperset(connection.transition or ())
+
+
+def _missed(kinds: tuple[Kind, ...], mapper: Mapper[Any], updated: frozenset[str] | None) -> Missed:
     missed: Missed = {}
     contexts = get_active_contexts()
     signals = [signal for kind in kinds if kind in _SIGNALS for signal in _SIGNALS[kind]]
@@ -126,6 +143,8 @@ def _missed(kinds: tuple[Kind, ...], mapper: Mapper[Any]) -> Missed:
             for each in signal.connections_for(cls):
                 receiver = each.receiver
                 if each.statements or receiver is None or each.created not in created:
+                    continue
+                if not _concerns(each, updated):
                     continue
                 if any(one.silences(signal, cls) and not one.exempts(receiver) for one in contexts):
                     continue

@@ -5,15 +5,16 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
+from uuid import uuid4
 
 import httpx
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from aksara_signals import drain, post_delete, post_save
+from aksara_signals import drain, post_delete, post_save, provenance
 from aksara_signals.contrib.outbox import Outbox
 from aksara_signals.orm import SignalMixin
 
@@ -34,6 +35,8 @@ class AuditRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     post_id: Mapped[int]
     action: Mapped[str]
+    actor: Mapped[str | None]
+    request: Mapped[str | None]
 
 
 outbox = Outbox(Base.metadata)  # what durable receivers are sent is stored in this database
@@ -48,13 +51,19 @@ sent_mail = []
 
 
 @post_save(Post)
-async def audit_save(sender, instance, created, session, **kwargs):
-    session.add(AuditRow(post_id=instance.id, action="created" if created else "changed"))
+async def audit_save(sender, instance, created, session, provenance, **kwargs):
+    session.add(audit_row(instance, "created" if created else "changed", provenance))
 
 
 @post_delete(Post)
-async def audit_deletion(sender, instance, session, **kwargs):
-    session.add(AuditRow(post_id=instance.id, action="deleted"))
+async def audit_deletion(sender, instance, session, provenance, **kwargs):
+    session.add(audit_row(instance, "deleted", provenance))
+
+
+def audit_row(post, action, origin):
+    # Empty where nobody has stated an origin: what a script writes has no request.
+    actor, request = origin.get("actor"), origin.get("request")
+    return AuditRow(post_id=post.id, action=action, actor=actor, request=request)
 
 
 # After the commit: external systems only see what is in the database.
@@ -91,6 +100,16 @@ class PostIn(BaseModel):
 
 class PostOut(PostIn):
     id: int
+
+
+# Who writes, and in which request, for all receivers of all routes. It is async: a dependency that
+# is not would be entered in another thread, and state it there.
+async def state_provenance(
+    x_user: Annotated[str | None, Header()] = None,  # a placeholder for your authentication
+    x_request_id: Annotated[str | None, Header()] = None,
+) -> AsyncIterator[None]:
+    async with provenance(actor=x_user, request=x_request_id or uuid4().hex):
+        yield
 
 
 async def open_session(request: Request) -> AsyncIterator[AsyncSession]:
@@ -131,7 +150,7 @@ def create_app(url: str) -> FastAPI:
         await drain(timeout_seconds=10)  # receivers under way may still need the engine
         await engine.dispose()
 
-    app = FastAPI(lifespan=lifespan)
+    app = FastAPI(lifespan=lifespan, dependencies=[Depends(state_provenance)])
     app.state.sessions = sessions
 
     @app.post("/posts", status_code=201)

@@ -1,10 +1,13 @@
 """A blog on Flask, with plain sessions; signals update its audit, search index and mail."""
 
-from flask import Flask, abort, jsonify, request
+from contextlib import ExitStack
+from uuid import uuid4
+
+from flask import Flask, abort, g, jsonify, request
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from aksara_signals import post_delete, post_save, pre_save
+from aksara_signals import post_delete, post_save, pre_save, provenance
 from aksara_signals.orm import SignalMixin
 
 
@@ -25,6 +28,8 @@ class AuditRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     post_id: Mapped[int]
     action: Mapped[str]
+    actor: Mapped[str | None]
+    request: Mapped[str | None]
 
 
 # Placeholders for a search engine and a mail server.
@@ -41,13 +46,18 @@ def give_a_slug(sender, instance, **kwargs):
 
 
 @post_save(Post)
-def audit_save(sender, instance, created, session, **kwargs):
-    session.add(AuditRow(post_id=instance.id, action="created" if created else "changed"))
+def audit_save(sender, instance, created, session, provenance, **kwargs):
+    session.add(audit_row(instance, "created" if created else "changed", provenance))
 
 
 @post_delete(Post)
-def audit_deletion(sender, instance, session, **kwargs):
-    session.add(AuditRow(post_id=instance.id, action="deleted"))
+def audit_deletion(sender, instance, session, provenance, **kwargs):
+    session.add(audit_row(instance, "deleted", provenance))
+
+
+def audit_row(post, action, origin):
+    actor, request = origin.get("actor"), origin.get("request")
+    return AuditRow(post_id=post.id, action=action, actor=actor, request=request)
 
 
 @post_save(Post, phase="after_commit")
@@ -76,6 +86,21 @@ def create_app(url: str) -> Flask:
 
     app = Flask(__name__)
     app.extensions["engine"] = engine
+
+    # Who writes, and in which request, for all receivers of all views. It is entered before the
+    # view and left after it: a thread serves many requests, and none may inherit from the last one.
+
+    @app.before_request
+    def state_provenance():
+        actor = request.headers.get("X-User")  # a placeholder for your authentication
+        number = request.headers.get("X-Request-ID") or uuid4().hex
+        g.request_blocks = ExitStack()
+        g.request_blocks.enter_context(provenance(actor=actor, request=number))
+
+    @app.teardown_request
+    def leave_provenance(error):
+        if "request_blocks" in g:
+            g.request_blocks.close()
 
     def find(session, post_id):
         return session.get(Post, post_id) or abort(404)

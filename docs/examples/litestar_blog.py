@@ -3,20 +3,24 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from uuid import uuid4
 
 from advanced_alchemy.base import BigIntBase
 from advanced_alchemy.extensions.litestar import SQLAlchemyAsyncConfig, SQLAlchemyPlugin
 from advanced_alchemy.repository import SQLAlchemyAsyncRepository
-from litestar import Litestar, delete, get, post, put
+from litestar import Litestar, Request, delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.enums import ScopeType
 from litestar.exceptions import ClientException
+from litestar.middleware import ASGIMiddleware
 from litestar.params import FromPath, JSONBody
 from litestar.testing import AsyncTestClient
+from litestar.types import ASGIApp, Receive, Scope, Send
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped
 
-from aksara_signals import drain, post_delete, post_save
+from aksara_signals import drain, post_delete, post_save, provenance
 from aksara_signals.orm import SignalMixin
 
 
@@ -35,6 +39,8 @@ class AuditRow(Base):
     __tablename__ = "audit_rows"
     post_id: Mapped[int]
     action: Mapped[str]
+    actor: Mapped[str | None]
+    request: Mapped[str | None]
 
 
 class PostRepository(SQLAlchemyAsyncRepository[Post]):
@@ -47,13 +53,18 @@ outbox = []
 
 
 @post_save(Post)
-async def audit_save(sender, instance, created, session, **kwargs):
-    session.add(AuditRow(post_id=instance.id, action="created" if created else "changed"))
+async def audit_save(sender, instance, created, session, provenance, **kwargs):
+    session.add(audit_row(instance, "created" if created else "changed", provenance))
 
 
 @post_delete(Post)
-async def audit_deletion(sender, instance, session, **kwargs):
-    session.add(AuditRow(post_id=instance.id, action="deleted"))
+async def audit_deletion(sender, instance, session, provenance, **kwargs):
+    session.add(audit_row(instance, "deleted", provenance))
+
+
+def audit_row(post, action, origin):
+    actor, request = origin.get("actor"), origin.get("request")
+    return AuditRow(post_id=post.id, action=action, actor=actor, request=request)
 
 
 @post_save(Post, phase="after_commit")
@@ -86,6 +97,18 @@ class PostOut:
 
 def show(found: Post) -> PostOut:
     return PostOut(id=found.id, title=found.title, body=found.body)
+
+
+class StateProvenance(ASGIMiddleware):
+    """States who writes, and in which request, for all receivers of all routes."""
+
+    scopes = (ScopeType.HTTP,)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        headers = Request(scope).headers
+        actor = headers.get("X-User")  # a placeholder for your authentication
+        async with provenance(actor=actor, request=headers.get("X-Request-ID") or uuid4().hex):
+            await next_app(scope, receive, send)
 
 
 async def open_posts(
@@ -143,6 +166,7 @@ def create_app(url: str) -> Litestar:
     return Litestar(
         [create, create_many, read, update, remove],
         dependencies={"posts": open_posts},
+        middleware=[StateProvenance()],
         plugins=[SQLAlchemyPlugin(config=database)],
         on_shutdown=[shut_down],
         logging_config=None,  # a library's example shouldn't configure your logging

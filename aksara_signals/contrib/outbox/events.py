@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 from aksara_signals import signals
 from aksara_signals.contrib.outbox.cloudevents import cloudevent_of, message_of
 from aksara_signals.contrib.outbox.encoding import Encoding, restored_key
-from aksara_signals.contrib.outbox.frozen import FrozenDict
 from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.models import find_model
+from aksara_signals.dispatch.frozen import FrozenDict
+from aksara_signals.dispatch.provenance import ProvenanceValues, provenance_of
 from aksara_signals.dispatch.receivers.payload import ANYTHING
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import OutboxError
@@ -48,8 +49,9 @@ class DurableEvent:
     """The values, at the send, of the columns named in ``Durable(include=…)``, as JSON."""
     data: Mapping[str, Any] = field(default_factory=FrozenDict, hash=False)
     """Whatever else was sent, as JSON."""
-    provenance: Mapping[str, Any] = field(default_factory=FrozenDict, hash=False)
-    """Reserved: what the sender says about where the change comes from."""
+    provenance: Mapping[str, Any] = field(default_factory=ProvenanceValues, hash=False)
+    """The values of :class:`~aksara_signals.provenance` at the send, as a mapping; empty without
+    any."""
     attempt: int = 1
     """1 for the first call, and one more after each failure."""
     sent_at: datetime | None = None
@@ -81,7 +83,7 @@ class DurableEvent:
         """The event as a CloudEvent 1.0 in the JSON format, which :func:`receive` takes.
 
         Its ``id`` is ``<id>:<receiver>:<generation>``, ``source`` the class, ``subject`` the key as
-        JSON, ``partitionkey`` the lane, and ``data`` what is stored.
+        JSON, ``partitionkey`` the lane, and ``data`` what is stored, ``provenance`` included.
 
         Source: CloudEvents 1.0, with its Distributed Tracing and Partitioning extensions.
         """
@@ -139,7 +141,7 @@ def event_of(message: Message, payload: Mapping[str, Any] | None = None) -> Dura
         changed=frozenset(stored.get("changed") or ()),
         values=FrozenDict(stored.get("values") or {}),
         data=FrozenDict(stored.get("data") or {}),
-        provenance=FrozenDict(stored.get("provenance") or {}),
+        provenance=provenance_of(stored.get("provenance")),
         attempt=message.attempts + 1,
         sent_at=message.created_at,
         headers=FrozenDict(message.headers or {}),

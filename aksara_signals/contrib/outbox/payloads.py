@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from aksara_signals.contrib.outbox.encoding import Encoding, UnfitValueError
+from aksara_signals.contrib.outbox.encoding import Encoding
 from aksara_signals.contrib.outbox.events import FORMAT, is_built_in
 from aksara_signals.contrib.outbox.models import model_name
 from aksara_signals.contrib.outbox.options import Durable
+from aksara_signals.dispatch.json_values import UnfitValueError
+from aksara_signals.dispatch.provenance import current_provenance
 from aksara_signals.dispatch.receivers.identity import type_name
 from aksara_signals.dispatch.receivers.naming import describe_sender, nearest
 from aksara_signals.exceptions import SignalPayloadError
@@ -65,6 +67,9 @@ def payload_of(send: DurableSend, state: State | None, encoding: Encoding) -> di
             stored["created"] = encoding.plain(created, "created")
         if send.changed:
             stored["changed"] = sorted(send.changed)
+        provenance = current_provenance()
+        if provenance:
+            stored["provenance"] = dict(provenance)
         data = _data_of(send, encoding)
         if data:
             stored["data"] = data

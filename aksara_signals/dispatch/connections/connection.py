@@ -7,10 +7,11 @@ from itertools import count
 from typing import Any, NoReturn
 
 from aksara_signals.dispatch.connections.redefinition import Origin
+from aksara_signals.dispatch.provenance import current_provenance
 from aksara_signals.dispatch.receivers.identity import SenderKey
 from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender
 from aksara_signals.dispatch.receivers.patching import PatchPlace
-from aksara_signals.dispatch.receivers.payload import CallShape
+from aksara_signals.dispatch.receivers.payload import PROVENANCE, CallShape
 from aksara_signals.exceptions import SignalPayloadError
 from aksara_signals.types import IMMEDIATE, DurableOptions, Receiver, Sender
 
@@ -32,6 +33,8 @@ _DEFAULTS: dict[str, Any] = {
     "timeout_seconds": None,
     "durable": None,
     "statements": False,
+    "fields": None,
+    "transition": None,
     "is_async": False,
     "patch_place": None,
     "origin": None,
@@ -80,6 +83,14 @@ class Connection:
     """What was given as ``durable=``, or None."""
     statements: bool
     """Whether the receiver is called for the rows of ORM statements, too."""
+    fields: frozenset[str] | None
+    """The receiver is called if one of these attributes has changed; None doesn't narrow."""
+    transition: Mapping[str, tuple[Any, Any]] | None
+    """The receiver is called if each of these attributes has changed from one value to another, as
+    ``(old, new)``; None doesn't narrow."""
+    watches: bool
+    """Whether changes of a row are judged before the receiver is called: for ``fields`` or
+    ``transition``."""
     is_async: bool
     """Whether the receiver is known to be async. If False, it may still return an awaitable."""
     patch_place: PatchPlace | None
@@ -99,8 +110,13 @@ class Connection:
     def __init__(self, **fields: Any) -> None:
         for name, value in (_DEFAULTS | fields).items():
             _fill[name](self, value)
-        is_plain = not (self.shape.positional or self.shape.on_demand or self.narrows_session)
+        shape = self.shape
+        is_plain = not (
+            shape.positional or shape.on_demand or shape.names_provenance or self.narrows_session
+        )
         _fill["is_plain"](self, is_plain)
+        watches = self.fields is not None or self.transition is not None
+        _fill["watches"](self, watches)
         if self.durable is not None:
             _fill["number"](self, next(_numbers))
         for observe in connection_observers:
@@ -124,6 +140,11 @@ class Connection:
         """The name of a durable receiver; None of any other one."""
         durable = self.durable
         return durable if durable is None or isinstance(durable, str) else durable.name
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The attributes whose changes are judged before the receiver is called."""
+        return (self.fields or frozenset()).union(self.transition or ())
 
     @property
     def is_alive(self) -> bool:
@@ -150,6 +171,8 @@ class Connection:
         keywords = dict(arguments)
         for name in self.shape.on_demand:
             keywords.setdefault(name, extras.get(name))
+        if self.shape.names_provenance:
+            keywords.setdefault(PROVENANCE, current_provenance())
         if self.narrows_session:
             keywords["session"] = None
         try:

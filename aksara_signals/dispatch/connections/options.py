@@ -7,6 +7,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from aksara_signals.dispatch.connections.durable import check_durable
+from aksara_signals.dispatch.connections.narrowing import CHANGE_FILTERS, settled
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.receivers.payload import Payload
 from aksara_signals.exceptions import InvalidOptionError, InvalidPhaseError
@@ -25,6 +26,8 @@ OPTIONS = (
     "exact",
     "concurrent",
     "created",
+    "fields",
+    "transition",
     "phase",
     "coalesce",
     "timeout_seconds",
@@ -32,7 +35,7 @@ OPTIONS = (
     "statements",
 )
 
-FILTERS = ("created",)
+FILTERS = ("created", *CHANGE_FILTERS)
 """The options that narrow what a receiver is called for; with None they don't narrow."""
 
 _SETTINGS = (
@@ -46,6 +49,13 @@ _SETTINGS = (
     "statements",
 )
 """The options that one receiver can have only once per sender and phase, dispatch_uids aside."""
+
+_NARROWED_BY = {
+    "fields": "it narrows save and update signals, to changes of certain attributes",
+    "transition": (
+        "it narrows the save and update signals of single rows, whose old values are known"
+    ),
+}
 
 FLAGS = ("weak", "exact", "concurrent", "coalesce", "statements")
 """The options that are True or False."""
@@ -64,8 +74,8 @@ def _has_place_in_order(value: object) -> TypeGuard[float]:
     return issubclass(kind, float) and not isnan(value)  # type: ignore[arg-type]
 
 
-def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str) -> None:
-    """Reject options that don't exist or don't fit the signal.
+def checked(options: Mapping[str, Any], payload: Payload, signal_name: str) -> dict[str, Any]:
+    """The options, which can be read again and again; those are rejected that don't fit the signal.
 
     Raises:
         InvalidOptionError: Names the option and its valid values.
@@ -89,6 +99,11 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
             f"{signal_name} can't be connected with created={describe_sender(created)}; it narrows "
             f"save signals, to INSERTs (True) or UPDATEs (False)"
         )
+    for option in CHANGE_FILTERS:
+        if options.get(option) is not None and option not in payload.filters:
+            raise InvalidOptionError(
+                f"{signal_name} can't be connected with {option}=; {_NARROWED_BY[option]}"
+            )
     if options.get("statements") and not payload.is_sent_by_statements:
         raise InvalidOptionError(
             f"{signal_name} can't be connected with statements=True; ORM statements send "
@@ -111,6 +126,7 @@ def check_options(options: Mapping[str, Any], payload: Payload, signal_name: str
             f"{signal_name} can't be connected with a dispatch_uid that is not hashable; "
             f"a string will do"
         ) from error
+    return settled(options, signal_name)
 
 
 def _check_deferral(options: Mapping[str, Any], payload: Payload, signal_name: str) -> None:
@@ -170,6 +186,14 @@ def has_filters(connection: Connection, filters: Mapping[str, Any]) -> bool:
     return all(getattr(connection, name) == value for name, value in filters.items())
 
 
-def covers(one: Connection, other: Connection) -> bool:
-    """Whether everything that passes the other connection's filters also passes the first one's."""
-    return all(getattr(one, each) in (None, getattr(other, each)) for each in FILTERS)
+def covers(one: Connection, other: Connection, filters: Iterable[str] = FILTERS) -> bool:
+    """Whether everything that passes the other connection's filters also passes the first one's.
+
+    Args:
+        one: A connection.
+        other: Another connection of its receiver.
+        filters: Only these are compared.
+    """
+    return all(
+        (wanted := getattr(one, each)) is None or wanted == getattr(other, each) for each in filters
+    )

@@ -10,11 +10,13 @@ were made from, so that a concurrent change can't leave an outdated plan behind.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aksara_signals.dispatch.connections.connection import Connection
-from aksara_signals.dispatch.connections.options import covers
+from aksara_signals.dispatch.connections.matching import JudgedChanges, let_through
+from aksara_signals.dispatch.connections.narrowing import CHANGE_FILTERS, require_fields
+from aksara_signals.dispatch.connections.options import FILTERS, covers
 from aksara_signals.dispatch.context import SignalContext, silence_observers
 from aksara_signals.dispatch.receivers.identity import receiver_address, same_receiver
 from aksara_signals.dispatch.senders import require_unambiguous
@@ -39,11 +41,14 @@ class Plan:
         "deferred",
         "durable",
         "includes_values",
+        "is_judged",
         "is_narrowed",
         "is_simple",
         "on_demand",
+        "repeated",
         "segments",
         "sequential",
+        "watched",
     )
 
     def __init__(
@@ -81,9 +86,24 @@ class Plan:
         """Whether the payload's ``created`` decides which receivers are called."""
         self.coalesces: bool = any(each.coalesce for each in self.deferred)
         """Whether any receiver is sent the net change of the transaction."""
-        self.segments: tuple[Segment, ...] = tuple(_segments(self.sequential, self.concurrent))
+        self.watched: frozenset[str] = frozenset().union(
+            *(each.watched for each in connections if each.watches)
+        )
+        """The attributes whose changes decide which receivers are called."""
+        self.is_judged: bool = bool(self.watched)
+        """Whether the changes of a row decide which receivers are called."""
+        self.repeated: Mapping[Connection, object] = (
+            _repeated(connections) if self.is_judged else {}
+        )
+        """The connections whose receiver has several, with a key that those have in common: only
+        changes decide which of them calls it."""
+        self.segments: tuple[Segment, ...] = tuple(
+            _segments(self.sequential, self.concurrent, self.repeated)
+        )
         """Runs of receivers that are called in the same way."""
-        self.is_simple: bool = not (self.is_narrowed or self.deferred or self.durable)
+        self.is_simple: bool = not (
+            self.is_narrowed or self.is_judged or self.deferred or self.durable
+        )
         """Whether every receiver is called at once, whatever the payload is."""
         self._asking = asking
         self._by_created: dict[bool | None, Plan] = {}
@@ -100,8 +120,8 @@ class Plan:
     def once(self) -> tuple[Connection, ...]:
         """As ``all_connections``, but each receiver once per phase, whatever its filters."""
         return (
-            _once(self.all_connections, are_filtered=True)
-            if self.is_narrowed
+            _once(self.all_connections, filters=())
+            if self.is_narrowed or self.is_judged
             else self.all_connections
         )
 
@@ -113,8 +133,20 @@ class Plan:
         plan = self._by_created.get(wanted)
         if plan is None:
             passed = [each for each in self.all_connections if each.created in (None, wanted)]
-            plan = self._by_created[wanted] = Plan(_once(passed, are_filtered=True))
+            plan = self._by_created[wanted] = Plan(_once(passed, filters=CHANGE_FILTERS))
         return plan
+
+    def judged(self, row: JudgedChanges | None) -> Plan:
+        """The plan for a payload that says what has changed.
+
+        Args:
+            row: The changes; None if the payload doesn't have them, which matches no receiver that
+                is narrowed to certain changes.
+        """
+        if not self.is_judged:
+            return self
+        passed = let_through(self.all_connections, row, self.repeated, set())
+        return Plan(passed) if passed else NO_RECEIVERS
 
     @property
     def of_statements(self) -> Plan:
@@ -131,13 +163,13 @@ class Plan:
         """
         if not self.coalesces:
             return self.narrowed(created)
-        return Plan(
-            tuple(
-                each
-                for each in self.all_connections
-                if each.coalesce or each.created in (None, created)
-            )
-        )
+        passed = [
+            each
+            for each in self.all_connections
+            if not each.coalesce and each.created in (None, created)
+        ]
+        kept = set(_once(passed, filters=CHANGE_FILTERS))
+        return Plan(tuple(each for each in self.all_connections if each.coalesce or each in kept))
 
     @property
     def asks_what_changed(self) -> bool:
@@ -164,18 +196,31 @@ class Segment(NamedTuple):
     is_async: bool
     sequential: tuple[Connection, ...]
     concurrent: tuple[Connection, ...] = ()
+    repeated: Mapping[Connection, object] | None = None
+    """Not None if these receivers are called only for certain changes, which are judged just before
+    the delivery: then as :attr:`Plan.repeated`."""
 
 
 def _segments(
-    sequential: tuple[Connection, ...], concurrent: tuple[Connection, ...]
+    sequential: tuple[Connection, ...],
+    concurrent: tuple[Connection, ...],
+    repeated: Mapping[Connection, object],
 ) -> Iterator[Segment]:
     run: list[Connection] = []
     for connection in sequential:
-        if run and run[0].is_async is not connection.is_async:
+        is_judged = connection.watches or connection in repeated
+        if run and (is_judged or run[0].is_async is not connection.is_async):
             yield Segment(run[0].is_async, tuple(run))
             run = []
-        run.append(connection)
-    if concurrent:
+        if is_judged:
+            yield Segment(connection.is_async, (connection,), repeated=repeated)
+        else:
+            run.append(connection)
+    if any(each.watches or each in repeated for each in concurrent):
+        if run:
+            yield Segment(run[0].is_async, tuple(run))
+        yield Segment(True, (), concurrent, repeated)
+    elif concurrent:
         if run and not run[0].is_async:
             yield Segment(False, tuple(run))
             run = []
@@ -193,14 +238,15 @@ def _exempted(connections: Iterable[Connection], context: SignalContext) -> tupl
     )
 
 
-def _once(connections: Iterable[Connection], are_filtered: bool) -> tuple[Connection, ...]:
+def _once(connections: Iterable[Connection], filters: tuple[str, ...]) -> tuple[Connection, ...]:
     """Each receiver once per phase, at its first place.
 
     Args:
         connections: In call order; those whose receiver is gone are left out.
-        are_filtered: Whether the filters have been applied already. If not, a second connection of
-            a receiver is left out only if everything that passes its filters also passes those of
-            the first one.
+        filters: Those that haven't been applied yet. A second connection of a receiver is left out
+            only if everything that passes these filters of it also passes those of the first one.
+            What changes let through differs from one place in the order to the next, so they decide
+            nothing here.
     """
     chosen: list[Connection] = []
     seen: dict[Hashable, list[tuple[Any, Connection]]] = {}
@@ -210,13 +256,36 @@ def _once(connections: Iterable[Connection], are_filtered: bool) -> tuple[Connec
             continue
         address = receiver_address(receiver), connection.phase, connection.durable_name
         if any(
-            same_receiver(receiver, known) and (are_filtered or covers(one, connection))
+            same_receiver(receiver, known)
+            and not (filters and one.watches)
+            and covers(one, connection, filters)
             for known, one in seen.get(address, ())
         ):
             continue
         seen.setdefault(address, []).append((receiver, connection))
         chosen.append(connection)
     return tuple(chosen)
+
+
+def _repeated(connections: Iterable[Connection]) -> dict[Connection, object]:
+    """The connections whose receiver has several of one phase, with a key in common."""
+    found: dict[Hashable, list[tuple[Any, list[Connection]]]] = {}
+    for connection in connections:
+        receiver = connection.receiver
+        address = receiver_address(receiver), connection.phase, connection.durable_name
+        known = found.setdefault(address, [])
+        for other, alike in known:
+            if same_receiver(receiver, other):
+                alike.append(connection)
+                break
+        else:
+            known.append((receiver, [connection]))
+    repeated: dict[Connection, object] = {}
+    for known in found.values():
+        for _, alike in known:
+            if len(alike) > 1:
+                repeated.update(dict.fromkeys(alike, object()))
+    return repeated
 
 
 NO_RECEIVERS = Plan(())
@@ -270,8 +339,11 @@ class Routes:
                 if connection.sender_key.is_name:
                     require_unambiguous(connection.sender_key.get())
         matching.sort(key=lambda each: -each.priority)  # stable: equal ones keep their order
-        chosen = _once(matching, are_filtered=False)
+        for connection in matching:
+            if connection.watches:
+                require_fields(connection, sender)
+        chosen = _once(matching, FILTERS)
         asking = [each for each in matching if each.statements]
         if not asking:
             return Plan(chosen) if chosen else NO_RECEIVERS
-        return Plan(chosen, _once(asking, are_filtered=False))
+        return Plan(chosen, _once(asking, FILTERS))

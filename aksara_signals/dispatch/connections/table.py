@@ -12,7 +12,7 @@ something has died, and the next change removes the connections concerned.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from aksara_signals.dispatch.adapter import get_adapter
@@ -20,8 +20,9 @@ from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.connections.durable import durable_shape, require_own_name
 from aksara_signals.dispatch.connections.index import ConnectionIndex, address_of
 from aksara_signals.dispatch.connections.lock import HasConnections, Mutation, serialized
+from aksara_signals.dispatch.connections.narrowing import Target, named, targets_of, with_names
 from aksara_signals.dispatch.connections.options import (
-    check_options,
+    checked,
     covers,
     different_settings,
     has_filters,
@@ -41,7 +42,7 @@ from aksara_signals.dispatch.senders import (
     senders_of,
 )
 from aksara_signals.exceptions import InvalidOptionError, InvalidReceiverError
-from aksara_signals.types import DURABLE, IMMEDIATE, PHASES, Receiver, Sender, Senders
+from aksara_signals.types import DURABLE, IMMEDIATE, PHASES, Receiver, Senders
 
 
 class ConnectionTable:
@@ -79,21 +80,33 @@ class ConnectionTable:
         self.is_idle: bool = not payload.required
         """Whether a send has nothing to do: no receivers to call, and no payload to check."""
 
-    def senders(self, sender: Senders, senders: Senders, operation: str) -> tuple[Sender, ...]:
+    def targets(
+        self, sender: Senders, senders: Senders, operation: str, options: Mapping[str, Any]
+    ) -> tuple[Target, ...]:
         """The senders named by ``sender=`` or ``senders=``, to connect a receiver to.
 
         Raises:
             InvalidSenderError: There are none, or one of them can never send the signal.
-            InvalidOptionError: Both are given.
+            InvalidOptionError: Both are given, or attributes are given in addition to ``fields``.
         """
-        found = senders_of(sender, senders, f"{self.display_name}{operation}")
-        require_possible(found, self._payload, self.display_name)
+        found = self.known_targets(sender, senders, operation, options)
+        require_possible((each.sender for each in found), self._payload, self.display_name)
         return found
+
+    def known_targets(
+        self, sender: Senders, senders: Senders, operation: str, options: Mapping[str, Any]
+    ) -> tuple[Target, ...]:
+        """As :meth:`targets`, to disconnect a receiver from them."""
+        where = f"{self.display_name}{operation}"
+        found = senders_of(sender, senders, where)
+        if "fields" not in self._payload.filters:
+            return tuple(Target(each) for each in found)
+        return targets_of(found, options, where)
 
     def add(
         self,
         receiver: Receiver,
-        senders: tuple[Sender, ...],
+        targets: tuple[Target, ...],
         options: dict[str, Any],
         is_temporary: bool = False,
     ) -> list[Connection]:
@@ -102,7 +115,7 @@ class ConnectionTable:
         Args:
             receiver: Replaces the receivers that an earlier execution of its module has connected
                 under its name.
-            senders: At least one.
+            targets: The senders, at least one.
             options: The options of the connections.
             is_temporary: Whether it neither replaces other receivers nor is replaced itself.
 
@@ -115,9 +128,10 @@ class ConnectionTable:
             InvalidOptionError: An option is unknown, doesn't fit the signal, or contradicts an
                 earlier connection of the receiver to the sender.
             InvalidPhaseError: The phase is unknown, or the signal has no outcome to defer until.
+            UnknownFieldError: A sender has no attribute that the receiver is narrowed to.
         """
         if options:
-            self.check_options(options)
+            options = self.checked(options)
         require_no_model(receiver, self.display_name)
         weak = bool(options.get("weak"))
         dispatch_uid = options.get("dispatch_uid")
@@ -140,7 +154,8 @@ class ConnectionTable:
                     f"receiver {describe_receiver(receiver)} of {self.display_name} supports no "
                     f"weak references; connect it with weak=False"
                 ) from error
-        keys = [sender_key(sender, note_death) for sender in senders]
+        chosen = [named(each.options(options), each.sender, self.display_name) for each in targets]
+        keys = [sender_key(each.sender, note_death) for each in targets]
         for key in keys:
             if key.is_name:
                 require_unambiguous(key.get())
@@ -152,7 +167,7 @@ class ConnectionTable:
 
         def add() -> bool:
             defined, replaced = self._index.redefined(origin)
-            for key in keys:
+            for key, own in zip(keys, chosen, strict=True):
                 if added and any(each.sender_key.same(key) for each in added):
                     continue  # one sender, given twice
                 connection = Connection(
@@ -165,7 +180,7 @@ class ConnectionTable:
                     patch_place=patch_place,
                     origin=defined,
                     narrows_session=narrows_session,
-                    **options,
+                    **own,
                 )
                 if self._is_new(connection, receiver, replaced):
                     added.append(connection)
@@ -179,13 +194,13 @@ class ConnectionTable:
             return bool(added or replaced)
 
         serialized(self, add)
-        senders_connected(senders, self._payload)
+        senders_connected((each.sender for each in targets), self._payload)
         return added
 
     def discard(
         self,
         receiver: Receiver | None,
-        senders: tuple[Sender, ...],
+        targets: tuple[Target, ...],
         dispatch_uid: Hashable,
         filters: dict[str, Any],
     ) -> bool:
@@ -194,17 +209,17 @@ class ConnectionTable:
         Returns:
             Whether there was anything to remove.
         """
-        keys = [sender_key(sender) for sender in senders]
+        wanted = [(sender_key(each.sender), with_names(each.options(filters))) for each in targets]
         phases = (*PHASES, DURABLE) if dispatch_uid is None else (IMMEDIATE,)
         gone: list[Connection] = []
 
         def find() -> list[Connection]:
             return [
                 found
-                for key in keys
+                for key, own in wanted
                 for phase in phases
                 for found in self._index.find(receiver, key, dispatch_uid, phase)
-                if has_filters(found, filters)
+                if has_filters(found, own)
             ]
 
         def discard() -> bool:
@@ -246,14 +261,14 @@ class ConnectionTable:
 
         serialized(self, forget)
 
-    def check_options(self, options: dict[str, Any]) -> None:
-        """Reject options that don't exist or don't fit this signal.
+    def checked(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options, which can be read again and again.
 
         Raises:
-            InvalidOptionError: Names the option and its valid values.
+            InvalidOptionError: One doesn't exist or doesn't fit this signal.
             InvalidPhaseError: The phase is unknown, or the signal has no outcome to defer until.
         """
-        check_options(options, self._payload, self.display_name)
+        return checked(options, self._payload, self.display_name)
 
     def changed(self) -> None:
         """Inform the adapter that connections were added or removed."""

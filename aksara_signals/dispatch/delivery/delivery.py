@@ -37,7 +37,8 @@ class Delivery(NamedTuple):
     concurrent: tuple[Connection, ...] = ()
     """The connections whose receivers run in one task group after the sequential ones."""
     extras: Mapping[str, Any] = NO_EXTRAS
-    """On-demand arguments, for the receivers that name them."""
+    """On-demand arguments, for the receivers that name them. Of a deferred receiver, also the
+    provenance at the send, unless there was none."""
 
 
 new_tuple: Callable[[type[Delivery], tuple[Any, ...]], Delivery] = tuple.__new__

@@ -6,7 +6,7 @@ Without a hook, they cost each send no more than a look at an empty list.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import Delivery, Failure, Source, is_awaitable
 from aksara_signals.dispatch.delivery.errors import handle_error
 from aksara_signals.dispatch.delivery.frame import key_of
+from aksara_signals.dispatch.provenance import current_provenance
 from aksara_signals.dispatch.receivers.identity import same_receiver
 from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender
 from aksara_signals.dispatch.receivers.signature import is_async_receiver, problem_of_generators
@@ -24,7 +25,7 @@ from aksara_signals.types import Receiver, Sender
 class DeliveryStep:
     """What a hook is called for: a send, or the call of one of its receivers."""
 
-    __slots__ = ("_arguments", "connection", "sender", "signal")
+    __slots__ = ("_arguments", "connection", "provenance", "sender", "signal")
 
     def __init__(self, delivery: Delivery, connection: Connection | None) -> None:
         self.signal: Source = delivery.signal
@@ -32,6 +33,8 @@ class DeliveryStep:
         self.sender: Sender = delivery.sender
         self.connection: Connection | None = connection
         """The connection whose receiver is called; None for the whole send."""
+        self.provenance: Mapping[str, Any] = current_provenance()
+        """The values of :class:`~aksara_signals.provenance` at the send; empty without any."""
         self._arguments = delivery.arguments
 
     @property

@@ -21,6 +21,8 @@ from aksara_signals.exceptions import (
 from aksara_signals.types import Receiver
 
 RESERVED = ("signal", "sender")
+PROVENANCE: Final = "provenance"
+"""The argument that every receiver can name, of every signal."""
 
 ANYTHING: Final = "anything"
 CLASSES: Final = "mapped classes"
@@ -43,12 +45,15 @@ class Payload:
         is_of_one_row: Whether several sends for one row can be combined into one.
         is_of_deleted: Whether the row of ``instance`` is gone after the fact.
         is_sent_by_statements: Whether ORM statements can send it for each of their rows.
+        filters: The options that narrow a receiver to what has changed, as far as a send of the
+            signal says that.
         sent_by: What sends the signal. Other senders are rejected when a receiver is connected.
     """
 
     __slots__ = (
         "can_defer",
         "defaults",
+        "filters",
         "is_of_deleted",
         "is_of_one_row",
         "is_sent_by_statements",
@@ -68,6 +73,7 @@ class Payload:
         is_of_one_row: bool = True,
         is_of_deleted: bool = False,
         is_sent_by_statements: bool = False,
+        filters: tuple[str, ...] = (),
         sent_by: str = ANYTHING,
     ) -> None:
         self.required: tuple[str, ...] = required
@@ -77,6 +83,7 @@ class Payload:
         self.is_of_one_row: bool = is_of_one_row
         self.is_of_deleted: bool = is_of_deleted
         self.is_sent_by_statements: bool = is_sent_by_statements
+        self.filters: tuple[str, ...] = filters
         self.sent_by: str = sent_by
         self.defaults: Mapping[str, Any] = dict.fromkeys(optional)
         """The optional names, each with the value that receivers get if it isn't sent."""
@@ -89,6 +96,7 @@ class Payload:
             self.on_demand,
             can_defer=False,
             is_of_one_row=self.is_of_one_row,
+            filters=self.filters,
             sent_by=self.sent_by,
         )
 
@@ -173,6 +181,9 @@ class CallShape(NamedTuple):
     """The on-demand arguments that the receiver names."""
     named: frozenset[str] = frozenset()
     """All arguments that a durable receiver names or takes by position; empty of any other one."""
+    names_provenance: bool = False
+    """Whether the receiver is given the values of :class:`~aksara_signals.provenance`, unless the
+    signal is sent with an argument of that name."""
 
 
 BY_KEYWORD = CallShape()
@@ -213,14 +224,15 @@ def call_shape(
             "add **kwargs to its signature"
         )
     is_declared = payload.is_declared
-    if not is_declared and not any(each.is_by_position for each in parameters):
-        return BY_KEYWORD
     names = payload.names
+    named = {parameter.name for parameter in parameters}
+    names_provenance = PROVENANCE in named
+    if not is_declared and not any(each.is_by_position for each in parameters):
+        return CallShape(names_provenance=True) if names_provenance else BY_KEYWORD
     instance = "instances" if "instances" in names else "instance"
-    known = {*names, *RESERVED, *further}
+    known = {*names, *RESERVED, PROVENANCE, *further}
     if not payload.optional:
         known.add(instance)  # a custom signal may be sent with an instance without declaring it
-    named = {parameter.name for parameter in parameters}
     unfilled = [name for name in ("sender", instance) if name in known and name not in named]
     leading = is_declared
     positional: list[str] = []
@@ -242,7 +254,11 @@ def call_shape(
             by_position = len(positional)
         elif is_declared or parameter.is_by_position:
             raise error(f"has a parameter {name} that nothing fills; {_offer(payload)}")
-    return CallShape(tuple(positional[:by_position]), frozenset(payload.on_demand) & named)
+    return CallShape(
+        tuple(positional[:by_position]),
+        frozenset(payload.on_demand) & named,
+        names_provenance=names_provenance,
+    )
 
 
 def _read(
@@ -260,5 +276,5 @@ def _read(
 
 
 def _offer(payload: Payload) -> str:
-    offered = ", ".join((*RESERVED, *payload.names))
+    offered = ", ".join(dict.fromkeys((*RESERVED, *payload.names, PROVENANCE)))
     return f"the signal sends {offered}: use these names, or give it a default"

@@ -13,6 +13,7 @@ from aksara_signals.orm.bridge.classes import mapped_classes
 from aksara_signals.orm.bridge.states import identity_of
 from aksara_signals.orm.construction import wrap_constructors
 from aksara_signals.orm.flush.recipients import LIFE_CYCLE, forget_recipients
+from aksara_signals.orm.mapping.fields import attribute_of, problem_of_field, sent_changes
 from aksara_signals.orm.mapping.unwired import note_connected
 from aksara_signals.orm.outcome.durable import store_sent
 from aksara_signals.orm.outcome.queue import defer_sent
@@ -53,6 +54,9 @@ sqlalchemy_adapter: Adapter = Adapter(
     connected=note_connected,
     connections_changed=_follow,
     problem_of_sender=explain,
+    attribute_of=attribute_of,
+    problem_of_field=problem_of_field,
+    row_changes=sent_changes,
     problem_of_silenced=problem_of,
     problem_of_receiver=problem_of_receiver,
     advice=advise,

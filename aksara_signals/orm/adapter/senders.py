@@ -121,6 +121,6 @@ def _of_column(signal_name: str, owner: type | None, key: str | None) -> str:
     name = "Post" if owner is None else names_of(owner)[0]
     what = "its name" if key is None else repr(key)
     return (
-        f"is an attribute: give the class, as in @{signal_name}({name}), and look for {what} in "
-        f"the changes that save signals pass (there is no fields= to narrow a connection yet)"
+        f"is an attribute: give the class, as in @{signal_name}({name}); save and update "
+        f"signals are narrowed to changes of an attribute by fields=[{what}]"
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import (
+    CompositeProperty,
     Mapper,
     MapperProperty,
     RelationshipProperty,
@@ -46,6 +47,21 @@ def property_of(attribute: Any) -> MapperProperty[Any] | None:
     else:
         found = getattr(attribute, "prop", None)
     return found if issubclass(type(found), MapperProperty) else None
+
+
+def properties_of(mapper: Mapper[Any]) -> dict[str, MapperProperty[Any]]:
+    """The properties of a mapper by name, as far as they are known; configures no mappers."""
+    return dict(mapper._props)
+
+
+def composite_values(prop: CompositeProperty[Any], value: Any) -> tuple[Any, ...] | None:
+    """The values of the columns of a composite; None if the value is of another class."""
+    if value is None:
+        return (None,) * len(prop.props)
+    kind: Any = prop.composite_class
+    if isinstance(kind, type) and not isinstance(value, kind):
+        return None
+    return prop._composite_values_from_instance(value)
 
 
 def place_of(prop: MapperProperty[Any] | None) -> tuple[type | None, str | None]:

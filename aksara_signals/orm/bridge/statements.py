@@ -96,6 +96,30 @@ def strategy_of(state: ORMExecuteState) -> str:
 _UD_OPTIONS = "_sa_orm_update_options"
 
 
+def identity_token_of(state: ORMExecuteState) -> Any:
+    """The identity token of the rows of a statement: that of its shard, if there are any."""
+    options: Any = state.execution_options.get(_UD_OPTIONS)
+    return None if options is None else options._identity_token
+
+
+def after_all_others(state: ORMExecuteState, listener: Callable[[ORMExecuteState], Any]) -> Any:
+    """Execute a statement so that a listener comes after all other ones.
+
+    Others may change the statement, or execute it several times, once in each shard.
+
+    Args:
+        state: The statement, as SQLAlchemy's listener gets it.
+        listener: Called at the end.
+
+    Returns:
+        The result; None if there are no other listeners, and the caller has to call this one.
+    """
+    if not state._remaining_events():
+        return None
+    state._events_todo.append(listener)
+    return state.invoke_statement()
+
+
 def written_names(state: ORMExecuteState, mapper: Mapper[Any]) -> frozenset[str]:
     """The attributes that a statement sets, as far as it names them."""
     statement: Any = state.statement
@@ -213,7 +237,7 @@ def defaults_taken(
     metadata = result._metadata
     names = [*metadata.keys]
     if keeps_others:
-        expected = [name for name in names if name not in labels]
+        expected = [name for name in names if name not in labels] or None
     take = taking([names.index(label) for label in labels])
     rows = [take(row) for row in fetched or ()]
     result._soft_close()

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from sqlalchemy.ext.asyncio import async_session
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.base import NO_VALUE
 
-from aksara_signals.orm.bridge.history import changed_columns, is_same
+from aksara_signals.orm.bridge.handover import in_greenlet
+from aksara_signals.orm.bridge.history import changed_columns, is_same, is_unknown
 from aksara_signals.orm.bridge.rows import read_rows
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.mapping.fields import (
+    Inserted,
+    MappedChanges,
+    committed_value,
+    unloaded_columns,
+    value_to_insert,
+)
 from aksara_signals.types import Changes
 
 
@@ -92,20 +102,60 @@ class LiveChanges:
     """The on-demand arguments of a pre signal, computed when a receiver is called.
 
     So a receiver sees what earlier receivers have set.
+
+    Args:
+        session: The flushing session.
+        change: An insert or an update.
+        old_values: The old values read so far; those that are read later are added.
     """
 
-    __slots__ = ("_change", "_old_values")
+    __slots__ = ("_change", "_old_values", "_session")
 
-    def __init__(self, change: Change, old_values: OldValues) -> None:
+    def __init__(self, session: Session, change: Change, old_values: OldValues) -> None:
+        self._session = session
         self._change = change
         self._old_values = old_values
 
-    def get(self, name: str) -> Changes:
-        """The value of an on-demand argument; ``changes`` is the only one."""
+    def get(self, name: str) -> Any:
+        """The value of an on-demand argument: ``changes``; or ``inserted``, for filters."""
+        if name == "inserted":
+            state = self._change.state
+            if self._change.kind is not Kind.CREATE:
+                return None
+            return Inserted(state.dict.keys(), partial(value_to_insert, state))
+        if self._change.kind is Kind.UPDATE and self._may_have_unknown():
+            read_old_values(self._session, {self._change: self._old_values})
         return changes_of(self._change, self._old_values)
 
+    def _may_have_unknown(self) -> bool:
+        """Whether a receiver may have assigned what wasn't loaded, and it can be read now.
 
-def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None:
+        Between async receivers no query can be made.
+        """
+        return any(map(is_unknown, self._change.state.committed_state.values())) and (
+            in_greenlet() or async_session(self._session) is None
+        )
+
+
+def row_changes(change: Change, extra: Mapping[str, Any] | LiveChanges) -> MappedChanges:
+    """The changes of one row, as the filters of receivers judge them.
+
+    Args:
+        change: An insert or an update.
+        extra: Its on-demand arguments: ``changes``, and for a new row ``inserted``, if more is
+            known of it than its changes.
+    """
+    state = change.state
+    changes, inserted = extra.get("changes") or {}, extra.get("inserted")
+    if inserted is not None:
+        return MappedChanges(state.mapper, changes, inserted.value_of, inserted.given)
+    given = changes if change.kind is Kind.CREATE else None
+    return MappedChanges(state.mapper, changes, partial(committed_value, state), given)
+
+
+def read_old_values(
+    session: Session, known: Mapping[Change, OldValues], ahead: Iterable[str] = ()
+) -> None:
     """Read the old values from the database that the history of instances doesn't know.
 
     An attribute has no old value in memory if it was assigned while it was expired or deferred, or
@@ -115,6 +165,7 @@ def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None
         session: The flushing session.
         known: The changes of updated rows, each with the old values read so far. Values that are
             read are added to these.
+        ahead: Attributes of which the values are read as well, if they aren't loaded.
     """
     groups: dict[Any, dict[tuple[Any, ...], Change]] = {}
     for change, values in known.items():
@@ -122,6 +173,8 @@ def read_old_values(session: Session, known: Mapping[Change, OldValues]) -> None
         unknown = tuple(
             key for key, old in changed_columns(state) if old is NO_VALUE and key not in values
         )
+        if ahead:
+            unknown += unloaded_columns(state, ahead, values)
         if unknown and state.identity is not None:
             group = state.mapper, state.identity_token, unknown
             groups.setdefault(group, {})[state.identity] = change

@@ -12,13 +12,15 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.matching import let_through
 from aksara_signals.dispatch.connections.routing import Segment
 from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, new_tuple
 from aksara_signals.dispatch.receivers.naming import describe_receiver
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
 from aksara_signals.orm.bridge.states import State, describe, has_pending_key
-from aksara_signals.orm.flush.changes import Change
+from aksara_signals.orm.flush.changes import Change, row_changes
 from aksara_signals.orm.flush.recipients import Recipients
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.outcome.durable import DurableSend
@@ -77,8 +79,14 @@ def runs_of(batches: Iterable[Batch], extras: dict[State, Any]) -> list[Run]:
         batches: In the order of sending.
         extras: The on-demand arguments of the changes for which a receiver requests them.
     """
+    called: Called = {}
     return [
-        (is_async, _deliveries(batch, segments, extras))
+        (
+            is_async,
+            _judged_deliveries(batch, segments, extras, called)
+            if batch.recipients.watched
+            else _deliveries(batch, segments, extras),
+        )
         for batch in batches
         for is_async, segments in batch.recipients.runs
     ]
@@ -96,6 +104,40 @@ def _deliveries(
     for change in batch.changes:
         extra = extras.get(change.state, NO_EXTRAS) if extras else NO_EXTRAS
         for signal, sequential, concurrent, shared in sends:
+            given = with_fields(shared, change) if is_update else shared
+            arguments = {"instance": change.instance, **given}
+            yield new_tuple(Delivery, (signal, sender, sequential, arguments, concurrent, extra))
+
+
+Called = dict[tuple[Change, Signal], set[Any]]
+"""The receivers with several connections that have been called for a change and a signal."""
+
+
+def _judged_deliveries(
+    batch: Batch,
+    segments: list[tuple[Signal, Segment]],
+    extras: dict[State, Any],
+    called: Called,
+) -> Iterator[Delivery]:
+    """As :func:`_deliveries`, for changes that decide which of the receivers are called.
+
+    Each is decided when the receivers before it have been called, which may have changed more.
+    """
+    sender, is_update = batch.sender, batch.kind is Kind.UPDATE
+    sends = [
+        (signal, each, {"signal": signal, **batch.shared_arguments}) for signal, each in segments
+    ]
+    for change in batch.changes:
+        extra = extras.get(change.state, NO_EXTRAS)
+        for signal, segment, shared in sends:
+            sequential, concurrent = segment.sequential, segment.concurrent
+            if segment.repeated is not None:
+                row, repeated = row_changes(change, extra), segment.repeated
+                done = called.setdefault((change, signal), set()) if repeated else set[Any]()
+                sequential = let_through(sequential, row, repeated, done)
+                concurrent = let_through(concurrent, row, repeated, done)
+                if not sequential and not concurrent:
+                    continue
             given = with_fields(shared, change) if is_update else shared
             arguments = {"instance": change.instance, **given}
             yield new_tuple(Delivery, (signal, sender, sequential, arguments, concurrent, extra))
@@ -124,7 +166,10 @@ def queued_of(batch: Batch, change: Change, extra: Any, written: Written | None)
     if batch.kind is Kind.UPDATE:
         arguments = with_fields(arguments, change)
     queued: list[Queued] = []
-    for signal, connections in batch.recipients.deferred:
+    for signal, receivers in batch.recipients.deferred:
+        connections = receivers
+        if batch.recipients.watched:
+            connections = _deferred(batch, signal, receivers, change, extra or NO_EXTRAS)
         sent = SentSignal(
             signal,
             batch.sender,
@@ -137,14 +182,34 @@ def queued_of(batch: Batch, change: Change, extra: Any, written: Written | None)
     return queued
 
 
+def _deferred(
+    batch: Batch,
+    signal: Signal,
+    connections: tuple[Connection, ...],
+    change: Change,
+    extra: Mapping[str, Any],
+) -> tuple[Connection, ...]:
+    """The deferred connections that a change lets through.
+
+    Coalescing ones stay: the net of the transaction decides, which isn't known yet.
+    """
+    row = row_changes(change, extra)
+    repeated = batch.recipients.repeated(signal)
+    kept = let_through((each for each in connections if not each.coalesce), row, repeated, set())
+    return tuple(each for each in connections if each.coalesce or each in kept)
+
+
 def durable_sends(
-    batches: Iterable[Batch], changed: Mapping[State, frozenset[str]]
+    batches: Iterable[Batch],
+    changed: Mapping[State, frozenset[str]],
+    extras: Mapping[State, Any],
 ) -> list[DurableSend]:
     """What batches send to durable receivers.
 
     Args:
         batches: What has happened, in the order of sending.
         changed: The names of the changed columns, of rows that were not deleted.
+        extras: The on-demand arguments of the changes that decide which receivers are called.
     """
     sends: list[DurableSend] = []
     for batch in batches:
@@ -154,11 +219,24 @@ def durable_sends(
                 shared = with_fields(batch.shared_arguments, change)
             arguments = {"instance": change.instance, **shared}
             names = changed.get(change.state)
+            chosen = _durable(batch, change, extras) if batch.recipients.watched else receivers
             sends += [
                 DurableSend(signal, batch.sender, connections, arguments, names)
-                for signal, connections in receivers
+                for signal, connections in chosen
             ]
     return sends
+
+
+def _durable(
+    batch: Batch, change: Change, extras: Mapping[State, Any]
+) -> Iterator[tuple[Signal, tuple[Connection, ...]]]:
+    """The durable connections that a change lets through, by signal."""
+    row = row_changes(change, extras.get(change.state, NO_EXTRAS))
+    for signal, connections in batch.recipients.durable:
+        repeated = batch.recipients.repeated(signal)
+        kept = let_through(connections, row, repeated, set())
+        if kept:
+            yield signal, kept
 
 
 def described(batches: Iterable[Batch]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aksara_signals.dispatch.connections.connection import Connection
@@ -54,7 +54,10 @@ class Recipients:
     durable: list[tuple[Signal, tuple[Connection, ...]]]
     """The connections of durable receivers."""
     asks_for_changes: bool
-    """Whether any receiver requests ``changes``, or is sent the net of them; False for a DELETE."""
+    """Whether any receiver requests ``changes``, is narrowed to some, or is sent the net of them;
+    False for a DELETE."""
+    watched: frozenset[str]
+    """The attributes whose changes decide which receivers are called."""
     needs_columns: bool
     """Whether any receiver is given columns that it can't load by reading them."""
     coalesces: bool
@@ -62,6 +65,10 @@ class Recipients:
 
     A delete that a context silences counts, too: the net of a row that was created and deleted in
     one transaction is nothing."""
+
+    def repeated(self, signal: Signal) -> Mapping[Connection, object]:
+        """The connections to a signal whose receiver has several, with a key in common."""
+        return next((plan.repeated for each, plan in self.plans if each is signal), {})
 
 
 class ClassRecipients:
@@ -123,9 +130,12 @@ class ClassRecipients:
             durable=[(signal, plan.durable) for signal, plan in plans if plan.durable],
             asks_for_changes=kind is not Kind.DELETE
             and any(
-                plan.on_demand or (kind is not Kind.CREATE and plan.asks_what_changed)
+                plan.on_demand
+                or plan.is_judged
+                or (kind is not Kind.CREATE and plan.asks_what_changed)
                 for _, plan in plans
             ),
+            watched=frozenset().union(*(plan.watched for _, plan in plans)),
             needs_columns=any(needs_columns(plan) for _, plan in plans),
             coalesces=self.coalesces,
         )

@@ -220,6 +220,9 @@ class FlushRun:
                 needed += states
         if needed:
             load_columns(self._session, needed)
+        for batch in batches:
+            if batch.recipients.watched and batch.recipients.needs_columns:
+                self._flush_values().read_ahead(batch.changes, batch.recipients.watched)
         extras: dict[State, Any] = {**self._flush_values().live(wanted)} if wanted else {}
         self.is_sending = True
         send_within(self._session, self._owner, BEFORE_A_FLUSH, runs_of(batches, extras))
@@ -250,6 +253,8 @@ class FlushRun:
                 values = self._flush_values()
                 for change in changes:
                     values.expect(change)
+                    if after.watched and change.kind is Kind.CREATE:
+                        values.expect_new(change.state)
                 if after.asks_for_changes:
                     wanted += changes
         if wanted:
@@ -284,8 +289,9 @@ class FlushRun:
         self._batches = batches_of(changes, self._recipients.post, self._owner)
         for batch in self._batches:
             if batch.recipients.asks_for_changes:
+                is_judged = bool(batch.recipients.watched)
                 for change in batch.changes:
-                    self._flush_values().record(change)
+                    self._flush_values().record(change, is_judged=is_judged)
             if batch.recipients.durable:
                 self._has_durable = True
                 for change in batch.changes if batch.kind is not Kind.DELETE else ():
@@ -344,7 +350,7 @@ class FlushRun:
             self._enqueue(extras)
             # Before other receivers can write further ones: so the rows about one object are in the
             # order of its changes.
-            sends = durable_sends(self._batches, self._changed) if self._has_durable else []
+            sends = durable_sends(self._batches, self._changed, extras) if self._has_durable else []
             if links is not None:
                 sends += links.durable_sends()
             if sends:

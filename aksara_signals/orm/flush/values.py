@@ -13,6 +13,8 @@ from aksara_signals.orm.bridge.history import expressions, expressions_of_new
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change, LiveChanges, changes_of, read_old_values
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.mapping.fields import UNKNOWN, Inserted, has_default
+from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.types import Changes
 
 
@@ -28,6 +30,8 @@ class FlushValues:
         self._old_values: dict[State, dict[str, Any]] = {}
         self._changes: dict[State, Changes] = {}
         self._expressions: dict[State, dict[str, Any]] = {}
+        self._given: dict[State, frozenset[str]] = {}
+        """The attributes of new rows that were set, of classes with receivers that want to know."""
 
     # -- before --------------------------------------------------------------------------------
 
@@ -35,7 +39,9 @@ class FlushValues:
         """The changes for pre receivers, computed for each receiver when it is called."""
         self.read_old(changes)
         return {
-            each.state: LiveChanges(each, self._old_values.setdefault(each.state, {}))
+            each.state: LiveChanges(
+                self._session, each, self._old_values.setdefault(each.state, {})
+            )
             for each in changes
         }
 
@@ -51,6 +57,21 @@ class FlushValues:
         if known:
             read_old_values(self._session, known)
 
+    def read_ahead(self, changes: Iterable[Change], names: Iterable[str]) -> None:
+        """Read attributes of rows that aren't loaded, in case that async receivers assign them.
+
+        Args:
+            changes: Of one kind and class.
+            names: The attributes whose old values are needed then; they can't be read any more.
+        """
+        known = {
+            change: self._old_values.setdefault(change.state, {})
+            for change in changes
+            if change.kind is Kind.UPDATE
+        }
+        if known:
+            read_old_values(self._session, known, names)
+
     def expect(self, change: Change) -> None:
         """Note which attributes of a row hold SQL, which the database will compute.
 
@@ -63,6 +84,10 @@ class FlushValues:
         if found:
             self._expressions[state] = found
 
+    def expect_new(self, state: State) -> None:
+        """Note which attributes of a new row are set: later, defaults have filled others."""
+        self._given[state] = frozenset(state.dict)
+
     # -- after ---------------------------------------------------------------------------------
 
     def has_expressions(self, state: State) -> bool:
@@ -73,10 +98,18 @@ class FlushValues:
         """The attributes of a row that the database has computed."""
         return self._expressions.get(state, ())
 
-    def record(self, change: Change) -> None:
-        """Record what was really written, while history still shows it."""
+    def record(self, change: Change, *, is_judged: bool = False) -> None:
+        """Record what was really written, while history still shows it.
+
+        Args:
+            change: An insert or an update.
+            is_judged: Whether its changes decide which receivers are called.
+        """
         state = change.state
         self._changes[state] = changes_of(change, self._old_values.get(state, {}))
+        if is_judged and change.kind is Kind.CREATE:
+            # Relationships have set foreign keys since; unlike defaults, they have left history.
+            self._given[state] = self._given.get(state, frozenset()).union(state.committed_state)
 
     def computed(self) -> list[State]:
         """The instances whose recorded changes have values that the database has computed."""
@@ -87,10 +120,15 @@ class FlushValues:
 
         They have the values that the database has computed; those that aren't loaded are loaded.
         """
-        return {
+        extras: dict[State, Any] = {
             state: {"changes": self._complete(state, changes)}
             for state, changes in self._changes.items()
         }
+        for state, given in self._given.items():
+            if state in extras:
+                row = _row_of(state, extras[state]["changes"])
+                extras[state]["inserted"] = Inserted(given, row.get)
+        return extras
 
     def _complete(self, state: State, changes: Changes) -> Changes:
         pending = self._expressions.get(state)
@@ -103,3 +141,18 @@ class FlushValues:
                 key: (known.get(key, old), getattr(instance, key)) for key, old in pending.items()
             }
         return MappingProxyType({**changes, **computed})
+
+
+def _row_of(state: State, changes: Changes) -> dict[str, Any]:
+    """The columns of a new row that aren't among its changes, without those that are NULL.
+
+    Taken before receivers are called, which may change the instance.
+    """
+    row: dict[str, Any] = {}
+    for key, column in info_of(state.mapper).columns.items():
+        if key in state.dict:
+            if key not in changes:
+                row[key] = state.dict[key]
+        elif key in state.expired_attributes or has_default(column):
+            row[key] = UNKNOWN
+    return row

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column
-from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
+from sqlalchemy.orm import (
+    CompositeProperty,
+    Mapper,
+    RelationshipDirection,
+    RelationshipProperty,
+)
 
+from aksara_signals.orm.bridge.classes import properties_of
 from aksara_signals.orm.bridge.history import reverse_keys
 from aksara_signals.orm.bridge.states import has_delete_orphans
 
@@ -15,6 +21,14 @@ Relationship = RelationshipProperty[Any]
 
 _INFO = "aksara_signals.info"
 """The key in the ``info`` of a class manager, so that both have the same lifetime."""
+
+
+class Composite(NamedTuple):
+    """An attribute that consists of several columns."""
+
+    prop: CompositeProperty[Any]
+    columns: tuple[str, ...]
+    """The names of the attributes of its columns."""
 
 
 class MapperInfo:
@@ -40,6 +54,15 @@ class MapperInfo:
     def column_keys(self) -> tuple[str, ...]:
         """The names of all column attributes, including SQL expressions."""
         return tuple(self._mapper.column_attrs.keys())
+
+    @cached_property
+    def composites(self) -> dict[str, Composite]:
+        """Composites by attribute name; configures no mappers."""
+        return {
+            key: Composite(prop, tuple(each.key for each in prop.props))
+            for key, prop in properties_of(self._mapper).items()
+            if isinstance(prop, CompositeProperty)
+        }
 
     @cached_property
     def key_names(self) -> tuple[str, ...]:

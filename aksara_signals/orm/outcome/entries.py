@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, FailedDelivery, Source
+from aksara_signals.dispatch.provenance import ProvenanceValues, current_provenance
+from aksara_signals.dispatch.receivers.payload import PROVENANCE
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.outcome.snapshots import Frozen, Passed, Snapshot, freeze, kept_extras
@@ -36,6 +38,8 @@ class SentSignal:
     extras: Mapping[str, Any] = field(default_factory=_no_arguments)
     written: Written | None = None
     """The write that this is sent for, if a flush has sent it and a receiver coalesces."""
+    provenance: ProvenanceValues = field(default_factory=current_provenance)
+    """The provenance at the send."""
 
     @classmethod
     def now(cls, signal: Signal, sender: Sender, payload: Mapping[str, Any]) -> SentSignal:
@@ -65,13 +69,17 @@ class SentSignal:
         this receiver fails, and the others are not affected.
         """
         extras = kept_extras(self.extras) if self.extras else self.extras
+        if self.provenance:
+            extras = {**extras, PROVENANCE: self.provenance}
         arguments = dict(self.arguments)
         try:
             for name, value in self.frozen.items():
                 arguments[name] = value.thaw()
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises
-            known = dict(self.arguments)
-            return FailedDelivery(Delivery(self.source, self.sender, (connection,), known), error)
+            failed = Delivery(
+                self.source, self.sender, (connection,), dict(self.arguments), extras=extras
+            )
+            return FailedDelivery(failed, error)
         return Delivery(self.source, self.sender, (connection,), arguments, extras=extras)
 
 

@@ -26,7 +26,10 @@ from types import MappingProxyType
 from typing import Any
 
 from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.matching import passes
+from aksara_signals.dispatch.receivers.identity import receiver_address
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.mapping.fields import UNKNOWN, Inserted, MappedChanges
 from aksara_signals.orm.outcome.entries import Entry, Queued, SentSignal, Written
 from aksara_signals.orm.outcome.snapshots import Snapshot
 from aksara_signals.signals import post_update
@@ -133,12 +136,21 @@ def _nets(entries: list[Entry], queued: list[Queued]) -> dict[Queued, SentSignal
             nets[each] = each.sent  # it belongs to no row, so there is nothing to merge it with
             continue
         groups.setdefault((each.connection, each.undone_by, row), []).append(each)
-    for (_, _, row), group in groups.items():
+    chosen: set[Any] = set()
+    for (connection, scope, row), group in groups.items():
+        # Two connections of one receiver may both be let through; it is called once all the same.
+        receiver = receiver_address(connection.receiver), connection.phase, scope, row
+        source = group[0].sent.source
+        if (source, *receiver) in chosen:
+            continue
         written_ones = [each for each in group if each.sent.written is not None]
         if written_ones:  # signals sent by hand only repeat what the flush has sent
-            nets.update(_net_of_row(row, written_ones))
+            found = dict(_net_of_row(row, written_ones))
         else:
-            nets[group[-1]] = _merged([each.sent for each in group])
+            found = {group[-1]: _merged([each.sent for each in group])}
+        if found:
+            nets.update(found)
+            chosen.add((source, *receiver))
     return nets
 
 
@@ -154,7 +166,8 @@ def _net_of_row(row: _Row, group: list[Queued]) -> Iterator[tuple[Queued, SentSi
     # row that was created in this transaction and deleted is nothing.
     if _kind(first) is Kind.DELETE:
         if row.key_before is not None:
-            yield first, _deleted(first.sent, row)
+            provenance = group[-1].sent.provenance
+            yield first, replace(_deleted(first.sent, row), provenance=provenance)
         return
     # For all other signals, the row must exist in the end. It may have been deleted and created
     # again; signals about its earlier life don't count.
@@ -169,8 +182,41 @@ def _net_of_row(row: _Row, group: list[Queued]) -> Iterator[tuple[Queued, SentSi
         return  # the net is an INSERT, for which post_update isn't sent
     # The receiver's filters apply to the net: it may want created rows only, or changes.
     net = _merged([each.sent for each in alive], is_created=is_created, latest=_latest(last, life))
-    if last.connection.created in (None, is_created) and (is_created or _has_changes(net)):
-        yield last, net
+    connection = last.connection
+    if connection.created not in (None, is_created) or not (is_created or _has_changes(net)):
+        return
+    if connection.watches and not passes(connection, _row_changes(net, alive, is_created)):
+        return
+    yield last, net
+
+
+def _row_changes(net: SentSignal, alive: list[Queued], is_created: bool) -> MappedChanges:
+    """The net changes of a row, as filters judge them.
+
+    Args:
+        net: What is sent for the row.
+        alive: What was sent for it since it was last created.
+        is_created: Whether the transaction has created it.
+    """
+    latest = _snapshot_of(net)
+    birth: Inserted | None = None
+    given: set[str] | None = None
+    if is_created:
+        given = set()
+        for each in alive:
+            extras = each.sent.extras
+            birth = extras.get("inserted", birth)
+            given.update(extras.get("inserted", Inserted(extras["changes"], _unknown)).given)
+
+    def value_of(key: str) -> Any:
+        value = latest.get(key, UNKNOWN)  # without columns that are deferred
+        return birth.value_of(key) if value is UNKNOWN and birth is not None else value
+
+    return MappedChanges(latest.mapper, net.extras["changes"], value_of, given)
+
+
+def _unknown(_: str) -> Any:
+    return UNKNOWN
 
 
 def _latest(queued: Queued, life: list[Written]) -> Snapshot:

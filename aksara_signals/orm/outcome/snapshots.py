@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from sqlalchemy.orm import Mapper
+
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
 from aksara_signals.orm.bridge.history import is_same
 from aksara_signals.orm.bridge.loading import is_unloaded
@@ -63,6 +65,12 @@ class Snapshot:
         """Replace the identity key. To be called on a ``copy()`` of a snapshot."""
         self.take_values(key_values(self._manager.mapper, key))
         self.key = key
+
+    @property
+    def mapper(self) -> Mapper[Any]:
+        """The mapper of the instance's class."""
+        found: Mapper[Any] = self._manager.mapper
+        return found
 
     def get(self, name: str, default: Any) -> Any:
         """The value of a column, or the default if the snapshot doesn't have it."""

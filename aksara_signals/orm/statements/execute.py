@@ -19,6 +19,7 @@ from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.bridge.loading import load_columns
 from aksara_signals.orm.bridge.sessions import fail_flush, is_flushing
 from aksara_signals.orm.bridge.statements import (
+    after_all_others,
     is_upsert,
     rows_counted,
 )
@@ -75,6 +76,21 @@ def do_orm_execute(state: ORMExecuteState) -> Any:
         BaseException: Any exception that a receiver raised. The transaction was rolled back, as
             that of a flush is.
     """
+    recipients = _recipients_of(state)
+    if not recipients:
+        return None
+    result = after_all_others(state, _execute)
+    return StatementRun(state, recipients).execute() if result is None else result
+
+
+def _execute(state: ORMExecuteState) -> Any:
+    """The same, after all other listeners."""
+    recipients = _recipients_of(state)
+    return StatementRun(state, recipients).execute() if recipients else None
+
+
+def _recipients_of(state: ORMExecuteState) -> StatementRecipients | None:
+    """The receivers of a statement; None if it isn't sent at all."""
     if state.is_select or not (state.is_insert or state.is_update or state.is_delete):
         return None
     mapper = state.bind_mapper
@@ -86,8 +102,7 @@ def do_orm_execute(state: ORMExecuteState) -> Any:
             f"a statement was executed with the option signals={describe_sender(wanted)}; it is "
             f"False, to call no receivers for it, or True"
         )
-    recipients = recipients_of_statement(mapper, kinds_of(state)) if wanted else None
-    return StatementRun(state, mapper, recipients).execute() if recipients else None
+    return recipients_of_statement(mapper, kinds_of(state)) if wanted else None
 
 
 class StatementRun:
@@ -95,17 +110,15 @@ class StatementRun:
 
     Args:
         state: The statement, as SQLAlchemy's listener gets it.
-        mapper: The mapper of the class that it names.
         recipients: Its receivers.
     """
 
-    def __init__(
-        self, state: ORMExecuteState, mapper: Mapper[Any], recipients: StatementRecipients
-    ) -> None:
+    def __init__(self, state: ORMExecuteState, recipients: StatementRecipients) -> None:
         self._state = state
         self._session: Session = state.session
         self._owner = user_session(state.session)
-        self._mapper = mapper
+        mapper: Any = state.bind_mapper
+        self._mapper: Mapper[Any] = mapper
         self._recipients = recipients
         self._token = object()
         """Stands for this statement in the queue, as one flush does."""
@@ -182,7 +195,7 @@ class StatementRun:
             for change in chunk.changes
             if change.kind is not Kind.DELETE
         }
-        self._store(durable_sends(batches, changed))
+        self._store(durable_sends(batches, changed, chunk.extras))
 
     def _written(self, batch: Batch, state: Any, chunk: Chunk, names: frozenset[str]) -> Written:
         kind = Kind.UPDATE if batch.kind is Kind.UPSERT else batch.kind

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm.bridge.history import is_same
-from aksara_signals.orm.bridge.statements import Row
+from aksara_signals.orm.bridge.statements import Row, identity_token_of
 from aksara_signals.orm.bridge.states import State, detached_copy
 from aksara_signals.orm.flush.changes import Change
 from aksara_signals.orm.kind import Kind
@@ -59,6 +59,7 @@ class RowChanges:
         with_changes: bool,
     ) -> None:
         self._session = statement.state.session
+        self._token = identity_token_of(statement.state)
         self._layout = statement.layout
         self._written = written
         self._kind = statement.kind
@@ -82,6 +83,7 @@ class RowChanges:
         chunk = Chunk()
         changes, extras = chunk.changes, chunk.extras
         identity_of, identity_class = layout.identity_of, layout.identity_class
+        token = self._token
         held_by_key = self._held or self._session.identity_map
         is_delete, kind = self._kind is Kind.DELETE, self._kind
         for place, row in enumerate(rows, start):
@@ -90,7 +92,7 @@ class RowChanges:
                 cls, others = layout.class_of(row), _NOTHING
             else:
                 cls, others = elsewhere[identity]
-            key = identity_class, identity, None
+            key = identity_class, identity, token
             instance = held_by_key.get(key)
             if instance is None or (is_delete and _lacks_values(instance, cls)):
                 instance = _copy(cls, key, row, others)
@@ -105,7 +107,7 @@ class RowChanges:
                     found |= _changes_elsewhere(cls, before_elsewhere[identity][1], others)
                 extras[state] = {"changes": MappingProxyType(found)}
                 if old is not None and (before := identity_of(old)) != identity:
-                    chunk.previous_keys[state] = identity_class, before, None
+                    chunk.previous_keys[state] = identity_class, before, token
         return chunk
 
     def _changes(self, cls: ClassLayout, old: Row | None, new: Row) -> dict[str, tuple[Any, Any]]:

@@ -21,7 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from aksara_signals import Signal, post_save, pre_save
+from aksara_signals import Signal, post_save, pre_save, provenance
 from aksara_signals.contrib import opentelemetry
 from aksara_signals.contrib.opentelemetry import instrument, uninstrument
 from aksara_signals.contrib.outbox import DurableEvent, Outbox, Worker, receive
@@ -39,6 +39,7 @@ class Account(Base):
     password: Mapped[str]
 
 
+_ACTOR = "aksara.provenance.actor"
 PROVIDERS: list[TracerProvider] = []
 """That of the test, at its end."""
 
@@ -112,6 +113,54 @@ async def test_a_write_makes_spans_that_stand_inside_one_another(
     assert "secret" not in "".join(span.to_json() for span in spans.get_finished_spans())
     durations = points(metrics, "aksara.receiver.duration")
     assert {point.attributes["aksara.signal"] for point in durations} == {"pre_save", "post_save"}
+
+
+async def test_spans_have_the_provenance(spans: InMemorySpanExporter) -> None:
+    """Scalars as they are, all else as text, None not at all; a metric has none of it."""
+    signal = Signal("happened")
+    signal.connect(lambda **_: None)
+    async with provenance(
+        actor=7, admin=True, ratio=0.5, via="web", none=None, tags=["a", {"b": 1}], long=2**64
+    ):
+        await signal.send("shop")
+    for span in spans.get_finished_spans():
+        assert span.attributes is not None
+        found = {
+            name.removeprefix("aksara.provenance."): value
+            for name, value in span.attributes.items()
+            if name.startswith("aksara.provenance.")
+        }
+        assert found == {
+            "actor": 7,
+            "admin": True,
+            "ratio": 0.5,
+            "via": "web",
+            "tags": '["a", {"b": 1}]',
+            "long": "18446744073709551616",
+        }
+
+
+async def test_spans_of_deferred_receivers_have_the_provenance_of_the_flush(
+    async_engine: AsyncEngine, spans: InMemorySpanExporter
+) -> None:
+    """Each its own, whatever is in force at the commit."""
+
+    @post_save(Account, phase="after_commit")
+    async def after(**kwargs: Any) -> None: ...
+
+    await create_all(async_engine, Base.metadata)
+    async with AsyncSession(async_engine) as session:
+        for key in (1, 2):
+            async with provenance(actor=key):
+                session.add(Account(id=key, password="secret"))
+                await session.flush()
+        async with provenance(actor=3):
+            await session.commit()
+    found = [
+        ((span.attributes or {})["aksara.instance.key"], (span.attributes or {}).get(_ACTOR))
+        for span in spans.get_finished_spans()
+    ]
+    assert found == [("1", 1)] * 2 + [("2", 2)] * 2
 
 
 async def test_errors_are_recorded_and_counted(
@@ -206,6 +255,20 @@ async def test_a_trace_goes_on_in_the_worker(
     [duration] = points(metrics, "aksara.outbox.duration")
     [lag] = points(metrics, "aksara.outbox.lag")
     assert duration.count == lag.count == 1
+
+
+async def test_spans_of_a_worker_have_the_provenance_of_the_flush(
+    sessions: async_sessionmaker[AsyncSession], spans: InMemorySpanExporter
+) -> None:
+    """As it is stored in the row."""
+
+    @post_save(Entry, durable="traced.entry")
+    async def book(event: Any, **kwargs: Any) -> None: ...
+
+    async with provenance(actor=7), sessions.begin() as session:
+        session.add(Entry(password="secret"))
+    await Worker(outbox, sessions).run_until_idle()
+    assert [(span.attributes or {})[_ACTOR] for span in spans.get_finished_spans()] == [7, 7]
 
 
 async def test_a_trace_goes_on_beyond_a_broker(

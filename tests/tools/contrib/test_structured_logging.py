@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from aksara_signals import post_save
+from aksara_signals import Signal, post_save, provenance
 from aksara_signals.contrib.outbox import Outbox
 from aksara_signals.contrib.structured_logging import log_deliveries, stop_logging_deliveries
 from aksara_signals.orm import SignalMixin
@@ -106,3 +106,13 @@ def test_the_call_of_a_durable_receiver_has_its_event(
         outbox.uninstall()
     found = [(vars(each)["event_id"], vars(each)["attempt"]) for each in log.records]
     assert found == [(None, None), (str(event.id), 1)]
+
+
+def test_a_record_has_the_provenance(log: pytest.LogCaptureFixture) -> None:
+    """As a mapping; an empty one outside of blocks."""
+    signal = Signal("happened")
+    signal.connect(lambda **_: None)
+    with provenance(actor=7):
+        signal.send_sync("shop")
+    signal.send_sync("shop")
+    assert [vars(record)["provenance"] for record in log.records] == [{"actor": 7}, {}]

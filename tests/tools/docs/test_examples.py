@@ -35,9 +35,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 import aksara_signals
 from aksara_signals import post_save
 from aksara_signals.contrib.outbox import Durable, Outbox
-from aksara_signals.contrib.outbox.frozen import FrozenDict
 from aksara_signals.contrib.outbox.hooks import header_hooks
 from aksara_signals.contrib.outbox.rows.tables import aware
+from aksara_signals.dispatch.frozen import FrozenDict
 from aksara_signals.orm import SignalMixin
 from aksara_signals.testing import restored_signals
 from aksara_signals.testing.outbox import restored_outboxes

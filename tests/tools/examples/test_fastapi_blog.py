@@ -208,3 +208,43 @@ async def test_shutdown_waits_for_receivers(blog, app, async_url, look):
         assert titles == ["Hello"]
         with pytest.raises(asyncio.CancelledError):
             await request
+
+
+async def test_who_has_written_is_stated_once_for_all_requests(blog, client, look):
+    """Receivers are given the user and the request, of each request its own, after the commit too."""
+    seen = []
+
+    @post_save(blog.Post, phase="after_commit")
+    async def note(instance, provenance, **kwargs):
+        seen.append((instance.title, provenance["actor"], provenance["request"]))
+
+    def sent_by(user, number):
+        given = {"title": user, "body": "."}
+        return client.post("/posts", json=given, headers={"X-User": user, "X-Request-ID": number})
+
+    await asyncio.gather(sent_by("ann", "r1"), sent_by("bob", "r2"))
+    assert sorted(seen) == [("ann", "ann", "r1"), ("bob", "bob", "r2")]
+    assert sorted(look("SELECT action, actor, request FROM audit_rows")) == [
+        ("created", "ann", "r1"),
+        ("created", "bob", "r2"),
+    ]
+    post_id = look("SELECT id FROM posts WHERE title = 'ann'")[0][0]
+    await client.delete(f"/posts/{post_id}")
+    [(actor, number)] = look("SELECT actor, request FROM audit_rows WHERE action = 'deleted'")
+    assert (actor, len(number)) == (None, 32)
+
+
+async def test_the_worker_knows_who_has_written(blog, client):
+    """A durable receiver is given what was stated in the request."""
+    seen = []
+
+    @post_save(blog.Post, durable="test.seen")
+    async def note(provenance, **kwargs):
+        seen.append(dict(provenance))
+
+    headers = {"X-User": "ann", "X-Request-ID": "r1"}
+    await client.post("/posts", json=HELLO, headers=headers)
+    async with asyncio.timeout(30):
+        while not seen:
+            await asyncio.sleep(0.01)
+    assert seen == [{"actor": "ann", "request": "r1"}]

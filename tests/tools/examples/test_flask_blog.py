@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from aksara_signals import post_save
+from aksara_signals import post_save, provenance
 
 HELLO = {"title": "Hello", "body": "first words"}
 
@@ -110,3 +110,32 @@ def test_requests_at_once_keep_apart(blog, app, client, look):
     assert sorted(blog.outbox) == ["new: Hello", "new: One", "new: Two"]
     assert sorted(look("SELECT title FROM posts")) == [("Hello",), ("One",), ("Two",)]
     assert len(look("SELECT * FROM audit_rows")) == 3
+
+
+def test_who_has_written_is_stated_once_for_all_requests(blog, app, client, look):
+    """Receivers are given the user and the request, after the commit too; nothing outlives these."""
+    seen = []
+
+    @post_save(blog.Post, phase="after_commit")
+    def note(instance, provenance, **kwargs):
+        seen.append((instance.title, provenance["actor"], provenance["request"]))
+
+    for user, number in (("ann", "r1"), ("bob", "r2")):
+        headers = {"X-User": user, "X-Request-ID": number}
+        client.post("/posts", json={"title": user, "body": "."}, headers=headers)
+        assert provenance.current() == {}
+    assert seen == [("ann", "ann", "r1"), ("bob", "bob", "r2")]
+    assert look("SELECT action, actor, request FROM audit_rows ORDER BY id") == [
+        ("created", "ann", "r1"),
+        ("created", "bob", "r2"),
+    ]
+    client.delete(f"/posts/{look('SELECT min(id) FROM posts')[0][0]}")
+    [(actor, number)] = look("SELECT actor, request FROM audit_rows WHERE action = 'deleted'")
+    assert (actor, len(number)) == (None, 32)
+
+
+def test_a_failed_request_leaves_its_provenance(client):
+    """The next one of the thread doesn't inherit it."""
+    client.post("/posts", json=HELLO, headers={"X-User": "ann"})
+    assert client.post("/posts/import", json=[HELLO], headers={"X-User": "ann"}).status_code == 409
+    assert provenance.current() == {}

@@ -131,6 +131,11 @@ def codes(found):
         "m2m_changed.connect(notify, Leaflet.labels)",
         "m2m_changed.connect(notify, Label.leaflets)",
         "post_save.connect(notify, created=True); post_save.connect(notify, Leaflet, created=False)",
+        "post_save.connect(notify, Leaflet.id); post_save.connect(notify, Brochure, fields='id')",
+        "post_save.connect(notify, Base, fields='id')",
+        "post_save.connect(notify, Leaflet, transition={'id': (1, 2)}, created=False)",
+        "post_save.connect(notify, Leaflet, transition={'id': ({None, 1}, ...)}, created=True)",
+        "post_save.connect(notify, Leaflet, transition={'id': (1, True)})",
         "post_relation_add.connect(notify, Leaflet)",
         "post_relation_add.connect(notify, Room)",
         "pre_migrate.connect(notify, 'upgrade')",
@@ -618,6 +623,38 @@ def test_class_with_receivers_that_statements_call_and_others(project):
     status, out, _ = project.run("check", "checked")
     assert status == 0
     assert out.splitlines()[-1] == "errors: 0, warnings: 0, notes: 1"
+
+
+@pytest.mark.parametrize(
+    ("sender", "option"),
+    [
+        ("Base", "fields=['room_id', 'id']"),
+        ("Abstract", "fields='room_id'"),
+        ("'Base'", "transition={'room_id': (..., 1)}"),
+    ],
+)
+def test_an_attribute_that_a_class_lacks(project, sender, option):
+    """Its flushes would fail: the first class that lacks it is named, once."""
+    [found] = check(project, f"\n    post_save.connect(notify, {sender}, {option})\n")
+    assert (found["code"], found["severity"]) == ("unknown-field", "error")
+    assert "'room_id'" in found["what"]
+    assert found["receiver"] == "checked.notify"
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ("transition={'id': (1, 1)}", "the same"),
+        ("transition={'room_id': ('x', 'x'), 'id': (1, 2)}", "the same"),
+        ("transition={'id': (1, 2)}, created=True", "of a new row is None"),
+        ("transition={'id': ({1, 2}, ...)}, created=True", "of a new row is None"),
+    ],
+)
+def test_a_transition_that_no_row_makes(project, options, what):
+    """Its receiver is never called."""
+    [found] = check(project, f"\n    post_save.connect(notify, Shelf, {options})\n")
+    assert (found["code"], found["severity"]) == ("impossible-transition", "warning")
+    assert what in found["what"]
 
 
 def test_text_names_place_code_and_way_out(project):

@@ -7,6 +7,8 @@ import json
 import pytest
 
 MODELS = """
+    import enum
+
     from sqlalchemy import Column, ForeignKey, Table
     from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -26,6 +28,7 @@ MODELS = """
     class Leaflet(Base):
         __tablename__ = "leaflet"
         id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str | None]
         labels: Mapped[list["Label"]] = relationship(secondary=links)
 
     class Label(Base):
@@ -96,6 +99,16 @@ def test_only_options_that_differ_are_shown(project):
 
     @post_save(Leaflet, dispatch_uid=Secretive(), concurrent=True)
     async def odd(**kwargs): ...
+
+    class Level(enum.Enum):
+        LOW = 1
+
+    @post_save(
+        Leaflet,
+        fields=["id"],
+        transition={Leaflet.id: ({1, 2, None}, ...), "kind": (Level.LOW, Secretive())},
+    )
+    def narrowed(**kwargs): ...
     """,
     )
     options = {
@@ -114,6 +127,13 @@ def test_only_options_that_differ_are_shown(project):
             "timeout_seconds": 1.5,
         },
         "odd": {"concurrent": True, "dispatch_uid": "<Secretive object>"},
+        "narrowed": {
+            "fields": ["id"],
+            "transition": {
+                "id": [[1, 2, None], "..."],
+                "kind": ["Level.LOW", "<Secretive object>"],
+            },
+        },
     }
 
 

@@ -237,6 +237,15 @@ ALLOWED = """
             post_save.connect(index, Post, created=True)
             session.execute(update(Post).values(title="a"))
 
+        def test_narrowed_to_other_attributes(session, restored_signals):
+            post_save.disconnect(index, Post)
+            post_update.disconnect(count, Post)
+            post_save.connect(index, Post, fields=["title"])
+            post_save.connect(count, Post, transition={"title": ("a", "b"), "id": (..., ...)})
+            session.execute(update(Post).values(id=3))
+            with pytest.raises(StatementSignalError, match=r"call app.index \S+ of post_save; "):
+                session.execute(update(Post).values(title="a"))
+
         def test_others(session):
             session.execute(update(Post.__table__).values(title="a"))
             session.execute(text("UPDATE post SET title = 'b'"))
@@ -252,7 +261,7 @@ ALLOWED = """
 
 def test_what_is_meant_to_be_silent_is_not_named(project: pytest.Pytester) -> None:
     """Nor what fixtures write, what is no ORM statement, and classes whose receivers are called."""
-    run(project, ALLOWED, "--signals-statements=error").assert_outcomes(passed=9)
+    run(project, ALLOWED, "--signals-statements=error").assert_outcomes(passed=10)
 
 
 def test_statements_of_the_library_itself_are_not_named(project: pytest.Pytester) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, assert_type
 
 from sqlalchemy import Engine
@@ -17,6 +17,7 @@ from aksara_signals import (
     m2m_changed,
     on_delivery_error,
     post_save,
+    provenance,
     receiver,
 )
 from aksara_signals.orm import on_commit, on_rollback
@@ -67,6 +68,11 @@ async def use() -> None:
         assert_type(context, SignalContext)
     async with SignalContext.disable_all() as context:
         assert_type(context, SignalContext)
+    with provenance(actor=1, request="a") as values:
+        assert_type(values, Mapping[str, Any])
+    async with provenance(actor=1) as values:
+        assert_type(provenance.current(), Mapping[str, Any])
+    assert_type(await provenance(actor=1)(notify)(Post, Post()), int)
 
 
 @post_save(Post, phase="after_commit", coalesce=True, timeout_seconds=2.5)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, assert_type
 
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped
 
 from aksara_signals import post_bulk_create, post_save, typed_signal
 from aksara_signals.contrib.outbox import Durable, DurableEvent, Retry
@@ -34,6 +35,11 @@ class Guide(Post):
 async def by_name(sender: type[Post], instance: Post, created: bool, **kwargs: Any) -> int:
     """The usual one."""
     return 1
+
+
+@post_save(Post)
+async def with_provenance(instance: Post, provenance: Mapping[str, Any], **kwargs: Any) -> None:
+    """Is given the values of provenance()."""
 
 
 @post_save(Post)
@@ -116,6 +122,42 @@ post_save.connect(by_a_worker, sender=Post, durable="typed.index")
 post_save.connect(by_a_worker, sender=Post, durable=Durable("typed.index"))
 post_save.connect(by_a_worker, sender=Post, durable=None)
 
+# -- narrowed to changes ---------------------------------------------------------------------------
+
+
+class Page(DeclarativeBase):
+    """Has attributes whose types are known."""
+
+    status: Mapped[str]
+    title: Mapped[str | None]
+    views: Mapped[int]
+
+
+@post_save(Page.status)
+@post_save(Page.status, Page.views)
+@post_save(Page.status, phase="after_commit", coalesce=True)
+def of_an_attribute(sender: type[Page], instance: Page, **kwargs: Any) -> str:
+    """The attribute says nothing about its class, so the receiver stays what it is."""
+    return ""
+
+
+assert_type(of_an_attribute(Page, Page()), str)
+
+
+@post_save(Page, fields="status")
+@post_save(Page, fields=["status", Page.title], created=True)
+@post_save(Page, transition={"status": ("draft", {"open", "done"}), "views": (..., 5)})
+@post_save(Page, transition={Page.status: ("draft", {"open", "done"})})
+@post_save(Page, transition={Page.title: (None, "x")})
+@post_save(Page, transition={Page.views: (1, ...)}, phase="after_commit")
+@post_save(Page, transition=None, fields=None)
+def of_changes(instance: Page, **kwargs: Any) -> None:
+    """Names, attributes, and values of their types."""
+
+
+post_save.connect(of_changes, Page, fields=[Page.status], transition={Page.status: ("a", "b")})
+post_save.connect(of_changes, Page.status)
+
 # -- what doesn't ---------------------------------------------------------------------------------
 
 
@@ -131,6 +173,12 @@ async def of_many_comments(instances: list[Comment], **kwargs: Any) -> None:
     """Knows lists of comments only."""
 
 
+post_save(Page, fields=5)  # type: ignore[call-overload]
+post_save(Page, transition={"status": "draft"})  # type: ignore[dict-item]
+post_save(Page, transition=[("status", 1, 2)])  # type: ignore[call-overload]
+post_save(Page, creatd=True)  # type: ignore[call-overload]
+post_save(Page, transition={Page.status: ("draft", 5)})  # pyright: ignore[reportCallIssue, reportArgumentType]
+post_save(Page, transition={Page.views: (1, {"done"})})  # pyright: ignore[reportCallIssue, reportArgumentType]
 post_save.connect(by_a_worker, durable=5)  # type: ignore[call-overload]
 post_save.connect(by_a_worker, durable=Durable)  # type: ignore[call-overload]
 post_save(Post)(of_comments)  # type: ignore[call-overload]

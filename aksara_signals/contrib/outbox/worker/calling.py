@@ -26,6 +26,7 @@ from aksara_signals.contrib.outbox.rows.marking import mark_one_done
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.contrib.outbox.worker.calls import Call, load_arguments
 from aksara_signals.contrib.outbox.worker.gateway import Gateway, connection_to
+from aksara_signals.dispatch.provenance import provenance_of, restored_provenance
 from aksara_signals.dispatch.receivers.naming import counted
 from aksara_signals.orm.sending import ForbiddenMethods, send_within
 from aksara_signals.orm.session.current import user_session
@@ -136,9 +137,9 @@ class Caller:
             TimeoutError: It took longer than its ``timeout_seconds``.
             BaseException: Whatever the receiver or the receipt raises.
         """
-        if not call_hooks:
-            return await self._call_in_turn(call, receipt)
+        # What the receiver writes comes from where the event does.
         with ExitStack() as entered:
+            entered.enter_context(restored_provenance(provenance_of(call.event.provenance)))
             for hook in tuple(call_hooks):
                 entered.enter_context(hook(call.event.headers))
             return await self._call_in_turn(call, receipt)

@@ -20,7 +20,8 @@ from sqlalchemy import Engine, bindparam, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import JSON
 
-from aksara_signals.contrib.outbox.encoding import Encoding, UnfitValueError
+from aksara_signals.contrib.outbox.encoding import Encoding
+from aksara_signals.dispatch.json_values import UnfitValueError
 
 plain = Encoding().plain
 

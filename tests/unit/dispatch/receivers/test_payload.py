@@ -76,7 +76,7 @@ def test_a_parameter_that_nothing_fills_is_refused(
     with pytest.raises(InvalidReceiverError) as caught:
         shape(receiver, payload)
     assert f"of signal happened has a parameter {name} that nothing fills" in str(caught.value)
-    offered = ", ".join(("signal", "sender", *payload.names))
+    offered = ", ".join(("signal", "sender", *payload.names, "provenance"))
     assert f"the signal sends {offered}:" in str(caught.value)
 
 

@@ -81,6 +81,24 @@ async def test_what_is_not_known_is_read_once(session: AsyncSession) -> None:
     assert seen == [expected] * 3
 
 
+async def test_what_a_receiver_assigns_is_read_for_the_next_one(session: AsyncSession) -> None:
+    """If that one is synchronous: between async ones no query can be made."""
+    seen: list[Any] = []
+    session.add(post := Post(title="old", slug="old", body="old", edited_at="x"))
+    await session.commit()
+    session.expire(post)
+
+    @pre_save(Post)
+    def change(instance: Post, **kwargs: Any) -> None:
+        instance.slug = instance.body = "new"
+
+    ask(seen)
+    post.edited_at = "y"
+    await session.flush()
+    changes = {"slug": ("old", "new"), "body": ("old", "new"), "edited_at": ("x", "y")}
+    assert seen == [changes] * 2
+
+
 async def test_no_receiver_of_changes_causes_no_read(session: AsyncSession) -> None:
     """Old values are loaded for receivers that name changes only."""
     session.add(post := Post(title="old", edited_at="x"))
