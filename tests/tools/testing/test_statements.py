@@ -184,7 +184,7 @@ def test_a_statement_raises_before_it_writes(project: pytest.Pytester) -> None:
     run(project, code, "--signals-statements=error").assert_outcomes(passed=5)
 
 
-ALLOWED = """
+ALLOWED = r"""
         def test_silenced_once(session):
             for statement in (insert(Post), update(Post).values(title="a"), delete(Post)):
                 session.execute(statement, execution_options={"signals": False})
