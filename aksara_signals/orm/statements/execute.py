@@ -223,7 +223,9 @@ class StatementRun:
             "session": self._owner,
         }
         defer_signal(self._session, post_statement, sender, payload)
-        self._store(durable_send(post_statement, sender, payload))
+        # A row of an outbox can't hold a statement, nor what it was executed with.
+        stored = {**payload, "statement": None, "parameters": None}
+        self._store(durable_send(post_statement, sender, stored))
         self._send_within(runs_of_signal(post_statement, sender, payload))
 
     def _store(self, sends: list[DurableSend]) -> None:
