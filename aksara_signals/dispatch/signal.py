@@ -500,6 +500,11 @@ class Signal(SignalBase):
         """Whether there is any connection, to any sender."""
         return self._table.routes.length > 0
 
+    @property
+    def asks_for_statements(self) -> bool:
+        """Whether any connection asks for the rows of ORM statements."""
+        return self._table.asking > 0
+
 
 def save_connections(signal: Signal) -> list[Connection]:
     """The present connections of a signal, for :func:`restore_connections`."""

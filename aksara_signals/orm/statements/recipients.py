@@ -18,9 +18,7 @@ ROW_SIGNALS = (post_save, post_update, post_delete)
 
 def are_statements_asked_for() -> bool:
     """Whether any receiver asks for statements or their rows."""
-    return post_statement.is_connected or any(
-        each.statements for signal in ROW_SIGNALS for each in signal.connections
-    )
+    return post_statement.is_connected or any(each.asks_for_statements for each in ROW_SIGNALS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
