@@ -17,7 +17,6 @@ from aksara_signals.orm.statements.layout import ClassLayout
 from aksara_signals.orm.statements.reading import ReadRows, Values
 from aksara_signals.orm.statements.statement import OrmStatement
 from aksara_signals.orm.statements.writing import WrittenRows
-from aksara_signals.types import Changes
 
 CHUNK = 1_000
 """The most rows of which there are instances at the same time."""
@@ -34,7 +33,7 @@ class Chunk:
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
-        self.extras: dict[State, Mapping[str, Changes]] = {}
+        self.extras: dict[State, Any] = {}
         """The on-demand arguments, if a receiver asks for changes."""
         self.previous_keys: dict[State, Any] = {}
         """The identity keys before an UPDATE that has changed them."""
@@ -56,7 +55,7 @@ class RowChanges:
         statement: OrmStatement,
         written: WrittenRows,
         reading: ReadRows,
-        held: Mapping[Any, object],
+        held: Mapping[Any, object] | None,
         *,
         with_changes: bool,
     ) -> None:
@@ -70,12 +69,19 @@ class RowChanges:
         self._held = held
         self._with_changes = with_changes and statement.kind is not Kind.DELETE
 
-    def chunks(self) -> Iterator[Chunk]:
-        """The changes, in the order of the rows; each chunk is made when it is asked for."""
-        for start in range(0, len(self._written.rows), CHUNK):
-            yield self._chunk(start)
+    def chunks(self, *, as_copies: bool = False) -> Iterator[Chunk]:
+        """The changes, in the order of the rows; each chunk is made when it is asked for.
 
-    def _chunk(self, start: int) -> Chunk:
+        Args:
+            as_copies: Whether their instances are copies, also of rows that the session holds.
+        """
+        held: Any = {} if as_copies else self._held
+        if held is None:
+            held = self._session.identity_map
+        for start in range(0, len(self._written.rows), CHUNK):
+            yield self._chunk(start, held)
+
+    def _chunk(self, start: int, held_by_key: Mapping[Any, object]) -> Chunk:
         written, layout = self._written, self._layout
         rows = written.rows[start : start + CHUNK]
         kinds, old_rows, with_changes = written.kinds, written.old, self._with_changes
@@ -86,7 +92,6 @@ class RowChanges:
         changes, extras = chunk.changes, chunk.extras
         identity_of, identity_class = layout.identity_of, layout.identity_class
         token = self._token
-        held_by_key = self._held or self._session.identity_map
         is_delete, kind = self._kind is Kind.DELETE, self._kind
         for place, row in enumerate(rows, start):
             identity = identity_of(row)
