@@ -228,6 +228,11 @@ class Signal(SignalBase):
         return decorate
 
     @overload
+    def __call__(
+        self, sender: type[Any], /, **options: Unpack[ConnectOptions]
+    ) -> Callable[[ReceiverT], ReceiverT]: ...
+
+    @overload
     def __call__(self, receiver: ReceiverT, /) -> ReceiverT: ...
 
     @overload
