@@ -275,8 +275,9 @@ def _check(options: argparse.Namespace) -> int:
         raise CommandError(
             f"could not configure the mapped classes: {type(error).__qualname__}: {error}"
         ) from error
-    errors = sum(each.severity is Severity.ERROR for each in findings)
-    warnings = len(findings) - errors
+    errors, warnings, notes = (
+        sum(each.severity is severity for each in findings) for severity in Severity
+    )
     inventory = take_inventory()
     if options.json:
         _print_json(
@@ -284,6 +285,7 @@ def _check(options: argparse.Namespace) -> int:
                 "findings": [each.as_json() for each in findings],
                 "errors": errors,
                 "warnings": warnings,
+                "notes": notes,
                 "receivers": inventory.receivers,
                 "models": inventory.models,
                 "not_imported": options.not_imported,
@@ -296,7 +298,8 @@ def _check(options: argparse.Namespace) -> int:
             print(f"    {printable(each.remedy)}")
         for remark in inventory.remarks:
             print(remark)
-        print(f"errors: {errors}, warnings: {warnings}")
+        and_notes = f", notes: {notes}" if notes else ""
+        print(f"errors: {errors}, warnings: {warnings}{and_notes}")
     return int(bool(errors or (options.strict and warnings)))
 
 

@@ -154,6 +154,7 @@ class StatementSignalError(AksaraSignalsError, RuntimeError):
     """A statement's rows can't be sent to the receivers that are connected to them.
 
     It is refused before it writes, or rolled back if other transactions changed its rows meanwhile.
+    The pytest plugin also raises it for a statement that no receiver sees, if asked.
     """
 
     code = "AKS-306"

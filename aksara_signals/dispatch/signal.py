@@ -228,6 +228,11 @@ class Signal(SignalBase):
         return decorate
 
     @overload
+    def __call__(
+        self, sender: type[Any], /, **options: Unpack[ConnectOptions]
+    ) -> Callable[[ReceiverT], ReceiverT]: ...
+
+    @overload
     def __call__(self, receiver: ReceiverT, /) -> ReceiverT: ...
 
     @overload
@@ -499,6 +504,11 @@ class Signal(SignalBase):
     def is_connected(self) -> bool:
         """Whether there is any connection, to any sender."""
         return self._table.routes.length > 0
+
+    @property
+    def asks_for_statements(self) -> bool:
+        """Whether any connection asks for the rows of ORM statements."""
+        return self._table.asking > 0
 
 
 def save_connections(signal: Signal) -> list[Connection]:

@@ -13,6 +13,7 @@ from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.introspection.built_in_senders import BuiltInSenders
 from aksara_signals.introspection.duplicates import find_duplicates
 from aksara_signals.introspection.findings import Finding
+from aksara_signals.introspection.of_statements import find_of_statements
 from aksara_signals.introspection.silent_deletes import find_silent_deletes
 from aksara_signals.introspection.wrong_fields import find_wrong_fields
 from aksara_signals.introspection.wrong_senders import find_wrong_senders
@@ -65,7 +66,7 @@ def check() -> list[Finding]:
     """Look for mistakes in the live connections.
 
     Returns:
-        Findings about senders, then those about attributes, deletes, and duplicates.
+        Findings about senders, then those about attributes, deletes, duplicates and statements.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: The classes can't be mapped as they are declared.
@@ -80,4 +81,5 @@ def check() -> list[Finding]:
         *find_wrong_fields(built_in),
         *find_silent_deletes(),
         *find_duplicates(built_in),
+        *find_of_statements(),
     ]

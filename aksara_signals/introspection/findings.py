@@ -16,6 +16,8 @@ class Severity(StrEnum):
 
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"
+    """Worth knowing, and often meant so; no reason to fail."""
 
 
 class Code(StrEnum):
@@ -29,6 +31,9 @@ class Code(StrEnum):
     SILENT_DELETE = "silent-delete"
     DUPLICATE_RECEIVER = "duplicate-receiver"
     REACHED_TWICE = "reached-twice"
+    REFUSED_STATEMENTS = "refused-statements"
+    PARTLY_CALLED = "partly-called"
+    MIXED_RECEIVERS = "mixed-receivers"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ __all__ = [
     "plain",
     "plain_filter",
     "printable",
+    "relative",
     "sender_name",
 ]
 
@@ -130,6 +131,10 @@ def place_of_connection(connection: Connection) -> Place:
     name, code = receiver_place(receiver)
     if code is None:
         return Place(name, None, None)
-    path, here = Path(code.co_filename), Path.cwd()
-    file = path.relative_to(here) if path.is_relative_to(here) else path
-    return Place(name, str(file), code.co_firstlineno)
+    return Place(name, relative(code.co_filename), code.co_firstlineno)
+
+
+def relative(file: str) -> str:
+    """The path of a file, relative if it is below the current folder."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -21,7 +21,7 @@ __all__ = ["capture_signals"]
 
 
 def capture_signals(
-    *signals: AnySignal | Iterable[AnySignal], sender: Senders = None
+    *signals: AnySignal | Iterable[AnySignal], sender: Senders = None, statements: bool = False
 ) -> Block[Calls]:
     """Record what is sent inside a ``with`` or an ``async with`` block.
 
@@ -44,6 +44,8 @@ def capture_signals(
     Args:
         signals: Signals or their names, each alone or in a list; without any, every signal.
         sender: Record only what this sender sends; None records every sender.
+        statements: Record the rows of ORM statements as well, as a receiver with
+            ``statements=True`` gets them: they are returned by the statements.
 
     Raises:
         InvalidOptionError: Something is neither a signal nor a name, or a list is empty.
@@ -62,14 +64,14 @@ def capture_signals(
             wanted.append(each if is_name else signal_given(each, "capture_signals()"))
     senders = members_of(sender)  # an iterator would be used up by the first signal
     return Block(
-        partial(_captured, wanted, sender if senders is None else list(senders)),
+        partial(_captured, wanted, sender if senders is None else list(senders), statements),
         "capture_signals()",
         undecorated="it gives the calls to its block; write 'with capture_signals(…) as calls'",
     )
 
 
 @contextmanager
-def _captured(wanted: list[AnySignal], sender: Senders) -> Iterator[Calls]:
+def _captured(wanted: list[AnySignal], sender: Senders, statements: bool) -> Iterator[Calls]:
     calls: list[Call] = []
     recorders: list[Receiver] = []
     circumstances = Circumstances(
@@ -82,8 +84,11 @@ def _captured(wanted: list[AnySignal], sender: Senders) -> Iterator[Calls]:
         wrong_sender: InvalidSenderError | None = None
         for signal in dict.fromkeys(signals or all_signals()):
             recorder = _recorder(calls)
+            has_rows = statements and signal.payload.is_sent_by_statements
             try:
-                connected.enter_context(signal.connected_to(recorder, sender, priority=inf))
+                connected.enter_context(
+                    signal.connected_to(recorder, sender, priority=inf, statements=has_rows)
+                )
                 recorders.append(recorder)
             except InvalidSenderError as error:  # this signal is never sent by such a sender
                 wrong_sender = error

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures, and failing a test whose receivers fail after a commit.
+"""The pytest plugin: fixtures, failing a test whose receivers fail after a commit, and an option.
 
 pytest loads it by itself where the library is installed; ``-p no:aksara_signals`` leaves it out.
 All fixtures are synchronous, so they work with every plugin for async tests, in every mode.
@@ -27,7 +27,36 @@ __all__ = [
     "silenced_signals",
 ]
 
+_MODES = ("off", "warn", "error")
+
 _ERRORS = pytest.StashKey[list[BaseException]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--signals-statements``, and the setting ``signals_statements``."""
+    text = (
+        "what to do about ORM statements (insert, update, delete) on a class with receivers that "
+        "aren't called for them: off (the default), warn or error"
+    )
+    parser.getgroup("aksara_signals").addoption(
+        "--signals-statements", choices=_MODES, default=None, help=text
+    )
+    parser.addini("signals_statements", text, default="off")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the guard that ``--signals-statements`` asks for."""
+    mode = config.getoption("signals_statements") or config.getini("signals_statements")
+    if mode not in _MODES:
+        raise pytest.UsageError(
+            f"signals_statements is {mode!r} in the settings; give one of {', '.join(_MODES)}"
+        )
+    if mode != "off":
+        from aksara_signals.testing.statements import StatementGuard
+
+        guard = StatementGuard(raises=mode == "error")
+        config.pluginmanager.register(guard, "aksara_signals_statements")
+        config.add_cleanup(guard.close)
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ async def update(post_id: FromPath[int], data: JSONBody[PostIn], posts: Posts) -
 
 @delete("/posts/{post_id:int}")
 async def remove(post_id: FromPath[int], posts: Posts) -> None:
-    # Not delete_many(): that is one DELETE statement, and statements send nothing.
+    # Not delete_many(): that is a DELETE statement, which calls no receivers of pre signals.
     await posts.delete(post_id)
 
 

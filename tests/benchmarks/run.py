@@ -18,6 +18,7 @@ import connecting
 import flushing
 import growth
 import sending
+import statements
 from harness import Comparison, Figure
 
 HEADER = ["what", "figure", "goal", "noise", "goal is"]
@@ -27,7 +28,9 @@ PAGES = Path(__file__).parents[2] / "docs" / "explanation"
 
 def measured(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison | Figure]:
     """All that is measured; each gives a row of the table or several."""
-    return itertools.chain(sending.rows(loop), connecting.rows(), flushing.rows(loop))
+    return itertools.chain(
+        sending.rows(loop), connecting.rows(), flushing.rows(loop), statements.rows()
+    )
 
 
 def show(cells: list[str]) -> str:

@@ -28,7 +28,7 @@ EVENT = "event"
 _NAME = re.compile(r"[a-z0-9_.-]{1,200}")
 _EXCLUSIVE = ("weak", "concurrent", "coalesce", "timeout_seconds", "phase")
 """The options that can't be combined with ``durable=``."""
-_IN_MEMORY = ("changes", "objects", "instances")
+_IN_MEMORY = ("changes", "objects", "instances", "statement", "parameters")
 """Arguments that a row doesn't hold."""
 
 

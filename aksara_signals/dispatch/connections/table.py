@@ -59,6 +59,7 @@ class ConnectionTable:
         "_entries",
         "_index",
         "_payload",
+        "asking",
         "display_name",
         "is_idle",
         "name",
@@ -73,6 +74,8 @@ class ConnectionTable:
         self._payload = payload
         self._entries: list[Connection] = []
         self._index = ConnectionIndex()
+        self.asking: int = 0
+        """How many connections ask for the rows of ORM statements."""
         self._dead: deque[None] = deque()
         """One entry for each weakly referenced receiver or sender that has died."""
         self.routes: Routes = Routes(self._entries, 0)
@@ -188,6 +191,7 @@ class ConnectionTable:
             self._remove(replaced)
             for connection in added:
                 self._index.add(connection)
+                self.asking += connection.statements
             self._entries += added
             if added:
                 self._publish()
@@ -246,6 +250,7 @@ class ConnectionTable:
             before = self._entries
             self._entries = [each for each in connections if each.is_alive]
             self._index = ConnectionIndex(self._entries)
+            self.asking = sum(each.statements for each in self._entries)
             self._publish()
             return bool(before or self._entries)
 
@@ -322,6 +327,7 @@ class ConnectionTable:
         addresses = {id(each) for each in gone}  # safe: the list keeps these objects alive
         for each in gone:
             self._index.remove(each)
+            self.asking -= each.statements
         # A new list: routing tables that are in use still read the old one.
         self._entries = [each for each in self._entries if id(each) not in addresses]
         self._publish()

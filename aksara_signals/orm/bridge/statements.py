@@ -9,7 +9,7 @@ was added to it has to be taken out of its result again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
 from typing import Any
@@ -102,15 +102,6 @@ def identity_token_of(state: ORMExecuteState) -> Any:
     return None if options is None else options._identity_token
 
 
-def is_synchronized(state: ORMExecuteState) -> bool:
-    """Whether SQLAlchemy brings the instances that the session holds in line with the rows.
-
-    It never does for an INSERT, which updates rows if it is an upsert.
-    """
-    options: Any = state.execution_options.get(_UD_OPTIONS)
-    return options is not None and options._synchronize_session is not False
-
-
 def after_all_others(state: ORMExecuteState, listener: Callable[[ORMExecuteState], Any]) -> Any:
     """Execute a statement so that a listener comes after all other ones.
 
@@ -134,7 +125,7 @@ def written_names(state: ORMExecuteState, mapper: Mapper[Any]) -> frozenset[str]
     statement: Any = state.statement
     if state.is_update:
         resolved = _UpdateOrDelete._get_resolved_values(mapper, statement)
-        names = {name for key, _ in resolved if (name := _name_of(mapper, key)) is not None}
+        names = _names_of(mapper, (key for key, _ in resolved))
     else:
         rows = [statement._values or {}]
         for each in statement._multi_values:
@@ -142,12 +133,27 @@ def written_names(state: ORMExecuteState, mapper: Mapper[Any]) -> frozenset[str]
         keys: set[Any] = {key for row in rows for key in row}
         if is_from_select(statement):
             keys.update(statement._select_names)
-        names = {name for key in keys if (name := _name_of(mapper, key)) is not None}
+        names = _names_of(mapper, keys)
     parameters = state.parameters
     if parameters and strategy_of(state) == "bulk":
         for row in parameters if isinstance(parameters, list) else [parameters]:
-            names.update(name for key in row if (name := _name_of(mapper, key)) is not None)
-    return frozenset(names)
+            names |= _names_of(mapper, row)
+    return names
+
+
+def names_by_row(state: ORMExecuteState, mapper: Mapper[Any]) -> list[frozenset[str]] | None:
+    """The attributes that an INSERT of many sets, row by row; None if they are always the same."""
+    rows: Any = state.parameters
+    if not isinstance(rows, list) or len({frozenset(row) for row in rows}) == 1:
+        return None
+    statement: Any = state.statement
+    shared = _names_of(mapper, statement._values or ())
+    return [shared | _names_of(mapper, row) for row in rows]
+
+
+def _names_of(mapper: Mapper[Any], keys: Iterable[Any]) -> frozenset[str]:
+    """The attributes of keys of ``values()``, without those that are none."""
+    return frozenset(name for key in keys if (name := _name_of(mapper, key)) is not None)
 
 
 def upserted_names(statement: Any, mapper: Mapper[Any]) -> frozenset[str]:

@@ -190,7 +190,7 @@ def forget_recipients() -> None:
 
 
 class FlushRecipients:
-    """The receivers of the classes of one flush, looked up once per class.
+    """The receivers of the classes of one flush or statement, looked up once per class.
 
     Receivers that are connected or silenced after the first look-up of a class don't change it.
     """
@@ -214,3 +214,7 @@ class FlushRecipients:
     def post(self, cls: type, kind: Kind) -> Recipients:
         """The receivers of one kind of change of a class after the flush."""
         return self.of(cls).post[kind]
+
+    def statement(self, cls: type, kind: Kind) -> Recipients:
+        """The receivers of one kind of change of a class by a statement."""
+        return self.of(cls).statement[kind]

@@ -178,7 +178,9 @@ class QuerySet(Generic[ModelT]):
     # -- writing -------------------------------------------------------------------------------
 
     async def update(self, session: AnySession | None = None, **values: Any) -> int:
-        """Update the rows in one statement, without signals unless :meth:`with_signals`.
+        """Update the rows in one statement, or one by one after :meth:`with_signals`.
+
+        One statement calls only receivers with ``statements=True``.
 
         Args:
             session: The session to use.
@@ -205,9 +207,10 @@ class QuerySet(Generic[ModelT]):
         return await self._run(session, lambda plain: row_count(plain, statement))
 
     async def delete(self, session: AnySession | None = None) -> int:
-        """Delete the rows in one statement, without signals unless :meth:`with_signals`.
+        """Delete the rows in one statement, or one by one after :meth:`with_signals`.
 
-        One statement doesn't run the ORM's cascades, only those of the database.
+        One statement calls only receivers with ``statements=True``. It doesn't run the ORM's
+        cascades, only those of the database.
 
         Returns:
             The number of rows that were matched.

@@ -24,6 +24,7 @@ from aksara_signals.orm.bridge.statements import (
     rows_counted,
 )
 from aksara_signals.orm.flush.payloads import Batch, batches_of, durable_sends, queued_of, runs_of
+from aksara_signals.orm.flush.recipients import FlushRecipients
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.registered import Upkeep, is_wired
 from aksara_signals.orm.outcome.durable import DurableSend, write_sends
@@ -44,7 +45,6 @@ from aksara_signals.orm.statements.recipients import (
     StatementRecipients,
     are_statements_asked_for,
     recipients_of_statement,
-    row_recipients,
 )
 from aksara_signals.orm.statements.rows import Chunk, RowChanges
 from aksara_signals.orm.statements.statement import OPTION, OrmStatement, kinds_of
@@ -76,6 +76,8 @@ def do_orm_execute(state: ORMExecuteState) -> Any:
         BaseException: Any exception that a receiver raised. The transaction was rolled back, as
             that of a flush is.
     """
+    if state.is_select:
+        return None
     recipients = _recipients_of(state)
     if not recipients:
         return None
@@ -91,7 +93,7 @@ def _execute(state: ORMExecuteState) -> Any:
 
 def _recipients_of(state: ORMExecuteState) -> StatementRecipients | None:
     """The receivers of a statement; None if it isn't sent at all."""
-    if state.is_select or not (state.is_insert or state.is_update or state.is_delete):
+    if not (state.is_insert or state.is_update or state.is_delete):
         return None
     mapper = state.bind_mapper
     if mapper is None or not is_wired(mapper.class_):
@@ -120,6 +122,8 @@ class StatementRun:
         mapper: Any = state.bind_mapper
         self._mapper: Mapper[Any] = mapper
         self._recipients = recipients
+        self._rows = FlushRecipients()
+        """The receivers of rows, looked up once per class."""
         self._token = object()
         """Stands for this statement in the queue, as one flush does."""
 
@@ -139,7 +143,7 @@ class StatementRun:
         is_allowed = session.autoflush and state.execution_options.get("autoflush", True)
         if is_allowed and not is_flushing(session):
             session.flush()
-        held = self._held() if state.is_delete else {}
+        held = self._held() if state.is_delete else None
         writing = Writing(statement, self._recipients)
         with _failing(session, lambda: writing.has_written):
             written = _write(writing)
@@ -160,23 +164,24 @@ class StatementRun:
     def _send_rows(self, changes: RowChanges, statement: OrmStatement) -> None:
         # Receivers may write the rows of a later chunk. So all rows are queued and stored before
         # the first receiver is called: what is sent about one row stays in the order of its
-        # changes.
+        # changes. What waits gets copies, and these have the values of the row, also if SQLAlchemy
+        # has left the session's own object as it was.
         if self._recipients.is_queued:
-            for chunk in changes.chunks():
+            for chunk in changes.chunks(as_copies=True):
                 self._enqueue(chunk, statement)
         if self._recipients.is_called:
             for chunk in changes.chunks():
-                self._send_within(runs_of(self._batches(chunk), dict(chunk.extras)))
+                self._call(chunk)
 
-    def _batches(self, chunk: Chunk) -> list[Batch]:
-        batches = batches_of(chunk.changes, row_recipients, self._owner)
+    def _call(self, chunk: Chunk) -> None:
+        batches = batches_of(chunk.changes, self._rows.statement, self._owner)
         for batch in batches:
             if batch.recipients.needs_columns and batch.kind is not Kind.DELETE:
                 load_columns(self._session, (each.state for each in batch.changes))
-        return batches
+        self._send_within(runs_of(batches, chunk.extras))
 
     def _enqueue(self, chunk: Chunk, statement: OrmStatement) -> None:
-        batches = self._batches(chunk)
+        batches = batches_of(chunk.changes, self._rows.statement, self._owner)
         for batch in batches:
             coalesces = batch.recipients.coalesces
             if not coalesces and not batch.recipients.deferred:
@@ -229,7 +234,9 @@ class StatementRun:
             "session": self._owner,
         }
         defer_signal(self._session, post_statement, sender, payload)
-        self._store(durable_send(post_statement, sender, payload))
+        # A row of an outbox can't hold a statement, nor what it was executed with.
+        stored = {**payload, "statement": None, "parameters": None}
+        self._store(durable_send(post_statement, sender, stored))
         self._send_within(runs_of_signal(post_statement, sender, payload))
 
     def _store(self, sends: list[DurableSend]) -> None:
@@ -261,8 +268,7 @@ def _failing(session: Session, has_written: Callable[[], bool]) -> Iterator[None
     try:
         yield
     except BaseException:
-        if (
-            has_written() and session.is_active
-        ):  # otherwise a statement of a receiver has failed it already
+        # A session that isn't active was failed by a statement of one of the receivers already.
+        if has_written() and session.is_active:
             fail_flush(session)
         raise

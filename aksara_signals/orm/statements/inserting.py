@@ -12,6 +12,7 @@ from aksara_signals.orm.bridge.statements import (
     is_from_select,
     is_upsert,
     leaves_existing_rows,
+    names_by_row,
 )
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.statements.writing import Writing, WrittenRows
@@ -28,7 +29,12 @@ def insert_rows(writing: Writing) -> WrittenRows:
         return _insert_one(writing)
     if is_upsert(statement) and not leaves_existing_rows(statement):
         return _upsert(writing)
-    return writing.returned()
+    names = names_by_row(writing.state, writing.mapper) if writing.needs_old else None
+    if names is None or is_upsert(statement):
+        return writing.returned()
+    written = writing.returned(in_order=True)
+    written.names = names
+    return written
 
 
 def _insert_one(writing: Writing) -> WrittenRows:

@@ -85,7 +85,7 @@ class RowLayout:
         self.discriminator: int | None = (
             None if discriminator is None else places.get(discriminator)
         )
-        """The place of the value that says of which class a row is, if a row has it."""
+        """The place of the value by which the classes differ, if a row has it."""
         self.is_ambiguous: bool = len(classes) > 1 and self.discriminator is None
         """Whether the class of a row has to be read from another table."""
         self.classes: dict[Mapper[Any], ClassLayout] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Mapper
 
 from aksara_signals.dispatch.connections.routing import Plan
-from aksara_signals.orm.flush.recipients import Recipients, recipients_of
+from aksara_signals.orm.flush.recipients import FlushRecipients
 from aksara_signals.orm.kind import Kind
 from aksara_signals.signals import post_delete, post_save, post_statement, post_update
 
@@ -18,9 +18,7 @@ ROW_SIGNALS = (post_save, post_update, post_delete)
 
 def are_statements_asked_for() -> bool:
     """Whether any receiver asks for statements or their rows."""
-    return post_statement.is_connected or any(
-        each.statements for signal in ROW_SIGNALS for each in signal.connections
-    )
+    return post_statement.is_connected or any(each.asks_for_statements for each in ROW_SIGNALS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,12 +50,9 @@ def recipients_of_statement(mapper: Mapper[object], kinds: Iterable[Kind]) -> St
         kinds: What it may do with a row.
     """
     classes = [each.class_ for each in mapper.self_and_descendants]
-    found = [
-        recipients
-        for cls in classes
-        for kind in kinds
-        if (recipients := row_recipients(cls, kind)).plans
-    ]
+    rows = FlushRecipients()
+    found = [rows.statement(cls, kind) for cls in classes for kind in kinds]
+    found = [each for each in found if each.plans]
     return StatementRecipients(
         of_statement=post_statement.plan_for(mapper.class_),
         has_rows=bool(found),
@@ -74,8 +69,3 @@ def _narrows(cls: type) -> bool:
         each.created is not None or each.coalesce
         for each in post_save.plan_for(cls).of_statements.all_connections
     )
-
-
-def row_recipients(cls: type, kind: Kind) -> Recipients:
-    """The receivers of one kind of change of a class by a statement."""
-    return recipients_of(cls).statement[kind]

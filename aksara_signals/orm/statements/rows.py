@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm.bridge.history import is_same
-from aksara_signals.orm.bridge.statements import Row, identity_token_of, is_synchronized
+from aksara_signals.orm.bridge.statements import Row, identity_token_of
 from aksara_signals.orm.bridge.states import State, detached_copy
 from aksara_signals.orm.flush.changes import Change
 from aksara_signals.orm.kind import Kind
@@ -17,12 +17,13 @@ from aksara_signals.orm.statements.layout import ClassLayout
 from aksara_signals.orm.statements.reading import ReadRows, Values
 from aksara_signals.orm.statements.statement import OrmStatement
 from aksara_signals.orm.statements.writing import WrittenRows
-from aksara_signals.types import Changes
 
 CHUNK = 1_000
 """The most rows of which there are instances at the same time."""
 
 _NOTHING: Values = {}
+_Pairs = dict[str, tuple[Any, Any]]
+"""Old and new values by the names of attributes."""
 
 
 class Chunk:
@@ -32,7 +33,7 @@ class Chunk:
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
-        self.extras: dict[State, Mapping[str, Changes]] = {}
+        self.extras: dict[State, Any] = {}
         """The on-demand arguments, if a receiver asks for changes."""
         self.previous_keys: dict[State, Any] = {}
         """The identity keys before an UPDATE that has changed them."""
@@ -54,30 +55,33 @@ class RowChanges:
         statement: OrmStatement,
         written: WrittenRows,
         reading: ReadRows,
-        held: Mapping[Any, object],
+        held: Mapping[Any, object] | None,
         *,
         with_changes: bool,
     ) -> None:
         self._session = statement.state.session
         self._token = identity_token_of(statement.state)
-        self._may_be_stale = statement.kind is not Kind.DELETE and not is_synchronized(
-            statement.state
-        )
         self._layout = statement.layout
         self._written = written
         self._kind = statement.kind
         self._names = statement.names
-        self._written_names = statement.names_written
         self._reading = reading
         self._held = held
         self._with_changes = with_changes and statement.kind is not Kind.DELETE
 
-    def chunks(self) -> Iterator[Chunk]:
-        """The changes, in the order of the rows; each chunk is made when it is asked for."""
-        for start in range(0, len(self._written.rows), CHUNK):
-            yield self._chunk(start)
+    def chunks(self, *, as_copies: bool = False) -> Iterator[Chunk]:
+        """The changes, in the order of the rows; each chunk is made when it is asked for.
 
-    def _chunk(self, start: int) -> Chunk:
+        Args:
+            as_copies: Whether their instances are copies, also of rows that the session holds.
+        """
+        held: Any = {} if as_copies else self._held
+        if held is None:
+            held = self._session.identity_map
+        for start in range(0, len(self._written.rows), CHUNK):
+            yield self._chunk(start, held)
+
+    def _chunk(self, start: int, held_by_key: Mapping[Any, object]) -> Chunk:
         written, layout = self._written, self._layout
         rows = written.rows[start : start + CHUNK]
         kinds, old_rows, with_changes = written.kinds, written.old, self._with_changes
@@ -88,7 +92,6 @@ class RowChanges:
         changes, extras = chunk.changes, chunk.extras
         identity_of, identity_class = layout.identity_of, layout.identity_class
         token = self._token
-        held_by_key = self._held or self._session.identity_map
         is_delete, kind = self._kind is Kind.DELETE, self._kind
         for place, row in enumerate(rows, start):
             identity = identity_of(row)
@@ -98,11 +101,7 @@ class RowChanges:
                 cls, others = elsewhere[identity]
             key = identity_class, identity, token
             instance = held_by_key.get(key)
-            if (
-                instance is None
-                or (is_delete and _lacks_values(instance, cls))
-                or (self._may_be_stale and self._is_stale(instance, cls, row, others))
-            ):
+            if instance is None or (is_delete and _lacks_values(instance, cls)):
                 instance = _copy(cls, key, row, others)
             state = instance_state(instance)
             if kinds is not None:
@@ -110,7 +109,11 @@ class RowChanges:
             changes.append(Change(kind, state, instance, cls.cls))
             if with_changes:
                 old = None if old_rows is None else old_rows[place]
-                found = self._changes(cls, old, row)
+                found = (
+                    _set_values(cls, row, self._names_of(place))
+                    if old is None
+                    else _differences(cls, old, row)
+                )
                 if before_elsewhere is not None:
                     found |= _changes_elsewhere(cls, before_elsewhere[identity][1], others)
                 extras[state] = {"changes": MappingProxyType(found)}
@@ -118,32 +121,28 @@ class RowChanges:
                     chunk.previous_keys[state] = identity_class, before, token
         return chunk
 
-    def _is_stale(self, instance: object, cls: ClassLayout, row: Row, others: Values) -> bool:
-        """Whether an instance of the session has other values than the statement has written."""
-        state = instance_state(instance)
-        held, pending, places = state.dict, state.committed_state, cls.places
-        manager = cls.mapper.class_manager
-        for name in self._written_names:
-            if name in held and name not in pending and (name in places or name in others):
-                written = row[places[name]] if name in places else others[name]
-                if not is_same(manager, name, held[name], written):
-                    return True
-        return False
-
-    def _changes(self, cls: ClassLayout, old: Row | None, new: Row) -> dict[str, tuple[Any, Any]]:
-        """Attribute name to ``(old, new)``: of a new row what was set, else what differs."""
-        places = cls.places
-        if old is None:
-            return {name: (None, new[places[name]]) for name in places if name in self._names}
-        manager = cls.mapper.class_manager
-        return {
-            name: (old[place], new[place])
-            for name, place in places.items()
-            if old[place] is not new[place] and not is_same(manager, name, old[place], new[place])
-        }
+    def _names_of(self, place: int) -> frozenset[str]:
+        """The attributes that were set in a new row."""
+        names = self._written.names
+        return self._names if names is None else names[place]
 
 
-def _changes_elsewhere(cls: ClassLayout, old: Values, new: Values) -> dict[str, tuple[Any, Any]]:
+def _set_values(cls: ClassLayout, row: Row, names: frozenset[str]) -> _Pairs:
+    """The changes of a new row."""
+    return {name: (None, row[place]) for name, place in cls.places.items() if name in names}
+
+
+def _differences(cls: ClassLayout, old: Row, new: Row) -> _Pairs:
+    """The changes of an updated row."""
+    manager = cls.mapper.class_manager
+    return {
+        name: (old[place], new[place])
+        for name, place in cls.places.items()
+        if old[place] is not new[place] and not is_same(manager, name, old[place], new[place])
+    }
+
+
+def _changes_elsewhere(cls: ClassLayout, old: Values, new: Values) -> _Pairs:
     """What differs in other tables."""
     manager = cls.mapper.class_manager
     return {

@@ -45,6 +45,8 @@ class WrittenRows:
     """Their values: after an INSERT or UPDATE, before a DELETE."""
     old: Sequence[Row | None] | None = None
     """Their values before, None for a new row; None altogether if nobody asks for them."""
+    names: list[frozenset[str]] | None = None
+    """The attributes that were set in each of them, if that differs."""
     kinds: list[Kind] | None = None
     """What was done with each of them, if that differs."""
     elsewhere: dict[Identity, Elsewhere] | None = None
@@ -87,22 +89,25 @@ class Writing:
         self.has_written = True
         return result
 
-    def returned(self, further: Sequence[Any] = (), *, statement: Any = None) -> WrittenRows:
+    def returned(
+        self, further: Sequence[Any] = (), *, statement: Any = None, in_order: bool = False
+    ) -> WrittenRows:
         """Execute the statement so that it returns its rows.
 
         Args:
             further: Further columns, whose values stand behind those of each row.
             statement: What is executed in its place.
+            in_order: Whether the rows of an INSERT have to come in the order of its parameters.
         """
         if statement is None:
             statement = self.state.statement
         columns = [*self.statement.returned, *further]
         given = returned_columns(statement)
         if given:
-            result = self.execute(with_returned(statement, columns))
+            result = self.execute(with_returned(statement, columns, in_order=in_order))
             return WrittenRows(*returned_taken(result, given, len(columns)))
         if self.state.is_insert and (self.is_bulk or is_from_select(statement)):
-            result = self.execute(with_returned(statement, columns))
+            result = self.execute(with_returned(statement, columns, in_order=in_order))
             return WrittenRows(*plain_result(result, is_bulk=self.is_bulk))
         return self._defaults(statement, columns)
 

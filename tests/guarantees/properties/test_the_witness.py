@@ -22,6 +22,7 @@ from aksara_signals.orm.flush.prediction import Prediction
 from aksara_signals.orm.flush.run import FlushRun
 from aksara_signals.orm.outcome.entries import Queued
 from aksara_signals.orm.relations.signals import RelationshipRun
+from aksara_signals.orm.statements import rows
 from aksara_signals.orm.statements.execute import StatementRun
 from aksara_signals.orm.statements.rows import RowChanges
 
@@ -167,11 +168,13 @@ def deliveries_of_statements_are_lost(patch: Patch) -> None:
 
 
 def statements_forget_changes(patch: Patch) -> None:
-    patch.setattr(RowChanges, "_changes", lambda *_: {})
+    for name in ("_set_values", "_differences"):
+        patch.setattr(rows, name, lambda *_: {})
 
 
-def statements_send_what_is_stale(patch: Patch) -> None:
-    patch.setattr(RowChanges, "_is_stale", lambda *_: False)
+def statements_queue_the_sessions_own_instances(patch: Patch) -> None:
+    chunks = RowChanges.chunks
+    patch.setattr(RowChanges, "chunks", lambda changes, **_: chunks(changes))
 
 
 SABOTAGE = [
@@ -205,7 +208,7 @@ def test_a_witness_objects(monkeypatch: Patch, sabotage: Any, reactions: list[Re
 
 def test_a_witness_objects_to_stale_deliveries(monkeypatch: Patch) -> None:
     """Of a session that isn't synchronised; where receivers write, the last value may be theirs."""
-    statements_send_what_is_stale(monkeypatch)
+    statements_queue_the_sessions_own_instances(monkeypatch)
     with pytest.raises(AssertionError, match="delivered"):
         play([])
 

@@ -95,8 +95,12 @@ def check(project, code, *arguments, models=MODELS, name="checked"):
     for each in found["findings"]:
         assert set(each) == {"code", "severity", "what", "receiver", "file", "line", "remedy"}
         assert each["remedy"]
-    errors = sum(each["severity"] == "error" for each in found["findings"])
-    assert (found["errors"], found["warnings"]) == (errors, len(found["findings"]) - errors)
+    severities = [each["severity"] for each in found["findings"]]
+    errors = severities.count("error")
+    assert found["errors"] == errors
+    assert found["warnings"] == severities.count("warning")
+    assert found["notes"] == severities.count("note")
+    assert len(severities) == errors + found["warnings"] + found["notes"]
     assert status == int(errors > 0 or ("--strict" in arguments and found["warnings"] > 0))
     return found["findings"]
 
@@ -499,6 +503,126 @@ def test_receiver_that_two_connections_lead_to(project, code):
     [found] = check(project, f"\n    {code}\n")
     assert (found["code"], found["severity"]) == ("reached-twice", "warning")
     assert "called once" in found["what"]
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        (
+            """
+    post_save.connect(notify, Leaflet, statements=True)
+    post_delete.connect(notify, Leaflet)
+    """,
+            "connected to post_save of checked.Leaflet with statements=True, and to post_delete",
+        ),
+        (
+            """
+    post_save.connect(notify, Base)
+    post_update.connect(notify, Leaflet, statements=True)
+    post_delete.connect(notify, Leaflet, statements=True)
+    """,
+            "to post_update and post_delete of checked.Leaflet with statements=True, and to post_save",
+        ),
+    ],
+)
+def test_receiver_that_a_part_of_the_statements_calls(project, code, what):
+    """A warning for each: the option was forgotten on one of its connections."""
+    [found] = check(project, code)
+    assert (found["code"], found["severity"]) == ("partly-called", "warning")
+    assert found["receiver"] == "checked.notify"
+    assert what in found["what"]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "why"),
+    [
+        (
+            "__table_args__ = {'implicit_returning': False}",
+            "table quiet has implicit_returning=Fal",
+        ),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("connect", "is_asking"),
+    [
+        ("post_save.connect(notify, Quiet, statements=True)", True),
+        ("post_save.connect(notify, Quiet)", False),
+        ("post_save.connect(notify, Quiet, created=False, statements=True)", False),
+        ("post_delete.connect(notify, Quiet, statements=True)", False),
+    ],
+)
+def test_class_whose_statements_are_refused(project, mapping, why, connect, is_asking):
+    """Nothing returns the rows of an INSERT, and a receiver asks for them."""
+    code = f"""
+    class Quiet(Base):
+        __tablename__ = "quiet"
+        {mapping}
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    {connect}
+    """
+    found = check(project, code)
+    if why is None or not is_asking:
+        assert found == []
+    else:
+        [finding] = found
+        assert (finding["code"], finding["severity"]) == ("refused-statements", "warning")
+        assert f"connected to checked.Quiet with statements=True, and {why}" in finding["what"]
+
+
+def test_class_that_is_not_mapped_to_a_table(project):
+    """What is mapped to a join can't be written by statements that return its rows."""
+    code = """
+    class Both(Base):
+        __table__ = Shelf.__table__.join(Room.__table__)
+        id = column_property(Shelf.__table__.c.id)
+        its_room = column_property(Room.__table__.c.id, Shelf.__table__.c.room_id)
+
+    post_save.connect(notify, Both, statements=True)
+    """
+    models = MODELS.replace("import DeclarativeBase, ", "import column_property, DeclarativeBase, ")
+    [found] = check(project, code, models=models)
+    assert found["code"] == "refused-statements"
+    assert "it is not mapped to a table" in found["what"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "post_save.connect(notify, Leaflet, statements=True)",
+        "post_save.connect(notify, Leaflet); post_save.connect(audit, Leaflet)",
+        "post_save.connect(notify, Leaflet); post_save.connect(audit, Label, statements=True)",
+        "pre_save.connect(notify, Leaflet); post_save.connect(audit, Leaflet, statements=True)",
+        """post_save.connect(notify, Leaflet, statements=True)
+    post_delete.connect(notify, Leaflet, statements=True)
+    post_bulk_create.connect(notify)""",
+    ],
+)
+def test_receivers_of_which_statements_call_all_or_none(project, code):
+    """Also beside those that statements can't call: there is nothing to say."""
+    assert check(project, f"\n    def audit(**kwargs): ...\n    {code}\n") == []
+
+
+def test_class_with_receivers_that_statements_call_and_others(project):
+    """It is often meant so: a note, once for a class and its subclasses, which fails nothing."""
+    code = """
+    def audit(**kwargs): ...
+    def count(**kwargs): ...
+
+    post_save.connect(notify, Leaflet)
+    post_delete.connect(audit, Leaflet, statements=True)
+    post_update.connect(count, Leaflet)
+    """
+    [found] = check(project, code, "--strict")
+    assert (found["code"], found["severity"]) == ("mixed-receivers", "note")
+    assert found["receiver"] == "checked.notify"
+    assert found["what"] == (
+        "statements on checked.Leaflet call checked.audit, and not checked.notify and 1 more"
+    )
+    status, out, _ = project.run("check", "checked")
+    assert status == 0
+    assert out.splitlines()[-1] == "errors: 0, warnings: 0, notes: 1"
 
 
 @pytest.mark.parametrize(

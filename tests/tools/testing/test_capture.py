@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import String
+from sqlalchemy import String, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -51,6 +51,21 @@ async def test_real_writes_are_captured_with_their_payload(async_engine: AsyncEn
     assert calls[-1].session is session
     assert calls[0].sender is User
     assert not post_save.has_receivers(User)
+
+
+async def test_rows_of_statements_are_captured_if_wanted(async_engine: AsyncEngine) -> None:
+    """Each row, and the statement itself in any case; without the option only the statement."""
+    async with async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(async_engine) as session:
+        async with capture_signals(statements=True) as calls:
+            await session.execute(insert(User), [{"password": "a"}, {"password": "b"}])
+            await session.execute(update(User).values(password="c"))
+        async with capture_signals() as others:
+            await session.execute(update(User).values(password="d"))
+    updates = ["post_update", "post_save"] * 2
+    assert calls.names == ["post_save"] * 2 + ["post_statement", *updates, "post_statement"]
+    assert others.names == ["post_statement"]
 
 
 async def test_a_failure_shows_class_and_key_but_no_column(async_engine: AsyncEngine) -> None:

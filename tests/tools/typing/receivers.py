@@ -12,7 +12,7 @@ from typing import Any, assert_type
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped
 
-from aksara_signals import post_bulk_create, post_save, typed_signal
+from aksara_signals import post_bulk_create, post_save, post_statement, typed_signal
 from aksara_signals.contrib.outbox import Durable, DurableEvent, Retry
 
 
@@ -169,6 +169,16 @@ async def of_comments_only(instance: Comment, **kwargs: Any) -> None:
     """The same without a sender."""
 
 
+@post_statement(Post)
+async def of_statements(kind: str, row_count: int | None, **kwargs: Any) -> None:
+    """Knows no instance."""
+
+
+@post_save(Post, statements=True)
+async def of_rows(instance: Post, **kwargs: Any) -> None:
+    """Is called for the rows of statements, too."""
+
+
 async def of_many_comments(instances: list[Comment], **kwargs: Any) -> None:
     """Knows lists of comments only."""
 
@@ -181,9 +191,9 @@ post_save(Page, transition={Page.status: ("draft", 5)})  # pyright: ignore[repor
 post_save(Page, transition={Page.views: (1, {"done"})})  # pyright: ignore[reportCallIssue, reportArgumentType]
 post_save.connect(by_a_worker, durable=5)  # type: ignore[call-overload]
 post_save.connect(by_a_worker, durable=Durable)  # type: ignore[call-overload]
-post_save(Post)(of_comments)  # type: ignore[call-overload]
-post_save(Post)(of_comments_only)  # type: ignore[call-overload]
-post_save(Post, Guide)(of_comments_only)  # type: ignore[call-overload]
+post_save(Post)(of_comments)  # type: ignore[arg-type]
+post_save(Post)(of_comments_only)  # type: ignore[arg-type]
+post_save(Post, Guide)(of_comments_only)  # type: ignore[arg-type]
 post_bulk_create(Post)(of_many_comments)  # type: ignore[arg-type]
 
 # -- typed payloads -------------------------------------------------------------------------------

@@ -208,11 +208,7 @@ def compare(plain: dict[str, dict[str, str]], receivers: dict[str, dict[str, str
     passed = [test for test, outcome in plain.items() if outcome["outcome"] == "passed"]
     failed = [test for test in passed if receivers.get(test, {}).get("outcome") != "passed"]
     refused = [test for test in failed if _is_refused(receivers.get(test))]
-    unexpected = [
-        test
-        for test in failed
-        if test not in refused and _exception_for(test) is None
-    ]
+    unexpected = [test for test in failed if test not in refused and _exception_for(test) is None]
     expected = {_exception_for(test) for test in failed}
     for test in unexpected:
         print(f"\n{test}")

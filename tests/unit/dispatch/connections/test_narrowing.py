@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aksara_signals import (
+    Connection,
     InvalidOptionError,
     Signal,
     m2m_changed,
@@ -31,6 +32,13 @@ class Child(Model): ...
 def note(**kwargs: Any) -> None: ...
 
 
+def own(signal: Signal) -> list[Connection]:
+    """The connections that the test has made: other modules may have made some."""
+    return [
+        each for each in signal.connections if getattr(each.receiver, "__module__", "") == __name__
+    ]
+
+
 MOVED = {"status": ("draft", "published")}
 
 
@@ -41,7 +49,7 @@ def test_fields_are_one_name_or_several(given: Any) -> None:
     """In whatever they come, and however often it can be read."""
     receiver([post_save, pre_save], sender=[Model, "Other"], fields=given)(note)
     for signal in (post_save, pre_save):
-        assert [each.fields for each in signal.connections] == [frozenset(["status"])] * 2
+        assert [each.fields for each in own(signal)] == [frozenset(["status"])] * 2
 
 
 @pytest.mark.parametrize(
@@ -82,7 +90,7 @@ def test_transitions_that_say_nothing_are_refused(given: Any) -> None:
 def test_signals_of_rows_take_both(signal: Signal) -> None:
     """Before the flush and after it."""
     signal.connect(note, Model, fields="status", transition=MOVED)
-    [connection] = signal.connections
+    [connection] = own(signal)
     assert connection.fields == {"status"}
     assert dict(connection.transition or {}) == MOVED
 
@@ -114,7 +122,7 @@ def test_every_sender_has_no_attributes_in_common() -> None:
             post_save.connect(note, sender, fields="status")
     with pytest.raises(InvalidOptionError, match="every sender"):
         post_save.connect(note, transition=MOVED)
-    assert post_save.connections == ()
+    assert own(post_save) == []
 
 
 def test_a_connection_that_differs_in_a_filter_is_one_of_its_own() -> None:
@@ -130,7 +138,7 @@ def test_a_connection_that_differs_in_a_filter_is_one_of_its_own() -> None:
         post_save.connect(note, Model, transition={"status": (..., "published")})
         post_save.connect(note, Model, transition={"status": ([1], ...)})
         post_save.connect(note, Model, fields="status", transition=MOVED)
-    assert len(post_save.connections) == 9
+    assert len(own(post_save)) == 9
 
 
 class Array:
@@ -147,7 +155,7 @@ def test_values_that_cant_be_compared_are_alike_if_they_are_one() -> None:
     one, other = Array(), Array()
     for value in (one, other, one):
         post_save.connect(note, Model, transition={"data": (..., value)})
-    assert len(post_save.connections) == 2
+    assert len(own(post_save)) == 2
 
 
 def test_a_filter_finds_the_connection_to_undo() -> None:
@@ -160,24 +168,24 @@ def test_a_filter_finds_the_connection_to_undo() -> None:
     assert not post_save.disconnect(note, Model, transition={"status": ("draft", ...)})
     assert post_save.disconnect(note, Model, transition=dict(MOVED))
     assert post_save.disconnect(note, Model, fields=None, transition=None)
-    assert [each.fields for each in post_save.connections] == [{"b"}]
+    assert [each.fields for each in own(post_save)] == [{"b"}]
     post_save.connect(note, Model, transition=MOVED)
     assert post_save.disconnect(note, Model)
-    assert post_save.connections == ()
+    assert own(post_save) == []
 
 
 def test_what_is_connected_for_a_block_goes_with_it() -> None:
     """A connection without filters stays."""
     post_save.connect(note, Model)
     with post_save.connected_to(note, Model, fields="status"):
-        assert len(post_save.connections) == 2
-    assert [each.fields for each in post_save.connections] == [None]
+        assert len(own(post_save)) == 2
+    assert [each.fields for each in own(post_save)] == [None]
 
 
 def test_a_connection_shows_its_filters() -> None:
     """A transition is a mapping that can't be changed."""
     post_save.connect(note, Model, transition=MOVED)
-    [connection] = post_save.connections
+    [connection] = own(post_save)
     transition: Any = connection.transition
     assert len(transition) == 1
     assert repr(transition) == "<Transition of status>"

@@ -17,8 +17,10 @@ from sqlalchemy.orm import (
 )
 
 from aksara_signals import (
+    Connection,
     InvalidOptionError,
     InvalidSenderError,
+    Signal,
     UnknownFieldError,
     post_bulk_update,
     post_delete,
@@ -30,6 +32,13 @@ from aksara_signals.orm import SignalMixin
 
 
 def note(**kwargs: Any) -> None: ...
+
+
+def own(signal: Signal) -> list[Connection]:
+    """The connections that the test has made: other modules may have made some."""
+    return [
+        each for each in signal.connections if getattr(each.receiver, "__module__", "") == __name__
+    ]
 
 
 WRONG = {
@@ -54,16 +63,16 @@ def test_what_a_class_never_changes_is_refused(name: str) -> None:
             with pytest.raises(UnknownFieldError, match=words) as refused:
                 post_save.connect(note, sender, **options)
             assert "kit.tickets." in str(refused.value)
-    assert post_save.connections == ()
+    assert own(post_save) == []
 
 
 def test_columns_and_composites_can_be_named() -> None:
     """By their names, or as attributes of the class or of a base."""
     post_save.connect(note, Bug, fields=["status", Ticket.title, Bug.place, "severity"])
-    [connection] = post_save.connections
+    [connection] = own(post_save)
     assert connection.fields == {"status", "title", "place", "severity"}
     post_save.connect(note, Bug, transition={Bug.status: (1, 2), "title": (..., 1)})
-    assert set(post_save.connections[1].transition or ()) == {"status", "title"}
+    assert set(own(post_save)[1].transition or ()) == {"status", "title"}
     with pytest.raises(InvalidOptionError, match="twice"):
         post_save.connect(note, Bug, transition={Bug.status: (1, 2), "status": (..., 1)})
 
@@ -83,7 +92,7 @@ def test_an_attribute_stands_for_its_class_and_itself() -> None:
     @post_save(Ticket.status, Ticket.place, Team, "Other", Bug.status)
     def several(**kwargs: Any) -> None: ...
 
-    found = [(each.receiver, each.sender, each.fields) for each in post_save.connections]
+    found = [(each.receiver, each.sender, each.fields) for each in own(post_save)]
     assert found == [
         (one, Ticket, {"status"}),
         (inner, Bug, {"severity"}),
@@ -92,8 +101,8 @@ def test_an_attribute_stands_for_its_class_and_itself() -> None:
         (several, Team, None),
         (several, "Other", None),
     ]
-    assert [each.fields for each in pre_save.connections] == [{"status"}, {"severity"}]
-    assert [each.fields for each in post_bulk_update.connections] == [{"status"}]
+    assert [each.fields for each in own(pre_save)] == [{"status"}, {"severity"}]
+    assert [each.fields for each in own(post_bulk_update)] == [{"status"}]
 
 
 def test_disconnecting_from_an_attribute_undoes_that_connection_only() -> None:
@@ -102,7 +111,7 @@ def test_disconnecting_from_an_attribute_undoes_that_connection_only() -> None:
     post_save.connect(note, Ticket.status)
     assert not post_save.disconnect(note, Ticket.title)
     assert post_save.disconnect(note, Ticket.status)
-    assert [each.fields for each in post_save.connections] == [None]
+    assert [each.fields for each in own(post_save)] == [None]
 
 
 def test_attributes_are_given_in_one_way() -> None:
@@ -113,7 +122,7 @@ def test_attributes_are_given_in_one_way() -> None:
         post_save(Ticket.status, fields=["status"])
     with pytest.raises(InvalidOptionError, match="leave one of them out"):
         post_save(Ticket, Ticket.status)
-    assert post_save.connections == ()
+    assert own(post_save) == []
 
 
 @pytest.mark.parametrize(

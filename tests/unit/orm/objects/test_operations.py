@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ForeignKey, delete, insert, select, update
+from sqlalchemy import text as sql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -27,13 +29,17 @@ COLUMNS = {
     "save": ("pre_save", "post_save"),
     "update": ("pre_update", "post_update"),
     "delete": ("pre_delete", "post_delete"),
+    "statement": ("post_statement",),
     "bulk_create": ("pre_bulk_create", "post_bulk_create"),
     "bulk_update": ("pre_bulk_update", "post_bulk_update"),
     "relation_add": ("pre_relation_add", "post_relation_add"),
     "relation_remove": ("pre_relation_remove", "post_relation_remove"),
     "m2m_changed": (),
 }
-"""The columns of the table; each is a pair of signals, but for the last."""
+"""The columns of the table; each is a pair of signals, but for ``statement`` and the last."""
+
+OPTION = "; receivers with ``statements=True``"
+"""The end of those rows for whose operations the receivers are connected with the option."""
 
 
 class Base(SignalMixin, DeclarativeBase):
@@ -90,12 +96,17 @@ class World:
 
 
 Operation = Callable[[World], Awaitable[Any]]
-OPERATIONS: dict[str, Operation] = {}
+OPERATIONS: dict[str, tuple[Operation, bool]] = {}
+"""By what the row says: the operation, and whether receivers are connected with the option."""
 
 
-def operation(text: str) -> Callable[[Operation], Operation]:
+def operation(text: str, *options: bool) -> Callable[[Operation], Operation]:
+    """A row of the table; two rows of an operation that sends the more with ``statements=True``."""
+
     def note(function: Operation) -> Operation:
-        OPERATIONS[text] = function
+        for option in options or (False,):
+            is_second = option and len(options) > 1
+            OPERATIONS[f"{text}{OPTION}" if is_second else text] = function, option
         return function
 
     return note
@@ -244,45 +255,88 @@ async def read(world: World) -> None:
     await Post.objects.count()
 
 
-@operation("``await Post.objects.bulk_create(posts)``")
+@operation("``await Post.objects.bulk_create(posts)``", True)
 async def bulk_create(world: World) -> None:
     await Post.objects.bulk_create(_silently(lambda: [Post(), Post()]))
 
 
-@operation("``await Post.objects.bulk_update(posts, fields)``")
+@operation("``await Post.objects.bulk_update(posts, fields)``", True)
 async def bulk_update(world: World) -> None:
     world.post.title = "new"
     await Post.objects.bulk_update([world.post], ["title"])
 
 
-@operation("``await Post.objects.filter(…).update(…)``")
+@operation("``await Post.objects.filter(…).update(…)``", False, True)
 async def query_update(world: World) -> None:
     await Post.objects.filter(id=world.post.id).update(title="new")
 
 
-@operation("``await Post.objects.filter(…).with_signals().update(…)``")
+@operation("``await Post.objects.filter(…).with_signals().update(…)``", True)
 async def query_update_with_signals(world: World) -> None:
     await Post.objects.filter(id=world.post.id).with_signals().update(title="new")
 
 
-@operation("``await Tag.objects.filter(…).delete()``")
+@operation("``await Tag.objects.filter(…).delete()``", False, True)
 async def query_delete(world: World) -> None:
     await Tag.objects.filter(id=world.tag.id).delete()
 
 
-@operation("``await Tag.objects.filter(…).with_signals().delete()``")
+@operation("``await Tag.objects.filter(…).with_signals().delete()``", True)
 async def query_delete_with_signals(world: World) -> None:
     await Tag.objects.filter(id=world.tag.id).with_signals().delete()
 
 
-@operation("``insert()``, ``update()``, ``delete()`` statements")
-async def statements(world: World) -> None:
+@operation("``session.execute(insert(Post)…)``", False, True)
+async def insert_statement(world: World) -> None:
     await world.session.execute(insert(Post).values(title="new"))
-    await world.session.execute(update(Post).values(title="newer"))
-    await world.session.execute(delete(PostTag))
+    await world.session.execute(insert(Post), [{"title": "new"}, {"title": "newer"}])
 
 
-@operation("``bulk_save_objects()``, ``bulk_insert_mappings()``, ``bulk_update_mappings()``")
+@operation("``session.execute(update(Post)…)``", False, True)
+async def update_statement(world: World) -> None:
+    await world.session.execute(update(Post).values(title="new"))
+
+
+@operation("``session.execute(delete(Tag)…)``", False, True)
+async def delete_statement(world: World) -> None:
+    await world.session.execute(delete(Tag).where(Tag.id == world.tag.id))
+
+
+@operation("``session.query(Post).update(…)``", False, True)
+async def legacy_update(world: World) -> None:
+    await world.session.run_sync(lambda session: session.query(Post).update({"title": "new"}))
+
+
+@operation("``session.query(PostTag).delete()``", False, True)
+async def legacy_delete(world: World) -> None:
+    await world.session.run_sync(lambda session: session.query(PostTag).delete())
+
+
+@operation("an upsert: ``insert(Post).on_conflict_do_nothing()``", False, True)
+async def upsert(world: World) -> None:
+    dialects = {"sqlite": sqlite, "postgresql": postgresql}
+    dialect = dialects[world.session.get_bind().dialect.name]
+    statement = dialect.insert(Post).on_conflict_do_nothing()
+    await world.session.execute(statement.values(title="new"))
+
+
+@operation("statements with ``execution_options={'signals': False}``", True)
+async def silent_statements(world: World) -> None:
+    for statement in (insert(Post), update(Post).values(title="new"), delete(PostTag)):
+        await world.session.execute(statement, execution_options={"signals": False})
+
+
+@operation("statements on tables and connections, ``text()``", True)
+async def core_statements(world: World) -> None:
+    await world.session.execute(insert(Post.__table__).values(title="new"))
+    await world.session.execute(sql("UPDATE post SET title = 'newer'"))
+    await (await world.session.connection()).execute(delete(PostTag))
+
+
+@operation(
+    "``bulk_save_objects()``, ``bulk_insert_mappings()``, ``bulk_update_mappings()``",
+    True,
+)
 async def legacy(world: World) -> None:
     def write(session: Any) -> None:
         session.bulk_save_objects([_silently(Post)])
@@ -293,7 +347,7 @@ async def legacy(world: World) -> None:
     await world.session.run_sync(write)
 
 
-@operation("any of these with ``SignalContext.disable_all()``")
+@operation("any of these with ``SignalContext.disable_all()``", True)
 async def silent(world: World) -> None:
     async with SignalContext.disable_all():
         await Post.objects.create()
@@ -312,6 +366,7 @@ async def fixtures(world: World) -> None:
 
 async def sent_by(text: str, engine: AsyncEngine) -> list[str]:
     """One row of the table."""
+    perform, is_asked_for = OPERATIONS[text]
     async with AsyncSession(engine) as session, session_scope(session):
         world = World(session)
         await world.set_up()
@@ -321,9 +376,10 @@ async def sent_by(text: str, engine: AsyncEngine) -> list[str]:
 
         connected = [getattr(signals, name) for name in signals.__all__]
         for signal in connected:
-            signal.connect(listen)
+            can_ask = signal.payload.is_sent_by_statements
+            signal.connect(listen, statements=is_asked_for and can_ask)
         try:
-            await OPERATIONS[text](world)
+            await perform(world)
             await session.flush()
         finally:
             for signal in connected:
@@ -332,9 +388,13 @@ async def sent_by(text: str, engine: AsyncEngine) -> list[str]:
     row = [text]
     for column, pair in COLUMNS.items():
         if pair:
-            is_sent = names.issuperset(pair)
-            assert is_sent or names.isdisjoint(pair), f"{text} sends only one of {pair}"
-            row.append("•" if is_sent else "")
+            sent = names.intersection(pair)
+            if len(sent) < len(pair) and sent:
+                assert is_asked_for, f"{text} sends only one of {pair}"
+                assert sent == {pair[1]}
+                row.append("post")
+            else:
+                row.append("•" if sent else "")
         else:
             actions = [call["action"] for call in world.received if call["signal"].name == column]
             row.append(", ".join(dict.fromkeys(each.partition("_")[2] for each in actions)))

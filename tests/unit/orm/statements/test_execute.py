@@ -466,6 +466,21 @@ async def test_receivers_wait_for_the_outcome(posts: AsyncSession, recorder: Rec
     assert [call.payload["instance"].id for call in recorder.calls] == [3]
 
 
+async def test_what_waits_has_the_values_of_the_row(
+    posts: AsyncSession, recorder: Recorder
+) -> None:
+    """Also where SQLAlchemy leaves the session's own object as it was, which is sent at once."""
+    recorder.record(post_save, Post, phase="after_commit", **OWN)
+    at_once: list[str] = []
+    post_save.connect(lambda s, i, **_: at_once.append(i.title), sender=Post, weak=False, **OWN)
+    held = await posts.get_one(Post, 1)
+    await posts.execute(RENAME, execution_options={"synchronize_session": False})
+    assert held.title == "title 1"
+    await posts.commit()
+    assert at_once == ["title 1", "new"]
+    assert [call.payload["instance"].title for call in recorder.calls] == ["new", "new"]
+
+
 async def test_the_net_of_a_transaction_includes_statements(
     posts: AsyncSession, recorder: Recorder
 ) -> None:

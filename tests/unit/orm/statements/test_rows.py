@@ -8,7 +8,7 @@ import pytest
 from kit.committing import COMMIT
 from kit.properties.row_log import WrittenRow, log_rows
 from kit.statements import SCENARIOS, Article, Base, fill
-from sqlalchemy import Engine, inspect, update
+from sqlalchemy import Engine, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -154,6 +154,18 @@ def test_changes_are_what_was_changed(engine: Engine, written: list[WrittenRow],
         }
 
 
+def test_rows_that_set_different_columns_have_changes_of_their_own(
+    engine: Engine, written: list[WrittenRow]
+) -> None:
+    """The rows of one INSERT, each with what its own parameters have set."""
+    sends = Sends(with_changes=True)
+    _execute(engine, "insert_many_unlike", written)
+    assert [each["changes"] for each in sends.saved] == [
+        {"name": (None, "one")},
+        {"name": (None, "two"), "status": (None, "published")},
+    ]
+
+
 def test_the_sender_is_the_class_of_the_row(engine: Engine, written: list[WrittenRow]) -> None:
     """An update of a base class reaches the receivers of its subclasses, with all their columns."""
     sends = Sends(with_changes=False)
@@ -187,75 +199,23 @@ def test_rows_are_sent_in_the_order_of_the_database(
     assert [each["values"]["place"] for each in sends.saved] == [1, 2]
 
 
-@pytest.mark.parametrize("mode", ["auto", "evaluate", "fetch", False])
-def test_rows_are_sent_as_they_were_written_if_the_session_is_not_synchronized(
-    engine: Engine, mode: Any
-) -> None:
-    """An instance that doesn't know what was written would be stale, at once, later and in the
-    net; of its row a copy is sent, and the instance stays as SQLAlchemy leaves it."""
-    sent: list[tuple[str, bool, str, Any]] = []
-    held: Any = None
+def test_the_net_has_what_an_upsert_sets_of_a_row_that_exists(engine: Engine) -> None:
+    """Also if it wouldn't set that of a new row; a receiver of flushes gets the row as it is."""
+    sent: dict[str, list[tuple[str, int]]] = {"statements": [], "net": []}
+    dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
 
     def connect(name: str, **options: Any) -> None:
-        def note(instance: Article, changes: Any, **_: Any) -> None:
-            sent.append((name, instance is held, instance.name, changes["name"]))
-
-        post_save.connect(note, sender=Article, statements=True, **options)
-
-    with Session(engine) as session:
-        fill(session.connection())
-        connect("now")
-        connect("later", phase=COMMIT)
-        connect("net", phase=COMMIT, coalesce=True)
-        held = session.get_one(Article, 1)
-        session.execute(
-            update(Article).where(Article.id == 1).values(name="new"),
-            execution_options={"synchronize_session": mode},
-        )
-        assert held.name == ("title 1" if mode is False else "new")
-        session.commit()
-    changed = ("title 1", "new")
-    assert sent == [
-        ("now", mode is not False, "new", changed),
-        ("later", False, "new", changed),
-        ("net", False, "new", changed),
-    ]
-
-
-def test_an_instance_whose_row_an_upsert_has_changed_is_not_sent(engine: Engine) -> None:
-    """SQLAlchemy doesn't synchronise it, so a copy of the row is sent."""
-    sent: list[tuple[bool, int]] = []
-    dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
-    with Session(engine) as session:
-        fill(session.connection())
-        held = session.get_one(Article, 1)
-
         def note(instance: Article, **_: Any) -> None:
-            sent.append((instance is held, instance.views))
+            sent[name].append((instance.name, instance.views))
 
-        post_save.connect(note, sender=Article, statements=True)
+        post_save.connect(note, sender=Article, phase=COMMIT, **options)
+
+    connect("net", coalesce=True)
+    connect("statements", statements=True)
+    with Session(engine) as session:
+        session.add(Article(id=1, name="flushed", slug="a", views=1))
+        session.flush()
         upsert = dialect.insert(Article).values(name="new", slug="a")
         session.execute(upsert.on_conflict_do_update(index_elements=["slug"], set_={"views": 9}))
-        session.execute(upsert.on_conflict_do_update(index_elements=["slug"], set_={"views": 1}))
-        assert held.views == 1
-    assert sent == [(False, 9), (True, 1)]
-
-
-def test_a_pending_value_is_left_to_its_instance(engine: Engine) -> None:
-    """What wasn't flushed yet is no reason to send a copy."""
-    sent: list[Any] = []
-    with Session(engine, autoflush=False) as session:
-        fill(session.connection())
-        held = session.get_one(Article, 1)
-        session.expire(held, ["revision"])
-        held.name = "pending"
-
-        def note(instance: Article, **_: Any) -> None:
-            sent.append(instance)
-
-        post_save.connect(note, sender=Article, statements=True)
-        session.execute(
-            update(Article).where(Article.id == 1).values(name="new"),
-            execution_options={"synchronize_session": False},
-        )
-        assert sent == [held]
+        session.commit()
+    assert sent == {"statements": [("flushed", 1), ("flushed", 9)], "net": [("flushed", 9)]}
