@@ -95,7 +95,8 @@ def _recipients_of(state: ORMExecuteState) -> StatementRecipients | None:
     """The receivers of a statement; None if it isn't sent at all."""
     if not (state.is_insert or state.is_update or state.is_delete):
         return None
-    mapper = state.bind_mapper
+    # A Core statement may name a class as well, to choose an engine by its ``bind_arguments``.
+    mapper = state.bind_mapper if state.is_orm_statement else None
     if mapper is None or not is_wired(mapper.class_):
         return None
     wanted = state.execution_options.get(OPTION, True)
