@@ -99,7 +99,9 @@ _UD_OPTIONS = "_sa_orm_update_options"
 def identity_token_of(state: ORMExecuteState) -> Any:
     """The identity token of the rows of a statement: that of its shard, if there are any."""
     options: Any = state.execution_options.get(_UD_OPTIONS)
-    return None if options is None else options._identity_token
+    if options is None:  # an INSERT, whose session has no use for it
+        return state.execution_options.get("identity_token")
+    return options._identity_token
 
 
 def after_all_others(state: ORMExecuteState, listener: Callable[[ORMExecuteState], Any]) -> Any:
