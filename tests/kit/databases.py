@@ -133,6 +133,14 @@ def postgresql_database(server: URL) -> Iterator[Database]:
             connection.exec_driver_sql(f'DROP SCHEMA "{schema}" CASCADE')
 
 
+def take_for(engine: Engine, version: tuple[int, ...]) -> None:
+    """Let SQLAlchemy and the library take a server for one of another version."""
+
+    @event.listens_for(engine, "connect")
+    def pretend(_connection: object, _record: object) -> None:
+        engine.dialect.server_version_info = version
+
+
 @contextmanager
 def own_database(server: URL) -> Iterator[URL]:
     """An empty database on ``server``, for programs that make tables as they like."""

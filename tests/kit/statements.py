@@ -220,6 +220,28 @@ def _update_of_a_joined_class(_: str) -> Statement:
 
 
 @_scenario
+def _update_of_a_joined_class_by_its_base(_: str) -> Statement:
+    matches = Cat.id == Animal.id
+    return update(Cat).where(matches, Animal.name == "tom").values(lives=7), None
+
+
+@_scenario
+def _update_of_a_joined_class_with_criteria(_: str) -> Statement:
+    criteria = with_loader_criteria(Cat, Cat.lives > 1)
+    return update(Cat).values(lives=7).options(criteria), None
+
+
+@_scenario
+def _update_of_a_deferred_column(_: str) -> Statement:
+    return update(Article).where(Article.id < 3).values(body="new"), None
+
+
+@_scenario
+def _update_of_a_deferred_column_by_key(_: str) -> Statement:
+    return update(Article), [{"id": 1, "body": "one"}, {"id": 3, "body": "text"}]
+
+
+@_scenario
 def _update_of_a_single_table_class(_: str) -> Statement:
     return update(Dog).values(tricks=4), None
 
@@ -413,6 +435,12 @@ def _upsert_of_an_old_row(dialect: str) -> Statement:
     written = _insert_into(dialect, Article).values(name="new", slug="a")
     renamed = {"headline": written.excluded.headline}
     return written.on_conflict_do_update(index_elements=["slug"], set_=renamed), None
+
+
+@_scenario
+def _upsert_of_a_deferred_column(dialect: str) -> Statement:
+    written = _insert_into(dialect, Article).values(name="new", slug="a")
+    return written.on_conflict_do_update(index_elements=["slug"], set_={"body": "new"}), None
 
 
 @_scenario

@@ -166,6 +166,14 @@ def _names_of(mapper: Mapper[Any], keys: Iterable[Any]) -> frozenset[str]:
     return frozenset(name for key in keys if (name := _name_of(mapper, key)) is not None)
 
 
+def upserted_names(statement: Any, mapper: Mapper[Any]) -> frozenset[str]:
+    """The attributes that an upsert sets of a row that exists already, and may set of no other."""
+    clause: Any = getattr(statement, "_post_values_clause", None)
+    values: Any = getattr(clause, "update_values_to_set", None) or getattr(clause, "update", None)
+    names = (_name_of(mapper, key) for key in dict(values or ()))
+    return frozenset(name for name in names if name is not None)
+
+
 def _name_of(mapper: Mapper[Any], key: Any) -> str | None:
     """The attribute of a key of ``values()``: a name, a column or an attribute."""
     if isinstance(key, str):
@@ -212,12 +220,17 @@ def select_of(statement: Any, entity: Any, columns: Sequence[Any]) -> Any:
     It has the criteria of the statement, those of its options, and those of a subclass in the table
     of its base.
     """
-    return (
-        select(*columns)
-        .select_from(entity)
-        .where(*statement._where_criteria)
-        .options(*statement._with_options)
-    )
+    found = select(*columns).where(*statement._where_criteria).options(*statement._with_options)
+    table = getattr(entity, "local_table", None)
+    if table is None or entity.persist_selectable is table:
+        return found.select_from(entity)
+    # A SELECT of a joined class would join the tables of its bases, but the statement doesn't.
+    attributes: dict[Any, Any] = {}
+    for option in statement._with_options:
+        if option._is_criteria_option:
+            option.get_global_criteria(attributes)
+    criteria = _UpdateOrDelete._adjust_for_extra_criteria(attributes, entity)
+    return found.select_from(table).where(*criteria)
 
 
 # -- the result, as the caller would have got it ---------------------------------------------------

@@ -149,7 +149,7 @@ class StatementRun:
             written = _write(writing)
             asks = self._recipients.asks_for_changes
             changes = RowChanges(statement, written, writing.reading, held, with_changes=asks)
-            self._send_rows(changes, statement.names)
+            self._send_rows(changes, statement)
             self._send_statement(len(written.rows))
         return written.result
 
@@ -161,14 +161,14 @@ class StatementRun:
 
     # -- rows ----------------------------------------------------------------------------------
 
-    def _send_rows(self, changes: RowChanges, names: frozenset[str]) -> None:
+    def _send_rows(self, changes: RowChanges, statement: OrmStatement) -> None:
         # Receivers may write the rows of a later chunk. So all rows are queued and stored before
         # the first receiver is called: what is sent about one row stays in the order of its
         # changes. What waits gets copies, and these have the values of the row, also if SQLAlchemy
         # has left the session's own object as it was.
         if self._recipients.is_queued:
             for chunk in changes.chunks(as_copies=True):
-                self._enqueue(chunk, names)
+                self._enqueue(chunk, statement)
         if self._recipients.is_called:
             for chunk in changes.chunks():
                 self._call(chunk)
@@ -180,7 +180,7 @@ class StatementRun:
                 load_columns(self._session, (each.state for each in batch.changes))
         self._send_within(runs_of(batches, chunk.extras))
 
-    def _enqueue(self, chunk: Chunk, names: frozenset[str]) -> None:
+    def _enqueue(self, chunk: Chunk, statement: OrmStatement) -> None:
         batches = batches_of(chunk.changes, self._rows.statement, self._owner)
         for batch in batches:
             coalesces = batch.recipients.coalesces
@@ -188,7 +188,11 @@ class StatementRun:
                 continue
             entries = entries_in(self._session)
             for change in batch.changes:
-                written = self._written(batch, change.state, chunk, names) if coalesces else None
+                written = (
+                    self._written(batch, change.state, chunk, statement.names_written)
+                    if coalesces
+                    else None
+                )
                 if written is not None:
                     entries.append(written)
                 if batch.recipients.deferred:
@@ -196,7 +200,9 @@ class StatementRun:
         changed = {
             change.state: frozenset(chunk.extras[change.state]["changes"])
             if change.state in chunk.extras
-            else names
+            else statement.names
+            if change.kind is Kind.CREATE
+            else statement.names_written
             for change in chunk.changes
             if change.kind is not Kind.DELETE
         }

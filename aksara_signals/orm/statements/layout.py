@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Column, table
 from sqlalchemy import column as sql_column
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import ColumnProperty, Mapper
 
 from aksara_signals.orm.bridge.statements import Row, key_columns_in, taking
 from aksara_signals.orm.mapping.info import info_of
@@ -23,23 +24,27 @@ class ClassLayout:
     Args:
         mapper: The mapper of the class.
         columns: The columns of a row.
+        written: The attributes that the statement writes.
     """
 
-    def __init__(self, mapper: Mapper[Any], columns: Sequence[Column[Any]]) -> None:
+    def __init__(
+        self, mapper: Mapper[Any], columns: Sequence[Column[Any]], written: AbstractSet[str]
+    ) -> None:
         self.mapper: Mapper[Any] = mapper
         self.cls: type[object] = mapper.class_
         places = _places(columns)
         self.places: dict[str, int] = {}
         """By the name of an attribute, the place of its value in a row."""
         self.missing: list[str] = []
-        """The attributes that a query loads by default and that a row doesn't have."""
+        """The attributes that a query loads by default, or that are written, and that a row
+        doesn't have."""
         self.unloaded: list[str] = []
         """The attributes that a copy doesn't have: reading one raises an error that names it."""
         for prop in mapper.column_attrs:
             found = [places[each] for each in prop.columns if each in places]
             if found:
                 self.places[prop.key] = found[0]
-            elif prop.deferred or not isinstance(prop.columns[0], Column):
+            elif not isinstance(prop.columns[0], Column) or _is_left_out(prop, written):
                 self.unloaded.append(prop.key)
             else:
                 self.missing.append(prop.key)
@@ -59,6 +64,7 @@ class RowLayout:
         classes: The mappers of the classes.
         columns: By the elements of RETURNING, the columns of a row.
         key: Those of the primary key.
+        written: The attributes that the statement writes.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class RowLayout:
         classes: Sequence[Mapper[Any]],
         columns: Mapping[Any, Column[Any]],
         key: Sequence[Column[Any]],
+        written: AbstractSet[str],
     ) -> None:
         self.mapper: Mapper[Any] = mapper
         self.columns: list[Column[Any]] = [*columns.values()]
@@ -82,7 +89,7 @@ class RowLayout:
         self.is_ambiguous: bool = len(classes) > 1 and self.discriminator is None
         """Whether the class of a row has to be read from another table."""
         self.classes: dict[Mapper[Any], ClassLayout] = {
-            each: ClassLayout(each, self.columns) for each in classes
+            each: ClassLayout(each, self.columns, written) for each in classes
         }
         self.key_places: list[int] = [places[column] for column in key]
         """The places of the primary key in a row."""
@@ -135,21 +142,39 @@ def _places(columns: Sequence[Column[Any]]) -> dict[Any, int]:
     return {column: place for place, column in enumerate(columns)}
 
 
+def _is_left_out(prop: ColumnProperty[Any], written: AbstractSet[str]) -> bool:
+    """Whether a row doesn't have an attribute because a query wouldn't load it either.
+
+    What the statement writes is needed for ``changes``.
+    """
+    return prop.deferred and prop.key not in written
+
+
 _KEY = "aksara_signals.row_layout"
 
 
-def layout_of_table(mapper: Mapper[Any]) -> RowLayout | None:
-    """How rows of the table of a mapper become instances; None if it lacks the primary key."""
+def layout_of_table(mapper: Mapper[Any], written: AbstractSet[str]) -> RowLayout | None:
+    """How rows of the table of a mapper become instances; None if it lacks the primary key.
+
+    Args:
+        mapper: The mapper.
+        written: The attributes that the statement writes.
+    """
     kept = mapper.class_manager.info
     # A class may be mapped at any time.
     classes = classes_of_rows(mapper)
+    attributes: Any = mapper.column_attrs
+    if any(name in attributes and attributes[name].deferred for name in written):
+        return _layout_of_table(mapper, classes, written)
     found: RowLayout | None = kept.get(_KEY)
     if found is None or len(found.classes) != len(classes):
-        found = kept[_KEY] = _layout_of_table(mapper, classes)
+        found = kept[_KEY] = _layout_of_table(mapper, classes, frozenset())
     return found
 
 
-def _layout_of_table(mapper: Mapper[Any], classes: list[Mapper[Any]]) -> RowLayout | None:
+def _layout_of_table(
+    mapper: Mapper[Any], classes: list[Mapper[Any]], names: AbstractSet[str]
+) -> RowLayout | None:
     written: Any = mapper.local_table
     key = key_columns_in(mapper, written)
     if key is None:
@@ -158,26 +183,31 @@ def _layout_of_table(mapper: Mapper[Any], classes: list[Mapper[Any]]) -> RowLayo
         column
         for each in classes
         for prop in each.column_attrs
-        if not prop.deferred
+        if not _is_left_out(prop, names)
         for column in prop.columns
     }
     wanted.update(key)
     if mapper.polymorphic_on is not None:
         wanted.add(mapper.polymorphic_on)
     columns = {column: column for column in written.c if column in wanted}
-    return RowLayout(mapper, classes, columns, key)
+    return RowLayout(mapper, classes, columns, key, names)
 
 
-def layout_of_class(mapper: Mapper[Any]) -> RowLayout:
-    """How rows of one class become instances whose columns are in several tables."""
+def layout_of_class(mapper: Mapper[Any], written: AbstractSet[str]) -> RowLayout:
+    """How rows of one class become instances whose columns are in several tables.
+
+    Args:
+        mapper: The mapper of the class.
+        written: The attributes that the statement writes.
+    """
     info = info_of(mapper)
     columns = {
         getattr(mapper.class_, name): column
         for name, column in info.columns.items()
-        if not mapper.column_attrs[name].deferred
+        if not _is_left_out(mapper.column_attrs[name], written)
     }
     key = [info.columns[name] for name in info.key_names]
-    return RowLayout(mapper, [mapper], columns, key)
+    return RowLayout(mapper, [mapper], columns, key, written)
 
 
 def classes_of_rows(mapper: Mapper[Any]) -> list[Mapper[Any]]:

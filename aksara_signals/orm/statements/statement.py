@@ -12,6 +12,7 @@ from aksara_signals.orm.bridge.statements import (
     is_upsert,
     strategy_of,
     updated_by_default,
+    upserted_names,
     written_names,
 )
 from aksara_signals.orm.kind import Kind
@@ -52,6 +53,8 @@ class OrmStatement:
     """How its rows are read."""
     names: frozenset[str]
     """The attributes that it sets, those that the database computes included."""
+    names_written: frozenset[str]
+    """The same, with those that an upsert sets only of rows that exist already."""
 
     @classmethod
     def of(cls, state: ORMExecuteState, mapper: Mapper[Any]) -> OrmStatement:
@@ -61,10 +64,14 @@ class OrmStatement:
             StatementSignalError: Its rows can't be known, whatever the database is.
         """
         require_known_rows(state, mapper)
+        names = frozenset[str]() if state.is_delete else written_names(state, mapper)
+        if state.is_update:
+            names |= updated_by_default(mapper)
+        written = names | upserted_names(state.statement, mapper)
         if state.is_insert and strategy_of(state) == "bulk" and len(mapper.tables) > 1:
-            layout: RowLayout | None = layout_of_class(mapper)
+            layout: RowLayout | None = layout_of_class(mapper, written)
         else:
-            layout = layout_of_table(mapper)
+            layout = layout_of_table(mapper, written)
         if layout is None:
             raise refused(
                 state,
@@ -72,10 +79,8 @@ class OrmStatement:
                 f"the table {mapper.local_table} doesn't have its primary key",
                 "add, change or delete the instances",
             )
-        names = frozenset[str]() if state.is_delete else written_names(state, mapper)
-        if state.is_update:
-            names |= updated_by_default(mapper)
-        return cls(state, mapper, kinds_of(state)[0], entity_of(state.statement), layout, names)
+        kind = kinds_of(state)[0]
+        return cls(state, mapper, kind, entity_of(state.statement), layout, names, written)
 
     @property
     def returned(self) -> list[Any]:

@@ -22,6 +22,9 @@ from aksara_signals.orm.flush.prediction import Prediction
 from aksara_signals.orm.flush.run import FlushRun
 from aksara_signals.orm.outcome.entries import Queued
 from aksara_signals.orm.relations.signals import RelationshipRun
+from aksara_signals.orm.statements import rows
+from aksara_signals.orm.statements.execute import StatementRun
+from aksara_signals.orm.statements.rows import RowChanges
 
 PLAIN = Model(parent=None, is_joined=True, has_given_key=False, extras=frozenset())
 KINDS = ("one_to_many", "two_way", "many_to_many")
@@ -40,6 +43,10 @@ STEPS = [
     Step("relate", 0, 1, 0),
     Step("commit", 0, 0, 0),
     Step("relate", 0, 2, 0),
+    Step("commit", 0, 0, 0),
+    Step("insert_many", 0, 0, 1),
+    Step("update", 0, 0, 0),
+    *[Step("update", 0, 0, 1)] * 8,
     Step("commit", 0, 0, 0),
     Step("savepoint", 0, 0, 0),
     Step("name", 0, 0, 0),
@@ -142,6 +149,34 @@ def links_stay_away(patch: Patch) -> None:
     patch.setattr(RelationshipRun, "post_runs", lambda _: iter(()))
 
 
+def statements_come_twice(patch: Patch) -> None:
+    send = StatementRun._send_rows
+
+    def twice(run: StatementRun, *arguments: Any) -> None:
+        send(run, *arguments)
+        send(run, *arguments)
+
+    patch.setattr(StatementRun, "_send_rows", twice)
+
+
+def statements_stay_away(patch: Patch) -> None:
+    patch.setattr(StatementRun, "_send_rows", lambda *_: None)
+
+
+def deliveries_of_statements_are_lost(patch: Patch) -> None:
+    patch.setattr(StatementRun, "_enqueue", lambda *_: None)
+
+
+def statements_forget_changes(patch: Patch) -> None:
+    for name in ("_set_values", "_differences"):
+        patch.setattr(rows, name, lambda *_: {})
+
+
+def statements_queue_the_sessions_own_instances(patch: Patch) -> None:
+    chunks = RowChanges.chunks
+    patch.setattr(RowChanges, "chunks", lambda changes, **_: chunks(changes))
+
+
 SABOTAGE = [
     ignore_children,
     ignore_abandoned_children,
@@ -154,6 +189,10 @@ SABOTAGE = [
     savepoints_are_not_honoured,
     links_come_twice,
     links_stay_away,
+    statements_come_twice,
+    statements_stay_away,
+    deliveries_of_statements_are_lost,
+    statements_forget_changes,
 ]
 
 
@@ -165,6 +204,13 @@ def test_a_witness_objects(monkeypatch: Patch, sabotage: Any, reactions: list[Re
     with pytest.raises((AssertionError, AksaraSignalsWarning)) as objection:
         play(reactions)
     assert any("session = Session(engine)" in each for each in objection.value.__notes__)
+
+
+def test_a_witness_objects_to_stale_deliveries(monkeypatch: Patch) -> None:
+    """Of a session that isn't synchronised; where receivers write, the last value may be theirs."""
+    statements_queue_the_sessions_own_instances(monkeypatch)
+    with pytest.raises(AssertionError, match="delivered"):
+        play([])
 
 
 @pytest.mark.parametrize("reactions", [[], REACTIONS], ids=["alone", "with receivers that write"])

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from kit import databases
 from kit.effort import IS_ORDINARY, times
 from kit.properties.blueprints import Blueprint, blueprints
 from kit.properties.stories import REACTIONS, STEPS, Reaction, Step
-from kit.properties.trials import Trial, postgresql_session, sqlite_session
+from kit.properties.trials import BEFORE_18, Trial, postgresql_session, sqlite_session
 from sqlalchemy import StaticPool
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -83,12 +84,12 @@ def test_async_receivers_may_wait(
     derandomize=IS_ORDINARY,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(blueprints(), STEPS)
+@given(blueprints(), STEPS, st.booleans())
 def test_on_postgresql(
-    database: databases.Database, blueprint: Blueprint, steps: list[Step]
+    database: databases.Database, blueprint: Blueprint, steps: list[Step], is_old: bool
 ) -> None:
-    """The same on PostgreSQL."""
-    play_twice(lambda: postgresql_session(database), blueprint, steps)
+    """The same on PostgreSQL, also where it doesn't return old values."""
+    play_twice(lambda: postgresql_session(database, is_old=is_old), blueprint, steps)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
@@ -98,13 +99,17 @@ def test_on_postgresql(
     derandomize=IS_ORDINARY,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(blueprints(), STEPS, REACTIONS)
+@given(blueprints(), STEPS, REACTIONS, st.booleans())
 def test_receivers_may_write_on_postgresql(
     database: databases.Database,
     blueprint: Blueprint,
     steps: list[Step],
     reactions: list[Reaction],
+    is_old: bool,
 ) -> None:
     """What receivers write on PostgreSQL, in an async session, is sent like everything else."""
     with postgresql_session(database):
-        play_async(database.create_async_engine(), blueprint, steps, reactions)
+        engine = database.create_async_engine()
+        if is_old:
+            databases.take_for(engine.sync_engine, BEFORE_18)
+        play_async(engine, blueprint, steps, reactions)

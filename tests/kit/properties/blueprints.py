@@ -11,7 +11,9 @@ __all__ = ["BY_UPDATES", "IMPORTS", "Blueprint", "Link", "Model", "blueprints"]
 IMPORTS = """\
 from contextlib import suppress
 
-from sqlalchemy import Column, ForeignKey, Integer, String, Table, func, select, text
+from sqlalchemy import Column, ForeignKey, Integer, String, Table
+from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
 

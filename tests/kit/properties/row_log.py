@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, MetaData, event
 
-__all__ = ["WrittenRow", "log_rows"]
+__all__ = ["SILENT", "WrittenRow", "log_rows"]
 
 
 class WrittenRow(NamedTuple):
@@ -19,6 +19,8 @@ class WrittenRow(NamedTuple):
     """``"INSERT"``, ``"UPDATE"`` or ``"DELETE"``."""
     old: dict[str, Any]
     new: dict[str, Any]
+    by: object = None
+    """What stands for the ORM statement that has written it; None if a flush has."""
 
 
 LOG = {
@@ -59,10 +61,29 @@ def log_rows(engine: Engine, metadata: MetaData, note: Callable[[WrittenRow], No
                 )
 
     @event.listens_for(engine, "after_cursor_execute")
-    def take(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    def take(
+        connection: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _: Any
+    ) -> None:
         if statement.startswith(("INSERT", "UPDATE", "DELETE")) and statement != TAKE:
-            for _, name, operation, old, new in sorted(connection.exec_driver_sql(TAKE)):
-                note(WrittenRow(name, operation, _row(old), _row(new)))
+            by = _writer(context)
+            for _id, name, operation, old, new in sorted(connection.exec_driver_sql(TAKE)):
+                note(WrittenRow(name, operation, _row(old), _row(new), by))
+
+
+SILENT = "silent"
+"""Stands for all statements that call no receivers."""
+
+
+def _writer(context: Any) -> object:
+    """What stands for an ORM statement, by its execution options; None for a flush.
+
+    SQLAlchemy doesn't hand on the options of an UPDATE by key.
+    """
+    table = getattr(getattr(context.compiled, "statement", None), "table", None)
+    if table is None or table._annotations.get("parententity") is None:
+        return None
+    options = context.execution_options
+    return SILENT if options.get("signals") is False else options.get("story", "by key")
 
 
 def _row(text: str | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from kit.properties.blueprints import Blueprint
+from kit.properties.statements import INSERTS, STATEMENTS, StatementLines
 
 __all__ = ["PRELUDE", "REACTIONS", "REFUSALS", "STEPS", "Reaction", "Step", "Story"]
 
@@ -58,6 +59,7 @@ class Reaction(NamedTuple):
 IN_RECEIVERS = ["new", "name", "same", "column", "relate", "relate", "unrelate", "remove", "delete"]
 RELATE = ["relate", "assign", "replace_all"]
 VERBS = [*IN_RECEIVERS, "new", *RELATE, "key", "expire", "merge", "query", "look", "again"]
+VERBS += STATEMENTS
 # The first is nothing at all, most of the time: what Hypothesis shrinks to.
 SESSION = ["release", "flush", "flush", "commit", "rollback", "savepoint", "roll_back_to"]
 NUMBERS = (st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
@@ -74,13 +76,17 @@ REACTIONS = st.lists(
             Reaction,
             st.sampled_from(["pre_save", "pre_update", "pre_delete"]),
             st.integers(1, 6),
-            st.builds(Step, st.sampled_from(IN_RECEIVERS), *NUMBERS),
+            st.builds(Step, st.sampled_from([*IN_RECEIVERS, *INSERTS]), *NUMBERS),
         ),
         st.builds(
             Reaction,
             st.sampled_from(["post_save", "post_update", "post_delete"]),
             st.integers(1, 6),
-            st.builds(Step, st.sampled_from([*IN_RECEIVERS, "flush", "query", "nested"]), *NUMBERS),
+            st.builds(
+                Step,
+                st.sampled_from([*IN_RECEIVERS, *STATEMENTS, "flush", "query", "nested"]),
+                *NUMBERS,
+            ),
         ),
     ),
     min_size=1,
@@ -112,6 +118,7 @@ class Story:
         self._count = 0
         self._savepoints: list[str] = []
         self._refused: set[int] = set()
+        self._statements = StatementLines(self)
         exec(blueprint.source_code() + PRELUDE, self.names)  # our own words, made above
         self.base: Any = self.names["Base"]
         self.base.registry.configure()
@@ -120,8 +127,23 @@ class Story:
     def session(self) -> Session:
         return self.names["session"]
 
+    @property
+    def knows_upserted(self) -> bool:
+        """Whether the database returns which rows an upsert has updated, and their old values."""
+        dialect: Any = self.session.get_bind().dialect
+        return dialect.name == "postgresql" and dialect.server_version_info >= (18,)
+
     def cls(self, number: int) -> Any:
         return self.names[self.blueprint.name(number)]
+
+    def number_of(self, name: str) -> int:
+        """The number of the class of an object."""
+        return self._classes[name]
+
+    def next_number(self) -> int:
+        """A number that makes something unique."""
+        self._count += 1
+        return self._count
 
     def script(self) -> str:
         """The whole story, to be run by itself."""
@@ -141,8 +163,10 @@ class Story:
             "    print('   ', signal.name, instance)",
             "    exec(REACTIONS.get((signal.name, calls[signal.name]), ''), globals())",
             "",
-            "for signal in (pre_save, pre_update, post_update, post_save, pre_delete, post_delete):",
+            "for signal in (pre_save, pre_update, pre_delete):",
             "    signal.connect(react, sender=Base)",
+            "for signal in (post_update, post_save, post_delete):",
+            "    signal.connect(react, sender=Base, statements=True)",
             'engine = create_engine("sqlite://", echo=True)',
             "Base.metadata.create_all(engine)",
             "session = Session(engine)",
@@ -200,7 +224,7 @@ class Story:
         """What a receiver of ``signal`` does this time."""
         self._calls[signal] += 1
         step = self._planned.get((signal, self._calls[signal]))
-        line = self.line_of(step) if step else ""
+        line = self.line_of(step, in_receiver=True) if step else ""
         if line:
             self.has_reacted = True
             self.reactions[signal, self._calls[signal]] = line
@@ -208,7 +232,7 @@ class Story:
 
     # -- steps in words ------------------------------------------------------------------------
 
-    def line_of(self, step: Step) -> str:
+    def line_of(self, step: Step, *, in_receiver: bool = False) -> str:
         """What a step comes to now, or an empty line: nothing."""
         verb, first, second, third = step
         if verb == "new":
@@ -220,10 +244,12 @@ class Story:
             return f"session.{verb}()"
         if verb in ("flush", "query", "expire_all"):
             return "session.flush()" if verb == "flush" else self._query(first)
-        known = self._known(range(len(self.blueprint.models)))
+        known = self.known(range(len(self.blueprint.models)))
         if not known:
             return ""
         name = known[first % len(known)]
+        if verb in STATEMENTS:
+            return self._statements.line_of(verb, name, second, third, in_receiver=in_receiver)
         if verb == "name":
             self._count += 1
             return f'{name}.name = "n{self._count}"'
@@ -291,7 +317,7 @@ class Story:
         cls = self.blueprint.name(number % len(self.blueprint.models))
         return f"session.scalars(select({cls})).all()"
 
-    def _known(self, classes: range | list[int]) -> list[str]:
+    def known(self, classes: range | list[int]) -> list[str]:
         """The variables of those objects that the session writes, if it has to."""
         found = []
         for name, number in self._classes.items():
@@ -307,7 +333,7 @@ class Story:
 
         Not to itself: without ``post_update``, SQLAlchemy forgets to write that such a reference ends.
         """
-        return [each for each in self._known([number]) if each != name]
+        return [each for each in self.known([number]) if each != name]
 
     def _column(self, name: str, choice: int, how: int) -> str:
         attributes = inspect(type(self.names[name])).column_attrs

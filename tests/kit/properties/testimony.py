@@ -9,7 +9,16 @@ from typing import Any
 
 from kit.properties.row_log import WrittenRow
 
-__all__ = ["ORDER", "Frame", "Key", "SentLinks", "SentRelation", "SentSignal", "assert_alike"]
+__all__ = [
+    "KINDS",
+    "ORDER",
+    "Frame",
+    "Key",
+    "SentLinks",
+    "SentRelation",
+    "SentSignal",
+    "assert_alike",
+]
 
 ORDER = {
     "created": (["pre_save"], ["post_save"]),
@@ -17,6 +26,8 @@ ORDER = {
     "deleted": (["pre_delete"], ["post_delete"]),
 }
 """The signals of a row before and after it is written."""
+
+KINDS = {"INSERT": "created", "UPDATE": "updated", "DELETE": "deleted"}
 
 Key = tuple[str, int]
 
@@ -50,9 +61,14 @@ class SentRelation:
 
 @dataclass
 class Frame:
-    """One row of one flush, from its first pre signal to its last post signal."""
+    """One row of one flush, from its first pre signal to its last post signal.
+
+    Or of one statement, which has no pre signals.
+    """
 
     kind: str
+    by: object = None
+    """What stands for the statement; None for a flush."""
     pre: list[str] = field(default_factory=list)
     written: list[WrittenRow] = field(default_factory=list)
     post: list[str] = field(default_factory=list)

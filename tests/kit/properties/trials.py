@@ -18,7 +18,7 @@ from kit.properties.row_log import log_rows
 from kit.properties.stories import Reaction, Step, Story
 from kit.properties.witness import Witness
 
-__all__ = ["Trial", "postgresql_session", "sqlite_session"]
+__all__ = ["BEFORE_18", "Trial", "postgresql_session", "sqlite_session"]
 
 
 class Trial:
@@ -88,10 +88,21 @@ def sqlite_session() -> Iterator[Session]:
         engine.dispose()
 
 
+BEFORE_18 = (15, 0)
+"""The version of a PostgreSQL whose RETURNING doesn't know old values."""
+
+
 @contextmanager
-def postgresql_session(database: databases.Database) -> Iterator[Session]:
-    """A session on a schema that is emptied first."""
+def postgresql_session(database: databases.Database, *, is_old: bool = False) -> Iterator[Session]:
+    """A session on a schema that is emptied first.
+
+    Args:
+        database: The database.
+        is_old: Whether the server is taken for one whose RETURNING doesn't know old values.
+    """
     engine = database.create_sync_engine()
+    if is_old:
+        databases.take_for(engine, BEFORE_18)
     with engine.begin() as connection:
         connection.exec_driver_sql(f'DROP SCHEMA "{database.schema}" CASCADE')
         connection.exec_driver_sql(f'CREATE SCHEMA "{database.schema}"')

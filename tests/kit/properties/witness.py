@@ -23,9 +23,10 @@ from aksara_signals import (
     pre_update,
 )
 from kit.properties.blueprints import BY_UPDATES
-from kit.properties.row_log import WrittenRow
+from kit.properties.row_log import SILENT, WrittenRow
 from kit.properties.stories import Story
 from kit.properties.testimony import (
+    KINDS,
     ORDER,
     Frame,
     Key,
@@ -77,18 +78,25 @@ class Witness:
                 assert signal.disconnect(receiver, sender=self.story.base)
 
     def _receivers(self) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
-        for signal in (pre_save, pre_update, post_update, pre_delete, post_delete):
+        rows = {"statements": True}
+        for signal in (pre_save, pre_update, pre_delete):
             yield signal, self._receive, {}
-        yield post_save, self._receive_changes, {}
+        for signal in (post_update, post_delete):
+            yield signal, self._receive, rows
+        yield post_save, self._receive_changes, rows
         yield m2m_changed, self._receive_links, {}
         yield post_relation_add, self._receive_relation, {}
         yield post_relation_remove, self._receive_relation, {}
         for signal in (post_save, post_delete):
-            yield signal, self._receive_committed, {"phase": "after_commit"}
-        for signal in (pre_save, post_save, pre_delete, post_delete):
+            yield signal, self._receive_committed, {"phase": "after_commit", **rows}
+        for signal in (pre_save, pre_delete):
             yield signal, self._read, {}
-        for signal in (pre_save, pre_update, post_update, post_save, pre_delete, post_delete):
+        for signal in (post_save, post_delete):
+            yield signal, self._read, rows
+        for signal in (pre_save, pre_update, pre_delete):
             yield signal, self._react, {"priority": -1}
+        for signal in (post_update, post_save, post_delete):
+            yield signal, self._react, {"priority": -1, **rows}
 
     def _receive(self, signal: Any, instance: Any, created: bool | None = None, **_: Any) -> None:
         kind = "deleted" if "delete" in signal.name else "created" if created else "updated"
@@ -168,7 +176,11 @@ class Witness:
             elif isinstance(each, SentSignal):
                 key = keys.get(id(each.instance)) or self._key_if_any(each.instance)
                 self._place(frames.setdefault(key, []), each, key)
-        open_frames = {key: stack for key, stack in frames.items() if stack}
+        open_frames = {
+            key: left
+            for key, stack in frames.items()
+            if (left := [frame for frame in stack if not self._is_own_delete(frame)])
+        }
         if self.story.has_reacted:  # a receiver may undo or overtake what others were sent
             open_frames = {
                 key: stack
@@ -186,6 +198,11 @@ class Witness:
         self._judge_links(timeline, gone)
         self._judge_relations(timeline, gone)
 
+    def _is_own_delete(self, frame: Frame) -> bool:
+        """Whether the database may have deleted a row because a statement has deleted another one."""
+        is_by_statement = frame.by is not None and frame.kind == "deleted"
+        return self._has_own_deletes and is_by_statement and not frame.post
+
     def _key_if_any(self, instance: Any) -> Key:
         state = inspect(instance)
         return self.key_of(instance) if state.identity else ("unwritten", id(instance))
@@ -196,10 +213,21 @@ class Witness:
     def _write(self, frames: dict[Key, list[Frame]], row: WrittenRow) -> None:
         key = self._key_of_row(row)
         stack = frames.get(key)
+        if row.by is not None:
+            if row.by != SILENT:
+                self._write_by_statement(frames.setdefault(key, []), row)
+            return
         if not stack:
             is_own = self._has_own_deletes and row.operation == "DELETE"
             assert is_own, f"not sent before: {row}"
             return  # the database's own ON DELETE CASCADE
+        stack[-1].written.append(row)
+
+    def _write_by_statement(self, stack: list[Frame], row: WrittenRow) -> None:
+        """A row without pre signals; one of a joined class is written in several tables."""
+        if not stack or stack[-1].by != row.by or stack[-1].post:
+            kind = KINDS[row.operation]
+            stack.append(Frame(kind, row.by, pre=ORDER[kind][0]))
         stack[-1].written.append(row)
 
     def _place(self, stack: list[Frame], sent: SentSignal, key: Key) -> None:
@@ -218,6 +246,8 @@ class Witness:
         if self.story.has_reacted:
             while len(stack) > 1 and not stack[-1].written and stack[-1].kind != sent.kind:
                 stack.pop()
+        while len(stack) > 1 and stack[-1].kind != sent.kind and self._is_own_delete(stack[-1]):
+            stack.pop()
         frame = stack[-1]
         assert (frame.kind, frame.pre) == (sent.kind, before), f"{sent} of {key} after {frame}"
         assert frame.written, f"{sent} of {key}: nothing was written"
@@ -283,6 +313,10 @@ class Witness:
             if pair[0] != pair[1]
             and (key in sent.changes or not key.startswith((*BY_UPDATES, "served_")))
         }
+        if frame.by is not None and sent.kind == "created":  # nor is what it wasn't given
+            expected = {
+                key: pair for key, pair in expected.items() if key in ("name", *sent.changes)
+            }
         known = {key: pair for key, pair in sent.changes.items() if pair[0] != pair[1]}
         assert known == expected, f"changes {known} of {sent.instance}, written {expected}"
 
@@ -293,7 +327,9 @@ class Witness:
         for each in timeline:
             if isinstance(each, SentLinks) and each.action.startswith("post"):
                 sent.update((each.action == "post_add", *link) for link in each.links)
-            elif isinstance(each, WrittenRow) and each.table not in self._tables:
+            elif (
+                isinstance(each, WrittenRow) and each.by is None and each.table not in self._tables
+            ):
                 row = each.new or each.old
                 written[
                     each.operation == "INSERT", each.table, row["left_id"], row["right_id"]
@@ -308,7 +344,7 @@ class Witness:
             if isinstance(each, SentRelation):
                 if self._is_judged(int(each.relation[0].removeprefix("key")), each.is_added):
                     sent[each.is_added, *each.relation] += 1
-            elif isinstance(each, WrittenRow) and each.table in self._tables:
+            elif isinstance(each, WrittenRow) and each.by is None and each.table in self._tables:
                 written.update(self._set_keys(each))
         assert_alike("relations", sent, written, lambda relation: not gone.isdisjoint(relation[2:]))
 

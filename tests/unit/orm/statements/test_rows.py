@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from kit.committing import COMMIT
 from kit.properties.row_log import WrittenRow, log_rows
-from kit.statements import SCENARIOS, Base, fill
+from kit.statements import SCENARIOS, Article, Base, fill
 from sqlalchemy import Engine, inspect
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from aksara_signals import StatementSignalError, post_delete, post_save, post_update
@@ -130,6 +132,20 @@ def test_each_row_is_sent_once_with_its_values(
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_changes_are_what_was_changed(engine: Engine, written: list[WrittenRow], name: str) -> None:
     """The old and new values of an update are those that the triggers see, and no others."""
+    _require_true_changes(engine, written, name)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_changes_are_what_was_changed_before_postgresql_18(
+    engine: Engine, written: list[WrittenRow], name: str
+) -> None:
+    """Also where RETURNING doesn't know the old values."""
+    engine.dialect.server_version_info = (15, 0)
+    _require_true_changes(engine, written, name)
+
+
+def _require_true_changes(engine: Engine, written: list[WrittenRow], name: str) -> None:
     sends = Sends(with_changes=True)
     if name.startswith("upsert") and not _tells_old_values(engine):
         with pytest.raises(StatementSignalError, match="doesn't return"):
@@ -195,3 +211,25 @@ def test_rows_are_sent_in_the_order_of_the_database(
     sends = Sends(with_changes=False)
     _execute(engine, "insert_many_with_their_keys", written)
     assert [each["values"]["place"] for each in sends.saved] == [1, 2]
+
+
+def test_the_net_has_what_an_upsert_sets_of_a_row_that_exists(engine: Engine) -> None:
+    """Also if it wouldn't set that of a new row; a receiver of flushes gets the row as it is."""
+    sent: dict[str, list[tuple[str, int]]] = {"statements": [], "net": []}
+    dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
+
+    def connect(name: str, **options: Any) -> None:
+        def note(instance: Article, **_: Any) -> None:
+            sent[name].append((instance.name, instance.views))
+
+        post_save.connect(note, sender=Article, phase=COMMIT, **options)
+
+    connect("net", coalesce=True)
+    connect("statements", statements=True)
+    with Session(engine) as session:
+        session.add(Article(id=1, name="flushed", slug="a", views=1))
+        session.flush()
+        upsert = dialect.insert(Article).values(name="new", slug="a")
+        session.execute(upsert.on_conflict_do_update(index_elements=["slug"], set_={"views": 9}))
+        session.commit()
+    assert sent == {"statements": [("flushed", 1), ("flushed", 9)], "net": [("flushed", 9)]}

@@ -1,0 +1,427 @@
+"""UPDATEs and DELETEs whose rows are locked and read before: no other transaction comes between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from kit import databases
+from kit.databases import Database
+from kit.statements import Animal, Article, Base, Cat, Seat, fill
+from sqlalchemy import (
+    Connection,
+    Engine,
+    create_engine,
+    delete,
+    event,
+    insert,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.exc import OperationalError, PendingRollbackError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from aksara_signals import StatementSignalError, post_delete, post_save, post_update
+from aksara_signals.orm import SignalMixin
+from aksara_signals.orm.statements import updating
+
+BEFORE_18 = (15, 0)
+"""The version of a PostgreSQL whose RETURNING doesn't know old values."""
+on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+PATIENCE = 20.0
+"""The seconds after which something that never happens fails the test."""
+
+RENAME = update(Article).where(Article.status == "draft").values(name="new")
+OCCUPY = update(Seat).where(Seat.row == "A").values(taken=True)
+
+
+@pytest.fixture
+def engine(sync_engine: Engine) -> Engine:
+    """An engine on a database with rows; a PostgreSQL is taken for one that returns no old values."""
+    Base.metadata.create_all(sync_engine)
+    with sync_engine.begin() as connection:
+        fill(connection)
+    if sync_engine.dialect.name == "postgresql":
+        sync_engine.dialect.server_version_info = BEFORE_18
+    return sync_engine
+
+
+@pytest.fixture
+def others(database: Database) -> Iterator[Engine]:
+    """An engine for other transactions, which wait for locks only a moment."""
+    if database.dialect == "sqlite":
+        engine = create_engine(database.sync_url, connect_args={"timeout": 0.05})
+    else:
+        engine = database.create_sync_engine()
+        event.listen(engine, "connect", _wait_only_a_moment)
+    yield engine
+    engine.dispose()
+
+
+def _wait_only_a_moment(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '50ms'")
+    connection.commit()
+
+
+@pytest.fixture
+def sent() -> list[tuple[Any, Any]]:
+    """The keys and changes of what receivers are sent."""
+    calls: list[tuple[Any, Any]] = []
+
+    def updated(instance: Any, changes: Any, **_: Any) -> None:
+        calls.append((inspect(instance).identity, dict(changes)))
+
+    def deleted(instance: Any, **_: Any) -> None:
+        calls.append((inspect(instance).identity, None))
+
+    post_update.connect(updated, sender=Base, statements=True)
+    post_delete.connect(deleted, sender=Base, statements=True)
+    return calls
+
+
+@contextmanager
+def _before(engine: Engine, beginning: str, work: Callable[[], None]) -> Iterator[list[str]]:
+    """Do something before the first statement that begins so; its errors are noted."""
+    errors: list[str] = []
+    done: list[str] = []
+
+    def do(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(beginning) and not done:
+            done.append(statement)
+            try:
+                work()
+            except OperationalError as error:
+                errors.append(str(error.orig))
+
+    event.listen(engine, "before_cursor_execute", do)
+    try:
+        yield errors
+    finally:
+        event.remove(engine, "before_cursor_execute", do)
+    assert done
+
+
+def _written_by(engine: Engine, *statements: Any) -> Callable[[], None]:
+    """Another transaction that executes Core statements and commits."""
+
+    def write() -> None:
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    return write
+
+
+articles, seats, animals, cats = (each.__table__ for each in (Article, Seat, Animal, Cat))
+CHANGE = update(articles).where(articles.c.id == 2).values(headline="other")
+ADD = insert(articles).values(id=50, headline="phantom", status="draft", revision=1)
+LOCKED = {"sqlite": "database is locked", "postgresql": "lock timeout"}
+
+
+# -- nobody comes between --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "beginning", "change"),
+    [
+        (RENAME, "UPDATE article SET headline", CHANGE),
+        (OCCUPY, "UPDATE seat SET taken", update(seats).values(taken=True)),
+        (delete(Animal), "DELETE", update(animals).values(name="other")),
+    ],
+    ids=["update", "composite key", "delete of a joined class"],
+)
+def test_rows_are_locked_from_the_reading_on(
+    engine: Engine, others: Engine, sent: Any, statement: Any, beginning: str, change: Any
+) -> None:
+    """Nobody else can change them before the statement does."""
+    with Session(engine) as session:
+        with _before(engine, beginning, _written_by(others, change)) as errors:
+            session.execute(statement)
+        session.commit()
+    assert len(errors) == 1
+    assert LOCKED[engine.dialect.name] in errors[0]
+    assert sent
+
+
+@on_sqlite
+@pytest.mark.parametrize("has_recipe", [True, False], ids=["begin recipe", "legacy transactions"])
+@pytest.mark.parametrize("beginning", ["SELECT article", "UPDATE article SET headline"])
+def test_sqlite_is_locked_before_the_reading(
+    engine: Engine, database: Database, others: Engine, sent: Any, has_recipe: bool, beginning: str
+) -> None:
+    """Also if the driver would begin a transaction no earlier than at the statement."""
+    own = engine if has_recipe else create_engine(database.sync_url)
+    with Session(own) as session:
+        with _before(own, beginning, _written_by(others, CHANGE)) as errors:
+            session.execute(RENAME)
+        session.commit()
+    own.dispose()
+    assert errors == ["database is locked"]
+    assert [changes["name"][0] for _, changes in sent] == [f"title {n}" for n in (1, 2, 3, 4)]
+
+
+@on_postgresql
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"headline": "other"}, ("other", "new")),
+        ({"status": "published"}, None),
+    ],
+    ids=["changed", "no longer found"],
+)
+def test_a_row_that_another_transaction_is_changing_is_waited_for(
+    engine: Engine, sent: Any, values: Any, expected: Any
+) -> None:
+    """Its old values are those that the other one has committed, if it is found then."""
+    with engine.connect() as other:
+        other.execute(update(articles).where(articles.c.id == 2).values(values))
+        holder = other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        errors: list[BaseException] = []
+
+        def rename() -> None:
+            try:
+                with Session(engine) as session:
+                    session.execute(RENAME)
+                    session.commit()
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=rename)
+        thread.start()
+        _wait_for_a_blocked_one(engine, holder)
+        other.commit()
+        thread.join(PATIENCE)
+    assert errors == []
+    changes = {key[0]: each["name"] for key, each in sent}
+    assert changes.pop(2, None) == expected
+    assert [*changes] == [1, 3, 4]
+    with Session(engine) as session:
+        found = session.scalar(select(Article.name).where(Article.id == 2))
+    assert found == ("new" if expected else "title 2")
+
+
+def _wait_for_a_blocked_one(engine: Engine, holder: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE {holder} = ANY(pg_blocking_pids(pid))"
+    while time.monotonic() < deadline:
+        with engine.connect() as connection:
+            if connection.exec_driver_sql(query).scalar_one():
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")
+
+
+# -- what another transaction adds meanwhile ---------------------------------------------------------
+
+PHANTOMS = {
+    "update": (RENAME, "UPDATE article SET headline", [ADD], (50,)),
+    "composite key": (
+        OCCUPY,
+        "UPDATE seat SET taken",
+        [insert(seats).values(row="A", place=3, taken=False)],
+        ("A", 3),
+    ),
+    "delete of a joined class": (
+        delete(Animal),
+        "DELETE",
+        [
+            insert(animals).values(id=50, kind="cat", name="phantom"),
+            insert(cats).values(id=50, lives=1),
+        ],
+        (50,),
+    ),
+}
+
+
+@on_postgresql
+@pytest.mark.parametrize("name", PHANTOMS)
+def test_rows_that_come_after_the_reading_are_left_alone(
+    engine: Engine, others: Engine, sent: Any, name: str
+) -> None:
+    """They are neither written nor sent; the statement could as well have been executed before."""
+    statement, beginning, additions, key = PHANTOMS[name]
+    cls = statement.table._annotations["parententity"].class_
+    with Session(engine) as session:
+        with _before(engine, beginning, _written_by(others, *additions)) as errors:
+            result = session.execute(statement)
+        assert errors == []
+        assert result.rowcount == len(sent)
+        session.commit()
+        assert key not in [each for each, _ in sent]
+        phantom = session.get_one(cls, key)
+        assert getattr(phantom, "name", None) in ("phantom", None)
+        assert getattr(phantom, "taken", False) is False
+
+
+@on_postgresql
+@pytest.mark.parametrize("name", PHANTOMS)
+def test_rows_that_come_after_the_reading_of_very_many_fail_the_statement(
+    engine: Engine, others: Engine, sent: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More keys than a statement can name: whoever wrote other rows than were read is rolled back."""
+    monkeypatch.setattr(updating, "MAX_RESTRICTED", 1)
+    statement, beginning, additions, key = PHANTOMS[name]
+    cls = statement.table._annotations["parententity"].class_
+    with Session(engine) as session:
+        session.execute(insert(Article).values(name="earlier", status="other"))
+        with (
+            _before(engine, beginning, _written_by(others, *additions)),
+            pytest.raises(StatementSignalError, match="repeat the transaction"),
+        ):
+            session.execute(statement)
+        assert sent == []
+        with pytest.raises(PendingRollbackError):
+            session.commit()
+        session.rollback()
+        assert (
+            session.scalars(select(Article).where(Article.name.in_(["new", "earlier"]))).all() == []
+        )
+        assert session.get_one(cls, key)
+        session.execute(statement)
+        session.commit()
+    assert key in [each for each, _ in sent]
+
+
+# -- tables without RETURNING ------------------------------------------------------------------------
+
+
+class Quiet(SignalMixin, DeclarativeBase):
+    """The base of a class whose table returns nothing."""
+
+
+class Note(Quiet):
+    __tablename__ = "note"
+    __table_args__ = {"implicit_returning": False}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    length: Mapped[int] = mapped_column(server_default="0")
+
+
+@pytest.fixture
+def notes(sync_engine: Engine) -> Iterator[Session]:
+    """A session on three notes, and none of its statements returns rows by itself."""
+    Quiet.metadata.create_all(sync_engine)
+    executed: list[str] = []
+    event.listen(sync_engine, "before_cursor_execute", lambda *given: executed.append(given[2]))
+    with Session(sync_engine) as session:
+        rows = [{"id": number, "text": f"text {number}"} for number in (1, 2, 3)]
+        session.execute(insert(Note.__table__), rows)
+        session.commit()
+        yield session
+    assert not any("RETURNING" in each and "note.id AS" in each for each in executed)
+
+
+@pytest.mark.parametrize("with_changes", [True, False])
+def test_tables_that_return_nothing_are_read(notes: Session, with_changes: bool) -> None:
+    """The rows of an UPDATE, of a DELETE and of an INSERT of one row are sent, with their values."""
+    sent: list[Any] = []
+
+    def plain(instance: Note, created: bool, **_: Any) -> None:
+        sent.append((created, instance.id, instance.text, instance.length))
+
+    def changed(changes: Any, **arguments: Any) -> None:
+        plain(**arguments)
+        sent.append(dict(changes))
+
+    def deleted(instance: Note, **_: Any) -> None:
+        sent.append(("deleted", instance.id, instance.text))
+
+    post_save.connect(changed if with_changes else plain, sender=Note, statements=True)
+    post_delete.connect(deleted, sender=Note, statements=True)
+
+    def take() -> list[Any]:
+        found = sent[:]
+        sent.clear()
+        return found
+
+    result = notes.execute(update(Note).where(Note.id < 3).values(text="new"))
+    assert result.rowcount == 2
+    expected: list[Any] = []
+    for number in (1, 2):
+        expected.append((False, number, "new", 0))
+        expected += [{"text": (f"text {number}", "new")}] * with_changes
+    assert take() == expected
+    result = notes.execute(insert(Note).values(id=9, text="more"))
+    assert result.inserted_primary_key == (9,)
+    assert take() == [
+        (True, 9, "more", 0),
+        *[{"id": (None, 9), "text": (None, "more")}] * with_changes,
+    ]
+    assert notes.execute(delete(Note).where(Note.id == 3)).rowcount == 1
+    assert take() == [("deleted", 3, "text 3")]
+
+
+def test_many_rows_that_are_not_returned_are_refused(notes: Session) -> None:
+    """Nobody would know their keys, so nothing is written."""
+    post_save.connect(lambda **_: None, sender=Note, statements=True, weak=False)
+    with pytest.raises(StatementSignalError, match="nothing was written"):
+        notes.execute(insert(Note), [{"text": "one"}, {"text": "two"}])
+    assert notes.scalars(select(Note.id)).all() == [1, 2, 3]
+    notes.commit()
+
+
+# -- primary keys that change ------------------------------------------------------------------------
+
+MOVE = update(Seat).where(Seat.row == "A", Seat.place == 2).values(place=7)
+
+
+@on_postgresql
+def test_a_primary_key_may_change_where_old_values_are_returned(engine: Engine, sent: Any) -> None:
+    """The row is sent with its new key, and the old one is among the changes."""
+    with engine.connect() as connection:
+        version = connection.exec_driver_sql("SHOW server_version_num").scalar_one()
+    if int(version) < 180000:
+        pytest.skip("the server doesn't return old values")
+    engine.dialect.server_version_info = (18, 0)
+    with Session(engine) as session:
+        session.execute(MOVE)
+        session.commit()
+    assert sent == [(("A", 7), {"place": (2, 7)})]
+
+
+def test_a_primary_key_that_changes_is_refused_elsewhere(engine: Engine, sent: Any) -> None:
+    """Which new key belongs to which old row isn't known, so nothing is written."""
+    with Session(engine) as session:
+        with pytest.raises(StatementSignalError, match="it changes the primary key"):
+            session.execute(MOVE)
+        assert session.get_one(Seat, ("A", 2))
+        session.commit()
+    assert sent == []
+
+
+def test_a_primary_key_may_change_if_nobody_asks_for_changes(engine: Engine) -> None:
+    """The rows are returned with their new keys."""
+    sent: list[Any] = []
+
+    @post_save(Seat, statements=True)
+    def note(instance: Seat, **_: Any) -> None:
+        sent.append((instance.row, instance.place))
+
+    with Session(engine) as session:
+        session.execute(MOVE)
+        session.commit()
+    assert sent == [("A", 7)]
+
+
+# -- classes in several tables -----------------------------------------------------------------------
+
+
+def test_a_joined_class_is_read_without_the_join_that_the_statement_lacks(
+    database: Database, engine: Engine, sent: Any
+) -> None:
+    """An UPDATE joins the tables only if its criteria say so; SQLAlchemy warns of one that doesn't."""
+    own = database.create_sync_engine(enable_from_linting=False)
+    if database.dialect == "postgresql":
+        databases.take_for(own, BEFORE_18)
+    with Session(own) as session:
+        session.execute(update(Cat).where(Animal.name == "tom").values(lives=7))
+        session.commit()
+    own.dispose()
+    assert sorted(sent) == [((2,), {"lives": (9, 7)}), ((3,), {"lives": (1, 7)})]
