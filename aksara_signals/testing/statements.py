@@ -26,6 +26,7 @@ from aksara_signals.introspection.names import (
 from aksara_signals.orm.bridge.statements import entity_of, updated_by_default, written_names
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.registered import is_wired
+from aksara_signals.orm.statements.layout import classes_of_rows
 from aksara_signals.orm.statements.statement import OPTION, kinds_of
 from aksara_signals.signals import (
     post_delete,
@@ -158,14 +159,8 @@ def _missed(kinds: tuple[Kind, ...], mapper: Mapper[Any], updated: frozenset[str
 
 def _senders(mapper: Mapper[Any], with_subclasses: bool) -> Iterator[type]:
     """The classes that the rows of a statement may belong to."""
-    if is_wired(mapper.class_):
-        yield mapper.class_
-    for each in mapper.self_and_descendants if with_subclasses else ():
-        # A concrete subclass has a table of its own, and so have its subclasses.
-        inherits = each
-        while inherits is not mapper and not inherits.concrete and inherits.inherits is not None:
-            inherits = inherits.inherits
-        if inherits is mapper and each is not mapper and is_wired(each.class_):
+    for each in classes_of_rows(mapper) if with_subclasses else (mapper,):
+        if is_wired(each.class_):
             yield each.class_
 
 

@@ -136,21 +136,31 @@ def written_names(state: ORMExecuteState, mapper: Mapper[Any]) -> frozenset[str]
         if is_from_select(statement):
             keys.update(statement._select_names)
         names = _names_of(mapper, keys)
-    parameters = state.parameters
-    if parameters and strategy_of(state) == "bulk":
-        for row in parameters if isinstance(parameters, list) else [parameters]:
-            names |= _names_of(mapper, row)
+    if strategy_of(state) == "bulk":
+        names = names.union(*_names_by_keys(state, mapper).values())
     return names
 
 
 def names_by_row(state: ORMExecuteState, mapper: Mapper[Any]) -> list[frozenset[str]] | None:
     """The attributes that an INSERT of many sets, row by row; None if they are always the same."""
-    rows: Any = state.parameters
-    if not isinstance(rows, list) or len({frozenset(row) for row in rows}) == 1:
+    names = _names_by_keys(state, mapper)
+    if len(names) < 2:
         return None
     statement: Any = state.statement
     shared = _names_of(mapper, statement._values or ())
-    return [shared | _names_of(mapper, row) for row in rows]
+    return [shared | names[frozenset(row)] for row in _rows_of(state)]
+
+
+def _names_by_keys(
+    state: ORMExecuteState, mapper: Mapper[Any]
+) -> dict[frozenset[str], frozenset[str]]:
+    """The attributes of the parameters of many rows, by the keys that these have in common."""
+    return {keys: _names_of(mapper, keys) for keys in set(map(frozenset, _rows_of(state)))}
+
+
+def _rows_of(state: ORMExecuteState) -> list[Any]:
+    rows: Any = state.parameters
+    return rows if isinstance(rows, list) else [rows or {}]
 
 
 def _names_of(mapper: Mapper[Any], keys: Iterable[Any]) -> frozenset[str]:

@@ -162,7 +162,7 @@ def layout_of_table(mapper: Mapper[Any], written: AbstractSet[str]) -> RowLayout
     """
     kept = mapper.class_manager.info
     # A class may be mapped at any time.
-    classes = [each for each in mapper.self_and_descendants if not _is_apart(each, mapper)]
+    classes = classes_of_rows(mapper)
     attributes: Any = mapper.column_attrs
     if any(name in attributes and attributes[name].deferred for name in written):
         return _layout_of_table(mapper, classes, written)
@@ -210,8 +210,16 @@ def layout_of_class(mapper: Mapper[Any], written: AbstractSet[str]) -> RowLayout
     return RowLayout(mapper, [mapper], columns, key, written)
 
 
-def _is_apart(mapper: Mapper[Any], base: Mapper[Any]) -> bool:
-    """Whether a subclass has rows of its own: with concrete inheritance, they aren't its base's."""
-    return any(
-        each.concrete for each in mapper.iterate_to_root() if each.isa(base) and each is not base
-    )
+def classes_of_rows(mapper: Mapper[Any]) -> list[Mapper[Any]]:
+    """The mappers of the classes that rows of a mapper's table can be of.
+
+    With concrete inheritance, the rows of a subclass aren't those of its base.
+    """
+    return [
+        found
+        for found in mapper.self_and_descendants
+        if not any(
+            each.concrete and each.isa(mapper) and each is not mapper
+            for each in found.iterate_to_root()
+        )
+    ]

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapper
 from aksara_signals.dispatch.connections.routing import Plan
 from aksara_signals.orm.flush.recipients import FlushRecipients
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.statements.layout import classes_of_rows
 from aksara_signals.signals import post_delete, post_save, post_statement, post_update
 
 ROW_SIGNALS = (post_save, post_update, post_delete)
@@ -49,7 +50,7 @@ def recipients_of_statement(mapper: Mapper[object], kinds: Iterable[Kind]) -> St
         mapper: The mapper that the statement names.
         kinds: What it may do with a row.
     """
-    classes = [each.class_ for each in mapper.self_and_descendants]
+    classes = [each.class_ for each in classes_of_rows(mapper)]
     rows = FlushRecipients()
     found = [rows.statement(cls, kind) for cls in classes for kind in kinds]
     found = [each for each in found if each.plans]
