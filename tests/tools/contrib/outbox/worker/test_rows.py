@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from aksara_signals import on_delivery_error, post_save
 from aksara_signals.contrib.outbox import Durable, Retry
 from aksara_signals.contrib.outbox.rows.tables import clock
+from aksara_signals.contrib.outbox.worker import desk
 from aksara_signals.failures import observers
 
 ONCE_A_MINUTE = Retry(attempts=3, first_seconds=60, jitter=0)
@@ -503,3 +504,35 @@ async def test_a_session_receiver_has_one_row_per_transaction(world: World) -> N
     await world.write("good", "bad", "fine")
     await world.drain()
     assert sorted(text for _, text in await world.effects()) == ["fine", "good"]
+
+
+async def test_a_worker_isnt_idle_while_a_claim_misses_what_a_receiver_writes(
+    async_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver ends during a claim that was made before its commit: what it has sent is called."""
+    claimed = asyncio.Event()
+    calls: list[Any] = []
+    claim = desk._claim
+    in_transaction = desk.Desk._in_transaction
+
+    async def slow(self: Any, function: Any, *arguments: Any) -> Any:
+        found = await in_transaction(self, function, *arguments)
+        if function is claim and self.leased and not claimed.is_set():
+            claimed.set()
+            await eventually(lambda: not self.leased)  # it has read nothing, and returns late
+        return found
+
+    async def receiver(event: Any, session: Any, **_: Any) -> None:
+        if async_world.database.dialect != "sqlite":  # there, no claim is made while it runs
+            await claimed.wait()
+        session.add(Effect(note_id=event.key[0], by="receiver"))
+
+    async def follow(**_: Any) -> None:
+        calls.append(1)
+
+    monkeypatch.setattr(desk.Desk, "_in_transaction", slow)
+    connect(receiver)
+    post_save.connect(follow, sender=Effect, durable="test.effects")
+    await async_world.write("0")
+    await async_world.drain()
+    assert calls == [1]
