@@ -318,6 +318,8 @@ class Desk:
 
     async def _claim(self) -> None:
         start = self._loop.time()
+        # Receivers that end while the claim is under way may have written rows that it doesn't see.
+        was_busy = bool(self.leased) or self.has_records
         room = self._settings.batch_size - self._lanes.load
         limits = self._polling.begin(self._known.names(), room)
         options = {
@@ -341,7 +343,8 @@ class Desk:
         for receiver, count in self._polling.end(claim.rows).items():
             self._health.count("claimed", receiver, count)
         self._health.note_claim()
-        self.is_idle = not (rows or claim.is_held_up or self.leased or self.has_records)
+        is_busy = was_busy or bool(self.leased) or self.has_records
+        self.is_idle = not (rows or claim.is_held_up or is_busy)
         if rows or claim.dead:
             self._on_claimed(claim)
 

@@ -47,7 +47,7 @@ MOVED = {"status": ("draft", "published")}
 )
 def test_fields_are_one_name_or_several(given: Any) -> None:
     """In whatever they come, and however often it can be read."""
-    receiver([post_save, pre_save], sender=[Model, "Other"], fields=given)(note)
+    receiver([post_save, pre_save], sender=[Model, "ClassOfNoModule"], fields=given)(note)
     for signal in (post_save, pre_save):
         assert [each.fields for each in own(signal)] == [frozenset(["status"])] * 2
 

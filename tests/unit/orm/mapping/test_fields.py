@@ -59,7 +59,7 @@ def test_what_a_class_never_changes_is_refused(name: str) -> None:
     """When the receiver is connected, with what was meant."""
     given, words = WRONG[name]
     for options in ({"fields": [given]}, {"transition": {given: (1, 2)}}):
-        for sender in (Ticket, [Bug, Ticket], "Ticket"):
+        for sender in (Ticket, [Bug, Ticket], "kit.tickets.Ticket"):
             with pytest.raises(UnknownFieldError, match=words) as refused:
                 post_save.connect(note, sender, **options)
             assert "kit.tickets." in str(refused.value)
@@ -89,7 +89,7 @@ def test_an_attribute_stands_for_its_class_and_itself() -> None:
     @receiver(pre_save, sender=Bug.severity)
     def inner(**kwargs: Any) -> None: ...
 
-    @post_save(Ticket.status, Ticket.place, Team, "Other", Bug.status)
+    @post_save(Ticket.status, Ticket.place, Team, "ClassOfNoModule", Bug.status)
     def several(**kwargs: Any) -> None: ...
 
     found = [(each.receiver, each.sender, each.fields) for each in own(post_save)]
@@ -99,7 +99,7 @@ def test_an_attribute_stands_for_its_class_and_itself() -> None:
         (several, Ticket, {"status", "place"}),
         (several, Bug, {"status"}),
         (several, Team, None),
-        (several, "Other", None),
+        (several, "ClassOfNoModule", None),
     ]
     assert [each.fields for each in own(pre_save)] == [{"status"}, {"severity"}]
     assert [each.fields for each in own(post_bulk_update)] == [{"status"}]
