@@ -147,7 +147,10 @@ class StatementRun:
         held = self._held() if state.is_delete else None
         writing = Writing(statement, self._recipients)
         with _failing(session, lambda: writing.has_written):
-            written = _write(writing)
+            # What receivers of the flush have left pending waits for the next one, as it does
+            # without receivers of statements; flushed now, it could change rows that were read.
+            with session.no_autoflush:
+                written = _write(writing)
             asks = self._recipients.asks_for_changes
             changes = RowChanges(statement, written, writing.reading, held, with_changes=asks)
             self._send_rows(changes, statement)

@@ -297,6 +297,26 @@ async def test_pending_changes_are_flushed_first(posts: AsyncSession, recorder: 
     assert [call.payload["created"] for call in recorder.calls] == [True, False]
 
 
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_what_the_flush_leaves_pending_waits_for_the_next_one(
+    posts: AsyncSession, recorder: Recorder, is_sent: bool
+) -> None:
+    """What a receiver of the flush does is no part of the statement, with receivers or without."""
+
+    @post_save(Post, created=True)
+    async def withdraw(instance: Post, session: AsyncSession, **_: Any) -> None:
+        await session.delete(instance)
+
+    if is_sent:
+        recorder.record(post_update, Post, **OWN)
+    posts.add(added := Post(id=9, title="title 9"))
+    await posts.execute(update(Post).where(Post.id > 2).values(title="new"))
+    assert added in posts.deleted
+    assert [call.payload["instance"].id for call in recorder.calls] == ([3, 9] if is_sent else [])
+    await posts.commit()
+    assert await titles(posts) == ["title 1", "title 2", "new"]
+
+
 @pytest.mark.parametrize("mode", ["stream", "stream_scalars", "scalars"])
 async def test_streams_are_sent(posts: AsyncSession, recorder: Recorder, mode: str) -> None:
     """All rows are sent before the first one is read, and the caller gets them all."""
