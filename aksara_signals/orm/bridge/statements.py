@@ -329,9 +329,9 @@ def fetched_by_synchronization(result: Any, selectable: Any) -> Sequence[str] | 
 
 def taking(places: Sequence[int]) -> Callable[[Any], Row]:
     """A function that takes the values at some places of a row."""
-    if len(places) == 1:
-        place = places[0]
-        return lambda row: (row[place],)
+    first, count = places[0], len(places)
+    if [*places] == [*range(first, first + count)]:
+        return itemgetter(slice(first, first + count))  # several times as fast on rows of a result
     return itemgetter(*places)
 
 

@@ -68,7 +68,8 @@ def detached_copy(manager: Any, key: Any, values: dict[str, Any], missing: list[
     if key is not None:
         state.key = key
         state.identity_token = key[2]
-        defer_columns(state, missing)
+        if missing:
+            defer_columns(state, missing)
     if manager.dispatch.load:
         manager.dispatch.load(state, None)
     return instance
