@@ -501,7 +501,11 @@ FACTS = (
 def seen_of(result: Any, use: str | None) -> object:
     """What a caller sees of a result: of one use of it, or of its attributes."""
     if use is None:
-        facts = [f"{name}: {_outcome(lambda name=name: getattr(result, name))}" for name in FACTS]
+        facts = [
+            f"{name}: {_outcome(lambda name=name: getattr(result, name))}"
+            for name in FACTS
+            if name != "lastrowid" or getattr(result, "is_insert", False)  # else it means nothing
+        ]
         return [type(result).__name__, *facts]
     return _outcome(lambda: USES[use](result))
 

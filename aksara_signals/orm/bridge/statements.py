@@ -14,7 +14,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Column, Connection, CursorResult, Result, Table, TextClause, select
+from sqlalchemy import Column, Connection, CursorResult, Result, Table, TextClause, func, select
 from sqlalchemy.engine import Row as EngineRow
 from sqlalchemy.engine import cursor as engine_cursor
 from sqlalchemy.orm import Mapper, ORMExecuteState
@@ -284,6 +284,8 @@ def defaults_taken(
     if expected is None:
         result._metadata, result.cursor_strategy = _NOTHING, _cursor._NO_CURSOR_DML
         context.returned_default_rows = None
+        if context.isinsert:
+            _complete_cursor(context, len(rows))
         if by_row_id:
             context.inserted_primary_key_rows = context._setup_ins_pk_from_lastrowid()
     else:
@@ -296,6 +298,17 @@ def defaults_taken(
                 _make_row(reduced, None, index, keep(row)) for row in fetched
             ]
     return rows
+
+
+def _complete_cursor(context: Any, count: int) -> None:
+    """Give a cursor of SQLite what its driver has lost because the statement returned rows.
+
+    With SQLAlchemy 2.0, aiosqlite's has neither the last row id nor the number of rows then.
+    """
+    cursor: Any = context.cursor
+    if context.dialect.name == "sqlite" and cursor.rowcount == cursor.lastrowid == -1:
+        cursor.rowcount = count
+        cursor.lastrowid = context.root_connection.scalar(select(func.last_insert_rowid()))
 
 
 def fetched_by_insert(statement: Any, connection: Connection) -> tuple[Sequence[str] | None, bool]:
@@ -400,6 +413,7 @@ def plain_result(result: Any, *, is_bulk: bool) -> tuple[Any, list[Row]]:
     if is_bulk:
         return _cursor.null_dml_result(), rows
     raw = result.raw
+    _complete_cursor(raw.context, len(rows))
     raw._soft_close()
     raw._metadata, raw.cursor_strategy = _NOTHING, _cursor._NO_CURSOR_DML
     raw.context._is_explicit_returning = False
