@@ -71,6 +71,11 @@ def _problem_of(state: ORMExecuteState, mapper: Mapper[Any]) -> tuple[str, str] 
         )
     if strategy in ("raw", "core_only"):
         return f"its dml_strategy is {strategy!r}", "leave dml_strategy= out"
+    if not (state.is_insert or is_bulk) and _writes_rows_of_others(mapper):
+        return (
+            f"SQLAlchemy writes all rows of {mapper.local_table}, also those of its base class",
+            "name the base class, with a WHERE clause",
+        )
     if has_own_defaults(statement) and (is_bulk or is_from_select(statement)):
         return "it has return_defaults()", "use returning()"
     if state.is_update and is_bulk and has_criteria(statement):
@@ -79,3 +84,16 @@ def _problem_of(state: ORMExecuteState, mapper: Mapper[Any]) -> tuple[str, str] 
             "leave the WHERE clause out, or execute one UPDATE for each",
         )
     return None
+
+
+def _writes_rows_of_others(mapper: Mapper[Any]) -> bool:
+    """Whether a class is distinguished from its base by a column of another table.
+
+    SQLAlchemy has no criterion then that holds for each row: the tables aren't joined.
+    """
+    discriminator = mapper.polymorphic_on
+    return (
+        mapper.single
+        and discriminator is not None
+        and getattr(discriminator, "table", mapper.local_table) is not mapper.local_table
+    )

@@ -114,7 +114,7 @@ class RowChanges:
                     if old is None
                     else _differences(cls, old, row)
                 )
-                if before_elsewhere is not None:
+                if before_elsewhere is not None and identity in before_elsewhere:
                     found |= _changes_elsewhere(cls, before_elsewhere[identity][1], others)
                 extras[state] = {"changes": MappingProxyType(found)}
                 if old is not None and (before := identity_of(old)) != identity:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from kit.statements import Article, Base, Seat, fill, rows_of
+from kit.statements import Article, Base, Seat, Tiger, fill, rows_of
 from kit.support import Recorder
 from sqlalchemy import (
     Engine,
@@ -268,3 +268,21 @@ def test_a_class_that_is_mapped_to_no_table_is_refused(session: Session) -> None
     with pytest.raises(StatementSignalError, match=r"not mapped to a table.*name the class of"):
         session.execute(delete(Both), execution_options={"synchronize_session": False})
     session.commit()
+
+
+def test_a_class_that_only_another_table_distinguishes_is_refused(session: Session) -> None:
+    """SQLAlchemy would write rows of its base class, too; by keys it doesn't."""
+    keys: list[Any] = []
+
+    def note(sender: Any, instance: Any, **_: Any) -> None:
+        keys.append((sender, instance.id))
+
+    post_save.connect(note, sender=Base, statements=True)
+    post_delete.connect(note, sender=Base, statements=True)
+    before = rows_of(session.connection())
+    for statement in (update(Tiger).values(stripes=1), delete(Tiger)):
+        with pytest.raises(StatementSignalError, match=r"all rows of cat.*name the base class"):
+            session.execute(statement)
+    assert rows_of(session.connection()) == before
+    session.execute(update(Tiger), [{"id": 3, "stripes": 1}])
+    assert keys == [(Tiger, 3)]
