@@ -96,10 +96,14 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\nasyncio_mode = auto\n"
 
 
-def run(project: pytest.Pytester, code: str, *options: str) -> pytest.RunResult:
+def run(
+    project: pytest.Pytester, code: str, *options: str, in_process: bool = True
+) -> pytest.RunResult:
+    """Run a test module; in a process of its own if warnings of this one would be in the way."""
     project.makepyfile(test_it=IMPORTS + _dedented(code))
     arguments = ["-p", "no:aksara_signals", "-p", "aksara_signals.testing.plugin", *options]
-    return project.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+    arguments += ["-p", "no:cacheprovider"]
+    return (project.runpytest_inprocess if in_process else project.runpytest_subprocess)(*arguments)
 
 
 def _dedented(code: str) -> str:
@@ -125,7 +129,7 @@ SILENT = """
 
 def test_each_statement_is_named_with_what_isnt_called(project: pytest.Pytester) -> None:
     """A warning for each place: the statement, the receivers, the line and the ways out."""
-    result = run(project, SILENT, "--signals-statements=warn")
+    result = run(project, SILENT, "--signals-statements=warn", in_process=False)
     result.assert_outcomes(passed=1, warnings=8)
     found = warned(result)
     kinds = ["insert", "insert", "update", "update", "delete", "update", "delete", "update"]
@@ -291,7 +295,7 @@ def test_a_place_is_named_once_in_each_test(project: pytest.Pytester) -> None:
                 session.execute(delete(Post)); session.execute(delete(Animal).where(Animal.id == 1))
                 session.execute(insert(Post))
     """
-    result = run(project, code, "--signals-statements=warn")
+    result = run(project, code, "--signals-statements=warn", in_process=False)
     result.assert_outcomes(passed=2, warnings=4)
 
 
@@ -322,7 +326,7 @@ def test_the_line_is_that_of_the_user(project: pytest.Pytester) -> None:
                 await asyncio.create_task(session.execute(delete(Post)))  # no line
             await engine.dispose()
     """
-    result = run(project, code, "--signals-statements=warn")
+    result = run(project, code, "--signals-statements=warn", in_process=False)
     result.assert_outcomes(passed=1, warnings=5)
     source = (project.path / "test_it.py").read_text().splitlines()
     lines = {number for number, line in enumerate(source, 1) if line.endswith("# line")}

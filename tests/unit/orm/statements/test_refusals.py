@@ -214,7 +214,7 @@ class Plain(DeclarativeBase):
     """The base of a class that sends nothing."""
 
 
-class Unwired(Plain):
+class OfNoReceiver(Plain):
     __tablename__ = "unwired"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -229,9 +229,9 @@ def test_classes_without_signals_and_tables_send_nothing(
     recorder.record(post_delete, statements=True)
     recorder.record(post_statement)
     table = Article.__table__
-    session.execute(insert(Unwired), [{"name": "one"}, {"name": "two"}])
-    session.execute(update(Unwired).values(name="new").returning(text("*")))
-    session.execute(delete(Unwired))
+    session.execute(insert(OfNoReceiver), [{"name": "one"}, {"name": "two"}])
+    session.execute(update(OfNoReceiver).values(name="new").returning(text("*")))
+    session.execute(delete(OfNoReceiver))
     session.execute(update(table).where(table.c.id == 1).values(headline="new"))
     session.execute(insert(table).values(headline="new", status="new", revision=1))
     session.execute(delete(table).where(table.c.id == 2))
