@@ -245,20 +245,20 @@ class Wired(SignalMixin, DeclarativeBase):
     """The base of a class that is mapped to no table."""
 
 
-class Left(Wired):
+class HalfOfBoth(Wired):
     __tablename__ = "left_part"
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-class Right(Wired):
+class OtherHalfOfBoth(Wired):
     __tablename__ = "right_part"
     right_id: Mapped[int] = mapped_column(ForeignKey("left_part.id"), primary_key=True)
 
 
 class Both(Wired):
-    __table__ = join(Left.__table__, Right.__table__)
-    id = Left.__table__.c.id
-    right_id = Right.__table__.c.right_id
+    __table__ = join(HalfOfBoth.__table__, OtherHalfOfBoth.__table__)
+    id = HalfOfBoth.__table__.c.id
+    right_id = OtherHalfOfBoth.__table__.c.right_id
 
 
 def test_a_class_that_is_mapped_to_no_table_is_refused(session: Session) -> None:
