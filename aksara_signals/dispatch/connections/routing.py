@@ -35,6 +35,7 @@ class Plan:
     __slots__ = (
         "_asking",
         "_by_created",
+        "_of_statements",
         "coalesces",
         "concurrent",
         "connections",
@@ -106,6 +107,7 @@ class Plan:
         )
         """Whether every receiver is called at once, whatever the payload is."""
         self._asking = asking
+        self._of_statements: Plan | None = None
         self._by_created: dict[bool | None, Plan] = {}
 
     def __bool__(self) -> bool:
@@ -151,7 +153,11 @@ class Plan:
     @property
     def of_statements(self) -> Plan:
         """The plan for the rows of ORM statements."""
-        return Plan(self._asking) if self._asking else NO_RECEIVERS
+        if not self._asking:
+            return NO_RECEIVERS
+        if self._of_statements is None:
+            self._of_statements = Plan(self._asking)
+        return self._of_statements
 
     def of_rows(self, created: bool | None) -> Plan:
         """The plan for a row that is written by an INSERT (``created``) or an UPDATE.
