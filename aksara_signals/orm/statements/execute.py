@@ -17,12 +17,9 @@ from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.bridge.loading import load_columns
+from aksara_signals.orm.bridge.results import rows_counted
 from aksara_signals.orm.bridge.sessions import fail_flush, is_flushing
-from aksara_signals.orm.bridge.statements import (
-    after_all_others,
-    is_upsert,
-    rows_counted,
-)
+from aksara_signals.orm.bridge.statements import after_all_others, is_upsert
 from aksara_signals.orm.flush.payloads import Batch, batches_of, durable_sends, queued_of, runs_of
 from aksara_signals.orm.flush.recipients import FlushRecipients
 from aksara_signals.orm.kind import Kind

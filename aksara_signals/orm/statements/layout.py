@@ -11,7 +11,8 @@ from sqlalchemy import Column, table
 from sqlalchemy import column as sql_column
 from sqlalchemy.orm import ColumnProperty, Mapper
 
-from aksara_signals.orm.bridge.statements import Row, key_columns_in, taking
+from aksara_signals.orm.bridge.results import Row, taking
+from aksara_signals.orm.bridge.statements import key_columns_in
 from aksara_signals.orm.mapping.info import info_of
 
 Identity = tuple[Any, ...]

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, false, select, update
 from sqlalchemy.orm import Mapper
 
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
-from aksara_signals.orm.bridge.statements import Row, select_of
+from aksara_signals.orm.bridge.results import Row
+from aksara_signals.orm.bridge.statements import select_of
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.statements.layout import ClassLayout, Identity
 from aksara_signals.orm.statements.statement import OrmStatement

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm.bridge.history import is_same
-from aksara_signals.orm.bridge.statements import Row, identity_token_of
+from aksara_signals.orm.bridge.results import Row
+from aksara_signals.orm.bridge.statements import identity_token_of
 from aksara_signals.orm.bridge.states import State, detached_copy
 from aksara_signals.orm.flush.changes import Change
 from aksara_signals.orm.kind import Kind

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper
 
 from aksara_signals.exceptions import StatementSignalError
 from aksara_signals.orm.bridge.loading import key_is_in
-from aksara_signals.orm.bridge.statements import Row
+from aksara_signals.orm.bridge.results import Row
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.statements.layout import Identity
 from aksara_signals.orm.statements.writing import Writing, WrittenRows

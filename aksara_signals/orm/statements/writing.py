@@ -13,19 +13,21 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.orm import Mapper, ORMExecuteState
 
 from aksara_signals.exceptions import StatementSignalError
-from aksara_signals.orm.bridge.statements import (
+from aksara_signals.orm.bridge.results import (
     Row,
     defaults_taken,
     fetched_by_insert,
     fetched_by_synchronization,
-    has_own_defaults,
-    is_from_select,
     plain_result,
-    returned_columns,
     returned_taken,
-    strategy_of,
     with_defaults,
     with_returned,
+)
+from aksara_signals.orm.bridge.statements import (
+    has_own_defaults,
+    is_from_select,
+    returned_columns,
+    strategy_of,
 )
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.statements.layout import Identity, RowLayout
