@@ -46,6 +46,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"not tried for want of a server: {', '.join(missing)}")
 
 
+def pytest_collection_finish() -> None:
+    """Leave what tests consist of out of each search for garbage, which takes 40 times as long."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[URL]:
     """The server given by ``AKSARA_TEST_POSTGRES_URL``, else one of our own."""

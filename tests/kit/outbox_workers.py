@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from aksara_signals import post_save
-from aksara_signals.contrib.outbox import Durable, DurableEvent, Outbox, Relay, Worker
+from aksara_signals.contrib.outbox import Durable, DurableEvent, Outbox, Relay, Retry, Worker
 from aksara_signals.contrib.outbox.events import event_of
 from aksara_signals.contrib.outbox.rows.reading import Row, read_rows
 from aksara_signals.orm import SignalMixin
@@ -54,10 +54,13 @@ table = outbox.tables.outbox
 
 WAITING, DONE, DEAD = 0, 1, 2
 
+IN_A_MINUTE = Retry(first_seconds=60)
+"""For receivers that fail: no second attempt comes by itself, however slow the machine is."""
 
-def connect(
-    receiver: Callable[..., Any], durable: str | Durable = "test.notes", **options: Any
-) -> Any:
+NOTES = Durable("test.notes", retry=IN_A_MINUTE)
+
+
+def connect(receiver: Callable[..., Any], durable: str | Durable = NOTES, **options: Any) -> Any:
     """Connect a durable receiver to saved notes."""
     return post_save.connect(receiver, sender=Note, durable=durable, **options)
 

@@ -10,6 +10,7 @@ import pytest
 from kit.outbox_workers import (
     DEAD,
     DONE,
+    IN_A_MINUTE,
     WAITING,
     Base,
     Effect,
@@ -396,7 +397,7 @@ async def test_an_upgrade_that_fails_is_a_failure(world: World, result: Any) -> 
             return None
         raise result
 
-    connect(receiver, Durable("test.notes", version=2, upgrade={1: upgrade}))
+    connect(receiver, Durable("test.notes", version=2, upgrade={1: upgrade}, retry=IN_A_MINUTE))
     await world.write("one")
     await world.change(version=1)
     health = await world.drain()

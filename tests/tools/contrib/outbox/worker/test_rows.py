@@ -10,6 +10,7 @@ import pytest
 from kit.outbox_workers import (
     DEAD,
     DONE,
+    IN_A_MINUTE,
     WAITING,
     Effect,
     Note,
@@ -311,7 +312,9 @@ async def test_a_receiver_that_takes_too_long_is_cancelled(
             if event.values["text"] == "slow":
                 await hang(None)
 
-    connect(receiver, Durable("test.notes", timeout_seconds=0.3, include=("text",)))
+    connect(
+        receiver, Durable("test.notes", timeout_seconds=0.3, retry=IN_A_MINUTE, include=("text",))
+    )
     await world.write("slow", "quick")
     health = await world.drain()
     assert (health["failed"], health["done"]) == (1, 1)
@@ -338,7 +341,7 @@ async def test_a_statement_that_takes_too_long_leaves_nothing_locked(async_world
         await session.flush()
         await (await session.connection()).exec_driver_sql(slow)
 
-    connect(receiver, Durable("test.notes", timeout_seconds=0.2))
+    connect(receiver, Durable("test.notes", timeout_seconds=0.2, retry=IN_A_MINUTE))
     await world.write("slow")
     async with asyncio.timeout(20):
         health = await world.drain()
@@ -357,7 +360,7 @@ async def test_a_cancellation_that_is_ignored_is_a_failure_as_well(async_world: 
         except asyncio.CancelledError:
             return
 
-    connect(receiver, Durable("test.notes", timeout_seconds=0.1))
+    connect(receiver, Durable("test.notes", timeout_seconds=0.1, retry=IN_A_MINUTE))
     await async_world.write("slow")
     assert (await async_world.drain())["failed"] == 1
     assert await async_world.run(lambda session: len(session.query(Unrelated).all())) == 0

@@ -15,6 +15,7 @@ from kit.claims import begin_immediately
 from kit.databases import Database
 from kit.outbox_workers import (
     DONE,
+    IN_A_MINUTE,
     WAITING,
     Effect,
     Note,
@@ -300,7 +301,7 @@ async def test_a_record_that_cannot_be_written_stops_no_other(
     def fail(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("a mistake")
 
-    connect(receiver, Durable("test.notes", include=("text",)))
+    connect(receiver, Durable("test.notes", include=("text",), retry=IN_A_MINUTE))
     monkeypatch.setattr(claiming, "fail", fail)
     await async_world.write("bad", "good")
     health = await async_world.drain()
@@ -530,7 +531,7 @@ async def test_outcomes_wait_for_the_database(
 
     marked = claiming.mark_done
     monkeypatch.setattr(claiming, "mark_done", refuse)
-    connect(receiver, Durable("test.notes", include=("text",)))
+    connect(receiver, Durable("test.notes", include=("text",), retry=IN_A_MINUTE))
     await async_world.write("bad", "good")
     async with async_world.worker() as worker:
         await eventually(lambda: worker.health()["state"] == "backing off")
