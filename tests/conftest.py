@@ -47,7 +47,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what tests consist of out of each search for garbage, which takes 40 times as long."""
+    """Leave what tests consist of out of each search for garbage, which it makes far longer."""
     gc.collect()
     gc.freeze()
 
