@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -10,14 +9,6 @@ from typing import Any
 import pytest
 
 from aksara_signals import on_delivery_error
-
-
-@pytest.fixture(autouse=True)
-def light_heap() -> Iterator[None]:
-    """Spares the collector, which these tests call often, what was there before."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ from aksara_signals.testing.outbox import restored_outboxes
 
 SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
 MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "aksara_signals").rglob("*.py")
     if ">>> " in path.read_text(encoding="utf-8")
 )
