@@ -60,7 +60,7 @@ async def test_a_pool_of_one_connection(world: World) -> None:
     connect(by_instance, "test.instance")
     await world.write(*(str(number) for number in range(20)))
     async with asyncio.timeout(30):
-        worker = world.worker(sessions, lease_seconds=0.3)
+        worker = world.worker(sessions, lease_seconds=1)
         await worker.run_until_idle()
     assert worker.health()["done"] == 40
     assert len(await world.effects()) == 20
