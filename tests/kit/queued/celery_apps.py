@@ -23,6 +23,8 @@ def make_app(url: str, prefix: str) -> Celery:
         task_default_queue=f"{prefix}default",
         worker_enable_remote_control=False,
         worker_prefetch_multiplier=1,
+        # On a busy machine, a process of the pool may take longer than four seconds to start.
+        worker_proc_alive_timeout=60,
     )
     return app
 

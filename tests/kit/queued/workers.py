@@ -104,10 +104,11 @@ class Workers:
 def workers_of(
     database: Database, folder: Path, url: str, prefix: str, *, is_sync: bool = False
 ) -> Iterator[Workers]:
-    """Workers, killed at the end."""
+    """Workers, killed at the end; what they have written is shown with the test, if that fails."""
     workers = Workers(database, folder, url, prefix, is_sync=is_sync)
     try:
         yield workers
     finally:
         for worker in workers.started:
             worker.kill()
+            print(worker.output)

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.slow
 
 URLS = {"redis": url_of(REDIS), "rabbitmq": url_of(RABBITMQ)}
 KINDS = [kind for kind, url in URLS.items() if url is not None]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 150.0
+"""Workers on Redis look for events that nobody has acknowledged every 100 seconds only."""
 
 
 class Place(NamedTuple):
