@@ -26,7 +26,6 @@ from sqlalchemy.orm import Session
 from aksara_signals.contrib.outbox import Durable, Retry
 from aksara_signals.contrib.outbox.rows.tables import clock
 
-
 LEASE_SECONDS = 3.0
 """For workers beside each other: a busy machine may hold up a heartbeat, due each second, for two."""
 
