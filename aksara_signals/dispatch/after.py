@@ -11,12 +11,18 @@ which has to be reported before the next delivery, or up to a delivery with a ti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aksara_signals.dispatch.connections.options import is_seconds
-from aksara_signals.dispatch.delivery.delivery import Delivery, FailedDelivery, Failure
+from aksara_signals.dispatch.delivery.delivery import (
+    AnyDelivery,
+    Delivery,
+    FailedDelivery,
+    Failure,
+    named,
+)
 from aksara_signals.dispatch.delivery.errors import log_error, raise_errors
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
 from aksara_signals.dispatch.provenance import (
@@ -47,7 +53,7 @@ what its own receivers raise is logged too."""
 _under_way: set[asyncio.Task[None]] = set()
 
 
-async def deliver_outcome(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
+async def deliver_outcome(deliveries: Iterable[AnyDelivery | FailedDelivery]) -> None:
     """Deliver in a separate task, which the cancellation of the caller doesn't cancel.
 
     Sequential receivers run one after another; the concurrent ones of all deliveries then run in
@@ -76,7 +82,7 @@ async def deliver_outcome(deliveries: Iterable[Delivery | FailedDelivery]) -> No
         raise cancelled
 
 
-def deliver_outcome_sync(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
+def deliver_outcome_sync(deliveries: Iterable[AnyDelivery | FailedDelivery]) -> None:
     """As :func:`deliver_outcome`, from synchronous code: one by one, and without time limits."""
     rest = iter(deliveries)
     is_over = False
@@ -141,7 +147,7 @@ class _Run:
     """
 
     def __init__(
-        self, rest: Iterator[Delivery | FailedDelivery], concurrent: list[Delivery] | None = None
+        self, rest: Iterator[AnyDelivery | FailedDelivery], concurrent: list[Delivery] | None = None
     ) -> None:
         self._rest = rest
         self._concurrent = concurrent
@@ -151,43 +157,45 @@ class _Run:
         self.is_last = False
         """Whether no delivery is left."""
 
-    def __iter__(self) -> Iterator[Delivery]:
+    def __iter__(self) -> Iterator[AnyDelivery]:
+        failures, concurrent = self.failures, self._concurrent
         for each in self._rest:
             if isinstance(each, FailedDelivery):
-                _restore(each.delivery)
+                _restore(each.delivery.extras)
                 what = "a receiver was not called, because its arguments could not be prepared"
-                _note(each.error, each.delivery, self.failures, what)
+                _note(each.error, each.delivery, failures, what)
                 return
-            if self._concurrent is not None:
-                [connection] = each.sequential
+            _, _, sequential, _, _, extras = each
+            if concurrent is not None:
+                [connection] = sequential
                 if connection.concurrent:
-                    self._concurrent.append(each)
+                    concurrent.append(named(each))
                     continue
                 if connection.timeout_seconds is not None:
-                    self.limited = each
+                    self.limited = named(each)
                     return
-            _restore(each)
+            _restore(extras)
             yield each
-            if self.failures:
+            if failures:
                 return
         self.is_last = True
 
     def give_up(self, error: SignalRecursionError) -> None:
         """Stop delivering, because receivers cause one another without end."""
         first = next(self._rest)
-        delivery = first.delivery if isinstance(first, FailedDelivery) else first
+        delivery = first.delivery if isinstance(first, FailedDelivery) else named(first)
         _note(error, delivery, self.failures, "deferred receivers are not called any more")
         self.is_last = True
 
 
-def _restore(delivery: Delivery) -> None:
+def _restore(extras: Mapping[str, Any]) -> None:
     """Put the provenance of a delivery in force, also for the report of its failure."""
-    values = delivery.extras.get(PROVENANCE, NO_PROVENANCE)
+    values = extras.get(PROVENANCE, NO_PROVENANCE) if extras else NO_PROVENANCE
     if values is not current_provenance():
         set_provenance(values)
 
 
-async def _deliver_all(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
+async def _deliver_all(deliveries: Iterable[AnyDelivery | FailedDelivery]) -> None:
     rest = iter(deliveries)
     concurrent: list[Delivery] = []
     is_over = False
@@ -230,7 +238,7 @@ async def _deliver_one(delivery: Delivery) -> None:
     """Deliver to one receiver, within its time limit if it has one."""
     import asyncio
 
-    _restore(delivery)
+    _restore(delivery.extras)
     [connection] = delivery.sequential
     seconds: Any = connection.timeout_seconds  # not None if the time is up
     failures: list[Failure] = []

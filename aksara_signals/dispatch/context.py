@@ -43,7 +43,7 @@ class SignalContext(EveryBlock["SignalContext"]):
     receivers as well.
     """
 
-    __slots__ = ("_keys", "_known", "_receivers", "_signals")
+    __slots__ = ("__weakref__", "_keys", "_known", "_receivers", "_signals")
 
     _name = "SignalContext"
     _keys: tuple[SenderKey, ...]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from aksara_signals.dispatch.adapter import defer, get_adapter
 from aksara_signals.dispatch.blocks import block
@@ -16,10 +16,15 @@ from aksara_signals.dispatch.connections.options import check_filters
 from aksara_signals.dispatch.connections.routing import NO_RECEIVERS, Plan
 from aksara_signals.dispatch.connections.table import ConnectionTable
 from aksara_signals.dispatch.context import get_active_contexts
-from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, new_tuple
-from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
+from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, AnyDelivery
+from aksara_signals.dispatch.delivery.specialized import GENERIC, Loops, loops_for
 from aksara_signals.dispatch.live import SignalBase, register_signal
-from aksara_signals.dispatch.receivers.identity import is_class, plain_text, type_name
+from aksara_signals.dispatch.receivers.identity import (
+    is_class,
+    is_plain_value,
+    plain_text,
+    type_name,
+)
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.dispatch.receivers.payload import Payload
 from aksara_signals.dispatch.senders import flattened, require_no_model
@@ -376,12 +381,16 @@ class Signal(SignalBase):
                 the sender and the receiver. Later sequential receivers are not called. Errors of
                 several concurrent receivers are raised as an ``ExceptionGroup``.
         """
-        if self._table.is_idle and "signal" not in payload:
+        table = self._table
+        if table.is_idle and "signal" not in payload:
             return []
-        delivery = self._delivery(sender, payload, True)
-        if isinstance(delivery, _Unstored):
-            delivery = await delivery.stored()
-        return [] if delivery is None else await deliver((delivery,))
+        ready = _ready(self, table, sender, payload, True)
+        if ready is None:
+            return []
+        loops, delivery, store = ready
+        if store is not None:
+            await store
+        return [] if delivery is None else await loops.deliver((delivery,))
 
     async def send_robust(self, /, sender: Sender = None, **payload: Any) -> Responses:
         """As :meth:`send`, but every receiver is called, even after one has failed.
@@ -395,10 +404,13 @@ class Signal(SignalBase):
             asyncio.CancelledError: Always raised, as is every ``BaseException`` that is not an
                 ``Exception``.
         """
-        delivery = self._delivery(sender, payload, True)
-        if isinstance(delivery, _Unstored):
-            delivery = await delivery.stored()
-        return [] if delivery is None else await deliver((delivery,), robust=True)
+        ready = _ready(self, self._table, sender, payload, True)
+        if ready is None:
+            return []
+        loops, delivery, store = ready
+        if store is not None:
+            await store
+        return [] if delivery is None else await loops.deliver((delivery,), robust=True)
 
     def send_sync(self, /, sender: Sender = None, **payload: Any) -> Responses:
         """As :meth:`send`, from code that can't await.
@@ -408,85 +420,80 @@ class Signal(SignalBase):
         Raises:
             AsyncReceiverError: An async receiver has to wait.
         """
-        delivery = self._delivery(sender, payload)
-        return [] if delivery is None else deliver_sync((delivery,))
+        ready = _ready(self, self._table, sender, payload)
+        if ready is None or ready[1] is None:
+            return []
+        loops, delivery, _ = ready
+        return loops.deliver_sync((delivery,))
 
     def send_robust_sync(self, /, sender: Sender = None, **payload: Any) -> Responses:
         """As :meth:`send_robust`, from code that can't await; see :meth:`send_sync`."""
-        delivery = self._delivery(sender, payload)
-        return [] if delivery is None else deliver_sync((delivery,), robust=True)
+        ready = _ready(self, self._table, sender, payload)
+        if ready is None or ready[1] is None:
+            return []
+        loops, delivery, _ = ready
+        return loops.deliver_sync((delivery,), robust=True)
 
-    @overload
-    def _delivery(self, sender: Sender, payload: dict[str, Any]) -> Delivery | None: ...
-
-    @overload
-    def _delivery(
-        self, sender: Sender, payload: dict[str, Any], can_await: Literal[True]
-    ) -> Delivery | _Unstored | None: ...
-
-    def _delivery(self, sender: Sender, payload: dict[str, Any], can_await: bool = False) -> Any:
+    def _made_ready(self, sender: Sender, payload: dict[str, Any], can_await: bool) -> Any:
         if "signal" in payload or (self._required and not self._required <= payload.keys()):
             self.payload.reject(self.display_name, payload)
-        # As plan_for(), in place where the plan is known: the call is felt in each send.
-        cached = self._table.routes.plans.get(id(sender))
-        if cached is not None and cached[0]() is sender and not get_active_contexts():
-            plan = cached[1]
-        else:
-            plan = self.plan_for(sender)
+        whole = self._plan_of(sender)
+        contexts = get_active_contexts()
+        plan = whole.silenced(self, sender, contexts) if contexts else whole
         if plan is NO_RECEIVERS:
             return None
+        given = tuple(payload)
         arguments = {**self._defaults, **payload} if self._defaults else payload
         arguments["signal"] = self
         arguments["sender"] = sender
-        if not plan.is_simple:
-            plan = plan.narrowed(arguments.get("created"))
-            if plan.is_judged:
-                plan = plan.judged(changes_sent(sender, arguments))
-            if plan.deferred:
-                defer(self, arguments, plan.deferred)
-            if plan.durable:
-                store = get_adapter().store(self, arguments, plan.durable, can_await)
-                if store is not None:
-                    return _Unstored(store, self._of_plan(plan, sender, arguments))
-            return self._of_plan(plan, sender, arguments)
-        concurrent, sequential = plan.concurrent, plan.sequential
-        return new_tuple(Delivery, (self, sender, sequential, arguments, concurrent, NO_EXTRAS))
-
-    def _of_plan(self, plan: Plan, sender: Sender, arguments: dict[str, Any]) -> Delivery | None:
-        """The delivery to the immediate receivers of a plan; None if it has none."""
+        plan = plan.narrowed(arguments.get("created"))
+        if plan.is_judged:
+            plan = plan.judged(changes_sent(sender, arguments))
+        if plan.deferred:
+            defer(self, arguments, plan.deferred)
+        store = None
+        if plan.durable:
+            store = get_adapter().store(self, arguments, plan.durable, can_await)
         if not plan.connections:
-            return None
-        return Delivery(self, sender, plan.sequential, arguments, plan.concurrent)
+            return None if store is None else (GENERIC, None, store)
+        loops = loops_for(tuple(arguments))
+        if whole.is_simple and loops is not GENERIC and not self._defaults:
+            whole.sent = given, loops
+        delivery = (self, sender, plan.sequential, arguments, plan.concurrent, NO_EXTRAS)
+        return loops, delivery, store
 
     def plan_for(self, sender: Sender) -> Plan:
         """The connections that a send by ``sender`` reaches now, active contexts considered."""
-        routes = self._table.routes
-        cached = routes.plans.get(id(sender))
-        # The address may have been reused by another object: compare the live objects.
-        if cached is not None and cached[0]() is sender:
-            plan = cached[1]
-        elif routes.length:
-            plan = routes.make_plan(sender)
-        else:
-            return NO_RECEIVERS
+        plan = self._plan_of(sender)
         contexts = get_active_contexts()
         return plan.silenced(self, sender, contexts) if contexts else plan
+
+    def _plan_of(self, sender: Sender) -> Plan:
+        cached = self._table.of_objects.get(id(sender))
+        # The address may have been reused by another object: compare the live objects.
+        if cached is not None and cached[0]() is sender:
+            return cached[1]
+        if is_plain_value(sender):
+            kept = self._table.of_values.get(sender)
+            if kept is not None:
+                return kept
+        return self._table.plans.make(sender) if self._table.index.all else NO_RECEIVERS
 
     # -- looking inside ------------------------------------------------------------------------
 
     @property
     def connections(self) -> tuple[Connection, ...]:
         """The live connections, in the order they were made."""
-        return tuple(each for each in self._table.routes.connections() if each.is_alive)
+        return tuple(each for each in save_connections(self) if each.is_alive)
 
     def connections_for(self, sender: Sender) -> tuple[Connection, ...]:
         """The connections that a send by ``sender`` reaches, in call order; ignores contexts."""
-        plan = self._table.routes.make_plan(sender)
+        plan = self._plan_of(sender)
         return tuple(each for each in plan.all_connections if each.is_alive)
 
     def receivers_for(self, sender: Sender) -> list[Receiver]:
         """The receivers that a send by ``sender`` calls, in call order; ignores contexts."""
-        plan = self._table.routes.make_plan(sender)
+        plan = self._plan_of(sender)
         return [receiver for each in plan.once if (receiver := each.receiver) is not None]
 
     def has_receivers(self, sender: Sender = None) -> bool:
@@ -495,7 +502,7 @@ class Signal(SignalBase):
         Args:
             sender: With None, only receivers that are connected to every sender count.
         """
-        return bool(self._table.routes.length and self.receivers_for(sender))
+        return bool(self._table.index.all and self.receivers_for(sender))
 
     has_listeners = has_receivers
     """Django's name for :meth:`has_receivers`."""
@@ -503,17 +510,28 @@ class Signal(SignalBase):
     @property
     def is_connected(self) -> bool:
         """Whether there is any connection, to any sender."""
-        return self._table.routes.length > 0
+        return bool(self._table.index.all)
+
+    def durable_connections(self, name: str | None = None) -> list[Connection]:
+        """The connections of durable receivers, in the order they were made.
+
+        Args:
+            name: The name of the durable receiver; None for all.
+        """
+        found = self._table.index.durable
+        several = (found.get(name, {}),) if name is not None else tuple(found.values())
+        numbered = {number: each for members in several for number, each in members.items()}
+        return [numbered[number] for number in sorted(numbered) if numbered[number].is_alive]
 
     @property
     def asks_for_statements(self) -> bool:
         """Whether any connection asks for the rows of ORM statements."""
-        return self._table.asking > 0
+        return self._table.index.asking > 0
 
 
 def save_connections(signal: Signal) -> list[Connection]:
     """The present connections of a signal, for :func:`restore_connections`."""
-    return signal._table.routes.connections()
+    return list(signal._table.index.all.values())
 
 
 def restore_connections(signal: Signal, connections: list[Connection]) -> None:
@@ -531,16 +549,40 @@ def forget_plans(signal: Signal) -> None:
     signal._table.forget_names()
 
 
-class _Unstored(NamedTuple):
-    """A delivery before which a row has to be stored for durable receivers."""
+Ready = tuple[Loops, AnyDelivery | None, Awaitable[object] | None]
+"""The loops for the names of a delivery, the delivery, if any receiver is called at once, and what
+has to be awaited before: the row for durable receivers is stored then."""
 
-    store: Awaitable[object]
-    delivery: Delivery | None
 
-    async def stored(self) -> Delivery | None:
-        """The delivery, after the row has been stored."""
-        await self.store
-        return self.delivery
+def _ready(
+    signal: Signal,
+    table: ConnectionTable,
+    sender: Sender,
+    payload: dict[str, Any],
+    can_await: bool = False,
+) -> Ready | None:
+    """What a send needs; None if it has no receivers.
+
+    A function, as each look at an attribute of a signal is felt in a send: on Python 3.11, those of
+    a class with ``__getattr__`` take three times as long.
+    """
+    # As _plan_of(), in place where everything is known.
+    cached = table.of_objects.get(id(sender))
+    plan: Plan | None = None
+    if cached is not None and cached[0]() is sender:
+        plan = cached[1]
+    elif type(sender) is str or type(sender) is int:
+        plan = table.of_values.get(sender)
+    if plan is None or (known := plan.sent) is None or known[0] != (*payload,):
+        found: Ready | None = signal._made_ready(sender, payload, can_await)
+        return found
+    contexts = get_active_contexts()
+    if contexts and not (plan := plan.silenced(signal, sender, contexts)):
+        return None
+    payload["signal"] = signal
+    payload["sender"] = sender
+    delivery = (signal, sender, plan.sequential, payload, plan.concurrent, NO_EXTRAS)
+    return known[1], delivery, None
 
 
 class SignalGroup:

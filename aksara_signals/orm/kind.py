@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 
 class Kind(Enum):
@@ -15,6 +16,9 @@ class Kind(Enum):
     UPDATE = "updated"
     UPSERT = "inserted or updated"
     DELETE = "deleted"
+
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__  # Enum's own is written in Python, and called for each row
 
     @property
     def created(self) -> bool | None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session, SessionTransaction
 
 from aksara_signals.dispatch.connections.matching import changes_sent
 from aksara_signals.dispatch.connections.routing import Plan
-from aksara_signals.dispatch.delivery.delivery import Delivery
+from aksara_signals.dispatch.delivery.delivery import AnyDelivery, Delivery
+from aksara_signals.dispatch.delivery.specialized import GENERIC, Loops, Names, loops_for
 from aksara_signals.dispatch.receivers.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import SessionInUseError
@@ -41,8 +42,19 @@ from aksara_signals.orm.session.current import (
 )
 from aksara_signals.types import Drive, Sender
 
-Run = tuple[bool, Iterable[Delivery]]
-"""Whether the receivers of a run are async, and the run's deliveries."""
+
+class Run(NamedTuple):
+    """Deliveries to receivers that are called in the same way."""
+
+    is_async: bool
+    deliveries: Iterable[AnyDelivery]
+    names: Names = ()
+    """The names of the arguments of each delivery, if all have the same."""
+    length: int = 1
+    """How many deliveries there are."""
+
+
+_alike = attrgetter("is_async", "names")
 
 
 class ForbiddenMethods:
@@ -197,9 +209,23 @@ def note_end(session: Session, transaction: SessionTransaction) -> None:
 
 
 def send(runs: Iterable[Run], drive: Drive | None = None) -> None:
-    """Deliver. Successive runs of async receivers are handed over at once."""
-    for is_async, alike in groupby(runs, itemgetter(0)):
-        hand_over(chain.from_iterable(deliveries for _, deliveries in alike), is_async, drive)
+    """Deliver. Successive runs that are alike are handed over at once."""
+    if isinstance(runs, list) and len(runs) == 1:
+        [run] = runs
+        hand_over(run.deliveries, run.is_async, drive, _loops_of(run))
+        return
+    for _, alike in groupby(runs, _alike):
+        _send_alike(alike, drive)
+
+
+def _send_alike(runs: Iterator[Run], drive: Drive | None) -> None:
+    first = next(runs)
+    rest = chain.from_iterable(each.deliveries for each in runs)
+    hand_over(chain(first.deliveries, rest), first.is_async, drive, _loops_of(first))
+
+
+def _loops_of(run: Run) -> Loops:
+    return loops_for(run.names, run.length) if run.names else GENERIC
 
 
 def needs_columns(plan: Plan) -> bool:
@@ -277,4 +303,4 @@ def runs_of_signal(
         arguments = {"signal": signal, "sender": sender, **payload}
         for each in plan.segments:
             delivery = Delivery(signal, sender, each.sequential, arguments, each.concurrent)
-            yield each.is_async, (delivery,)
+            yield Run(each.is_async, (delivery,), tuple(arguments))

@@ -39,7 +39,6 @@ _DEFAULTS: dict[str, Any] = {
     "patch_place": None,
     "origin": None,
     "narrows_session": False,
-    "number": 0,
 }
 
 
@@ -102,8 +101,7 @@ class Connection:
     is_plain: bool
     """Whether the receiver takes the arguments just as they are sent, all by keyword."""
     number: int
-    """Of a durable receiver: later connections, of whichever signal, have higher numbers. 0 of any
-    other one."""
+    """Later connections, of whichever signal, have higher numbers."""
 
     __slots__ = (*__annotations__, "__weakref__")
 
@@ -117,8 +115,7 @@ class Connection:
         _fill["is_plain"](self, is_plain)
         watches = self.fields is not None or self.transition is not None
         _fill["watches"](self, watches)
-        if self.durable is not None:
-            _fill["number"](self, next(_numbers))
+        _fill["number"](self, next(_numbers))
         for observe in connection_observers:
             observe(self)
 

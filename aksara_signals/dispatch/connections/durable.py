@@ -126,9 +126,7 @@ def require_own_name(
         InvalidOptionError: Names both receivers, or the option.
     """
     name = name_of(durable)
-    for signal, other in durable_connections():
-        if other.durable_name != name:
-            continue
+    for signal, other in durable_connections(name):
         known = other.receiver
         is_same = same_receiver(known, receiver)
         if not is_same and not _is_redefined(origin, other.origin):
@@ -163,9 +161,12 @@ def _is_redefined(one: Origin | None, other: Origin | None) -> bool:
     )
 
 
-def durable_connections() -> Iterator[tuple[Any, Connection]]:
-    """The live connections of durable receivers, each with its signal, in order of connection."""
+def durable_connections(name: str | None = None) -> Iterator[tuple[Any, Connection]]:
+    """The live connections of durable receivers, each with its signal, in order of connection.
+
+    Args:
+        name: The name of the durable receiver; None for all.
+    """
     for signal in live_signals():
-        for connection in signal.connections:
-            if connection.durable is not None:
-                yield signal, connection
+        for connection in signal.durable_connections(name):
+            yield signal, connection

@@ -6,17 +6,26 @@ finaliser asks for in the middle of another one is therefore queued, and made wh
 
 For the same reason all signals share one lock. If each had its own, two threads could deadlock:
 each is changing one signal, and each is interrupted by a finaliser that asks for the other one.
+
+Whoever reads connections without the lock may find a change half made. :func:`undisturbed` waits
+until it has been made.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import RLock, get_ident
 from typing import Protocol
 
 Mutation = Callable[[], bool]
 """Changes connections, and returns whether any were added or removed."""
+
+MAX_WAIT_SECONDS = 0.1
+"""How long a reader waits for the lock. A change takes microseconds, unless it calls code of a user
+which waits for the reader: then the reader goes on without the lock."""
 
 
 class HasConnections(Protocol):
@@ -43,6 +52,9 @@ class _State:
 
 
 _state = _State()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # A thread that held the lock doesn't exist in the child, which would wait for it for ever.
+    os.register_at_fork(after_in_child=_state.__init__)  # type: ignore[misc]
 
 
 def serialized(changing: HasConnections, change: Mutation) -> bool:
@@ -73,3 +85,20 @@ def serialized(changing: HasConnections, change: Mutation) -> bool:
         for each in changed:
             each.changed()
     return True
+
+
+@contextmanager
+def undisturbed() -> Iterator[bool]:
+    """Keep something that was read from connections, while no other thread changes them.
+
+    Yields:
+        Whether all changes are complete. If not, one is being made, by this thread or for long by
+        another one, and what was read may be half of it.
+    """
+    if _state.holder == get_ident() or not _state.lock.acquire(timeout=MAX_WAIT_SECONDS):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        _state.lock.release()

@@ -1,11 +1,4 @@
-"""Which connections a send reaches: plans, and the routing table that caches them.
-
-Working out which connections match a sender takes long, so the result, a plan, is cached for each
-sender. But a receiver may be connected at any moment, in another thread, and a send must neither
-wait for a lock nor use an outdated plan. So a routing table never changes: a send reads one
-without a lock, and every change publishes a new one. The plans are stored in the table that they
-were made from, so that a concurrent change can't leave an outdated plan behind.
-"""
+"""Which connections a send reaches, and in which way their receivers are called: plans."""
 
 from __future__ import annotations
 
@@ -14,12 +7,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.connections.in_turn import InTurn
 from aksara_signals.dispatch.connections.matching import JudgedChanges, let_through
-from aksara_signals.dispatch.connections.narrowing import CHANGE_FILTERS, require_fields
-from aksara_signals.dispatch.connections.options import FILTERS, covers
+from aksara_signals.dispatch.connections.narrowing import CHANGE_FILTERS
+from aksara_signals.dispatch.connections.options import covers
 from aksara_signals.dispatch.context import SignalContext, silence_observers
 from aksara_signals.dispatch.receivers.identity import receiver_address, same_receiver
-from aksara_signals.dispatch.senders import require_unambiguous
 from aksara_signals.types import DURABLE, IMMEDIATE, Sender
 
 
@@ -36,6 +29,7 @@ class Plan:
         "_asking",
         "_by_created",
         "_of_statements",
+        "_silenced",
         "coalesces",
         "concurrent",
         "connections",
@@ -48,6 +42,7 @@ class Plan:
         "on_demand",
         "repeated",
         "segments",
+        "sent",
         "sequential",
         "watched",
     )
@@ -56,7 +51,7 @@ class Plan:
         self, connections: tuple[Connection, ...], asking: tuple[Connection, ...] = ()
     ) -> None:
         immediate = [each for each in connections if each.phase == IMMEDIATE]
-        self.sequential: tuple[Connection, ...] = tuple(
+        self.sequential: tuple[Connection, ...] = InTurn(
             each for each in immediate if not each.concurrent
         )
         """The immediate receivers that are called one after another, by priority and order of
@@ -102,12 +97,17 @@ class Plan:
             _segments(self.sequential, self.concurrent, self.repeated)
         )
         """Runs of receivers that are called in the same way."""
-        self.is_simple: bool = not (
+        self.is_simple: bool = bool(connections) and not (
             self.is_narrowed or self.is_judged or self.deferred or self.durable
         )
-        """Whether every receiver is called at once, whatever the payload is."""
+        """Whether there are receivers, and all are called at once, whatever the payload is."""
+        self.sent: tuple[tuple[str, ...], Any] | None = None
+        """The names of the payload that was sent last, and the loops that are made for them; None
+        unless the plan is simple."""
         self._asking = asking
         self._of_statements: Plan | None = None
+        self._silenced: tuple[tuple[Callable[[], Any], ...], Plan] | None = None
+        """What contexts have left of the plan the last time; they are referenced weakly."""
         self._by_created: dict[bool | None, Plan] = {}
 
     def __bool__(self) -> bool:
@@ -122,7 +122,7 @@ class Plan:
     def once(self) -> tuple[Connection, ...]:
         """As ``all_connections``, but each receiver once per phase, whatever its filters."""
         return (
-            _once(self.all_connections, filters=())
+            once(self.all_connections, filters=())
             if self.is_narrowed or self.is_judged
             else self.all_connections
         )
@@ -135,7 +135,7 @@ class Plan:
         plan = self._by_created.get(wanted)
         if plan is None:
             passed = [each for each in self.all_connections if each.created in (None, wanted)]
-            plan = self._by_created[wanted] = Plan(_once(passed, filters=CHANGE_FILTERS))
+            plan = self._by_created[wanted] = Plan(once(passed, filters=CHANGE_FILTERS))
         return plan
 
     def judged(self, row: JudgedChanges | None) -> Plan:
@@ -174,7 +174,7 @@ class Plan:
             for each in self.all_connections
             if not each.coalesce and each.created in (None, created)
         ]
-        kept = set(_once(passed, filters=CHANGE_FILTERS))
+        kept = set(once(passed, filters=CHANGE_FILTERS))
         return Plan(tuple(each for each in self.all_connections if each.coalesce or each in kept))
 
     @property
@@ -184,6 +184,23 @@ class Plan:
 
     def silenced(self, signal: Any, sender: Sender, contexts: tuple[SignalContext, ...]) -> Plan:
         """The plan without the connections that the contexts silence."""
+        if not self:
+            return self
+        known = self._silenced
+        if known is not None and not silence_observers:
+            references, plan = known
+            if references[-1]() is contexts[-1] and (
+                len(references) == len(contexts) == 1
+                or [each() for each in references] == [*contexts]
+            ):
+                return plan
+        plan = self._without_silenced(signal, sender, contexts)
+        self._silenced = tuple(map(weakref.ref, contexts)), plan
+        return plan
+
+    def _without_silenced(
+        self, signal: Any, sender: Sender, contexts: tuple[SignalContext, ...]
+    ) -> Plan:
         plan = self
         for context in contexts:
             if plan and context.silences(signal, sender):
@@ -216,23 +233,23 @@ def _segments(
     for connection in sequential:
         is_judged = connection.watches or connection in repeated
         if run and (is_judged or run[0].is_async is not connection.is_async):
-            yield Segment(run[0].is_async, tuple(run))
+            yield Segment(run[0].is_async, InTurn(run))
             run = []
         if is_judged:
-            yield Segment(connection.is_async, (connection,), repeated=repeated)
+            yield Segment(connection.is_async, InTurn((connection,)), repeated=repeated)
         else:
             run.append(connection)
     if any(each.watches or each in repeated for each in concurrent):
         if run:
-            yield Segment(run[0].is_async, tuple(run))
+            yield Segment(run[0].is_async, InTurn(run))
         yield Segment(True, (), concurrent, repeated)
     elif concurrent:
         if run and not run[0].is_async:
             yield Segment(False, tuple(run))
             run = []
-        yield Segment(True, tuple(run), concurrent)
+        yield Segment(True, InTurn(run), concurrent)
     elif run:
-        yield Segment(run[0].is_async, tuple(run))
+        yield Segment(run[0].is_async, InTurn(run))
 
 
 def _exempted(connections: Iterable[Connection], context: SignalContext) -> tuple[Connection, ...]:
@@ -244,7 +261,7 @@ def _exempted(connections: Iterable[Connection], context: SignalContext) -> tupl
     )
 
 
-def _once(connections: Iterable[Connection], filters: tuple[str, ...]) -> tuple[Connection, ...]:
+def once(connections: Iterable[Connection], filters: tuple[str, ...]) -> tuple[Connection, ...]:
     """Each receiver once per phase, at its first place.
 
     Args:
@@ -296,60 +313,3 @@ def _repeated(connections: Iterable[Connection]) -> dict[Connection, object]:
 
 NO_RECEIVERS = Plan(())
 """The plan of a send that reaches no receiver."""
-
-
-class Routes:
-    """The connections of a signal at one moment, and the plans worked out from them.
-
-    Args:
-        connections: The list may be appended to, but not changed otherwise, while a table refers to
-            it. So connecting doesn't have to copy it.
-        length: How many of them, from the beginning, belong to this table.
-    """
-
-    __slots__ = ("_connections", "length", "plans")
-
-    def __init__(self, connections: list[Connection], length: int) -> None:
-        self._connections = connections
-        self.length: int = length
-        self.plans: dict[int, tuple[Callable[[], Any], Plan]] = {}
-        """By the address of a sender: a reference to the sender, and its plan. An address is reused
-        after its object has died, so a look-up has to compare the sender as well."""
-
-    def connections(self) -> list[Connection]:
-        """The connections in the order they were made, including those of dead receivers."""
-        return self._connections[: self.length]
-
-    def make_plan(self, sender: Sender) -> Plan:
-        """Make the plan of a sender, and cache it for as long as the sender lives."""
-        plan = self._worked_out(sender)
-        plans = self.plans
-        if sender is None:
-            plans[id(sender)] = (lambda: None, plan)
-            return plan
-        address = id(sender)
-        try:
-            # The finaliser needs no lock: dict.pop() is atomic.
-            reference = weakref.ref(sender, lambda _: plans.pop(address, None))
-        except TypeError:
-            return plan  # a number, string or tuple: no weak references, and not worth caching
-        plans[address] = (reference, plan)
-        return plan
-
-    def _worked_out(self, sender: Sender) -> Plan:
-        matching = [
-            each for each in self.connections() if each.sender_key.matches(sender, each.exact)
-        ]
-        if not issubclass(type(sender), str):
-            for connection in matching:
-                if connection.sender_key.is_name:
-                    require_unambiguous(connection.sender_key.get())
-        matching.sort(key=lambda each: -each.priority)  # stable: equal ones keep their order
-        for connection in matching:
-            if connection.watches:
-                require_fields(connection, sender)
-        chosen = _once(matching, FILTERS)
-        asking = [each for each in matching if each.statements]
-        if not asking:
-            return Plan(chosen) if chosen else NO_RECEIVERS
-        return Plan(chosen, _once(asking, FILTERS))

@@ -1,18 +1,18 @@
 """The connections of one signal, and how they change.
 
 Threads may connect, disconnect and send at the same time, and a send must not wait for a lock. So
-every change is made under a lock and ends with a new routing table, which is published in a single
-assignment; a send reads the table that is published at that moment.
+every change is made under a lock, and ends by removing the plans that it concerns; a send uses the
+plan that it finds.
 
 Receivers and senders that are referenced weakly may die at any moment, also while their thread
-holds the lock. Their finalisers therefore take no lock and change nothing: they leave a note that
-something has died, and the next change removes the connections concerned.
+holds the lock. Their finalisers therefore take no lock and change nothing: they leave a note of the
+connections concerned, and the next change removes these.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from aksara_signals.dispatch.adapter import get_adapter
@@ -27,8 +27,9 @@ from aksara_signals.dispatch.connections.options import (
     different_settings,
     has_filters,
 )
+from aksara_signals.dispatch.connections.plans import PlanCache
 from aksara_signals.dispatch.connections.redefinition import origin_of
-from aksara_signals.dispatch.connections.routing import Routes
+from aksara_signals.dispatch.connections.routing import Plan
 from aksara_signals.dispatch.receivers.identity import sender_key, weak_receiver
 from aksara_signals.dispatch.receivers.naming import describe_receiver, describe_sender, printable
 from aksara_signals.dispatch.receivers.patching import patch_place_of
@@ -56,14 +57,14 @@ class ConnectionTable:
 
     __slots__ = (
         "_dead",
-        "_entries",
-        "_index",
         "_payload",
-        "asking",
         "display_name",
+        "index",
         "is_idle",
         "name",
-        "routes",
+        "of_objects",
+        "of_values",
+        "plans",
     )
 
     def __init__(self, payload: Payload, name: str | None) -> None:
@@ -72,14 +73,17 @@ class ConnectionTable:
         self.display_name: str = printable(name) if name else "an unnamed signal"
         """The name for messages; an unnamed signal has one as well."""
         self._payload = payload
-        self._entries: list[Connection] = []
-        self._index = ConnectionIndex()
-        self.asking: int = 0
-        """How many connections ask for the rows of ORM statements."""
-        self._dead: deque[None] = deque()
-        """One entry for each weakly referenced receiver or sender that has died."""
-        self.routes: Routes = Routes(self._entries, 0)
-        """The published routing table, which sends read."""
+        self._dead: deque[list[int]] = deque()
+        """For each weakly referenced receiver or sender that has died, the numbers of its
+        connections."""
+        self.index: ConnectionIndex = ConnectionIndex()
+        """The connections."""
+        self.plans: PlanCache = PlanCache(self.index)
+        """The plans of senders."""
+        self.of_objects: dict[int, tuple[Callable[[], Any], Plan]] = self.plans.of_objects
+        self.of_values: dict[Any, Plan] = self.plans.of_values
+        """The plans of senders that are objects and values, here as well: a send finds them sooner.
+        """
         self.is_idle: bool = not payload.required
         """Whether a send has nothing to do: no receivers to call, and no payload to check."""
 
@@ -148,7 +152,8 @@ class ConnectionTable:
             phase = DURABLE
             options = {**options, "phase": phase}
         reference: Callable[[], Any] = lambda: receiver  # noqa: E731 - held by the connection
-        note_death = _noter(self._dead)
+        numbers: list[int] = []
+        note_death = _noter(self._dead, numbers)
         if weak:
             try:
                 reference = weak_receiver(receiver, note_death)
@@ -169,7 +174,7 @@ class ConnectionTable:
         added: list[Connection] = []
 
         def add() -> bool:
-            defined, replaced = self._index.redefined(origin)
+            defined, replaced = self.index.redefined(origin)
             for key, own in zip(keys, chosen, strict=True):
                 if added and any(each.sender_key.same(key) for each in added):
                     continue  # one sender, given twice
@@ -190,11 +195,10 @@ class ConnectionTable:
             # Only now: a comparison above may raise, and must not leave half of them connected.
             self._remove(replaced)
             for connection in added:
-                self._index.add(connection)
-                self.asking += connection.statements
-            self._entries += added
+                self.index.add(connection)
+                numbers.append(connection.number)
             if added:
-                self._publish()
+                self._changed(added)
             return bool(added or replaced)
 
         serialized(self, add)
@@ -222,7 +226,7 @@ class ConnectionTable:
                 found
                 for key, own in wanted
                 for phase in phases
-                for found in self._index.find(receiver, key, dispatch_uid, phase)
+                for found in self.index.find(receiver, key, dispatch_uid, phase)
                 if has_filters(found, own)
             ]
 
@@ -237,7 +241,7 @@ class ConnectionTable:
         """Remove these connections, as far as they are still there."""
 
         def remove() -> bool:
-            gone = [each for each in connections if each in self._entries]
+            gone = [each for each in connections if each.number in self.index.all]
             self._remove(gone)
             return bool(gone)
 
@@ -247,12 +251,11 @@ class ConnectionTable:
         """Replace all connections by these, in this order."""
 
         def restore() -> bool:
-            before = self._entries
-            self._entries = [each for each in connections if each.is_alive]
-            self._index = ConnectionIndex(self._entries)
-            self.asking = sum(each.statements for each in self._entries)
-            self._publish()
-            return bool(before or self._entries)
+            before = self.index
+            self.index = ConnectionIndex(each for each in connections if each.is_alive)
+            self.plans.replace_index(self.index)
+            self._changed(())
+            return bool(before.all or self.index.all)
 
         serialized(self, restore)
 
@@ -260,8 +263,8 @@ class ConnectionTable:
         """Discard the plans if any of them may depend on what a string sender was resolved to."""
 
         def forget() -> bool:
-            if any(each.sender_key.is_name for each in self._entries):
-                self._publish()
+            if self.index.named:
+                self.plans.clear()
             return False  # no connection was added or removed
 
         serialized(self, forget)
@@ -299,7 +302,7 @@ class ConnectionTable:
             InvalidOptionError: The connection contradicts an existing one.
         """
         dispatch_uid = connection.dispatch_uid
-        found = self._index.find(receiver, connection.sender_key, dispatch_uid, connection.phase)
+        found = self.index.find(receiver, connection.sender_key, dispatch_uid, connection.phase)
         if replaced:
             found = [each for each in found if each not in replaced]
         if dispatch_uid is not None:
@@ -322,31 +325,28 @@ class ConnectionTable:
         return not any(covers(each, connection) and covers(connection, each) for each in found)
 
     def _remove(self, gone: list[Connection]) -> None:
-        if not gone:
-            return
-        addresses = {id(each) for each in gone}  # safe: the list keeps these objects alive
-        for each in gone:
-            self._index.remove(each)
-            self.asking -= each.statements
-        # A new list: routing tables that are in use still read the old one.
-        self._entries = [each for each in self._entries if id(each) not in addresses]
-        self._publish()
+        if gone:
+            for each in gone:
+                self.index.remove(each)
+            self._changed(gone)
 
     def _sweep(self) -> bool:
         """Remove connections whose receiver or sender has died; return whether there were any."""
-        if not self._dead:
-            return False
-        self._dead.clear()
-        gone = [each for each in self._entries if not each.is_alive]
-        self._remove(gone)
+        gone: dict[int, Connection] = {}
+        while self._dead:
+            for number in self._dead.popleft():
+                connection = self.index.all.get(number)
+                if connection is not None and not connection.is_alive:
+                    gone[number] = connection
+        self._remove(list(gone.values()))
         return bool(gone)
 
-    def _publish(self) -> None:
-        self.routes = Routes(self._entries, len(self._entries))
-        self.is_idle = not (self._entries or self._payload.required)
+    def _changed(self, connections: Iterable[Connection]) -> None:
+        self.plans.remove_concerned(connections)
+        self.is_idle = not (self.index.all or self._payload.required)
 
 
-def _noter(dead: deque[None]) -> Callable[[Any], None]:
-    # Called by finalisers, possibly while this thread holds the lock. It refers to the deque only:
-    # with the table, it would be part of a reference cycle.
-    return lambda _: dead.append(None)
+def _noter(dead: deque[list[int]], numbers: list[int]) -> Callable[[Any], None]:
+    # Called by finalisers, possibly while this thread holds the lock. It refers to numbers only:
+    # with the table or a connection, it would be part of a reference cycle.
+    return lambda _: dead.append(numbers)

@@ -36,7 +36,7 @@ async def deliver_concurrently(
         # A task has a context of its own; the frame in it must name this receiver.
         own = Frame()
         own.cause, own.in_own_task = frame.cause, frame.in_own_task
-        own.delivery, own.connection = delivery, connection
+        own.current, own.connection = delivery, connection
         set_current(own)
         response: Any = None
         try:
@@ -55,7 +55,7 @@ async def deliver_concurrently(
             if not handle_error(error, delivery, connection, robust):
                 errors.append(error)
         finally:
-            own.delivery = own.connection = None
+            own.current = own.connection = None
         responses[place] = (receiver, response)
 
     async with asyncio.TaskGroup() as group:

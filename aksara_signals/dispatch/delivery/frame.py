@@ -13,7 +13,7 @@ from typing import Any
 
 from aksara_signals.dispatch.adapter import get_adapter
 from aksara_signals.dispatch.connections.connection import Connection
-from aksara_signals.dispatch.delivery.delivery import Delivery
+from aksara_signals.dispatch.delivery.delivery import AnyDelivery, Delivery, named
 from aksara_signals.dispatch.receivers.naming import counted, describe_receiver, describe_sender
 from aksara_signals.exceptions import SignalRecursionError
 
@@ -60,10 +60,15 @@ class Frame:
     """The frame of the loop whose receiver called this loop, or started its task."""
     in_own_task: bool = False
     """Whether the loop runs in a task of its own, off the stack of its cause."""
-    delivery: Delivery | None = None
+    current: AnyDelivery | None = None
     """What is being delivered; None before the first delivery and once the loop has ended."""
     connection: Connection | None = None
     """The connection whose receiver runs; None before the first one and once the loop has ended."""
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """What is being delivered, with names for its fields."""
+        return None if self.current is None else named(self.current)
 
     def chain(self) -> Iterator[Frame]:
         """This frame and those around it, innermost first."""

@@ -16,11 +16,13 @@ from sys import modules
 from types import CoroutineType
 from typing import Any
 
+from aksara_signals.dispatch.connections.in_turn import InTurn
 from aksara_signals.dispatch.delivery.delivery import (
-    Delivery,
+    AnyDelivery,
     Failure,
     is_awaitable,
     is_generator_coroutine,
+    named,
 )
 from aksara_signals.dispatch.delivery.errors import handle_error
 from aksara_signals.dispatch.delivery.frame import (
@@ -38,7 +40,7 @@ from aksara_signals.types import Drive, Receiver, Responses
 
 
 async def deliver(
-    deliveries: Iterable[Delivery],
+    deliveries: Iterable[AnyDelivery],
     robust: bool = False,
     failures: list[Failure] | None = None,
     in_own_task: bool = False,
@@ -72,46 +74,52 @@ async def deliver(
     if in_own_task:
         frame.in_own_task = True
     mocked = "unittest.mock" in modules
+    is_looked_up: object = False
     traced = None
     if hooks:
         deliveries = traced = each_send(deliveries, failures)
     token = set_current(frame)
     try:
         for delivery in deliveries:
-            frame.delivery = delivery
-            arguments = delivery.arguments
-            for connection in delivery.sequential:
+            frame.current = delivery
+            _, _, sequential, arguments, concurrent, extras = delivery
+            if mocked:
+                is_looked_up = (
+                    mocks or type(sequential) is not InTurn or sequential.may_be_patched(sequential)
+                )
+            for connection in sequential:
                 receiver = connection.strong
                 if receiver is None:
                     receiver = connection.reference()
                     if receiver is None:
                         continue
-                if mocked and (mocks or connection.patch_place is not None):
+                if is_looked_up:
                     receiver = mock_for(receiver, connection.patch_place)
                 frame.connection = connection
-                call = receiver if traced is None else around(receiver, delivery, connection)
+                call = receiver if traced is None else around(receiver, named(delivery), connection)
                 try:
                     if connection.is_plain:
                         response = call(**arguments)
                     else:
-                        positional, keywords = connection.fit(arguments, delivery.extras)
+                        positional, keywords = connection.fit(arguments, extras)
                         response = call(*positional, **keywords)
                     if type(response) is CoroutineType or (
                         response is not None and is_awaitable(response)
                     ):
                         response = await response
                 except BaseException as error:
-                    if not handle_error(error, delivery, connection, robust, failures):
+                    if not handle_error(error, named(delivery), connection, robust, failures):
                         raise
                     response = error
                 responses.append((receiver, response))
-            if delivery.concurrent:
+            if concurrent:
                 # Imported when needed: asyncio takes longer to import than all of this library.
                 from aksara_signals.dispatch.delivery.concurrent import deliver_concurrently
 
-                responses += await deliver_concurrently(delivery, frame, mocked, robust)
+                each = named(delivery)
+                responses += await deliver_concurrently(each, frame, mocked, robust)
     finally:
-        frame.delivery = frame.connection = None
+        frame.current = frame.connection = None
         # A coroutine that is abandoned half-way is closed by the garbage collector, in another
         # context than its own, where the token isn't valid.
         try:  # noqa: SIM105 - unlike suppress(), try costs nothing
@@ -124,7 +132,7 @@ async def deliver(
 
 
 def deliver_sync(
-    deliveries: Iterable[Delivery],
+    deliveries: Iterable[AnyDelivery],
     robust: bool = False,
     failures: list[Failure] | None = None,
     drive: Drive | None = None,
@@ -154,32 +162,36 @@ def deliver_sync(
     if around_it is not None:
         frame.cause = cause_of(around_it, in_own_task=False)
     mocked = "unittest.mock" in modules
+    is_looked_up: object = False
     traced = None
     if hooks:
         deliveries = traced = each_send(deliveries, failures)
     token = set_current(frame)
     try:
         for delivery in deliveries:
-            frame.delivery = delivery
-            arguments = delivery.arguments
-            connections = delivery.sequential
-            if delivery.concurrent:
-                connections += delivery.concurrent
-            for connection in connections:
+            frame.current = delivery
+            _, _, sequential, arguments, concurrent, extras = delivery
+            if concurrent:
+                sequential += concurrent
+            if mocked:
+                is_looked_up = (
+                    mocks or type(sequential) is not InTurn or sequential.may_be_patched(sequential)
+                )
+            for connection in sequential:
                 receiver = connection.strong
                 if receiver is None:
                     receiver = connection.reference()
                     if receiver is None:
                         continue
-                if mocked and (mocks or connection.patch_place is not None):
+                if is_looked_up:
                     receiver = mock_for(receiver, connection.patch_place)
                 frame.connection = connection
-                call = receiver if traced is None else around(receiver, delivery, connection)
+                call = receiver if traced is None else around(receiver, named(delivery), connection)
                 try:
                     if connection.is_plain:
                         response = call(**arguments)
                     else:
-                        positional, keywords = connection.fit(arguments, delivery.extras)
+                        positional, keywords = connection.fit(arguments, extras)
                         response = call(*positional, **keywords)
                     if response is not None and (
                         type(response) is CoroutineType or is_awaitable(response)
@@ -188,12 +200,12 @@ def deliver_sync(
                             drive_to_end(response, receiver) if drive is None else drive(response)
                         )
                 except BaseException as error:
-                    if not handle_error(error, delivery, connection, robust, failures):
+                    if not handle_error(error, named(delivery), connection, robust, failures):
                         raise
                     response = error
                 responses.append((receiver, response))
     finally:
-        frame.delivery = frame.connection = None
+        frame.current = frame.connection = None
         reset_current(token)
         if traced is not None:  # last: a hook may raise
             end_sends(traced)

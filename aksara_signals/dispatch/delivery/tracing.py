@@ -11,7 +11,14 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeAlias
 
 from aksara_signals.dispatch.connections.connection import Connection
-from aksara_signals.dispatch.delivery.delivery import Delivery, Failure, Source, is_awaitable
+from aksara_signals.dispatch.delivery.delivery import (
+    AnyDelivery,
+    Delivery,
+    Failure,
+    Source,
+    is_awaitable,
+    named,
+)
 from aksara_signals.dispatch.delivery.errors import handle_error
 from aksara_signals.dispatch.delivery.frame import key_of
 from aksara_signals.dispatch.provenance import current_provenance
@@ -136,8 +143,8 @@ def _entered(step: DeliveryStep) -> ExitStack:
 
 
 def each_send(
-    deliveries: Iterable[Delivery], failures: list[Failure] | None = None
-) -> Generator[Delivery, None, None]:
+    deliveries: Iterable[AnyDelivery], failures: list[Failure] | None = None
+) -> Generator[AnyDelivery, None, None]:
     """Yield the deliveries, each inside the hooks until the next one is requested.
 
     Args:
@@ -148,7 +155,7 @@ def each_send(
     for delivery in deliveries:
         is_ending = False
         try:
-            with _entered(DeliveryStep(delivery, None)):
+            with _entered(DeliveryStep(named(delivery), None)):
                 try:
                     yield delivery
                 except BaseException:  # thrown in by end_sends(), not raised by a hook
@@ -157,13 +164,14 @@ def each_send(
         except BaseException as error:
             if failures is None or is_ending:
                 raise
-            [connection] = delivery.sequential
+            failed = named(delivery)
+            [connection] = failed.sequential
             what = "a delivery hook failed"
-            if not handle_error(error, delivery, connection, True, failures, what=what):
+            if not handle_error(error, failed, connection, True, failures, what=what):
                 raise
 
 
-def end_sends(deliveries: Generator[Delivery, None, None]) -> None:
+def end_sends(deliveries: Generator[AnyDelivery, None, None]) -> None:
     """Exit the hooks of the last delivery, with the exception being handled, if there is one."""
     error = sys.exception()
     if error is None:

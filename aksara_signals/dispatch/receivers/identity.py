@@ -130,10 +130,12 @@ class SenderGroup:
 class SenderKey(ABC):
     """The sender that a connection was made for, and which sends it matches."""
 
-    __slots__ = ("address",)
+    __slots__ = ("address", "place")
 
     address: Hashable
     """The key to look the sender up by. To be followed by :meth:`same`."""
+    place: Hashable
+    """Where to look for what may match: one of those that :func:`places_of` returns."""
 
     is_name = False
     """Whether this is a string, which may be the name of a class that doesn't exist yet."""
@@ -162,6 +164,41 @@ class SenderKey(ABC):
         """As :meth:`matches`, for a sender that is not a group."""
 
 
+def is_plain_value(thing: Any) -> bool:
+    """Whether this is a string or number of which equal ones have equal hashes for certain."""
+    kind = type(thing)  # neither compared nor hashed: a metaclass may do anything then
+    return kind is str or kind is int or kind is float or kind is bool or kind is complex
+
+
+_PECULIAR = "strings and numbers of other types"
+"""The place of keys whose value decides itself what it equals, such as a member of ``IntEnum``."""
+
+
+def places_of(sender: Sender, by_name: bool) -> list[Hashable] | None:
+    """The places of all keys that may match a send by ``sender``; each key is to be asked.
+
+    Args:
+        sender: May be a group.
+        by_name: Whether classes are looked up by their names, too.
+
+    Returns:
+        None if that may be any place, because the sender decides itself what it equals.
+    """
+    found: list[Hashable] = [None, _PECULIAR]
+    for one in sender.members if type(sender) is SenderGroup else (sender,):
+        found.append(("object", id(one)))
+        if is_plain_value(one):
+            found.append(("name" if type(one) is str else "number", one))
+        elif is_class(one):
+            for cls in _mro(one):
+                found.append(("object", id(cls)))
+                if by_name:
+                    found += [("name", name) for name in names_of(cls)]
+        elif issubclass(type(one), str) or is_number(one):
+            return None
+    return found
+
+
 class _AnySender(SenderKey):
     """Matches every sender, None included."""
 
@@ -169,6 +206,7 @@ class _AnySender(SenderKey):
 
     def __init__(self) -> None:
         self.address: Hashable = None
+        self.place: Hashable = None
 
     def get(self) -> None:
         return None
@@ -186,6 +224,7 @@ class _NamedSender(SenderKey):
     def __init__(self, name: str) -> None:
         self.name: str = name
         self.address: Hashable = ("name", name)
+        self.place: Hashable = self.address if type(name) is str else _PECULIAR
 
     def get(self) -> str:
         return self.name
@@ -205,6 +244,7 @@ class _NumberSender(SenderKey):
     def __init__(self, number: Any) -> None:
         self.number: Any = number
         self.address: Hashable = ("number", number)
+        self.place: Hashable = self.address if is_plain_value(number) else _PECULIAR
 
     def get(self) -> Any:
         return self.number
@@ -220,6 +260,7 @@ class _ObjectSender(SenderKey):
 
     def __init__(self, sender: Sender, on_death: Callable[[Any], object] | None) -> None:
         self.address: Hashable = ("object", id(sender))
+        self.place: Hashable = self.address
         try:
             self.reference: Getter = weakref.ref(sender, on_death)
         except TypeError:  # such as a tuple, or slots without __weakref__: kept alive instead

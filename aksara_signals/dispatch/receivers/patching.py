@@ -29,8 +29,29 @@ from aksara_signals.types import Receiver
 mocks: list[tuple[Receiver, Any]] = []
 """Receivers and the mocks called instead of them, the latest last."""
 
-_owners: dict[tuple[str, str], weakref.ref[Any]] = {}
-"""By module and name: the receiver that the name is bound to, of all that were defined with it."""
+
+class Owners:
+    """To which receiver each name of a module belongs, of all that were defined with it."""
+
+    __slots__ = ("_by_name", "noted")
+
+    def __init__(self) -> None:
+        self._by_name: dict[tuple[str, str], weakref.ref[Any]] = {}
+        self.noted: int = 0
+        """Another number whenever a name has come to belong to another receiver."""
+
+    def get(self, key: tuple[str, str]) -> Any:
+        """The receiver that a name belongs to, by module and name; None if it is gone."""
+        reference = self._by_name.get(key)
+        return None if reference is None else reference()
+
+    def note(self, key: tuple[str, str], receiver: FunctionType) -> None:
+        """Store to which receiver a name belongs."""
+        self._by_name[key] = weakref.ref(receiver)
+        self.noted += 1
+
+
+owners: Owners = Owners()
 
 
 class PatchPlace(Protocol):
@@ -52,14 +73,17 @@ class ModuleName:
     def current(self, receiver: Any, /) -> Any:
         """The mock that the module has under this name; without one, the receiver."""
         bound = _bound_to(self.key)
-        owner = _owners.get(self.key)
-        is_owner = owner is not None and owner() is receiver
+        is_owner = owners.get(self.key) is receiver
         if bound is receiver:
             if not is_owner:
-                _owners[self.key] = weakref.ref(receiver)
+                owners.note(self.key, receiver)
         elif is_owner and _is_mock(bound):
             receiver = bound
         return receiver
+
+    def is_bound_to(self, receiver: Any) -> bool:
+        """Whether the module has the receiver itself under this name."""
+        return _bound_to(self.key) is receiver
 
 
 class MethodName:
@@ -102,8 +126,8 @@ class FunctionName:
         # doesn't exist yet.
         if self._member is None and not self._is_searched:
             self._is_searched = True
-            owner = _owners[self._key[0], receiver.__qualname__]
-            is_mock = _is_mock if owner() is receiver else None
+            owner = owners.get((self._key[0], receiver.__qualname__))
+            is_mock = _is_mock if owner is receiver else None
             self._member = class_called(*self._key, receiver, is_mock)
         member = self._member
         holder = None if member is None else member.holder()
@@ -184,10 +208,9 @@ def module_name_of(receiver: Receiver) -> ModuleName | None:
 
 def _note_latest(key: tuple[str, str], receiver: FunctionType) -> None:
     """Store which receiver a name belongs to: the one it is bound to, else the one defined last."""
-    reference = _owners.get(key)
-    owner = None if reference is None else reference()
+    owner = owners.get(key)
     if _bound_to(key) is receiver or owner is None or _line(receiver) >= _line(owner):
-        _owners[key] = weakref.ref(receiver)
+        owners.note(key, receiver)
 
 
 def _bound_to(key: tuple[str, str]) -> Any:

@@ -6,6 +6,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import MappingView
 from typing import Any
+from weakref import WeakSet
 
 from aksara_signals.dispatch.receivers.identity import mro_of
 
@@ -20,6 +21,10 @@ _COLLECTIONS: tuple[type, ...] = (
 )
 
 
+_of_one_thing: WeakSet[type] = WeakSet()
+"""Types found so far whose objects are one thing each: the types of most senders."""
+
+
 def members_of(thing: Any) -> tuple[Any, ...] | None:
     """The members of a list, tuple, set, view of a dict or iterator; None for anything else.
 
@@ -27,11 +32,14 @@ def members_of(thing: Any) -> tuple[Any, ...] | None:
     any other object is one thing, although ``iter()`` may accept it.
     """
     kind = type(thing)
-    if issubclass(kind, str):
+    is_hashable = type(kind) is type  # a metaclass may override hash and equality
+    if issubclass(kind, str) or (is_hashable and kind in _of_one_thing):
         return None
-    mro = mro_of(kind)  # compared by identity, because a metaclass may override equality
+    mro = mro_of(kind)
     if any(each is base for each in _COLLECTIONS for base in mro) or _is_iterator(mro):
         return tuple(thing)
+    if is_hashable:
+        _of_one_thing.add(kind)
     return None
 
 

@@ -68,6 +68,8 @@ class DeletedRows:
             The states whose rows were not there. And, for each statement that has matched some of
             its rows only, how many rows it was to delete and how many it has deleted.
         """
+        if all(each.matched == len(each.keys) for each in self._statements):
+            return set(), []
         by_key: dict[Any, dict[tuple[Any, ...], _Statement]] = {}
         missed: set[State] = set()
         unsure: dict[int, tuple[int, int]] = {}

@@ -16,8 +16,8 @@ from greenlet import GreenletExit, getcurrent
 from sqlalchemy.util import await_only
 
 from aksara_signals.dispatch.after import deliver_outcome, deliver_outcome_sync
-from aksara_signals.dispatch.delivery.delivery import Delivery, FailedDelivery
-from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
+from aksara_signals.dispatch.delivery.delivery import AnyDelivery, FailedDelivery
+from aksara_signals.dispatch.delivery.specialized import GENERIC, Loops
 from aksara_signals.exceptions import SessionInUseError
 from aksara_signals.types import Drive
 
@@ -27,7 +27,12 @@ def in_greenlet() -> bool:
     return getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False)
 
 
-def hand_over(deliveries: Iterable[Delivery], is_async: bool, drive: Drive | None = None) -> None:
+def hand_over(
+    deliveries: Iterable[AnyDelivery],
+    is_async: bool,
+    drive: Drive | None = None,
+    loops: Loops = GENERIC,
+) -> None:
     """Deliver from inside a flush or a constructor.
 
     Args:
@@ -35,24 +40,25 @@ def hand_over(deliveries: Iterable[Delivery], is_async: bool, drive: Drive | Non
         is_async: Whether the receivers are async. All of them are awaited in one hand-over then.
             Synchronous ones are called here, in the greenlet of the flush, where lazy loads work.
         drive: Runs what async receivers return, if this is not a greenlet; else they can't wait.
+        loops: Those for the names of the arguments.
 
     Raises:
         SessionInUseError: A receiver has raised ``GreenletExit``.
         BaseException: Any other exception that a receiver has raised.
     """
     if not in_greenlet():
-        deliver_sync(deliveries, drive=drive)
+        loops.deliver_sync_only(deliveries, drive=drive)
         return
     try:
         if is_async:
-            await_only(deliver(deliveries))
+            await_only(loops.deliver_only(deliveries))
         else:
-            deliver_sync(deliveries, drive=_await_here)
+            loops.deliver_sync_only(deliveries, drive=_await_here)
     except GreenletExit as error:
         _refuse_exit(error)
 
 
-def hand_over_outcome(deliveries: Iterable[Delivery | FailedDelivery]) -> None:
+def hand_over_outcome(deliveries: Iterable[AnyDelivery | FailedDelivery]) -> None:
     """Deliver to deferred receivers, when a transaction has ended."""
     if not in_greenlet():
         deliver_outcome_sync(deliveries)

@@ -163,14 +163,18 @@ class HiddenHistory:
 _hidden: weakref.WeakKeyDictionary[State, HiddenHistory] = weakref.WeakKeyDictionary()
 
 
+hiding: Mapping[Any, object] = getattr(_hidden, "data")  # noqa: B009 - not in the public type
+"""Is empty as long as no save hides anything: then, nothing has to be asked for each row."""
+
+
 def hidden_history_of(state: State) -> HiddenHistory | None:
     """The history that the innermost partial save of an instance hides at the moment, if any."""
-    return _hidden.get(state) if _hidden else None
+    return _hidden.get(state) if hiding else None
 
 
 def reveal_edited(session: Session) -> None:
     """Stop hiding what pre receivers have set. To be called when the last of them has returned."""
-    if not _hidden:
+    if not hiding:
         return
     for state, hidden in list(_hidden.items()):
         if state.session is session:

@@ -9,8 +9,13 @@ have pending changes, with their values before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from operator import eq
+from types import NoneType
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import (
@@ -18,7 +23,7 @@ from sqlalchemy.orm import (
     RelationshipProperty,
     Session,
 )
-from sqlalchemy.orm.attributes import History, get_history, instance_state
+from sqlalchemy.orm.attributes import History, instance_state
 from sqlalchemy.orm.base import (
     INCLUDE_PENDING_MUTATIONS,
     LOAD_AGAINST_COMMITTED,
@@ -26,11 +31,15 @@ from sqlalchemy.orm.base import (
     LoaderCallableStatus,
     PassiveFlag,
 )
+from sqlalchemy.orm.collections import collection_adapter
 from sqlalchemy.sql import ClauseElement
+from sqlalchemy.types import TypeEngine
 
 from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State
 
+_END = object()
+"""Stands between two lists of members."""
 _NET = PassiveFlag.PASSIVE_NO_INITIALIZE | INCLUDE_PENDING_MUTATIONS
 # The way in which a flush loads. By the committed key: a collection that is loaded by a key which
 # is about to change would be empty, and the flush would take it for that. And in spite of
@@ -55,17 +64,49 @@ def net_history(state: State, key: str, *, load: bool = False) -> History:
         The history without added objects of a wrong class. The flush refuses them with an error of
         its own, and they may not have the columns that a link is made of.
     """
-    history = get_history(state.obj(), key, _LOADED if load else _NET)
-    target = state.mapper.relationships[key].mapper
-    added = history.added or ()
-    if all(_is_a(each, target) for each in added):
+    pending = state._pending_mutations.get(key)
+    if (
+        pending is not None
+        and not load
+        and key not in state.dict
+        and key not in state.committed_state
+    ):
+        # The same as below, in a quarter of the time: each new member of a two-way relationship
+        # has a collection of its own that isn't loaded.
+        history = History([*pending.added_items], (), [*pending.deleted_items])
+    else:
+        history = state.get_history(key, _LOADED if load else _NET)
+    added = history.added
+    if not added:
         return history
-    fitting = [each for each in added if _is_a(each, target)]
+    target = state.mapper.relationships[key].mapper
+    if {*map(type, added)} == {target.class_}:
+        return history
+    classes = {type(each): each for each in added}
+    unfit = {cls for cls, each in classes.items() if not _is_a(each, target)}
+    if not unfit:
+        return history
+    fitting = [each for each in added if type(each) not in unfit]
     return History(fitting, history.unchanged, history.deleted)
 
 
 def _is_a(instance: object, mapper: Mapper[Any]) -> bool:
     return instance is None or instance_state(instance).mapper.isa(mapper)
+
+
+def collection_edits(state: State, key: str, found: list[Any]) -> None:
+    """Append what the net change of a collection depends on to a list, object by object."""
+    pending = state._pending_mutations.get(key)
+    if pending is not None:
+        found += (pending, *pending.added_items, _END, *pending.deleted_items)
+    collection = state.dict.get(key)
+    if collection is not None:
+        original: Any = state.committed_state.get(key)
+        found += (collection, *collection_adapter(collection), _END)
+        if isinstance(original, list):
+            found += original
+        else:
+            found.append(original)
 
 
 def has_net_change(state: State, key: str) -> bool:
@@ -92,20 +133,52 @@ def is_edited(state: State, key: str) -> bool:
     return key in state.committed_state or key in state._pending_mutations
 
 
+def edited_of(state: State, props: list[RelationshipProperty[Any]]) -> list[Any]:
+    """Those of several relationships that :func:`is_edited` is true for."""
+    committed, pending = state.committed_state, state._pending_mutations
+    return [prop for prop in props if prop.key in committed or prop.key in pending]
+
+
 def changed_columns(state: State) -> Iterator[tuple[str, Any]]:
     """The column attributes that an UPDATE would write, each with its old value.
 
     The old value is ``NO_VALUE`` where it is not known. The rules are those by which SQLAlchemy
     collects the values of an UPDATE.
     """
-    columns = state.mapper.column_attrs
+    equals = _equals_of(state)
     values = state.dict
     for key, old in list(state.committed_state.items()):
-        if key in columns and key in values:
+        if key in equals and key in values:
             new = values[key]
-            impl: Any = state.manager[key].impl
-            if is_expression(new) or is_unknown(old) or impl.is_equal(new, old) is not True:
+            if is_expression(new) or is_unknown(old) or equals[key](new, old) is not True:
                 yield key, NO_VALUE if is_unknown(old) else old
+
+
+Equal = Callable[[Any, Any], Any]
+
+_EQUALS = "aksara_signals.equals"
+"""The key in the ``info`` of a class manager, so that both have the same lifetime."""
+
+
+def _equals_of(state: State) -> dict[str, Equal]:
+    """The column attributes of a class, each with what compares its values for SQLAlchemy."""
+    manager = state.manager
+    columns = manager.mapper.column_attrs  # another object whenever columns have been added
+    known = manager.info.get(_EQUALS)
+    if known is None or known[0] is not columns:
+        # Not all can change: a discriminator that is SQL has no attribute, and one that a concrete
+        # subclass has not taken over can't be set.
+        impls = {key: getattr(manager.get(key), "impl", None) for key in columns.keys()}  # noqa: SIM118
+        found = {key: _equal(each) for key, each in impls.items() if hasattr(each, "is_equal")}
+        known = manager.info[_EQUALS] = columns, found
+    equals: dict[str, Equal] = known[1]
+    return equals
+
+
+def _equal(impl: Any) -> Equal:
+    equal: Equal = impl.is_equal
+    is_default = getattr(equal, "__func__", None) is TypeEngine.compare_values
+    return eq if is_default else equal
 
 
 def expressions(state: State) -> dict[str, Any]:
@@ -121,14 +194,43 @@ def expressions_of_new(state: State) -> dict[str, Any]:
     }
 
 
-def has_column_changes(state: State) -> bool:
-    """Whether an UPDATE would write anything."""
-    return next(changed_columns(state), None) is not None
+Edit = tuple[str, Any, Any]
+"""A changed column attribute with its new and its old value."""
+
+
+def first_edit(state: State, values: Mapping[str, Any]) -> Edit | None:
+    """One column that an UPDATE would write, by the rules of :func:`changed_columns`.
+
+    Args:
+        state: The state of an instance.
+        values: Its dict.
+    """
+    equals = _equals_of(state)
+    for key, old in (*state.committed_state.items(),):
+        if key in equals and key in values:
+            new = values[key]
+            if type(new) not in LITERALS and is_expression(new):
+                return key, new, old
+            if type(old) not in LITERALS and is_unknown(old):
+                return key, new, old
+            if equals[key](new, old) is not True:
+                return key, new, old
+    return None
+
+
+def is_still_edited(state: State, values: Mapping[str, Any], edit: Edit) -> bool:
+    """Whether nothing has happened since to an edit, as far as can be seen at a glance."""
+    key, new, old = edit
+    return (
+        state.committed_state.get(key) is old
+        and values.get(key) is new
+        and type(new) in LITERALS  # another one may have been changed in place
+    )
 
 
 def is_expression(value: Any) -> bool:
     """Whether a value is SQL that the database will compute, such as ``Post.views + 1``."""
-    return type(value) not in _LITERALS and (
+    return type(value) not in LITERALS and (
         isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
     )
 
@@ -139,8 +241,10 @@ def is_same(manager: Any, key: str, old: Any, new: Any) -> bool:
     return not is_expression(new) and impl.is_equal(new, old) is True
 
 
-_LITERALS = frozenset((str, int, float, bool, bytes))
-"""Types whose values are never SQL."""
+LITERALS = frozenset(
+    (NoneType, str, int, float, bool, bytes, Decimal, UUID, date, time, datetime, timedelta)
+)
+"""Types of most values: one of these, not of a subclass, is never SQL and can't change in place."""
 
 
 def reverse_keys(prop: RelationshipProperty[Any]) -> list[str]:

@@ -230,6 +230,11 @@ def column_value(state: State, column: Any) -> Any:
     return state.dict.get(key)
 
 
+def column_values(state: State, columns: Iterable[Any]) -> tuple[Any, ...]:
+    """The values of several columns, as :func:`column_value` gives them."""
+    return tuple(column_value(state, column) for column in columns)
+
+
 def expire_unset(state: State) -> None:
     """Expire the columns that a new instance was never given.
 

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy.orm import (
@@ -82,8 +81,7 @@ def _is_open(session: Session, transaction: SessionTransaction) -> bool:
     return current is not None and transaction in current._iterate_self_and_parents()
 
 
-@contextmanager
-def flushable(session: Session, is_receiver: Callable[[], bool]) -> Iterator[None]:
+class flushable:  # noqa: N801 - used like a function; @contextmanager is felt in each flush
     """Allow post receivers to flush, although the flush that calls them is not quite over.
 
     At ``after_flush_postexec`` everything is written and the instances are clean. Only SQLAlchemy's
@@ -94,13 +92,20 @@ def flushable(session: Session, is_receiver: Callable[[], bool]) -> Iterator[Non
         is_receiver: Returns whether the current code is one of the receivers. To any other task the
             session is still flushing.
     """
-    before = session._flushing
-    lifted: Any = _LiftedFlag(is_receiver)
-    session._flushing = lifted
-    try:
-        yield
-    finally:
-        session._flushing = before
+
+    __slots__ = ("_before", "_is_receiver", "_session")
+
+    def __init__(self, session: Session, is_receiver: Callable[[], bool]) -> None:
+        self._session = session
+        self._is_receiver = is_receiver
+
+    def __enter__(self) -> None:
+        self._before = self._session._flushing
+        lifted: Any = _LiftedFlag(self._is_receiver)
+        self._session._flushing = lifted
+
+    def __exit__(self, *_: object) -> None:
+        self._session._flushing = self._before
 
 
 def fail_flush(session: Session) -> None:
@@ -201,14 +206,37 @@ def pending_states(
     return list(session._new.items()), modified, dict(deleted)
 
 
-def has_nothing_but(session: Session, states: dict[State, Any]) -> bool:
-    """Whether a session has nothing to write but new and modified states among these."""
+def only_new(session: Session) -> dict[State, object] | None:
+    """The new states with their instances, if a session has nothing else to write; else None."""
+    if session._deleted or session.identity_map._modified:
+        return None
+    return dict(session._new)
+
+
+def has_nothing_but(
+    session: Session, states: Mapping[State, Any], is_delete: Callable[[State], bool] | None = None
+) -> bool:
+    """Whether a session has nothing to write but these states.
+
+    Args:
+        session: The session.
+        states: The new, modified and deleted states.
+        is_delete: Whether one of them is deleted; without it, none is.
+    """
     known = states.keys()
-    return (
-        not session._deleted
-        and session._new.keys() <= known
-        and known >= set(session._dirty_states)
-    )
+    deleted = session._deleted
+    if deleted and not (is_delete and deleted.keys() <= known and all(map(is_delete, deleted))):
+        return False
+    return session._new.keys() <= known and known >= session.identity_map._modified
+
+
+def written_all(flush_context: UOWTransaction, new: Mapping[State, object]) -> bool:
+    """Whether a flush has inserted the rows of these states, and has written nothing else."""
+    written = flush_context.states
+    if len(written) != len(new):
+        return False
+    inserted = (False, False)  # not deleted, and not only listed
+    return all(written.get(state) == inserted and state.key is None for state in new)
 
 
 def written_states(flush_context: UOWTransaction) -> tuple[dict[State, bool], set[Any]]:

@@ -71,8 +71,9 @@ def restore(session: Session, one: Shadow) -> None:
     active = namespace[_SHADOWS]
     active.remove(one)
     methods = one.methods
+    pop = namespace.pop
     for name in methods:
-        namespace.pop(name, None)
+        pop(name, None)
     # What was beneath this shadow comes back: first the user's own attributes, then the methods of
     # the remaining shadows, so that the latest of them is on top.
     if _HIDDEN in namespace:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.base import NO_VALUE
 
 from aksara_signals.orm.bridge.handover import in_greenlet
-from aksara_signals.orm.bridge.history import changed_columns, is_same, is_unknown
+from aksara_signals.orm.bridge.history import Edit, changed_columns, is_same, is_unknown
 from aksara_signals.orm.bridge.rows import read_rows
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.kind import Kind
@@ -40,6 +40,8 @@ class Change:
     """A strong reference from before the flush to after it: a state holds its instance weakly."""
     sender: type[object]
     """The class that sends the signals of this change."""
+    edit: Edit | None = None
+    """Of an UPDATE: one of the columns that were found changed, if any was."""
 
 
 def deleted_before_created(changes: list[Change]) -> list[Change]:
@@ -53,9 +55,11 @@ def deleted_before_created(changes: list[Change]) -> list[Change]:
     Args:
         changes: In any order; apart from the deleted objects it stays as it is.
     """
-    gone = {_hierarchy(each) for each in changes if each.kind is Kind.DELETE}
-    if not gone:
+    delete = Kind.DELETE  # on Python 3.11, finding it in its class takes longer than comparing it
+    deletes = [each.kind is delete for each in changes]
+    if all(deletes) or not any(deletes):
         return changes
+    gone = {_hierarchy(each) for each in changes if each.kind is Kind.DELETE}
     mixed = gone & {_hierarchy(each) for each in changes if each.kind is Kind.CREATE}
     if not mixed:
         return changes

@@ -1,7 +1,7 @@
 """What is sent for the rows that a flush or a statement writes.
 
 Changes come in batches. A batch becomes deliveries to the receivers that are called at once, and
-queue entries for the deferred ones.
+queue entries for the deferred ones (:mod:`.queueing`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from typing import Any
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.connections.matching import let_through
 from aksara_signals.dispatch.connections.routing import Segment
-from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, Delivery, new_tuple
+from aksara_signals.dispatch.delivery.delivery import NO_EXTRAS, AnyDelivery
+from aksara_signals.dispatch.delivery.tracing import hooks
 from aksara_signals.dispatch.receivers.naming import describe_receiver
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.orm.bridge.hidden_history import hidden_history_of
-from aksara_signals.orm.bridge.states import State, describe, has_pending_key
+from aksara_signals.orm.bridge.hidden_history import hidden_history_of, hiding
+from aksara_signals.orm.bridge.states import State, describe
 from aksara_signals.orm.flush.changes import Change, row_changes
 from aksara_signals.orm.flush.recipients import Recipients
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.outcome.durable import DurableSend
-from aksara_signals.orm.outcome.entries import Queued, SentSignal, Written
-from aksara_signals.orm.outcome.snapshots import Snapshot, kept_extras
 from aksara_signals.orm.sending import Run
 from aksara_signals.orm.session.current import AnySession
 from aksara_signals.orm.session.fixtures import is_loading_fixtures
@@ -62,12 +61,20 @@ def batches_of(
         recipients: The receivers of each class and kind of change.
         owner: The session that receivers are given.
     """
+    raw = is_loading_fixtures()
     batches: list[Batch] = []
     for (kind, sender), group in groupby(changes, _kind_and_sender):
-        shared: dict[str, Any] = {"sender": sender}
-        if kind is not Kind.DELETE:
-            shared |= {"created": kind.created, "update_fields": None}
-        shared |= {"session": owner, "raw": is_loading_fixtures()}
+        shared: dict[str, Any]
+        if kind is Kind.DELETE:
+            shared = {"sender": sender, "session": owner, "raw": raw}
+        else:
+            shared = {
+                "sender": sender,
+                "created": kind.created,
+                "update_fields": None,
+                "session": owner,
+                "raw": raw,
+            }
         batches.append(Batch(kind, sender, list(group), recipients(sender, kind), shared))
     return batches
 
@@ -81,11 +88,13 @@ def runs_of(batches: Iterable[Batch], extras: dict[State, Any]) -> list[Run]:
     """
     called: Called = {}
     return [
-        (
+        Run(
             is_async,
             _judged_deliveries(batch, segments, extras, called)
             if batch.recipients.watched
             else _deliveries(batch, segments, extras),
+            ("instance", "signal", *batch.shared_arguments),
+            len(batch.changes) * len(segments),
         )
         for batch in batches
         for is_async, segments in batch.recipients.runs
@@ -94,19 +103,28 @@ def runs_of(batches: Iterable[Batch], extras: dict[State, Any]) -> list[Run]:
 
 def _deliveries(
     batch: Batch, segments: list[tuple[Signal, Segment]], extras: dict[State, Any]
-) -> Iterator[Delivery]:
-    """One change after another, each for every signal and segment."""
+) -> Iterator[AnyDelivery]:
+    """One change after another, each for every signal and segment.
+
+    The arguments of one delivery are those of the next one, but for what differs: receivers get
+    copies, and nothing else keeps them, unless there are hooks.
+    """
     sender, is_update = batch.sender, batch.kind is Kind.UPDATE
+    shared = batch.shared_arguments
     sends = [
-        (signal, each.sequential, each.concurrent, {"signal": signal, **batch.shared_arguments})
+        (signal, each.sequential, each.concurrent, {"instance": None, "signal": signal, **shared})
         for signal, each in segments
     ]
     for change in batch.changes:
         extra = extras.get(change.state, NO_EXTRAS) if extras else NO_EXTRAS
-        for signal, sequential, concurrent, shared in sends:
-            given = with_fields(shared, change) if is_update else shared
-            arguments = {"instance": change.instance, **given}
-            yield new_tuple(Delivery, (signal, sender, sequential, arguments, concurrent, extra))
+        instance = change.instance
+        hides = is_update and hiding
+        for signal, sequential, concurrent, reused in sends:
+            arguments = with_fields(reused, change) if hides else reused
+            if hooks:
+                arguments = arguments.copy()
+            arguments["instance"] = instance
+            yield signal, sender, sequential, arguments, concurrent, extra
 
 
 Called = dict[tuple[Change, Signal], set[Any]]
@@ -118,7 +136,7 @@ def _judged_deliveries(
     segments: list[tuple[Signal, Segment]],
     extras: dict[State, Any],
     called: Called,
-) -> Iterator[Delivery]:
+) -> Iterator[AnyDelivery]:
     """As :func:`_deliveries`, for changes that decide which of the receivers are called.
 
     Each is decided when the receivers before it have been called, which may have changed more.
@@ -129,6 +147,7 @@ def _judged_deliveries(
     ]
     for change in batch.changes:
         extra = extras.get(change.state, NO_EXTRAS)
+        hides = is_update and hiding
         for signal, segment, shared in sends:
             sequential, concurrent = segment.sequential, segment.concurrent
             if segment.repeated is not None:
@@ -138,65 +157,15 @@ def _judged_deliveries(
                 concurrent = let_through(concurrent, row, repeated, done)
                 if not sequential and not concurrent:
                     continue
-            given = with_fields(shared, change) if is_update else shared
+            given = with_fields(shared, change) if hides else shared
             arguments = {"instance": change.instance, **given}
-            yield new_tuple(Delivery, (signal, sender, sequential, arguments, concurrent, extra))
+            yield signal, sender, sequential, arguments, concurrent, extra
 
 
 def with_fields(shared: dict[str, Any], change: Change) -> dict[str, Any]:
     """The shared arguments, with the ``update_fields`` of a row that is updated in part."""
     hidden = hidden_history_of(change.state)
     return shared if hidden is None else {**shared, "update_fields": hidden.fields}
-
-
-def queued_of(batch: Batch, change: Change, extra: Any, written: Written | None) -> list[Queued]:
-    """The queue entries of one change, with the instance as it is at this moment.
-
-    Args:
-        batch: The batch of the change.
-        change: A change that has happened.
-        extra: Its on-demand arguments, or None.
-        written: Its note for receivers that are sent the net of a row, if there are any.
-    """
-    state = change.state
-    snapshot = Snapshot(state)
-    if batch.kind is Kind.DELETE and has_pending_key(state):
-        snapshot.take_key(state.key)
-    arguments = batch.shared_arguments
-    if batch.kind is Kind.UPDATE:
-        arguments = with_fields(arguments, change)
-    queued: list[Queued] = []
-    for signal, receivers in batch.recipients.deferred:
-        connections = receivers
-        if batch.recipients.watched:
-            connections = _deferred(batch, signal, receivers, change, extra or NO_EXTRAS)
-        sent = SentSignal(
-            signal,
-            batch.sender,
-            {**arguments, "signal": signal},
-            {"instance": snapshot},
-            NO_EXTRAS if extra is None else kept_extras(extra),
-            written,
-        )
-        queued += [Queued(sent, connection) for connection in connections]
-    return queued
-
-
-def _deferred(
-    batch: Batch,
-    signal: Signal,
-    connections: tuple[Connection, ...],
-    change: Change,
-    extra: Mapping[str, Any],
-) -> tuple[Connection, ...]:
-    """The deferred connections that a change lets through.
-
-    Coalescing ones stay: the net of the transaction decides, which isn't known yet.
-    """
-    row = row_changes(change, extra)
-    repeated = batch.recipients.repeated(signal)
-    kept = let_through((each for each in connections if not each.coalesce), row, repeated, set())
-    return tuple(each for each in connections if each.coalesce or each in kept)
 
 
 def durable_sends(

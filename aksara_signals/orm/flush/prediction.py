@@ -13,25 +13,30 @@ then those that relationships cause.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from operator import attrgetter
+from typing import Any
 
-from sqlalchemy.orm import RelationshipDirection, Session
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm import Mapper, RelationshipDirection, Session
+from sqlalchemy.orm.attributes import instance_dict, instance_state
 
 from aksara_signals.orm.bridge.history import (
+    Edit,
+    first_edit,
     following_references,
-    has_column_changes,
     is_edited,
     net_history,
     referring_states,
 )
 from aksara_signals.orm.bridge.loading import attribute_name, column_value, is_known
 from aksara_signals.orm.bridge.sessions import pending_states
-from aksara_signals.orm.bridge.states import State, has_parent, is_dropped, is_orphan, sort_key
+from aksara_signals.orm.bridge.states import State, has_parent, in_order, is_dropped, is_orphan
 from aksara_signals.orm.flush.changes import Change, deleted_before_created
 from aksara_signals.orm.flush.recipients import FlushRecipients
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.cascades import flushed_with
 from aksara_signals.orm.mapping.info import Relationship, info_of
+
+_mapper_of, _class_of = attrgetter("mapper"), attrgetter("class_")
 
 
 class Prediction:
@@ -72,10 +77,16 @@ class Prediction:
         self._created: list[tuple[State, object]] = []
         self._linked: list[State] = []
         self._sort_out_new(new, foreseen)
-        self._linked += [each for each in self._dirty if info_of(each.mapper).is_linked]
-        self._updated: dict[State, object] = {}
+        self._mappers: set[Mapper[Any]] = {*map(_mapper_of, dirty)}
+        """Those of the dirty states."""
+        if any(info_of(mapper).is_linked for mapper in self._mappers):
+            self._linked += [each for each in dirty if info_of(each.mapper).is_linked]
+        self._updated: dict[State, tuple[object, Edit | None]] = {}
         self._added: dict[Relationship, set[State]] = {}
-        self.is_linked: bool = bool(self._linked)
+        self.is_linked: bool = bool(self._linked) or any(
+            info.is_linked or info.has_orphans
+            for info in map(info_of, {state.mapper for state in deleted})
+        )
         """Whether what is written may depend on relationships."""
         if self._linked or self.deleted:
             self._find_orphans()
@@ -89,32 +100,37 @@ class Prediction:
             key. But deleted rows come first where their class hierarchy has new rows, too.
         """
         deleted = self.deleted
-        created = [
-            Change(Kind.CREATE, state, instance, type(instance))
+        create, update, delete = Kind.CREATE, Kind.UPDATE, Kind.DELETE
+        found = [
+            Change(create, state, instance, type(instance))
             for state, instance in self._created
             if state not in deleted
         ]
         if not (self._dirty or self._linked or deleted):
-            return created
+            return found
         self._find_updates()
-        updated = [state for state in self._updated if state not in deleted]
+        updates = self._updated
+        updated = [state for state in updates if state not in deleted] if deleted else updates
+        for state in in_order(self._of_classes_with_receivers(updated)):
+            instance, edit = updates[state]
+            found.append(Change(update, state, instance, type(instance), edit))
+        if not deleted:
+            return found
         gone = [state for state in deleted if state.has_identity]
-        return deleted_before_created(
-            [
-                *created,
-                *self._with_receivers(Kind.UPDATE, sorted(updated, key=sort_key)),
-                *self._with_receivers(Kind.DELETE, sorted(gone, key=sort_key)),
-            ]
-        )
-
-    def _with_receivers(self, kind: Kind, states: Iterable[State]) -> Iterator[Change]:
-        for state in states:
-            instance = state.obj()
-            if instance is not None and self._has_receivers(state.class_):
-                yield Change(kind, state, instance, type(instance))
+        for state in in_order(self._of_classes_with_receivers(gone)):
+            instance = deleted[state]
+            if instance is not None:
+                found.append(Change(delete, state, instance, type(instance)))
+        return deleted_before_created(found)
 
     def _has_receivers(self, cls: type) -> bool:
         return self._recipients.of(cls).has_receivers
+
+    def _of_classes_with_receivers(self, states: Iterable[State]) -> list[State]:
+        """Those of the states whose class has receivers; each class is looked up once."""
+        states = list(states)
+        silent = {cls for cls in {*map(_class_of, states)} if not self._has_receivers(cls)}
+        return [state for state in states if state.class_ not in silent] if silent else states
 
     def _sort_out_new(
         self, new: Iterable[tuple[State, object]], foreseen: Container[State]
@@ -150,8 +166,11 @@ class Prediction:
         # 1. Objects without any parent. They are set apart at first: they have no cascade, unless
         # step 2 finds them again.
         gone = dict(self.deleted)
-        for state in (*self._linked, *self.deleted):
-            if info_of(state.mapper).has_orphans and state.has_identity and is_orphan(state):
+        both = (*self._linked, *self.deleted)
+        mappers = {state.mapper for state in both}
+        dependent = {each for each in mappers if info_of(each).has_orphans}
+        for state in both if dependent else ():
+            if state.mapper in dependent and state.has_identity and is_orphan(state):
                 gone[state] = state.obj()
         # 2. Objects that a saved parent has removed, with their cascades.
         for state in self._linked:
@@ -159,9 +178,10 @@ class Prediction:
                 for child in _released_by(state):
                     self._delete(child)
         # 3. The objects of step 1, and what the deleted ones had removed: without cascade.
+        releasing = {each for each in mappers if info_of(each).releasing}
         for state, instance in gone.items():
             self.deleted.setdefault(state, instance)
-            for child in _released_by(state):
+            for child in _released_by(state) if state.mapper in releasing else ():
                 self.deleted.setdefault(child, child.obj())
 
     def _cancel_deletes(self) -> None:
@@ -189,18 +209,24 @@ class Prediction:
 
     def _find_updates(self) -> None:
         # Own columns and many-to-one relationships.
-        for state in self._dirty:
-            if (
-                state not in self.deleted
-                and self._has_receivers(state.class_)
-                and (state in self._requested or _has_change(state))
-            ):
-                self._updated[state] = state.obj()
+        updated, requested = self._updated, self._requested
+        for state in self._of_classes_with_receivers(self._dirty):
+            instance = state.obj()
+            if instance is None or state in self.deleted:
+                continue
+            edit = first_edit(state, instance_dict(instance))
+            if edit is not None or state in requested or _has_new_target(state):
+                updated[state] = instance, edit
         # Foreign keys that a parent writes: because its key has changed, because its collection
         # has, or because it is deleted. Added members are collected in the second loop, so that the
         # third one can pass them over.
-        for state in self._dirty:
-            self._find_followers(state)
+        followed = {
+            mapper: references
+            for mapper in self._mappers
+            if (references := following_references(mapper))
+        }
+        for state in self._dirty if followed else ():
+            self._find_followers(state, followed.get(state.mapper, ()))
         for state in self._linked:
             for prop in info_of(state.mapper).to_children:
                 if self._has_children_with_receivers(prop) and state not in self.deleted:
@@ -215,13 +241,13 @@ class Prediction:
             self._has_receivers(mapper.class_) for mapper in prop.mapper.self_and_descendants
         )
 
-    def _find_followers(self, parent: State) -> None:
+    def _find_followers(self, parent: State, references: Iterable[Relationship]) -> None:
         """Find children that refer to a parent whose key changes, where no collection has them.
 
         With ``passive_updates=False`` the database doesn't update their foreign keys. SQLAlchemy
         searches the session for them, and so does this.
         """
-        for prop in following_references(parent.mapper):
+        for prop in references:
             if self._has_receivers(prop.parent.class_) and _key_has_changed(parent, prop):
                 for child in referring_states(self._session, prop, parent):
                     self._update(child)
@@ -265,7 +291,9 @@ class Prediction:
     def _update(self, child: State) -> None:
         # A collection may still hold deleted objects.
         if child.persistent and child not in self.deleted:
-            self._updated[child] = child.obj()
+            instance = child.obj()
+            if instance is not None:
+                self._updated.setdefault(child, (instance, None))
 
 
 def _members(instances: Iterable[object] | None) -> Iterator[State]:
@@ -279,15 +307,15 @@ def _released_by(state: State) -> Iterator[State]:
 
     A child without a row is included: the objects that its cascade reaches may have rows.
     """
-    for prop in info_of(state.mapper).to_children:
-        if prop.cascade.delete_orphan and is_edited(state, prop.key):
+    for prop in info_of(state.mapper).releasing:
+        if is_edited(state, prop.key):
             for child in _members(net_history(state, prop.key).deleted):
                 if not has_parent(prop, child):
                     yield child
 
 
-def _has_change(state: State) -> bool:
-    return has_column_changes(state) or any(
+def _has_new_target(state: State) -> bool:
+    return any(
         is_edited(state, prop.key) and _points_elsewhere(state, prop)
         for prop in info_of(state.mapper).many_to_one
     )

@@ -66,6 +66,11 @@ class Recipients:
     A delete that a context silences counts, too: the net of a row that was created and deleted in
     one transaction is nothing."""
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether receivers are called whatever has changed, not given what it was, nor durable."""
+        return not (self.durable or self.watched or self.asks_for_changes)
+
     def repeated(self, signal: Signal) -> Mapping[Connection, object]:
         """The connections to a signal whose receiver has several, with a key in common."""
         return next((plan.repeated for each, plan in self.plans if each is signal), {})
@@ -80,6 +85,7 @@ class ClassRecipients:
         "coalesces",
         "generation",
         "has_receivers",
+        "inserts_simply",
         "post",
         "pre",
     )
@@ -92,6 +98,17 @@ class ClassRecipients:
         self.generation: object = generation
         self.pre: dict[Kind, Recipients] = self._recipients(PRE, by_signal)
         self.post: dict[Kind, Recipients] = self._recipients(POST, by_signal)
+        self.inserts_simply: bool = not coalesces and all(
+            each.is_simple for each in (self.pre[Kind.CREATE], self.post[Kind.CREATE])
+        )
+        """Whether receivers of new rows are all called, now or after the outcome, with nothing but
+        the instance."""
+
+    def is_same(self, other: ClassRecipients) -> bool:
+        """Whether the same receivers are called. In contexts, each look-up makes another object."""
+        return self is other or (
+            self._by_signal == other._by_signal and self.coalesces is other.coalesces
+        )
 
     @property
     def statement(self) -> dict[Kind, Recipients]:
@@ -193,12 +210,15 @@ class FlushRecipients:
     """The receivers of the classes of one flush or statement, looked up once per class.
 
     Receivers that are connected or silenced after the first look-up of a class don't change it.
+
+    Args:
+        known: Those that have been looked up.
     """
 
     __slots__ = ("_classes",)
 
-    def __init__(self) -> None:
-        self._classes: dict[type, ClassRecipients] = {}
+    def __init__(self, known: Mapping[type, ClassRecipients] | None = None) -> None:
+        self._classes: dict[type, ClassRecipients] = dict(known or {})
 
     def of(self, cls: type) -> ClassRecipients:
         """The receivers of a class."""

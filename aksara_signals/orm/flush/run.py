@@ -19,12 +19,13 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy.orm import Session, UOWTransaction
+from sqlalchemy.orm.attributes import instance_dict
 
 from aksara_signals.dispatch.delivery.frame import MAX_ROUNDS, recursion_error
 from aksara_signals.exceptions import AksaraSignalsError
 from aksara_signals.orm.bridge.deletions import DeletedRows
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of, reveal_edited
-from aksara_signals.orm.bridge.history import changed_columns, has_column_changes
+from aksara_signals.orm.bridge.history import changed_columns, first_edit, is_still_edited
 from aksara_signals.orm.bridge.loading import expire_unset, load_before_deletion, load_columns
 from aksara_signals.orm.bridge.sessions import (
     fail_flush,
@@ -34,15 +35,16 @@ from aksara_signals.orm.bridge.sessions import (
 )
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change, deleted_before_created
+from aksara_signals.orm.flush.inserting import InsertRun
 from aksara_signals.orm.flush.payloads import (
     Batch,
     batches_of,
     described,
     durable_sends,
-    queued_of,
     runs_of,
 )
 from aksara_signals.orm.flush.prediction import Prediction
+from aksara_signals.orm.flush.queueing import queue_batch
 from aksara_signals.orm.flush.recipients import LIFE_CYCLE, FlushRecipients
 from aksara_signals.orm.flush.requested import flag_again, requested_in
 from aksara_signals.orm.flush.unforeseen import missed_by, unforeseen_in, warn_of_unforeseen
@@ -76,15 +78,19 @@ def before_flush(
         unwired.check_unwired()
     if LIFE_CYCLE.is_connected or RELATIONS.is_connected:
         requested = requested_in(session)
-        run = FlushRun(session, objects, requested)
+        run: InsertRun | FlushRun | None = None
         try:
-            run.before()
+            inserting = None if objects is not None or requested else InsertRun.of(session)
+            run = inserting
+            if inserting is None or not inserting.before() or requested:
+                run = whole = FlushRun(session, objects, requested, inserting)
+                whole.before()
             if requested:
                 flag_again(session, requested)
         except AksaraSignalsError:
             raise
         except BaseException:
-            if not run.is_sending:
+            if run is None or not run.is_sending:
                 # The prediction has met an error of SQLAlchemy's, as the flush itself would have.
                 # Leave the session as that would have left it.
                 fail_flush(session)
@@ -95,16 +101,20 @@ def before_flush(
     reveal_edited(session)
 
 
-def after_flush(_: Session, flush_context: UOWTransaction) -> None:
+def after_flush(session: Session, flush_context: UOWTransaction) -> None:
     """Record what a flush has written, while history still shows it."""
-    run: FlushRun | None = flush_context.attributes.get(_RUN)
+    run: InsertRun | FlushRun | None = flush_context.attributes.get(_RUN)
+    if isinstance(run, InsertRun):
+        if run.record(flush_context):
+            return
+        flush_context.attributes[_RUN] = run = FlushRun(session, None, {}, run)
     if run is not None:
         run.record(flush_context)
 
 
 def after_flush_postexec(_: Session, flush_context: UOWTransaction) -> None:
     """Send the post signals of a flush."""
-    run: FlushRun | None = flush_context.attributes.pop(_RUN, None)
+    run: InsertRun | FlushRun | None = flush_context.attributes.pop(_RUN, None)
     if run is not None:
         run.after()
 
@@ -116,10 +126,15 @@ class FlushRun:
         session: The flushing session.
         objects: The objects that ``flush(objects)`` was restricted to, else None.
         requested: The instances whose save was requested; pre receivers may add some.
+        begun: The run that has sent pre signals, and turned out to have more to do.
     """
 
     def __init__(
-        self, session: Session, objects: Iterable[object] | None, requested: dict[State, object]
+        self,
+        session: Session,
+        objects: Iterable[object] | None,
+        requested: dict[State, object],
+        begun: InsertRun | None = None,
     ) -> None:
         self._session = session
         self._objects = None if objects is None else list(objects)
@@ -128,8 +143,8 @@ class FlushRun:
         """Whether receivers are being called: then an error is theirs."""
         self._token = object()
         """Stands for this flush in the queue, which mustn't keep the run and its instances."""
-        self._recipients = FlushRecipients()
-        self._foreseen: dict[State, Change] = {}
+        self._recipients = FlushRecipients() if begun is None else FlushRecipients(begun.classes)
+        self._foreseen: dict[State, Change] = {} if begun is None else begun.foreseen()
         """The changes that pre signals were sent for."""
         self._requested: dict[State, object] = requested
         self._values: FlushValues | None = None
@@ -166,14 +181,15 @@ class FlushRun:
             prediction = Prediction(
                 self._session, self._recipients, self._objects, self._foreseen, self._requested
             )
-            fresh = [change for change in prediction.changes() if self._is_news(change)]
+            fresh = prediction.changes()
+            if self._foreseen:
+                fresh = [change for change in fresh if self._is_news(change)]
             if not fresh:
                 # Links come after all rows, so that pre_save is sent before pre_relation_add.
                 if self._links is not None and self._send_pre_links(self._links, prediction):
                     continue
                 break
-            for change in fresh:
-                self._foreseen[change.state] = change
+            self._foreseen |= {change.state: change for change in fresh}
             batches = batches_of(fresh, self._recipients.pre, self._owner)
             self._send_pre(batches)
             sent += batches
@@ -193,8 +209,11 @@ class FlushRun:
         return (
             self._links is None
             and not prediction.is_linked
-            and has_nothing_but(self._session, self._foreseen)
+            and has_nothing_but(self._session, self._foreseen, self._is_deleted)
         )
+
+    def _is_deleted(self, state: State) -> bool:
+        return self._foreseen[state].kind is Kind.DELETE
 
     def _is_news(self, change: Change) -> bool:
         known = self._foreseen.get(change.state)
@@ -229,14 +248,15 @@ class FlushRun:
         self.is_sending = False
 
     def _send_pre_links(self, links: RelationshipRun, prediction: Prediction) -> bool:
-        """Send the pre signals of links not sent yet, and return whether there were any."""
+        """Send the pre signals of links not sent yet, and return whether they have receivers."""
         fresh = links.fresh(prediction.deleted)
-        if fresh:
-            links.load_for(fresh)
-            self.is_sending = True
-            send_within(self._session, self._owner, BEFORE_A_FLUSH, links.pre_runs(fresh))
-            self.is_sending = False
-        return bool(fresh)
+        if not links.has_pre_receivers(fresh):
+            return False  # so nothing is called that could make further changes
+        links.load_for(fresh)
+        self.is_sending = True
+        send_within(self._session, self._owner, BEFORE_A_FLUSH, links.pre_runs(fresh))
+        self.is_sending = False
+        return True
 
     def _expect(self, sent: list[Batch]) -> None:
         """Note, for post signals, what only shows before the flush."""
@@ -251,9 +271,9 @@ class FlushRun:
                     deleted += [change.state for change in changes]
             elif after.asks_for_changes or after.durable or batch.kind is Kind.UPDATE:
                 values = self._flush_values()
-                for change in changes:
-                    values.expect(change)
-                    if after.watched and change.kind is Kind.CREATE:
+                values.expect(changes)
+                if after.watched and batch.kind is Kind.CREATE:
+                    for change in changes:
                         values.expect_new(change.state)
                 if after.asks_for_changes:
                     wanted += changes
@@ -308,22 +328,32 @@ class FlushRun:
         """The changes that were predicted and have happened; removed from what was written."""
         happened: list[Change] = []
         missed = () if self._deletes is None else missed_by(self._deletes)
+        create, update, delete = Kind.CREATE, Kind.UPDATE, Kind.DELETE
         for state, change in self._foreseen.items():
             kind = change.kind
-            if written.get(state) is not (kind is Kind.DELETE):
+            if written.get(state) is not (kind is delete):
                 continue
-            if kind is not Kind.DELETE and (kind is Kind.CREATE) is state.has_identity:
+            if kind is not delete and (kind is create) is (state.key is not None):
                 continue  # a later listener has made an INSERT of the UPDATE, or the reverse
             del written[state]
-            if state in missed:
+            if missed and state in missed:
                 continue
             # A pre receiver may have undone the change: then no UPDATE was issued.
-            if kind is not Kind.UPDATE or has_column_changes(state) or self._has_expired(state):
+            if kind is not update or self._has_changes(change):
                 happened.append(change)
             elif state in self._requested:
                 self._unwritten.add(state)
                 happened.append(change)
         return happened
+
+    def _has_changes(self, change: Change) -> bool:
+        state, edit = change.state, change.edit
+        values = instance_dict(change.instance)
+        return (
+            (edit is not None and is_still_edited(state, values, edit))
+            or first_edit(state, values) is not None
+            or self._has_expired(state)
+        )
 
     def _has_expired(self, state: State) -> bool:
         """Whether the database has computed values, which have expired and left no history."""
@@ -385,23 +415,12 @@ class FlushRun:
     def _enqueue(self, extras: dict[State, Any]) -> None:
         """Queue what has happened for deferred receivers, with the values of this moment."""
         for batch in self._batches:
-            coalesces = batch.recipients.coalesces
-            if not coalesces and not batch.recipients.deferred:
-                continue
-            entries = entries_in(self._session)
-            for change in batch.changes:
-                state = change.state
-                written = self._written(batch.kind, state) if coalesces else None
-                if written is not None:
-                    entries.append(written)
-                if batch.recipients.deferred:
-                    queued = queued_of(batch, change, extras.get(state), written)
-                    # The net of a requested save that wrote nothing is nothing.
-                    entries += (
-                        [each for each in queued if not each.connection.coalesce]
-                        if state in self._unwritten
-                        else queued
-                    )
+            if batch.recipients.coalesces or batch.recipients.deferred:
+                entries = entries_in(self._session)
+                queue_batch(batch, entries, extras, self._written_of, self._unwritten)
+
+    def _written_of(self, batch: Batch, state: State) -> Written:
+        return self._written(batch.kind, state)
 
     def _written(self, kind: Kind, state: State, *, is_silent: bool = False) -> Written:
         before = None if kind is Kind.CREATE else self._keys_before.get(state, state.key)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from aksara_signals.exceptions import AksaraSignalsWarning
 from aksara_signals.orm.bridge.deletions import DeletedRows
-from aksara_signals.orm.bridge.history import has_column_changes
+from aksara_signals.orm.bridge.history import first_edit
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change
 from aksara_signals.orm.flush.recipients import FlushRecipients
@@ -40,7 +40,9 @@ def unforeseen_in(
         of_class = recipients.of(state.class_)
         if of_class.has_receivers:
             instance = state.obj()
-            if instance is not None and (kind is not Kind.UPDATE or has_column_changes(state)):
+            if instance is not None and (
+                kind is not Kind.UPDATE or first_edit(state, state.dict) is not None
+            ):
                 unforeseen.append(Change(kind, state, instance, type(instance)))
         elif of_class.coalesces:
             silenced.append((state, kind))

@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_dict
 
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
-from aksara_signals.orm.bridge.history import expressions, expressions_of_new
+from aksara_signals.orm.bridge.history import LITERALS, expressions, expressions_of_new
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change, LiveChanges, changes_of, read_old_values
 from aksara_signals.orm.kind import Kind
@@ -72,17 +73,25 @@ class FlushValues:
         if known:
             read_old_values(self._session, known, names)
 
-    def expect(self, change: Change) -> None:
-        """Note which attributes of a row hold SQL, which the database will compute.
+    def expect(self, changes: Iterable[Change]) -> None:
+        """Note which attributes of rows hold SQL, which the database will compute.
 
         Args:
-            change: An insert or an update.
+            changes: Inserts or updates.
         """
-        state = change.state
-        is_new = change.kind is Kind.CREATE
-        found = expressions_of_new(state) if is_new else expressions(state)
-        if found:
-            self._expressions[state] = found
+        create = Kind.CREATE
+        for change in changes:
+            state = change.state
+            values = instance_dict(change.instance)
+            is_new = change.kind is create
+            for key in values if is_new else state.committed_state:
+                if type(values.get(key)) not in LITERALS:
+                    break
+            else:
+                continue
+            found = expressions_of_new(state) if is_new else expressions(state)
+            if found:
+                self._expressions[state] = found
 
     def expect_new(self, state: State) -> None:
         """Note which attributes of a new row are set: later, defaults have filled others."""

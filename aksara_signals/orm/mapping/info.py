@@ -76,6 +76,11 @@ class MapperInfo:
         return [each for each in self._mapper.relationships if not each.viewonly]
 
     @cached_property
+    def has_relationships(self) -> bool:
+        """Whether instances have links that a flush may write."""
+        return bool(self._writable)
+
+    @cached_property
     def has_orphans(self) -> bool:
         """Whether an instance can be an orphan, so that a flush deletes it."""
         return has_delete_orphans(self._mapper)
@@ -99,6 +104,11 @@ class MapperInfo:
             for key in reverse_keys(each)
             if not (reverse := each.mapper.relationships[key]).viewonly
         ]
+
+    @cached_property
+    def releasing(self) -> list[Relationship]:
+        """The relationships that delete the members which are removed from them."""
+        return [each for each in self.to_children if each.cascade.delete_orphan]
 
     @cached_property
     def to_children(self) -> list[Relationship]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -13,7 +14,7 @@ from aksara_signals.dispatch.signal import Signal
 from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.bridge.loading import load_columns
 from aksara_signals.orm.bridge.sessions import fail_flush
-from aksara_signals.orm.bridge.states import state_of
+from aksara_signals.orm.bridge.states import state_of, unmapped_among
 from aksara_signals.orm.flush.recipients import recipients_of
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.outcome.durable import DurableSend, write_sends
@@ -59,12 +60,11 @@ def instances_given(instances: Any, operation: str) -> list[Any]:
     if state_of(instances) is not None or not isinstance(instances, Iterable):
         raise _refusal_of(instances, operation)
     members = [*instances]
-    for each in members:
-        if state_of(each) is None:
-            raise InvalidOptionError(
-                f"{operation} was given {describe_sender(type(each))} among its instances; it "
-                f"takes mapped instances only"
-            )
+    for each in unmapped_among(members):
+        raise InvalidOptionError(
+            f"{operation} was given {describe_sender(type(each))} among its instances; it "
+            f"takes mapped instances only"
+        )
     if isinstance(instances, (str, bytes, Mapping)) or is_session(instances):
         raise _refusal_of(instances, operation)  # empty, or a dict of instances
     return members
@@ -111,28 +111,20 @@ def note_written(
         instances: The instances of the rows.
         names: The names of the updated columns.
     """
-    flush, coalesces = object(), dict[type, bool]()
-    written = [
-        Written(
-            kind,
-            None if kind is Kind.CREATE else state.key,
-            state.key,
-            flush,
-            is_silent=True,
-            values=values_of(state, names),
-        )
-        for state in map(instance_state, instances)
-        if _coalesces(state.class_, coalesces)
-    ]
-    if written:
-        entries_in(session).extend(written)
-
-
-def _coalesces(cls: type, known: dict[type, bool]) -> bool:
-    found = known.get(cls)
-    if found is None:
-        found = known[cls] = recipients_of(cls).coalesces
-    return found
+    flush = object()
+    for cls, alike in groupby(instances, type):
+        if recipients_of(cls).coalesces:
+            entries_in(session).extend(
+                Written(
+                    kind,
+                    None if kind is Kind.CREATE else state.key,
+                    state.key,
+                    flush,
+                    is_silent=True,
+                    values=values_of(state, names),
+                )
+                for state in map(instance_state, alike)
+            )
 
 
 def batches(members: list[Any], batch_size: int | None) -> Iterator[list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import groupby
@@ -14,7 +15,12 @@ from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InstanceStateError
-from aksara_signals.orm.bridge.history import expressions_of_new, has_members, is_expression
+from aksara_signals.orm.bridge.history import (
+    LITERALS,
+    expressions_of_new,
+    has_members,
+    is_expression,
+)
 from aksara_signals.orm.bridge.rows import counts_keys_up, register_inserted
 from aksara_signals.orm.bridge.states import describe
 from aksara_signals.orm.kind import Kind
@@ -47,17 +53,11 @@ def bulk_create(
                 raise _refusal_of_sql(instance, key)
     if send_bulk(session, pre_bulk_create, model, payload):
         _require_new(instances, model)
-    groups: dict[tuple[type, tuple[str, ...]], list[tuple[Any, Row]]] = {}
-    for cls, members in groupby(instances, type):
-        mapper: Mapper[Any] = inspect(cls)
-        gaps = _gaps_of(mapper)
-        for instance in members:
-            row = _insert_row(instance, mapper, gaps)
-            groups.setdefault((cls, tuple(row)), []).append((instance, row))
+    groups = _grouped(instances)
     for instance in instances:
-        owner = instance_state(instance).session  # it is pending in that session
-        if owner is not None:
-            owner.expunge(instance)
+        state = instance_state(instance)
+        if state.session_id is not None and (owner := state.session) is not None:
+            owner.expunge(instance)  # it is pending in that session
     for (cls, given), pairs in groups.items():
         for part in batches(pairs, batch_size):
             _insert(session, cls, given, part, batch_size)
@@ -68,14 +68,8 @@ def bulk_create(
 
 
 def _require_new(instances: list[Any], model: type) -> None:
-    seen: set[int] = set()  # alive: in the list
-    for instance in instances:
-        if id(instance) in seen:
-            raise InstanceStateError(
-                f"bulk_create() was given one {describe_sender(type(instance))} twice, which would "
-                f"be two rows; give each instance once"
-            )
-        seen.add(id(instance))
+    if len({*map(id, instances)}) < len(instances):
+        raise _refusal_of_twins(instances)
     for cls, alike in groupby(instances, type):
         if not issubclass(cls, model):
             raise InstanceStateError(
@@ -98,6 +92,15 @@ def _require_new(instances: list[Any], model: type) -> None:
                         f"relationship {key!r} set, which an INSERT of many rows can't write; set "
                         f"the foreign key, or add() the instances to the session"
                     )
+
+
+def _refusal_of_twins(instances: list[Any]) -> InstanceStateError:
+    count = Counter(map(id, instances))
+    twin = next(each for each in instances if count[id(each)] > 1)
+    return InstanceStateError(
+        f"bulk_create() was given one {describe_sender(type(twin))} twice, which would "
+        f"be two rows; give each instance once"
+    )
 
 
 def _refusal_of_sql(instance: object, key: str) -> InstanceStateError:
@@ -135,22 +138,37 @@ def _gap(mapper: Mapper[Any], key: str, column: Column[Any]) -> Gap:
     return Gap.NULL
 
 
-def _insert_row(instance: object, mapper: Mapper[Any], gaps: list[tuple[str, Gap]]) -> Row:
-    """The values to insert for an instance; columns left out get theirs from a default."""
-    values = instance_state(instance).dict
-    first_version: Any = mapper.version_id_generator
-    row: Row = {}
-    for key, gap in gaps:
-        value = values.get(key)
-        if value is None:
-            if gap is Gap.NOTHING or (gap is Gap.NULL_IF_SET and key not in values):
-                continue
-            if gap is Gap.VERSION:
-                value = first_version(None)
-        elif is_expression(value):
-            raise _refusal_of_sql(instance, key)
-        row[key] = value
-    return row
+def _grouped(
+    instances: list[Any],
+) -> dict[tuple[type, tuple[str, ...]], list[tuple[Any, Row]]]:
+    """The instances, each with the values to insert, by class and by the columns of these.
+
+    Columns left out get their values from a default.
+    """
+    groups: dict[tuple[type, tuple[str, ...]], list[tuple[Any, Row]]] = {}
+    for cls, members in groupby(instances, type):
+        mapper: Mapper[Any] = inspect(cls)
+        gaps = _gaps_of(mapper)
+        first_version: Any = mapper.version_id_generator
+        given, pairs = None, list[tuple[Any, Row]]()
+        for instance in members:
+            values = instance_state(instance).dict
+            row: Row = {}
+            for key, gap in gaps:
+                value = values.get(key)
+                if value is None:
+                    if gap is Gap.NOTHING or (gap is Gap.NULL_IF_SET and key not in values):
+                        continue
+                    if gap is Gap.VERSION:
+                        value = first_version(None)
+                elif type(value) not in LITERALS and is_expression(value):
+                    raise _refusal_of_sql(instance, key)
+                row[key] = value
+            columns = tuple(row)
+            if columns != given:  # rows with the same columns mostly come together
+                given, pairs = columns, groups.setdefault((cls, columns), [])
+            pairs.append((instance, row))
+    return groups
 
 
 def _is_provided(column: Column[Any], mapper: Mapper[Any]) -> bool:
@@ -194,10 +212,14 @@ def _insert(
         fetched = sorted(found, key=itemgetter(place))
     else:
         fetched = _returned(session, cls, wanted, rows, options, is_ordered=True)
+    only = wanted[0] if len(wanted) == 1 else None  # the key, most often
     for (instance, row), found in zip(part, fetched, strict=True):
         values = instance_state(instance).dict
         values.update(row)
-        values.update(zip(wanted, found))  # noqa: B905 - as many as requested
+        if only is None:
+            values.update(zip(wanted, found))  # noqa: B905 - as many as requested
+        else:
+            values[only] = found[0]
 
 
 def _returned(

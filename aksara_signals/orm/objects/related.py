@@ -13,7 +13,7 @@ from sqlalchemy.orm.collections import collection_adapter
 from aksara_signals.dispatch.receivers.naming import describe_sender, nearest
 from aksara_signals.exceptions import InstanceStateError, InvalidOptionError, UnknownFieldError
 from aksara_signals.orm.bridge.sessions import is_flushing
-from aksara_signals.orm.bridge.states import includes, state_of
+from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.mapping.attributes import field_name
 from aksara_signals.orm.relations.origins import RELATIONS, edits_of, forget_edits
 from aksara_signals.orm.session.current import AnySession, flush, run_sync, session_for
@@ -64,9 +64,9 @@ class Related:
         wanted = self._instances(members)
 
         def work(collection: _Collection) -> None:
-            present = collection.members()
+            present = _ids(collection.members())
             for member in wanted:
-                if not includes(present, member):
+                if id(member) not in present:
                     self._pass(member, passed_args)
                     collection.add(member)
 
@@ -77,9 +77,9 @@ class Related:
         unwanted = self._instances(members)
 
         def work(collection: _Collection) -> None:
-            present = collection.members()
+            present = _ids(collection.members())
             for member in unwanted:
-                if includes(present, member):
+                if id(member) in present:
                     self._pass(member, passed_args)
                     collection.remove(member)
 
@@ -90,13 +90,14 @@ class Related:
         wanted = self._instances(members)
 
         def work(collection: _Collection) -> None:
-            present = collection.members()
-            for member in present:
-                if not includes(wanted, member):
+            members = collection.members()  # holds those that are removed
+            present, kept = _ids(members), _ids(wanted)
+            for member in members:
+                if id(member) not in kept:
                     self._pass(member, passed_args)
                     collection.remove(member)
             for member in wanted:
-                if not includes(present, member):
+                if id(member) not in present:
                     self._pass(member, passed_args)
                     collection.add(member)
 
@@ -224,6 +225,11 @@ def _collection(session: Session, instance: object, prop: RelationshipProperty[A
     if prop.lazy in ("write_only", "dynamic"):
         return _UnloadedCollection(session, instance, prop)
     return _Collection(instance, prop)
+
+
+def _ids(members: Iterable[object]) -> set[int]:
+    """Members by identity: they may define ``__eq__``, and there may be thousands."""
+    return {id(each) for each in members}
 
 
 def _relationship(cls: type, given: Any) -> RelationshipProperty[Any]:

@@ -1,9 +1,12 @@
-"""The entries of a queue: signals for deferred receivers, notes of written rows, unwritten rows."""
+"""The entries of a queue: signals for deferred receivers, notes of written rows, unwritten rows.
+
+Rows that no receiver is sent the net of are entries together, which :mod:`.rows` defines.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +18,7 @@ from aksara_signals.dispatch.provenance import ProvenanceValues, current_provena
 from aksara_signals.dispatch.receivers.payload import PROVENANCE
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.kind import Kind
+from aksara_signals.orm.outcome.rows import QueuedRows
 from aksara_signals.orm.outcome.snapshots import Frozen, Passed, Snapshot, freeze, kept_extras
 from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, Sender
 
@@ -62,7 +66,11 @@ class SentSignal:
         instance = self.frozen.get("instance")
         return instance if isinstance(instance, Snapshot) else None
 
-    def delivery(self, connection: Connection) -> Delivery | FailedDelivery:
+    def deliveries(self, connections: Iterable[Connection]) -> Iterator[Delivery | FailedDelivery]:
+        """The deliveries to these receivers, each made when the one before it is through."""
+        return map(self._delivery, connections)
+
+    def _delivery(self, connection: Connection) -> Delivery | FailedDelivery:
         """The delivery to one receiver, with copies of its own.
 
         Making copies runs the user's code (``@reconstructor``). If that raises, the delivery to
@@ -135,8 +143,17 @@ class Unwritten:
     """The rolled-back savepoint that it belongs to, if any."""
 
 
-Entry = Queued | Written | Unwritten
+Entry = Queued | QueuedRows | Written | Unwritten
 """An element of a queue."""
+
+
+def connections_for_commit(entry: Entry) -> list[Connection]:
+    """The connections of the receivers that a commit calls, one for each delivery."""
+    if isinstance(entry, QueuedRows):
+        return [connection for _, connection in entry.due(is_committed=True)] * len(entry.keys)
+    if isinstance(entry, Queued) and entry.is_due(is_committed=True):
+        return [entry.connection]
+    return []
 
 
 def drop_unwritten(entries: list[Entry]) -> bool:

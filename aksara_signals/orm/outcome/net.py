@@ -25,16 +25,18 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
-from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.connections.matching import passes
+from aksara_signals.dispatch.delivery.delivery import AnyDelivery, FailedDelivery
 from aksara_signals.dispatch.receivers.identity import receiver_address
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.fields import UNKNOWN, Inserted, MappedChanges
 from aksara_signals.orm.outcome.entries import Entry, Queued, SentSignal, Written
+from aksara_signals.orm.outcome.rows import QueuedRows
 from aksara_signals.orm.outcome.snapshots import Snapshot
 from aksara_signals.signals import post_update
 
-Due = tuple[SentSignal, Connection]
+Due = Iterator[AnyDelivery | FailedDelivery]
+"""Deliveries, each of which is made when it is asked for."""
 
 
 def due(entries: list[Entry], *, is_committed: bool) -> list[Due]:
@@ -45,14 +47,19 @@ def due(entries: list[Entry], *, is_committed: bool) -> list[Due]:
         is_committed: Whether it was committed.
     """
     queued = [each for each in entries if isinstance(each, Queued) and each.is_due(is_committed)]
-    if not any(each.connection.coalesce for each in queued):
-        return [(each.sent, each.connection) for each in queued]
-    nets = _nets(entries, [each for each in queued if each.connection.coalesce])
-    return [
-        (sent, each.connection)
-        for each in queued
-        if (sent := nets.get(each) if each.connection.coalesce else each.sent) is not None
-    ]
+    coalescing = [each for each in queued if each.connection.coalesce]
+    nets = _nets(entries, coalescing) if coalescing else {}
+    due: list[Due] = []
+    for each in entries:
+        if isinstance(each, QueuedRows):
+            receivers = each.due(is_committed)
+            if receivers:
+                due.append(each.deliveries(receivers))
+        elif isinstance(each, Queued) and each.is_due(is_committed):
+            sent = nets.get(each) if each.connection.coalesce else each.sent
+            if sent is not None:
+                due.append(sent.deliveries((each.connection,)))
+    return due
 
 
 class _Row:

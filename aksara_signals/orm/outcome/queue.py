@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from sqlalchemy.orm import Session, SessionTransaction
@@ -33,10 +34,12 @@ from aksara_signals.orm.outcome.entries import (
     SentSignal,
     Unwritten,
     abandon,
+    connections_for_commit,
     drop_unwritten,
     report_unwritten,
 )
-from aksara_signals.orm.outcome.net import due
+from aksara_signals.orm.outcome.net import Due, due
+from aksara_signals.orm.outcome.rows import QueuedRows
 from aksara_signals.orm.session.current import outside_of_sessions, sync_session_of
 from aksara_signals.types import Receiver
 
@@ -278,22 +281,27 @@ Checkpoint = dict[SessionTransaction | None, int]
 def checkpoint(session: Session) -> Checkpoint:
     """The number of entries in a session now, to distinguish them from later ones."""
     queue: Queue | None = vars(session).get(_QUEUE)
-    return {} if queue is None else {key: len(entries) for key, entries in queue.lists()}
+    if queue is None:
+        return {}
+    lists = queue.lists()
+    for _, entries in lists:
+        if entries and isinstance(entries[-1], QueuedRows):
+            entries[-1].is_closed = True  # later rows are distinguished from these by their entry
+    return {key: len(entries) for key, entries in lists}
 
 
 def queued_for_commit() -> list[Receiver]:
     """The receivers that a commit of any session would call, one for each delivery."""
     queues: list[Queue | None] = [vars(each).get(_QUEUE) for each in live_sessions()]
-    return [
-        receiver
+    connections = [
+        connection
         for queue in queues
         if queue is not None
-        for _, queued in queue.lists()
-        for each in queued
-        if isinstance(each, Queued)
-        and each.is_due(is_committed=True)
-        and (receiver := each.connection.receiver) is not None
+        for _, entries in queue.lists()
+        for each in entries
+        for connection in connections_for_commit(each)
     ]
+    return [found for each in connections if (found := each.receiver) is not None]
 
 
 def deliver_since(session: Session, before: Checkpoint) -> None:
@@ -312,12 +320,12 @@ def deliver_since(session: Session, before: Checkpoint) -> None:
     _deliver(session, queue, due(since, is_committed=True))
 
 
-def _deliver(session: Session, queue: Queue, found: list[tuple[SentSignal, Connection]]) -> None:
+def _deliver(session: Session, queue: Queue, found: list[Due]) -> None:
     if not found:
         return
     queue.deliveries += 1
     try:
         with outside_of_sessions(), closed_to_receivers(session):
-            hand_over_outcome(sent.delivery(connection) for sent, connection in found)
+            hand_over_outcome(chain.from_iterable(found))
     finally:
         queue.deliveries -= 1

@@ -6,22 +6,23 @@ the code that has committed.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.orm import Mapper
 
-from aksara_signals.orm.bridge.hidden_history import hidden_history_of
 from aksara_signals.orm.bridge.history import is_same
-from aksara_signals.orm.bridge.loading import is_unloaded
-from aksara_signals.orm.bridge.states import State, detached_copy, key_values, state_of
-from aksara_signals.orm.mapping.info import info_of
+from aksara_signals.orm.bridge.states import State, key_values, state_of
+from aksara_signals.orm.outcome.columns import (
+    MUTABLE,
+    Columns,
+    columns_taken,
+    kept,
+    thawed,
+)
 
 _COLLECTION_TYPES = (list, tuple, set, frozenset)
-_MUTABLE = (dict, list, set, bytearray)
-"""Types of column values that can change in place, including ``sqlalchemy.ext.mutable``'s."""
 
 
 class Snapshot:
@@ -31,54 +32,43 @@ class Snapshot:
         state: The state of the instance.
     """
 
-    __slots__ = ("_manager", "_missing", "_values", "key")
+    __slots__ = ("columns", "key", "values")
 
     def __init__(self, state: State) -> None:
-        values = state.dict
-        hidden = hidden_history_of(state)
-        if hidden is not None:  # a value that stays pending isn't that of the row
-            values = hidden.as_written(values)
-        keys = info_of(state.mapper).column_keys
-        self._manager = state.manager
-        self._values = {key: _kept(values[key]) for key in keys if key in values}
-        self._missing = []
-        for key in keys:
-            if key not in values:
-                if key in state.dict or is_unloaded(state, key):
-                    self._missing.append(key)
-                else:
-                    self._values[key] = None  # an INSERT has left it out
+        columns, values = columns_taken(state)
+        self.columns: Columns = columns
+        self.values: tuple[Any, ...] = values
+        """Those of ``columns.names``."""
         self.key: Any = state.key
         """The identity key; None for an instance without a row."""
 
     def thaw(self) -> object:
         """A new detached instance of the class, with the identity key and the column values."""
-        values = {key: _kept(value) for key, value in self._values.items()}
-        return detached_copy(self._manager, self.key, values, self._missing)
+        return thawed(self.columns, self.key, self.values)
 
     def take_values(self, values: Mapping[str, Any]) -> None:
         """Replace the values of some columns. To be called on a ``copy()`` of a snapshot."""
-        self._values = {**self._values, **values}
-        self._missing = [each for each in self._missing if each not in values]
+        self.columns, self.values = self.columns.merged(self.values, values)
 
     def take_key(self, key: Any) -> None:
         """Replace the identity key. To be called on a ``copy()`` of a snapshot."""
-        self.take_values(key_values(self._manager.mapper, key))
+        self.take_values(key_values(self.mapper, key))
         self.key = key
 
     @property
     def mapper(self) -> Mapper[Any]:
         """The mapper of the instance's class."""
-        found: Mapper[Any] = self._manager.mapper
+        found: Mapper[Any] = self.columns.manager.mapper
         return found
 
     def get(self, name: str, default: Any) -> Any:
         """The value of a column, or the default if the snapshot doesn't have it."""
-        return self._values.get(name, default)
+        place = self.columns.places.get(name)
+        return default if place is None else self.values[place]
 
     def is_same(self, name: str, old: Any, new: Any) -> bool:
         """Whether two values of a column are equal, as SQLAlchemy compares them."""
-        return is_same(self._manager, name, old, new)
+        return is_same(self.columns.manager, name, old, new)
 
 
 class _Members:
@@ -135,19 +125,14 @@ def kept_extras(extras: Mapping[str, Any]) -> Mapping[str, Any]:
     """A copy of on-demand arguments whose values may be changed in place later."""
     changes = extras.get("changes")
     if not changes or not any(
-        isinstance(old, _MUTABLE) or isinstance(new, _MUTABLE) for old, new in changes.values()
+        isinstance(old, MUTABLE) or isinstance(new, MUTABLE) for old, new in changes.values()
     ):
         return extras
-    kept = {name: (_kept(old), _kept(new)) for name, (old, new) in changes.items()}
-    return {**extras, "changes": MappingProxyType(kept)}
+    own = {name: (kept(old), kept(new)) for name, (old, new) in changes.items()}
+    return {**extras, "changes": MappingProxyType(own)}
 
 
 def values_of(state: State, names: Iterable[str]) -> dict[str, Any]:
     """The values of columns at this moment, without those that stay pending."""
     values, pending = state.dict, state.committed_state
-    return {key: _kept(values[key]) for key in names if key in values and key not in pending}
-
-
-def _kept(value: Any) -> Any:
-    """A value, or a copy of it if it could be changed in place."""
-    return copy.deepcopy(value) if isinstance(value, _MUTABLE) else value
+    return {key: kept(values[key]) for key in names if key in values and key not in pending}

@@ -12,18 +12,19 @@ already, rows of a secondary table that aren't there. Each of these has a check 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Table, select
-from sqlalchemy.orm import RelationshipDirection, Session
+from sqlalchemy.orm import Mapper, RelationshipDirection, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.orm.bridge.history import is_edited, net_history, pin_old_value
-from aksara_signals.orm.bridge.loading import column_value
-from aksara_signals.orm.bridge.states import State, has_parent, is_dropped, sort_key
+from aksara_signals.orm.bridge.history import edited_of, net_history, pin_old_value
+from aksara_signals.orm.bridge.loading import column_values
+from aksara_signals.orm.bridge.sessions import pending_states
+from aksara_signals.orm.bridge.states import State, has_parent, is_written_by, sort_key
 from aksara_signals.orm.mapping.cascades import flushed_with
 from aksara_signals.orm.mapping.info import Relationship, info_of
 from aksara_signals.orm.mapping.registered import is_wired
+from aksara_signals.orm.relations.basis import are_written, basis_of, is_same
 from aksara_signals.orm.relations.links import (
     Link,
     LinkKey,
@@ -31,8 +32,25 @@ from aksara_signals.orm.relations.links import (
     is_forward,
     reverses,
 )
-from aksara_signals.orm.relations.origins import RELATIONS
+from aksara_signals.orm.relations.origins import edits_or_none
+from aksara_signals.orm.relations.recipients import LinkRecipients
 from aksara_signals.orm.relations.references import Parents, Reference
+from aksara_signals.orm.relations.unloaded import UnloadedMembers, is_never_loaded
+
+
+class _Searched(NamedTuple):
+    """The relationships of a mapper whose links are searched, because they have receivers."""
+
+    owned: list[Relationship]
+    parents: list[tuple[Relationship, Relationship]]
+
+
+class _Edited(NamedTuple):
+    """A state, with its relationships that have been edited and have receivers."""
+
+    state: State
+    owned: list[Relationship]
+    references: list[Reference]
 
 
 class LinkFinder:
@@ -47,10 +65,16 @@ class LinkFinder:
         self._session = session
         self._only = None if only is None else list(only)
         self._parents = Parents(session)
-        self._has_receivers_of: dict[type, bool] = {}
-        self._absent: set[LinkKey] = set()
-        self._linked: dict[tuple[State, Relationship], set[tuple[Any, ...]]] = {}
+        self._recipients = LinkRecipients()
+        self._searched: dict[Mapper[Any], _Searched] = {}
+        self._names: dict[Relationship, tuple[Relationship, bool]] = {}
+        self._unloaded = UnloadedMembers(session)
         self._sides: dict[LinkKey, list[Link]] = {}
+        self._sort_keys: dict[State, Any] = {}
+        self._found: list[Link] = []
+        self._basis: list[Any] | None = None
+        self._all_written: bool = False
+        """Whether the last search has met no link that the flush won't write."""
 
     def find(self, deleted: Collection[State], *, is_flushed: bool = False) -> list[Link]:
         """The links that are made or cut now, each once, from the side that was changed.
@@ -62,35 +86,86 @@ class LinkFinder:
         Returns:
             In the order of the owners: new ones as they were added, then others by class and key.
         """
+        if is_flushed:
+            self._recipients.look_again()
+            self._searched = {}
+        edited = self._edited(deleted)
+        basis = None
+        if not any(each.references for each in edited):
+            basis = basis_of([(each.state, each.owned) for each in edited])
+        if not (
+            self._all_written
+            and is_same(basis, self._basis)
+            and are_written(self._found, self._session, deleted)
+        ):
+            self._basis, self._all_written = basis, True
+            self._found = self._search(edited, deleted, is_flushed=is_flushed)
+        return self._found
+
+    def _search(
+        self, edited: list[_Edited], deleted: Collection[State], *, is_flushed: bool
+    ) -> list[Link]:
         self._sides = {}
-        states = [state for state in self._states() if state not in deleted]
-        references = {state: self._references(state) for state in states}
         self._parents.read(
-            [each for found in references.values() for each in found],
-            self._references_of_added(states),
+            [reference for each in edited for reference in each.references],
+            self._references_of_added(edited),
             is_flushed=is_flushed,
         )
-        for state in states:
-            for prop in info_of(state.mapper).owned:
-                if is_edited(state, prop.key) and (
-                    prop.secondary is not None or self._has_receivers(prop)
-                ):
-                    self._from_owner(state, prop, deleted)
-            for reference in references[state]:
+        for state, owned, references in edited:
+            for prop in owned:
+                self._from_owner(state, prop, deleted)
+            for reference in references:
                 self._from_child(state, reference, deleted)
         chosen = [chosen_side(sides) for sides in self._sides.values()]
-        return [link for link in chosen if is_wired(type(link.owner))]
+        wired = {cls for cls in {type(link.owner) for link in chosen} if is_wired(cls)}
+        return [link for link in chosen if type(link.owner) in wired]
 
-    def _states(self) -> list[State]:
+    def was_searched(self, link: Link) -> bool:
+        """Whether the links of a relationship were searched before the flush as well.
+
+        A pre receiver may have connected the first receiver of them.
+        """
+        return self._recipients.had_before(link.prop)
+
+    def _edited(self, deleted: Collection[State]) -> list[_Edited]:
+        """The states with edited relationships that have any receivers, in a fixed order."""
+        new, modified, _ = pending_states(self._session)
         only = None if self._only is None else flushed_with(self._only)
+        inserted, updated = (
+            [
+                each
+                for state in states
+                if (each := self._edits_of(state))
+                and state not in deleted
+                and (only is None or id(state.obj()) in only)
+            ]
+            for states in ([state for state, _ in new], modified)
+        )
+        inserted.sort(key=lambda each: each.state.insert_order or 0)
+        updated.sort(key=lambda each: self._sort_key(each.state))
+        return inserted + updated
 
-        def states(objects: Iterable[object]) -> list[State]:
-            return [instance_state(each) for each in objects if only is None or id(each) in only]
+    def _edits_of(self, state: State) -> _Edited | None:
+        searched = self._searched.get(state.mapper) or self._searched_of(state)
+        owned = edited_of(state, searched.owned) if searched.owned else []
+        references = self._references(state) if searched.parents else []
+        return _Edited(state, owned, references) if owned or references else None
 
-        return [
-            *sorted(states(self._session.new), key=lambda state: state.insert_order or 0),
-            *sorted(states(self._session.dirty), key=sort_key),
-        ]
+    def _sort_key(self, state: State) -> Any:
+        known = self._sort_keys.get(state)
+        if known is None:
+            known = self._sort_keys[state] = sort_key(state)
+        return known
+
+    def _searched_of(self, state: State) -> _Searched:
+        mapper = state.mapper
+        found = self._searched.get(mapper)
+        if found is None:
+            info, recipients = info_of(mapper), self._recipients
+            owned = [prop for prop in info.owned if recipients.of(prop)]
+            parents = [pair for pair in info.parents if recipients.of(pair[1])]
+            found = self._searched[mapper] = _Searched(owned, parents)
+        return found
 
     # -- from the owner ------------------------------------------------------------------------
 
@@ -100,85 +175,81 @@ class LinkFinder:
             # flush it would load the new one.
             pin_old_value(owner, prop.key)
         history = net_history(owner, prop.key)
-        for child in history.deleted or ():
-            if not _stays_linked(child, prop):
-                self._add(False, owner, prop, child, deleted)
-        for child in history.added or ():
-            if not self._is_linked_already(owner, prop, child):
-                self._add(True, owner, prop, child, deleted)
+        if history.deleted:
+            removed = [each for each in history.deleted if not _stays_linked(each, prop)]
+            self._add(False, owner, prop, removed, deleted)
+        added = history.added or ()
+        if added and prop.direction is RelationshipDirection.ONETOMANY and owner.has_identity:
+            added = self._not_linked_already(owner, prop, added)
+        if added:
+            self._add(True, owner, prop, added, deleted)
 
-    def _is_linked_already(self, owner: State, prop: Relationship, child: object) -> bool:
-        """Whether a child's row refers to the owner already.
+    def _not_linked_already(
+        self, owner: State, prop: Relationship, children: Iterable[object]
+    ) -> list[object]:
+        """The children whose rows don't refer to the owner already.
 
         A collection that isn't loaded doesn't know its members, so its history shows every
         ``append()`` as an addition.
         """
-        if child is None or prop.direction is not RelationshipDirection.ONETOMANY:
-            return False
-        state = instance_state(child)
-        if not (owner.has_identity and state.has_identity):
-            return False
-        own = [pair[0] for pair in prop.synchronize_pairs]
-        return _values(owner, own) == self._parents.old_key(Reference(state, prop, prop))
+        key: tuple[Any, ...] | None = None
+        found: list[object] = []
+        for child in children:
+            if child is not None and (state := instance_state(child)).has_identity:
+                if key is None:  # not before it is needed: it may have to be loaded
+                    key = column_values(owner, [pair[0] for pair in prop.synchronize_pairs])
+                if key == self._parents.old_key(Reference(state, prop, prop)):
+                    continue
+            found.append(child)
+        return found
 
     def _add(
         self,
         is_added: bool,
         owner: State,
         prop: Relationship,
-        child: object,
+        children: Iterable[object],
         deleted: Collection[State],
     ) -> None:
-        """File a link under its key, unless the flush doesn't write it."""
-        if child is None:
-            return
-        child_state = instance_state(child)
-        if owner in deleted or (is_added and child_state in deleted):
-            return
-        if not self._is_written(child_state) or (is_added and not self._is_written(owner)):
-            return
-        # A many-to-many link can be found from either side. Its key names the side that was
-        # declared first, so that both finds have the same key.
-        key: LinkKey
-        if prop.direction is RelationshipDirection.MANYTOMANY and not is_forward(prop):
-            key = reverses(prop)[0], is_added, child_state, owner
-        else:
-            key = prop, is_added, owner, child_state
-        if not is_added and self._is_absent(key, owner, prop, child_state):
-            return
-        link = Link(key, is_added, prop, owner.obj(), child)
-        self._sides.setdefault(key, []).append(link)
+        """File the links of one owner under their keys, without those that the flush won't write.
 
-    def _is_written(self, end: State) -> bool:
-        """Whether SQLAlchemy writes links of this end; it warns of those that it doesn't write."""
-        return end.session is self._session and not end.deleted and not is_dropped(end)
-
-    def _is_absent(self, key: LinkKey, owner: State, prop: Relationship, child: State) -> bool:
-        """Whether the secondary table has no row for a link that was removed.
-
-        A ``write_only`` or ``dynamic`` collection is never loaded, so its history shows every
-        ``remove()``, also that of an instance that was no member. Only the database knows.
+        What concerns the owner and the relationship is judged once for all their links.
         """
-        if prop.lazy not in ("write_only", "dynamic") or not isinstance(prop.secondary, Table):
-            return False
-        if key in self._absent:
-            return True
-        known = self._linked.get((owner, prop))
-        if known is None:
-            known = self._linked[owner, prop] = self._linked_to(owner, prop)
-        if _values(child, [pair[0] for pair in prop.secondary_synchronize_pairs or ()]) in known:
-            return False
-        self._absent.add(key)
-        return True
+        session = self._session
+        if owner in deleted or (is_added and not is_written_by(owner, session)):
+            self._all_written = False
+            return
+        instance, edits, sides = owner.obj(), edits_or_none(owner), self._sides
+        named, is_turned = self._name_of(prop)
+        is_known = is_added or not is_never_loaded(prop)
+        for child in children:
+            if child is None:
+                continue
+            state = instance_state(child)
+            if (is_added and state in deleted) or not is_written_by(state, session):
+                self._all_written = False
+                continue
+            key = (named, is_added, state, owner) if is_turned else (named, is_added, owner, state)
+            if not is_known and self._unloaded.lacks(key, owner, prop, state):
+                continue
+            link = Link(key, is_added, prop, instance, child, edits)
+            found = sides.get(key)
+            if found is None:
+                sides[key] = [link]
+            else:
+                found.append(link)
 
-    def _linked_to(self, owner: State, prop: Relationship) -> set[tuple[Any, ...]]:
-        """The keys of the members that the secondary table links to an owner."""
-        pairs = prop.synchronize_pairs
-        values = _values(owner, [pair[0] for pair in pairs])
-        remote = [pair[1] for pair in prop.secondary_synchronize_pairs or ()]
-        criteria = [pair[1] == value for pair, value in zip(pairs, values, strict=True)]
-        with self._session.no_autoflush:
-            return {tuple(row) for row in self._session.execute(select(*remote).where(*criteria))}
+    def _name_of(self, prop: Relationship) -> tuple[Relationship, bool]:
+        """The relationship that names a link in its key, and whether it is the other side.
+
+        A many-to-many link can be found from either side. Its key names the side that was declared
+        first, so that both finds have the same key.
+        """
+        known = self._names.get(prop)
+        if known is None:
+            is_turned = prop.direction is RelationshipDirection.MANYTOMANY and not is_forward(prop)
+            known = self._names[prop] = (reverses(prop)[0] if is_turned else prop), is_turned
+        return known
 
     # -- from the child ------------------------------------------------------------------------
 
@@ -186,28 +257,15 @@ class LinkFinder:
         """The references of a child that may have changed, and that a collection mirrors."""
         return [
             reference
-            for prop, reverse in info_of(child.mapper).parents
-            if self._has_receivers(reverse)
-            and (reference := Reference(child, prop, reverse)).is_edited
+            for prop, reverse in self._searched_of(child).parents
+            if (reference := Reference(child, prop, reverse)).is_edited
         ]
 
-    def _has_receivers(self, prop: Relationship) -> bool:
-        """Whether any receiver is sent the links of a collection."""
-        cls = prop.parent.class_
-        known = self._has_receivers_of.get(cls)
-        if known is None:
-            known = self._has_receivers_of[cls] = any(
-                signal.has_receivers(mapper.class_)
-                for signal in RELATIONS.signals
-                for mapper in prop.parent.self_and_descendants
-            )
-        return known
-
-    def _references_of_added(self, owners: Iterable[State]) -> Iterator[Reference]:
+    def _references_of_added(self, edited: Iterable[_Edited]) -> Iterator[Reference]:
         """The references of children that were added to a one-to-many collection."""
-        for owner in owners:
-            for prop in info_of(owner.mapper).owned if owner.has_identity else ():
-                if prop.direction is RelationshipDirection.ONETOMANY and is_edited(owner, prop.key):
+        for owner, owned, _ in edited:
+            for prop in owned if owner.has_identity else ():
+                if prop.direction is RelationshipDirection.ONETOMANY:
                     for child in net_history(owner, prop.key).added or ():
                         if child is not None:
                             yield Reference(instance_state(child), prop, prop)
@@ -217,13 +275,13 @@ class LinkFinder:
         old, new = self._parents.old_of(reference), self._parents.new_of(reference)
         if old is new:
             return
-        if new is not None and not self._is_written(instance_state(new)):
+        if new is not None and not is_written_by(instance_state(new), self._session):
             return  # SQLAlchemy doesn't change the foreign key then
-        instance = child.obj()
+        members = (child.obj(),)
         for is_added, parent in ((False, old), (True, new)):
             if parent is not None:
                 owner = instance_state(parent)
-                self._add(is_added, owner, reference.reverse, instance, deleted)
+                self._add(is_added, owner, reference.reverse, members, deleted)
 
 
 def _stays_linked(child: object, prop: Relationship) -> bool:
@@ -238,7 +296,3 @@ def _stays_linked(child: object, prop: Relationship) -> bool:
         and not has_parent(prop, instance_state(child))
         and not reverses(prop)  # the other side writes the key
     )
-
-
-def _values(state: State, columns: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(column_value(state, column) for column in columns)

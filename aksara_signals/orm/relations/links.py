@@ -15,25 +15,31 @@ from sqlalchemy.orm import RelationshipDirection
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.orm.bridge.history import old_value_is, reverse_keys, was_declared_before
-from aksara_signals.orm.bridge.loading import attribute_name, column_value, is_known
+from aksara_signals.orm.bridge.loading import attribute_name
 from aksara_signals.orm.bridge.states import State
-from aksara_signals.orm.mapping.info import Relationship
-from aksara_signals.orm.relations.origins import edits_or_none
+from aksara_signals.orm.mapping.info import Relationship, info_of
+from aksara_signals.orm.relations.origins import Edits
 
 LinkKey = tuple[Relationship, bool, State, State]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Link:
-    """One instance that is added to a relationship of another one, or removed from it."""
+    """One instance that is added to a relationship of another one, or removed from it.
+
+    It doesn't change, but ``frozen=True`` would make it three times as dear to create, and a flush
+    creates one for each side of each link, three times.
+    """
 
     key: LinkKey
-    """The same for both sides of one link."""
+    """The same for both sides of one link: it has the relationship that was declared first."""
     is_added: bool
     prop: Relationship
     """The relationship of the owner."""
     owner: object
     child: object
+    edits: Edits | None
+    """The edits of the owner's relationships, if there are any."""
 
     def is_written(self, deleted: Collection[State]) -> bool:
         """Whether a finished flush has really made the link, or cut it.
@@ -80,9 +86,7 @@ def reverses(prop: Relationship) -> list[Relationship]:
 
 def chosen_side(sides: list[Link]) -> Link:
     """The side of a link that its signals are sent from: the one that was changed."""
-    if len(sides) == 1 and not sides[0].is_many_to_many:
-        return sides[0]
-    return max(sides, key=_claim)
+    return sides[0] if len(sides) == 1 else max(sides, key=_claim)
 
 
 def _claim(link: Link) -> tuple[int, int, bool]:
@@ -92,24 +96,22 @@ def _claim(link: Link) -> tuple[int, int, bool]:
     replaced the member of a scalar), it is the side whose relationship was changed last. If there
     is none either, it is the side that was declared first.
     """
-    edits = edits_or_none(instance_state(link.owner))
-    forward = is_forward(link.prop)
+    edits, prop = link.edits, link.prop
+    is_first = link.key[0] is prop
     if edits is None:
-        return 0, 0, forward
-    key = link.prop.key
-    return edits.edited_at(key, link.child), edits.last_edited_at(key), forward
+        return 0, 0, is_first
+    return edits.edited_at(prop.key, link.child), edits.last_edited_at(prop.key), is_first
 
 
 def pk_of(instance: object) -> Any:
     """The primary key for receivers: one value, or a tuple; None while it isn't known."""
     state = instance_state(instance)
-    key = tuple(
-        column_value(state, column) if is_known(state, column) else None
-        for column in state.mapper.primary_key
-    )
-    if any(value is None for value in key):
-        return None
-    return key[0] if len(key) == 1 else key
+    names, values = info_of(state.mapper).key_names, state.dict
+    row = (None,) * len(names) if state.key is None else state.key[1]
+    if len(names) == 1:
+        return values.get(names[0], row[0])
+    key = tuple(values.get(name, each) for name, each in zip(names, row, strict=True))
+    return None if any(value is None for value in key) else key
 
 
 def grouped(links: Iterable[Link]) -> Iterator[tuple[Link, list[Link]]]:

@@ -50,11 +50,16 @@ _serial = itertools.count(1)
 class Edits:
     """The edits of one instance's relationships on its own side, since its last flush."""
 
-    __slots__ = ("cleared", "members", "passed")
+    __slots__ = ("cleared", "last", "members", "passed")
 
     def __init__(self) -> None:
         self.members: dict[tuple[str, int], tuple[int, object]] = {}
         """By relationship and ``id()`` of a member: a serial number of the edit, and the member."""
+        self.last: dict[str, int] = {}
+        """By relationship: the serial number of the last edit of any member.
+
+        Every link of a flush asks for it; a search among the members would be quadratic.
+        """
         self.passed: dict[tuple[str, int], tuple[Mapping[str, Any], object]] = {}
         """By the same: the keyword arguments given to ``related(…)``'s methods, and the member."""
         self.cleared: set[str] = set()
@@ -66,9 +71,12 @@ class Edits:
 
     def last_edited_at(self, key: str) -> int:
         """The serial number of the last edit of any member of a relationship; 0 without one."""
-        return max(
-            (when for (each, _), (when, _) in self.members.items() if each == key), default=0
-        )
+        return self.last.get(key, 0)
+
+    def note(self, key: str, member: object) -> None:
+        """Note that a member was added to a relationship, or removed from it."""
+        self.last[key] = when = next(_serial)
+        self.members[key, id(member)] = when, member
 
     def passed_args(self, key: str, member: object) -> dict[str, Any]:
         """The keyword arguments given with a member."""
@@ -142,4 +150,4 @@ def _attach(prop: RelationshipProperty[Any]) -> None:
 
 
 def _note_edit(target: object, key: str, member: object) -> None:
-    edits_of(instance_state(target)).members[key, id(member)] = next(_serial), member
+    edits_of(instance_state(target)).note(key, member)

@@ -12,13 +12,13 @@ from sqlalchemy.orm.attributes import instance_state
 from aksara_signals.dispatch.connections.routing import Plan
 from aksara_signals.dispatch.receivers.identity import SenderGroup
 from aksara_signals.dispatch.signal import Signal
-from aksara_signals.orm.bridge.history import reverse_keys
 from aksara_signals.orm.bridge.loading import load_columns
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.outcome.durable import DurableSend
 from aksara_signals.orm.relations.finder import LinkFinder
 from aksara_signals.orm.relations.links import Link, grouped, is_forward, pk_of
 from aksara_signals.orm.relations.origins import edits_or_none, forget_edits
+from aksara_signals.orm.relations.recipients import group_of
 from aksara_signals.orm.sending import (
     Run,
     defer_signal,
@@ -34,9 +34,6 @@ from aksara_signals.signals import (
     pre_relation_add,
     pre_relation_remove,
 )
-
-_GROUPS = "aksara_signals.groups"
-"""The key of a relationship's sender groups in its ``info``, so that both have one lifetime."""
 
 _SIGNALS: dict[tuple[str, bool], Signal] = {
     ("pre", True): pre_relation_add,
@@ -91,7 +88,7 @@ class RelationshipRun:
         self._happened = [*_batches_of(links)]
         for instance in (*self._session.new, *self._session.dirty):
             forget_edits(instance_state(instance))
-        return sum(link.key not in self._seen for link in links)
+        return sum(link.key not in self._seen and self._finder.was_searched(link) for link in links)
 
     @property
     def has_happened(self) -> bool:
@@ -105,6 +102,10 @@ class RelationshipRun:
     def load_for(self, batches: Iterable[LinkBatch]) -> None:
         """Load the columns that the pre signals of links need."""
         load_columns(self._session, _needed_states("pre", batches))
+
+    def has_pre_receivers(self, batches: Iterable[LinkBatch]) -> bool:
+        """Whether the pre signals of links have any receivers."""
+        return any(plan for batch in batches for plan in _plans("pre", batch))
 
     def pre_runs(self, batches: Iterable[LinkBatch]) -> Iterator[Run]:
         """The pre signals of links."""
@@ -145,13 +146,13 @@ class RelationshipRun:
                 "pk_set": frozenset(key for key in keys if key is not None),
                 "objects": list(batch.children),
             }
-            yield Send(m2m_changed, secondary, {**payload, **about}, _group_of(batch.prop, cls))
+            yield Send(m2m_changed, secondary, {**payload, **about}, group_of(batch.prop, cls))
         signal = _SIGNALS[when, batch.action == "add"]
         if not signal.plan_for(cls):
             return
+        payload |= {"child": None, "relation_name": batch.prop.key}
         for child, passed_args in zip(batch.children, batch.passed_args, strict=True):
-            about = {"child": child, "relation_name": batch.prop.key, "passed_args": passed_args}
-            yield Send(signal, cls, {**payload, **about})
+            yield Send(signal, cls, {**payload, "child": child, "passed_args": passed_args})
 
 
 class Send(NamedTuple):
@@ -178,7 +179,7 @@ def _plans(when: str, batch: LinkBatch) -> Iterator[Plan]:
     owner = type(batch.owner)
     yield _SIGNALS[when, batch.action == "add"].plan_for(owner)
     if batch.prop.secondary is not None:
-        yield m2m_changed.plan_for(_group_of(batch.prop, owner))
+        yield m2m_changed.plan_for(group_of(batch.prop, owner))
 
 
 def _batches_of(links: Iterable[Link]) -> Iterator[LinkBatch]:
@@ -192,23 +193,3 @@ def _batches_of(links: Iterable[Link]) -> Iterator[LinkBatch]:
         children = [link.child for link in members]
         passed = [{} if made is None else made.passed_args(key, child) for child in children]
         yield LinkBatch(first.owner, first.prop, action, children, passed)
-
-
-def _group_of(prop: RelationshipProperty[Any], owner: type) -> SenderGroup:
-    """The senders that receivers of ``m2m_changed`` may be connected to.
-
-    These are the secondary table, the relationship of either side, and the class of either side.
-    """
-    groups: dict[type, SenderGroup] = prop.info.setdefault(_GROUPS, {})
-    group = groups.get(owner)
-    if group is None:
-        reverse = [prop.mapper.relationships[key].class_attribute for key in reverse_keys(prop)]
-        classes = [owner, prop.mapper.class_] if reverse else [owner]
-        group = groups[owner] = SenderGroup(
-            prop.secondary,
-            prop.class_attribute,
-            getattr(owner, prop.key),
-            *reverse,
-            *classes,
-        )
-    return group

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import event
@@ -20,7 +21,8 @@ from aksara_signals.orm.bridge.loading import load_columns
 from aksara_signals.orm.bridge.results import rows_counted
 from aksara_signals.orm.bridge.sessions import fail_flush, is_flushing
 from aksara_signals.orm.bridge.statements import after_all_others, is_upsert
-from aksara_signals.orm.flush.payloads import Batch, batches_of, durable_sends, queued_of, runs_of
+from aksara_signals.orm.flush.payloads import Batch, batches_of, durable_sends, runs_of
+from aksara_signals.orm.flush.queueing import queue_batch
 from aksara_signals.orm.flush.recipients import FlushRecipients
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.registered import Upkeep, is_wired
@@ -183,21 +185,10 @@ class StatementRun:
 
     def _enqueue(self, chunk: Chunk, statement: OrmStatement) -> None:
         batches = batches_of(chunk.changes, self._rows.statement, self._owner)
+        written_of = partial(self._written, chunk, statement.names_written)
         for batch in batches:
-            coalesces = batch.recipients.coalesces
-            if not coalesces and not batch.recipients.deferred:
-                continue
-            entries = entries_in(self._session)
-            for change in batch.changes:
-                written = (
-                    self._written(batch, change.state, chunk, statement.names_written)
-                    if coalesces
-                    else None
-                )
-                if written is not None:
-                    entries.append(written)
-                if batch.recipients.deferred:
-                    entries += queued_of(batch, change, chunk.extras.get(change.state), written)
+            if batch.recipients.coalesces or batch.recipients.deferred:
+                queue_batch(batch, entries_in(self._session), chunk.extras, written_of)
         changed = {
             change.state: frozenset(chunk.extras[change.state]["changes"])
             if change.state in chunk.extras
@@ -209,7 +200,7 @@ class StatementRun:
         }
         self._store(durable_sends(batches, changed, chunk.extras))
 
-    def _written(self, batch: Batch, state: Any, chunk: Chunk, names: frozenset[str]) -> Written:
+    def _written(self, chunk: Chunk, names: frozenset[str], batch: Batch, state: Any) -> Written:
         kind = Kind.UPDATE if batch.kind is Kind.UPSERT else batch.kind
         before = None if kind is Kind.CREATE else chunk.previous_keys.get(state, state.key)
         return Written(

@@ -85,8 +85,10 @@ def test_what_stays_connected_is_always_called() -> None:
     assert problems == []
     assert [each.receiver for each in signal.connections] == [first, last]
     signal.disconnect(first)  # sweeps
-    assert len(signal._table._entries) == 1
-    assert [len(each) for each in signal._table._index._by_address.values()] == [1]
+    index = signal._table.index
+    assert len(index.all) == 1
+    assert [len(each) for each in index._by_address.values()] == [1]
+    assert [len(each) for each in index._by_sender.values()] == [1]
 
 
 @pytest.mark.parametrize("uid", [None, "uid"])

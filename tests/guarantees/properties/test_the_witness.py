@@ -21,6 +21,7 @@ from aksara_signals.orm.flush.payloads import runs_of
 from aksara_signals.orm.flush.prediction import Prediction
 from aksara_signals.orm.flush.run import FlushRun
 from aksara_signals.orm.outcome.entries import Queued
+from aksara_signals.orm.outcome.rows import QueuedRows
 from aksara_signals.orm.relations.signals import RelationshipRun
 from aksara_signals.orm.statements import rows
 from aksara_signals.orm.statements.execute import StatementRun
@@ -86,7 +87,7 @@ def ignore_abandoned_children(patch: Patch) -> None:
 def everything_is_foreseen(patch: Patch) -> None:
     """Also what isn't written: an object whose relationships have been looked at."""
     patch.setattr("aksara_signals.orm.flush.prediction._differs", lambda *_: True)
-    patch.setattr("aksara_signals.orm.flush.prediction._has_change", lambda *_: True)
+    patch.setattr("aksara_signals.orm.flush.prediction._has_new_target", lambda *_: True)
 
 
 def changes_forget_a_column(patch: Patch) -> None:
@@ -132,7 +133,14 @@ def deliveries_are_lost(patch: Patch) -> None:
 
 
 def savepoints_are_not_honoured(patch: Patch) -> None:
+    due = QueuedRows.due
+
+    def all_due(rows: QueuedRows, is_committed: bool) -> Any:
+        rows.undone_by = None
+        return due(rows, is_committed)
+
     patch.setattr(Queued, "is_due", lambda *_: True)
+    patch.setattr(QueuedRows, "due", all_due)
 
 
 def links_come_twice(patch: Patch) -> None:

@@ -28,7 +28,7 @@ from aksara_signals.contrib.outbox.worker.calls import Call, load_arguments
 from aksara_signals.contrib.outbox.worker.gateway import Gateway, connection_to
 from aksara_signals.dispatch.provenance import provenance_of, restored_provenance
 from aksara_signals.dispatch.receivers.naming import counted
-from aksara_signals.orm.sending import ForbiddenMethods, send_within
+from aksara_signals.orm.sending import ForbiddenMethods, Run, send_within
 from aksara_signals.orm.session.current import user_session
 from aksara_signals.types import Drive
 
@@ -105,7 +105,7 @@ def call_in_session(
     if arguments is not None:
         owner = user_session(session)
         arguments["session"] = owner
-        runs = ((call.connection.is_async, (call.delivery(arguments),)),)
+        runs = (Run(call.connection.is_async, (call.delivery(arguments),)),)
         send_within(session, owner, IN_A_WORKER, runs, drive)
         session.flush()
     # Asked for again: it raises if an error of the database has ended the transaction.

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 import pytest
 
-from aksara_signals.dispatch.connections.lock import HasConnections, Mutation, serialized
+from aksara_signals.dispatch.connections import lock
+from aksara_signals.dispatch.connections.lock import (
+    HasConnections,
+    Mutation,
+    serialized,
+    undisturbed,
+)
 
 
 class Thing:
@@ -53,3 +63,52 @@ def test_a_change_that_fails_takes_nothing_of_others_along() -> None:
     assert log == ["late", "second has changed"]
     assert serialized(first, lambda: False) is True
     assert log == ["late", "second has changed"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork() on Windows")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_process_waits_for_no_thread_of_its_parent() -> None:
+    """The lock is free in it, whoever held it when the process was forked."""
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def change() -> bool:
+        is_held.set()
+        return not is_over.wait(10)
+
+    thread = threading.Thread(target=lambda: serialized(Thing("parent", []), change))
+    thread.start()
+    assert is_held.wait(10)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - no test framework here any more
+        signal.alarm(5)
+        log: list[str] = []
+        serialized(Thing("child", log), lambda: True)
+        with undisturbed() as may_keep:
+            os._exit(0 if may_keep and log else 1)
+    is_over.set()
+    thread.join(10)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_whoever_reads_waits_for_a_change_of_another_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """But not for long, and not for one of its own thread."""
+    monkeypatch.setattr(lock, "MAX_WAIT_SECONDS", 0.01)
+    found: list[bool] = []
+
+    def read() -> None:
+        with undisturbed() as may_keep:
+            found.append(may_keep)
+
+    def change() -> bool:
+        read()
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join(10)
+        return False
+
+    serialized(Thing("one", []), change)
+    read()
+    assert found == [False, False, True]

@@ -12,7 +12,8 @@ import pytest
 from aksara_signals import AsyncReceiverError, Signal
 from aksara_signals.dispatch.delivery.delivery import Delivery, Failure
 from aksara_signals.dispatch.delivery.frame import get_current
-from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync, drive_to_end
+from aksara_signals.dispatch.delivery.loop import deliver, drive_to_end
+from aksara_signals.dispatch.delivery.specialized import GENERIC, OFTEN, Loops, loops_for
 
 
 def delivery_to(*receivers: Callable[..., Any], concurrent: bool = False) -> Delivery:
@@ -27,14 +28,20 @@ def delivery_to(*receivers: Callable[..., Any], concurrent: bool = False) -> Del
     return Delivery(signal, int, connections, arguments)
 
 
+@pytest.fixture(params=["loops", "versions of them"])
+def loops(request: pytest.FixtureRequest) -> Loops:
+    """The loops themselves, or those that are made for the names of ``delivery_to()``."""
+    return GENERIC if request.param == "loops" else loops_for(("signal", "sender"), OFTEN)
+
+
 @pytest.fixture(params=["awaited", "synchronous"])
-def run(request: pytest.FixtureRequest) -> Any:
+def run(request: pytest.FixtureRequest, loops: Loops) -> Any:
     """Runs deliveries in one of the two loops."""
 
     async def run(*deliveries: Delivery, **options: Any) -> list[Any]:
         if request.param == "awaited":
-            return [response for _, response in await deliver(deliveries, **options)]
-        return [response for _, response in deliver_sync(deliveries, **options)]
+            return [response for _, response in await loops.deliver(deliveries, **options)]
+        return [response for _, response in loops.deliver_sync(deliveries, **options)]
 
     return run
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from kit.models import Audit, Author, Post
 from kit.support import Recorder
-from sqlalchemy import delete, event
+from sqlalchemy import JSON, Engine, delete, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 
 from aksara_signals import AksaraSignalsWarning, SignalContext, post_delete, post_save, pre_save
+from aksara_signals.orm import SignalMixin
 
 # -- silence --------------------------------------------------------------------------------------
 
@@ -103,6 +104,35 @@ async def test_a_change_undone_by_a_pre_receiver_is_not_sent(
         warnings.simplefilter("error")
         await session.commit()
     assert recorder.calls == []
+
+
+def test_a_change_undone_in_place_is_not_sent(sync_engine: Engine) -> None:
+    """The value is the same object as when the change was found, and equals the old one again."""
+
+    class Base(SignalMixin, DeclarativeBase):
+        pass
+
+    class Document(Base):
+        __tablename__ = "document"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        content: Mapped[Any] = mapped_column(JSON)
+
+    sent: list[str] = []
+    post_save.connect(lambda **kwargs: sent.append("post_save"), sender=Document)
+    Base.metadata.create_all(sync_engine)
+    with Session(sync_engine) as session:
+        session.add(document := Document(content={"views": 1}))
+        session.commit()
+        assert document.content == {"views": 1}
+
+        @pre_save(Document)
+        def undo(instance: Document, **kwargs: Any) -> None:
+            sent.append("pre_save")
+            instance.content["views"] = 1
+
+        document.content = {"views": 2}
+        session.commit()
+    assert sent == ["post_save", "pre_save"]
 
 
 async def test_a_row_that_is_gone_has_no_old_value(session: AsyncSession) -> None:
