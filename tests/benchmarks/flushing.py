@@ -1,4 +1,4 @@
-"""Flushes, commits and bulk operations, against plain SQLAlchemy."""
+"""Flushes of new rows, against plain SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -7,234 +7,165 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness import Comparison, Job, compare
-from sqlalchemy import Engine, create_engine, event, insert
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from sqlalchemy.pool import StaticPool
+from models import (
+    Plain,
+    Sending,
+    Watched,
+    connected,
+    look,
+    look_sync,
+    make_async_engine,
+    make_engine,
+    receive,
+    receive_sync,
+)
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
 from aksara_signals import SignalContext, post_save, pre_save
-from aksara_signals.orm import SignalMixin
 
 ROWS = 10_000
+SINGLE = 30
+"""Flushes of one row between two looks at the clock."""
 
-
-class PlainBase(DeclarativeBase):
-    """SQLAlchemy alone."""
-
-
-class SignalBase(SignalMixin, DeclarativeBase):
-    """With the mixin."""
-
-
-class Columns:
-    """What both models have."""
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    title: Mapped[str]
-    views: Mapped[int] = mapped_column(default=0)
-
-
-class Plain(Columns, PlainBase):
-    __tablename__ = "plain"
-
-
-class Sending(Columns, SignalBase):
-    __tablename__ = "sending"
-
-
-class Watched(Columns, PlainBase):
-    """With SQLAlchemy's own listeners."""
-
-    __tablename__ = "watched"
-
-
-async def receive(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """A receiver that does next to nothing."""
-    instance.views = 1
-
-
-def receive_sync(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """The same as a function."""
-    instance.views = 1
-
-
-async def look(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """A receiver that does nothing."""
-
-
-def look_sync(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """The same as a function."""
-
-
-@event.listens_for(Watched, "before_insert")
-def _before_insert(mapper: Any, connection: Any, target: Any) -> None:
-    target.views = 1
-
-
-@event.listens_for(Watched, "after_insert")
-def _after_insert(mapper: Any, connection: Any, target: Any) -> None:
-    pass
-
-
-def make_engine() -> Engine:
-    """One connection to an empty database in memory."""
-    engine = create_engine("sqlite://", poolclass=StaticPool)
-    PlainBase.metadata.create_all(engine)
-    SignalBase.metadata.create_all(engine)
-    return engine
-
-
-async def make_async_engine() -> AsyncEngine:
-    """The same, by aiosqlite."""
-    engine = create_async_engine("sqlite+aiosqlite://")
-    async with engine.begin() as connection:
-        await connection.run_sync(PlainBase.metadata.create_all)
-        await connection.run_sync(SignalBase.metadata.create_all)
-    return engine
+FUNCTIONS = ((pre_save, look_sync), (post_save, look_sync))
+COROUTINES = ((pre_save, look), (post_save, look))
 
 
 def rows(loop: asyncio.AbstractEventLoop) -> Iterator[Comparison]:
-    """The comparisons of writes."""
-    engine = loop.run_until_complete(make_async_engine())
+    """The comparisons of inserts."""
+    engine = make_async_engine(loop)
+    yield from _silent(Flush(loop, engine))
+    yield from _receiving(Flush(loop, engine))
+    loop.run_until_complete(engine.dispose())
     sync_engine = make_engine()
+    with connected(*FUNCTIONS):
+        yield compare(
+            "executemany of 10,000 rows, keys given, two functions, against plain SQLAlchemy",
+            1.05,
+            ours=flush_sync(sync_engine, Sending, keyed=True),
+            reference=flush_sync(sync_engine, Plain, keyed=True),
+            rounds=12,
+        )
+        yield compare(
+            "one row per flush, two functions, against plain SQLAlchemy",
+            1.15,
+            ours=flush_sync(sync_engine, Sending, 1, SINGLE),
+            reference=flush_sync(sync_engine, Plain, 1, SINGLE),
+            rounds=80,
+        )
+    sync_engine.dispose()
 
-    def flush(model: Any, count: int = ROWS, end: str = "rollback", times: int = 1) -> Job:
+
+class Flush:
+    """Makes jobs that flush new rows of a model by aiosqlite, and roll back."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, engine: AsyncEngine) -> None:
+        self._loop = loop
+        self._engine = engine
+
+    def __call__(
+        self, model: Any, count: int = ROWS, times: int = 1, *, keyed: bool = False
+    ) -> Job:
+        """A job; ``keyed`` rows have their keys, which lets SQLAlchemy use executemany."""
+
         async def once() -> None:
             for _ in range(times):
-                async with AsyncSession(engine) as session:
-                    session.add_all([model(title="x") for _ in range(count)])
+                async with AsyncSession(self._engine) as session:
+                    session.add_all(new(model, count, keyed))
                     await session.flush()
-                    await getattr(session, end)()
+                    await session.rollback()
 
-        return lambda: loop.run_until_complete(once())
+        return lambda: self._loop.run_until_complete(once())
 
-    def construct(model: Any) -> Job:
-        return lambda: [model(title="x") for _ in range(1000)]
 
-    plain, sending, watched = flush(Plain), flush(Sending), flush(Watched)
-    one_plain, one_sending = flush(Plain, 1, times=30), flush(Sending, 1, times=30)
+def flush_sync(
+    engine: Engine, model: Any, count: int = ROWS, times: int = 1, *, keyed: bool = False
+) -> Job:
+    """The same on a sync engine."""
+
+    def once() -> None:
+        for _ in range(times):
+            with Session(engine) as session:
+                session.add_all(new(model, count, keyed))
+                session.flush()
+                session.rollback()
+
+    return once
+
+
+def new(model: Any, count: int, keyed: bool) -> list[Any]:
+    """As many new instances."""
+    if keyed:
+        return [model(id=n + 1, title="x") for n in range(count)]
+    return [model(title="x") for _ in range(count)]
+
+
+def _silent(flush: Flush) -> Iterator[Comparison]:
     yield compare(
         "a flush of 10,000 new rows, nothing connected, against no mixin",
         1.02,
-        ours=sending,
-        reference=plain,
+        ours=flush(Sending),
+        reference=flush(Plain),
         rounds=8,
     )
     yield compare(
         "one row per flush, nothing connected, against no mixin",
         1.03,
-        ours=one_sending,
-        reference=one_plain,
+        ours=flush(Sending, 1, SINGLE),
+        reference=flush(Plain, 1, SINGLE),
         rounds=60,
     )
     yield compare(
         "1,000 instances constructed, no init receiver, against no mixin",
         1.0,
-        ours=construct(Sending),
-        reference=construct(Plain),
+        ours=lambda: new(Sending, 1000, False),
+        reference=lambda: new(Plain, 1000, False),
         rounds=800,
     )
-    with (
-        pre_save.connected_to(receive, sender=Sending),
-        post_save.connected_to(look, sender=Sending),
-    ):
+
+
+def _receiving(flush: Flush) -> Iterator[Comparison]:
+    with connected((pre_save, receive), (post_save, look)):
         yield compare(
-            "a flush of 10,000 rows with pre_save and post_save, against no receivers",
+            "a flush of 10,000 rows, two async receivers, against plain SQLAlchemy",
             1.10,
-            ours=sending,
-            reference=plain,
-            peers={"SQLAlchemy's listeners": watched},
+            ours=flush(Sending),
+            reference=flush(Plain),
+            peers={"SQLAlchemy's listeners": flush(Watched)},
             must_beat=("SQLAlchemy's listeners",),
             rounds=8,
         )
-        yield compare(
-            "one row per flush with pre_save and post_save, against no receivers",
-            1.10,
-            ours=one_sending,
-            reference=one_plain,
-            rounds=60,
-        )
         with SignalContext.disable_for(Sending):
             yield compare(
-                "a flush of 10,000 rows inside disable_for(), against no mixin",
+                "a flush of 10,000 rows inside ``disable_for()``, against no mixin",
                 1.02,
-                ours=sending,
-                reference=plain,
+                ours=flush(Sending),
+                reference=flush(Plain),
                 rounds=8,
             )
-    with (
-        pre_save.connected_to(receive_sync, sender=Sending),
-        post_save.connected_to(look_sync, sender=Sending),
-    ):
+    with connected((pre_save, receive_sync), (post_save, look_sync)):
         yield compare(
-            "one row per flush with functions as receivers, against no receivers",
+            "one row per flush by aiosqlite, two functions, against plain SQLAlchemy",
             1.05,
-            ours=one_sending,
-            reference=one_plain,
+            ours=flush(Sending, 1, SINGLE),
+            reference=flush(Plain, 1, SINGLE),
             rounds=60,
         )
-    yield _after_commit(loop, engine)
-    yield _bulk(sync_engine)
-    loop.run_until_complete(engine.dispose())
-    sync_engine.dispose()
-
-
-class Immediate(Columns, SignalBase):
-    __tablename__ = "immediate"
-
-
-class Waiting(Columns, SignalBase):
-    __tablename__ = "waiting"
-
-
-def _after_commit(loop: asyncio.AbstractEventLoop, engine: AsyncEngine) -> Comparison:
-    def commit(model: Any) -> Job:
-        async def once() -> None:
-            async with AsyncSession(engine, expire_on_commit=False) as session:
-                session.add_all([model(title="x") for _ in range(ROWS)])
-                await session.commit()
-
-        return lambda: loop.run_until_complete(once())
-
-    async def prepare() -> None:
-        async with engine.begin() as connection:
-            await connection.run_sync(SignalBase.metadata.create_all)
-
-    loop.run_until_complete(prepare())
-    with (
-        post_save.connected_to(look, sender=Immediate),
-        post_save.connected_to(look, sender=Waiting, phase="after_commit"),
-    ):
-        return compare(
-            "a commit of 10,000 rows, one receiver after it, against immediate",
-            1.10,
-            ours=commit(Waiting),
-            reference=commit(Immediate),
-            rounds=10,
+    with connected(*COROUTINES):
+        yield compare(
+            "executemany of 10,000 rows by aiosqlite, keys given, two async receivers, "
+            "against plain SQLAlchemy",
+            1.08,
+            ours=flush(Sending, keyed=True),
+            reference=flush(Plain, keyed=True),
+            rounds=12,
         )
-
-
-def _bulk(engine: Engine) -> Comparison:
-    def ours() -> None:
-        with Session(engine) as session:
-            coroutine = Sending.objects.bulk_create(
-                [Sending(title="x") for _ in range(ROWS)], session=session
-            )
-            try:
-                coroutine.send(None)
-            except StopIteration:
-                session.rollback()
-
-    def reference() -> None:
-        with Session(engine) as session:
-            rows = [{"title": Sending(title="x").title} for _ in range(ROWS)]
-            session.execute(insert(Sending).returning(Sending), rows).all()
-            session.rollback()
-
-    return compare(
-        "bulk_create of 10,000, against insert().returning()",
-        1.10,
-        ours=ours,
-        reference=reference,
-        rounds=10,
-    )
+        yield compare(
+            "one row per flush by aiosqlite, two async receivers, against plain SQLAlchemy",
+            1.06,
+            ours=flush(Sending, 1, SINGLE),
+            reference=flush(Plain, 1, SINGLE),
+            rounds=80,
+        )

@@ -1,148 +1,126 @@
-"""How cost grows: plots for the documentation, ours beside the peers."""
+"""How cost grows: plots and a table of exponents for the documentation.
+
+``python growth.py`` measures and prints the exponents; with ``--write``, the table and the plots go
+into the documentation. ``--largest 1000`` leaves out what is larger, to try it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import os
+import csv
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import connecting
-import flushing
-import peers
-from harness import Job, interleaved
-from sending import Sender, receivers, repeated
-from sqlalchemy.ext.asyncio import AsyncSession
+import growing
+from harness import met_or_not
+from plotting import Series, draw
 
-from aksara_signals import Signal, post_save, pre_save
+PAGES = Path(__file__).parents[2] / "docs" / "explanation"
+HEADER = ["what", "over", "from 1,000 to the largest", "goal", "goal is"]
 
-Series = dict[str, dict[int, float]]
-"""Name of a line to size to seconds."""
+LARGE = 1_000
+"""From here on the exponent is taken: below, what a flush or a session costs by itself dominates."""
 
-SIZES = (1, 3, 10, 30, 100, 300, 1000)
-ROWS = (1, 10, 100, 1000, 10_000)
-REPEATS = 3000
-"""Receivers called per job, so that the event loop's own start doesn't count."""
-CONNECTIONS = (10, 100, 1000, 10_000)
+SLACK = 0.1
+"""By how much an exponent may exceed its goal: allocators and caches cost more for more."""
 
 
-def plot(loop: asyncio.AbstractEventLoop, folder: Path) -> None:
-    """Measure and write three SVG files."""
-    draw(
-        folder / "growth-send.svg",
+class Plot(NamedTuple):
+    """One plot, and its rows of the table."""
+
+    file: str
+    title: str
+    unit: str
+    sizes: tuple[int, ...]
+    measure: Callable[[asyncio.AbstractEventLoop, tuple[int, ...]], Series]
+    goal: float
+    """The exponent: 1 for what is proportional, 0 for what doesn't depend on the size."""
+
+
+SIZES = (10, 100, 1_000, 10_000, 100_000)
+
+PLOTS = (
+    Plot(
+        "send",
         "await send() to async receivers",
         "receivers",
-        {
-            name: {size: seconds / (REPEATS // size) for size, seconds in points.items()}
-            for name, points in collect(
-                {size: send_jobs(loop, size) for size in SIZES}, budget=20_000
-            ).items()
-        },
-    )
-    draw(
-        folder / "growth-flush.svg",
-        "flush of new rows, keys given, on aiosqlite",
-        "rows",
-        flush_series(loop),
-    )
-    jobs = {size: connecting.connect(size) for size in CONNECTIONS}
-    for each in jobs.values():
-        del each["control"]
-        each["inspect.signature alone"] = each.pop("signatures")
-    draw(
-        folder / "growth-connect.svg",
-        "connecting receivers to one signal",
+        (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000),
+        growing.sends,
+        1,
+    ),
+    Plot(
+        "connect", "connecting receivers to one signal", "connections", SIZES, growing.connects, 1
+    ),
+    Plot(
+        "look-up",
+        "one operation among other connections",
         "connections",
-        collect(jobs, budget=3_000),
-    )
+        SIZES,
+        growing.single_operations,
+        0,
+    ),
+    Plot("flush", "flush of new rows, keys given, on aiosqlite", "rows", SIZES, growing.flushes, 1),
+    Plot("change", "flush of changed rows, sync engine", "rows", SIZES, growing.changes, 1),
+    Plot("links", "links added to one instance", "links", SIZES, growing.links, 1),
+    Plot("commit", "commit of new rows, sync engine", "rows that wait", SIZES, growing.commits, 1),
+)
 
 
-def collect(jobs: dict[int, dict[str, Job]], budget: int) -> Series:
-    """Seconds per call of each job at each size, the minimum of many rounds."""
-    series: Series = {}
-    for size, each in jobs.items():
-        rounds = max(3, min(40, budget // size))
-        for name, seconds in interleaved(each, calls=1, rounds=rounds).items():
-            series.setdefault(name, {})[size] = seconds
-    return series
+def exponent(points: dict[int, float]) -> float:
+    """The slope of the line that fits best, both axes logarithmic.
+
+    2 would mean that twice as many take four times as long.
+    """
+    large = {size: seconds for size, seconds in points.items() if size >= LARGE}
+    if len(large) < 2:
+        large = points
+    xs = [math.log(size) for size in large]
+    ys = [math.log(seconds) for seconds in large.values()]
+    x, y = sum(xs) / len(xs), sum(ys) / len(ys)
+    above = sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True))
+    return above / sum((a - x) ** 2 for a in xs)
 
 
-def send_jobs(loop: asyncio.AbstractEventLoop, count: int) -> dict[str, Job]:
-    """One send: ours, by hand, and by the peers."""
-    functions = receivers(count)
-    signal = Signal()
-    for function in functions:
-        signal.connect(function, sender=Sender)
-
-    async def by_hand() -> list[Any]:
-        responses = []
-        for function in functions:
-            responses.append((function, await function(signal=signal, sender=Sender, instance=1)))
-        return responses
-
-    once = {
-        "aksara_signals": lambda: signal.send(Sender, instance=1),
-        "a loop by hand": by_hand,
-        **peers.async_peers(functions, Sender, 1),
-    }
-
-    return {name: repeated(loop, each, REPEATS // count) for name, each in once.items()}
-
-
-def flush_series(loop: asyncio.AbstractEventLoop) -> Series:
-    """One flush: plain SQLAlchemy, the mixin, its listeners, and our receivers."""
-    engine = loop.run_until_complete(flushing.make_async_engine())
-
-    def flush(model: Any, count: int) -> Job:
-        async def once() -> None:
-            async with AsyncSession(engine) as session:
-                session.add_all([model(id=n + 1, title="x") for n in range(count)])
-                await session.flush()
-                await session.rollback()
-
-        return lambda: loop.run_until_complete(once())
-
-    silent = {
-        count: {
-            "SQLAlchemy alone": flush(flushing.Plain, count),
-            "SQLAlchemy's own listeners": flush(flushing.Watched, count),
-            "the mixin, nothing connected": flush(flushing.Sending, count),
-        }
-        for count in ROWS
-    }
-    series = collect(silent, budget=60_000)
-    with (
-        pre_save.connected_to(flushing.receive, sender=flushing.Sending),
-        post_save.connected_to(flushing.look, sender=flushing.Sending),
-    ):
-        receiving = {
-            count: {"pre_save and post_save": flush(flushing.Sending, count)} for count in ROWS
-        }
-        series |= collect(receiving, budget=60_000)
-    loop.run_until_complete(engine.dispose())
-    return series
-
-
-def draw(path: Path, title: str, unit: str, series: Series) -> None:
-    """Write one plot, both axes logarithmic; the same data give the same file."""
-    os.environ.setdefault("MPLBACKEND", "svg")
-    import matplotlib as mpl
-    from matplotlib import pyplot as plt
-
-    mpl.rcParams.update({"svg.hashsalt": "aksara", "svg.fonttype": "none", "font.size": 10})
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+def table_rows(plot: Plot, series: Series) -> Iterator[list[str]]:
+    """The lines of the table; only ours have a goal."""
     for name, points in series.items():
-        is_ours = name in ("aksara_signals", "ours", "pre_save and post_save")
-        axes.plot(
-            list(points),
-            [seconds * 1e6 for seconds in points.values()],
-            marker="o",
-            markersize=3,
-            linewidth=2.4 if is_ours else 1.2,
-            label=name,
-        )
-    axes.set(xscale="log", yscale="log", xlabel=unit, ylabel="microseconds", title=title)
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend()
-    figure.savefig(path, format="svg", metadata={"Date": None})
-    plt.close(figure)
+        found = exponent(points)
+        is_ours = name.startswith("aksara_signals")
+        yield [
+            f"{plot.title}: {name}",
+            f"{plot.unit}, up to {max(points):,}",
+            f"{found:.2f}",
+            f"{plot.goal:.2f}" if is_ours else "",
+            met_or_not(found <= plot.goal + SLACK) if is_ours else "",
+        ]
+
+
+def main() -> None:
+    """Measure plot by plot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="update the documentation")
+    parser.add_argument("--largest", type=int, default=SIZES[-1])
+    parser.add_argument("--only", action="append", help="the file of a plot")
+    arguments = parser.parse_args()
+    table = [HEADER]
+    with asyncio.Runner() as runner:
+        for plot in PLOTS:
+            if arguments.only and plot.file not in arguments.only:
+                continue
+            sizes = tuple(size for size in plot.sizes if size <= arguments.largest)
+            series = plot.measure(runner.get_loop(), sizes)
+            for row in table_rows(plot, series):
+                table.append(row)
+                print(" | ".join(row), flush=True)
+            if arguments.write:
+                draw(PAGES / f"growth-{plot.file}.svg", plot.title, plot.unit, series)
+    if arguments.write and not arguments.only:
+        with (PAGES / "growth.csv").open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(table)
+
+
+if __name__ == "__main__":
+    main()

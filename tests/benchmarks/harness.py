@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import process_time
 
 Job = Callable[[], object]
 """Does the work once per call; a variant is timed over a batch of calls."""
+
+
+MOST_ROUNDS = "AKSARA_BENCHMARK_ROUNDS"
+"""Variable of the environment: no more rounds than that, to try the programs."""
+
+LONG_SECONDS = 0.2
+"""A batch that takes longer may leave much garbage, which is collected before the next one."""
+
+
+@dataclass(frozen=True)
+class OwnTime:
+    """A job of which only a part counts: it returns the seconds of that part."""
+
+    job: Callable[[], float]
+
+    def __call__(self) -> float:
+        return self.job()
 
 
 @dataclass
@@ -74,9 +92,14 @@ def met_or_not(is_met: bool) -> str:
 
 
 def sampled(
-    jobs: dict[str, Job], *, calls: int, rounds: int, clock: Callable[[], float] = perf_counter
+    jobs: dict[str, Job], *, calls: int, rounds: int, clock: Callable[[], float] = process_time
 ) -> dict[str, list[float]]:
-    """Seconds per call of each job in each of the rounds, in which all of them take turns."""
+    """Seconds per call of each job in each of the rounds, in which all of them take turns.
+
+    The clock is the time of the processor that this process takes, in all its threads: what else
+    the machine does meanwhile isn't part of it.
+    """
+    rounds = min(rounds, int(os.environ.get(MOST_ROUNDS, rounds)))
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     names = list(jobs)
     for job in jobs.values():
@@ -87,16 +110,25 @@ def sampled(
         for number in range(rounds):
             shift = number % len(names)
             for name in names[shift:] + names[:shift]:
-                job = jobs[name]
-                start = clock()
-                for _ in range(calls):
-                    job()
-                taken[name].append((clock() - start) / calls)
+                seconds = seconds_of(jobs[name], calls, clock)
+                taken[name].append(seconds / calls)
+                if seconds > LONG_SECONDS:
+                    gc.collect()
             if number % 16 == 15:
                 gc.collect()
     finally:
         gc.enable()
     return taken
+
+
+def seconds_of(job: Job, calls: int = 1, clock: Callable[[], float] = process_time) -> float:
+    """Seconds of as many calls of a job."""
+    if isinstance(job, OwnTime):
+        return sum(job() for _ in range(calls))
+    start = clock()
+    for _ in range(calls):
+        job()
+    return clock() - start
 
 
 def interleaved(jobs: dict[str, Job], *, calls: int, rounds: int) -> dict[str, float]:
@@ -114,11 +146,13 @@ def compare(
     peers: dict[str, Job] | None = None,
     must_beat: tuple[str, ...] = (),
     at_most: dict[str, float] | None = None,
+    control: Job | None = None,
     calls: int = 1,
     rounds: int = 40,
 ) -> Comparison:
-    """Measure one row."""
-    jobs = {"ours": ours, "reference": reference, "control": reference, **(peers or {})}
+    """Measure one row; ``control`` is the reference, unless it has to be a job of its own."""
+    jobs = {"ours": ours, "reference": reference, "control": control or reference}
+    jobs |= peers or {}
     best = interleaved(jobs, calls=calls, rounds=rounds)
     return Comparison(
         what,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from flushing import Plain, Sending, look_sync, make_engine
 from harness import Comparison, Job, compare
+from models import Plain, Sending, look_sync, make_engine
 from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.orm import Session, make_transient_to_detached
 

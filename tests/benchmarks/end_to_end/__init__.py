@@ -1,0 +1,1 @@
+"""Rows written and one receiver called: this library, others, and SQLAlchemy by itself."""
