@@ -19,10 +19,10 @@ from typing import Any
 from sqlalchemy.orm import RelationshipDirection, RelationshipProperty, Session
 from sqlalchemy.orm.attributes import flag_dirty, instance_state
 
+from aksara_signals.orm.bridge.column_edits import is_unknown
 from aksara_signals.orm.bridge.history import (
     add_pending,
     hide_scalar,
-    is_unknown,
     net_history,
     original_members,
     pending_members,

@@ -1,4 +1,4 @@
-"""What has been changed about an instance and not written yet.
+"""Which relationships of an instance have been changed and not written yet.
 
 SQLAlchemy's public ``history`` is not enough: it is empty for the unloaded side of a backref, and
 reading it may load. So private state is read here, mostly ``committed_state``: the attributes that
@@ -9,13 +9,8 @@ have pending changes, with their values before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from operator import eq
-from types import NoneType
+from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import inspect
 from sqlalchemy.orm import (
@@ -27,15 +22,11 @@ from sqlalchemy.orm.attributes import History, instance_state
 from sqlalchemy.orm.base import (
     INCLUDE_PENDING_MUTATIONS,
     LOAD_AGAINST_COMMITTED,
-    NO_VALUE,
     LoaderCallableStatus,
     PassiveFlag,
 )
 from sqlalchemy.orm.collections import collection_adapter
-from sqlalchemy.sql import ClauseElement
-from sqlalchemy.types import TypeEngine
 
-from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State
 
 _END = object()
@@ -139,114 +130,6 @@ def edited_of(state: State, props: list[RelationshipProperty[Any]]) -> list[Any]
     return [prop for prop in props if prop.key in committed or prop.key in pending]
 
 
-def changed_columns(state: State) -> Iterator[tuple[str, Any]]:
-    """The column attributes that an UPDATE would write, each with its old value.
-
-    The old value is ``NO_VALUE`` where it is not known. The rules are those by which SQLAlchemy
-    collects the values of an UPDATE.
-    """
-    equals = _equals_of(state)
-    values = state.dict
-    for key, old in list(state.committed_state.items()):
-        if key in equals and key in values:
-            new = values[key]
-            if is_expression(new) or is_unknown(old) or equals[key](new, old) is not True:
-                yield key, NO_VALUE if is_unknown(old) else old
-
-
-Equal = Callable[[Any, Any], Any]
-
-_EQUALS = "aksara_signals.equals"
-"""The key in the ``info`` of a class manager, so that both have the same lifetime."""
-
-
-def _equals_of(state: State) -> dict[str, Equal]:
-    """The column attributes of a class, each with what compares its values for SQLAlchemy."""
-    manager = state.manager
-    columns = manager.mapper.column_attrs  # another object whenever columns have been added
-    known = manager.info.get(_EQUALS)
-    if known is None or known[0] is not columns:
-        # Not all can change: a discriminator that is SQL has no attribute, and one that a concrete
-        # subclass has not taken over can't be set.
-        impls = {key: getattr(manager.get(key), "impl", None) for key in columns.keys()}  # noqa: SIM118
-        found = {key: _equal(each) for key, each in impls.items() if hasattr(each, "is_equal")}
-        known = manager.info[_EQUALS] = columns, found
-    equals: dict[str, Equal] = known[1]
-    return equals
-
-
-def _equal(impl: Any) -> Equal:
-    equal: Equal = impl.is_equal
-    is_default = getattr(equal, "__func__", None) is TypeEngine.compare_values
-    return eq if is_default else equal
-
-
-def expressions(state: State) -> dict[str, Any]:
-    """The attributes of an updated row that hold SQL, each with its old value."""
-    return {key: old for key, old in changed_columns(state) if is_expression(state.dict[key])}
-
-
-def expressions_of_new(state: State) -> dict[str, Any]:
-    """The attributes of a new row that hold SQL, each with None as its old value."""
-    columns = state.mapper.column_attrs
-    return {
-        key: None for key, value in state.dict.items() if is_expression(value) and key in columns
-    }
-
-
-Edit = tuple[str, Any, Any]
-"""A changed column attribute with its new and its old value."""
-
-
-def first_edit(state: State, values: Mapping[str, Any]) -> Edit | None:
-    """One column that an UPDATE would write, by the rules of :func:`changed_columns`.
-
-    Args:
-        state: The state of an instance.
-        values: Its dict.
-    """
-    equals = _equals_of(state)
-    for key, old in (*state.committed_state.items(),):
-        if key in equals and key in values:
-            new = values[key]
-            if type(new) not in LITERALS and is_expression(new):
-                return key, new, old
-            if type(old) not in LITERALS and is_unknown(old):
-                return key, new, old
-            if equals[key](new, old) is not True:
-                return key, new, old
-    return None
-
-
-def is_still_edited(state: State, values: Mapping[str, Any], edit: Edit) -> bool:
-    """Whether nothing has happened since to an edit, as far as can be seen at a glance."""
-    key, new, old = edit
-    return (
-        state.committed_state.get(key) is old
-        and values.get(key) is new
-        and type(new) in LITERALS  # another one may have been changed in place
-    )
-
-
-def is_expression(value: Any) -> bool:
-    """Whether a value is SQL that the database will compute, such as ``Post.views + 1``."""
-    return type(value) not in LITERALS and (
-        isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
-    )
-
-
-def is_same(manager: Any, key: str, old: Any, new: Any) -> bool:
-    """Whether two values of a column attribute are equal, as SQLAlchemy compares them."""
-    impl: Any = manager[key].impl
-    return not is_expression(new) and impl.is_equal(new, old) is True
-
-
-LITERALS = frozenset(
-    (NoneType, str, int, float, bool, bytes, Decimal, UUID, date, time, datetime, timedelta)
-)
-"""Types of most values: one of these, not of a subclass, is never SQL and can't change in place."""
-
-
 def reverse_keys(prop: RelationshipProperty[Any]) -> list[str]:
     """The names of the relationships on the other side: backrefs, or by ``back_populates``."""
     return [reverse.key for reverse in prop._reverse_property]
@@ -296,23 +179,6 @@ def is_initiated_here(target: object, key: str, initiator: Any) -> bool:
     return initiator is not None and initiator.parent_token is impl.parent_token
 
 
-def old_value(state: State, key: str) -> Any:
-    """The value of a column before its pending change; check it with :func:`is_unknown`."""
-    if key in state.committed_state:
-        return state.committed_state[key]
-    if key in state.dict or not is_unloaded(state, key):
-        return state.dict.get(key)
-    primary = state.mapper.primary_key
-    column = state.mapper.column_attrs[key].columns[0]
-    return state.key[1][primary.index(column)] if state.key and column in primary else NO_VALUE
-
-
-def old_value_is(state: State, key: str, value: Any) -> bool:
-    """Whether a column had a value before its pending change, as far as is known."""
-    old = state.committed_state.get(key, state.dict.get(key, value))
-    return is_unknown(old) or old == value
-
-
 def pending_members(state: State, key: str) -> tuple[Any, Any] | None:
     """The pending additions and removals of a collection that isn't loaded; None if it is."""
     pending = state._pending_mutations.get(key)
@@ -350,8 +216,3 @@ def has_members(state: State, key: str) -> bool:
     if not (key in state.dict or is_edited(state, key)):
         return False
     return any(each is not None for each in net_history(state, key).added or ())
-
-
-def is_unknown(value: Any) -> bool:
-    """Whether an old value is one of SQLAlchemy's symbols for "not known"."""
-    return isinstance(value, LoaderCallableStatus)

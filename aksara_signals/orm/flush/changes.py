@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import async_session
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.base import NO_VALUE
 
+from aksara_signals.orm.bridge.column_edits import Edit, changed_columns, is_same, is_unknown
 from aksara_signals.orm.bridge.handover import in_greenlet
-from aksara_signals.orm.bridge.history import Edit, changed_columns, is_same, is_unknown
 from aksara_signals.orm.bridge.rows import read_rows
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.kind import Kind

@@ -19,9 +19,8 @@ from typing import Any
 from sqlalchemy.orm import Mapper, RelationshipDirection, Session
 from sqlalchemy.orm.attributes import instance_dict, instance_state
 
+from aksara_signals.orm.bridge.column_edits import Edit, first_edit
 from aksara_signals.orm.bridge.history import (
-    Edit,
-    first_edit,
     following_references,
     is_edited,
     net_history,

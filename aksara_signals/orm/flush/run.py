@@ -23,9 +23,9 @@ from sqlalchemy.orm.attributes import instance_dict
 
 from aksara_signals.dispatch.delivery.frame import MAX_ROUNDS, recursion_error
 from aksara_signals.exceptions import AksaraSignalsError
+from aksara_signals.orm.bridge.column_edits import changed_columns, first_edit, is_still_edited
 from aksara_signals.orm.bridge.deletions import DeletedRows
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of, reveal_edited
-from aksara_signals.orm.bridge.history import changed_columns, first_edit, is_still_edited
 from aksara_signals.orm.bridge.loading import expire_unset, load_before_deletion, load_columns
 from aksara_signals.orm.bridge.sessions import (
     fail_flush,

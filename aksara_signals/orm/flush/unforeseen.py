@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Mapping
 
 from aksara_signals.exceptions import AksaraSignalsWarning
+from aksara_signals.orm.bridge.column_edits import first_edit
 from aksara_signals.orm.bridge.deletions import DeletedRows
-from aksara_signals.orm.bridge.history import first_edit
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change
 from aksara_signals.orm.flush.recipients import FlushRecipients

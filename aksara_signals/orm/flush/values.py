@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_dict
 
+from aksara_signals.orm.bridge.column_edits import LITERALS, expressions, expressions_of_new
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
-from aksara_signals.orm.bridge.history import LITERALS, expressions, expressions_of_new
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.flush.changes import Change, LiveChanges, changes_of, read_old_values
 from aksara_signals.orm.kind import Kind

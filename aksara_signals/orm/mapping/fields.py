@@ -29,7 +29,7 @@ from aksara_signals.orm.bridge.classes import (
     properties_of,
     property_of,
 )
-from aksara_signals.orm.bridge.history import is_same, is_unknown, old_value
+from aksara_signals.orm.bridge.column_edits import is_same, is_unknown, old_value
 from aksara_signals.orm.bridge.states import State, state_of
 from aksara_signals.orm.mapping.info import info_of
 

@@ -15,12 +15,8 @@ from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InstanceStateError
-from aksara_signals.orm.bridge.history import (
-    LITERALS,
-    expressions_of_new,
-    has_members,
-    is_expression,
-)
+from aksara_signals.orm.bridge.column_edits import LITERALS, expressions_of_new, is_expression
+from aksara_signals.orm.bridge.history import has_members
 from aksara_signals.orm.bridge.rows import counts_keys_up, register_inserted
 from aksara_signals.orm.bridge.states import describe
 from aksara_signals.orm.kind import Kind

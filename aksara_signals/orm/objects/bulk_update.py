@@ -11,7 +11,8 @@ from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from aksara_signals.dispatch.receivers.naming import describe_sender, nearest
 from aksara_signals.exceptions import InstanceStateError, UnknownFieldError
-from aksara_signals.orm.bridge.history import changed_columns, has_net_change, is_expression
+from aksara_signals.orm.bridge.column_edits import changed_columns, is_expression
+from aksara_signals.orm.bridge.history import has_net_change
 from aksara_signals.orm.bridge.rows import read_rows, register_updated
 from aksara_signals.orm.bridge.states import State, describe
 from aksara_signals.orm.kind import Kind

@@ -13,7 +13,7 @@ from sqlalchemy.sql.selectable import ReturnsRows
 from aksara_signals.dispatch.receivers.naming import describe_sender, nearest, shortened
 from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError, UnmappedClassError
 from aksara_signals.orm.bridge.classes import property_of
-from aksara_signals.orm.bridge.history import is_expression
+from aksara_signals.orm.bridge.column_edits import is_expression
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.mapping.attributes import property_named
 from aksara_signals.orm.mapping.info import info_of

@@ -19,7 +19,7 @@ from aksara_signals.dispatch.receivers.identity import is_class
 from aksara_signals.dispatch.receivers.naming import describe_sender, nearest, shortened
 from aksara_signals.dispatch.receivers.several import members_of
 from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
-from aksara_signals.orm.bridge.history import is_expression
+from aksara_signals.orm.bridge.column_edits import is_expression
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.mapping.attributes import property_named, why_read_only
 from aksara_signals.orm.mapping.info import info_of

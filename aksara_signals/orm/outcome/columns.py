@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
+from aksara_signals.orm.bridge.column_edits import LITERALS
 from aksara_signals.orm.bridge.hidden_history import hidden_history_of
-from aksara_signals.orm.bridge.history import LITERALS
 from aksara_signals.orm.bridge.loading import is_unloaded
 from aksara_signals.orm.bridge.states import State, detached_copy
 from aksara_signals.orm.mapping.info import info_of

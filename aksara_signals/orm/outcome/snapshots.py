@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Mapper
 
-from aksara_signals.orm.bridge.history import is_same
+from aksara_signals.orm.bridge.column_edits import is_same
 from aksara_signals.orm.bridge.states import State, key_values, state_of
 from aksara_signals.orm.outcome.columns import (
     MUTABLE,

@@ -14,7 +14,8 @@ from sqlalchemy import Table
 from sqlalchemy.orm import RelationshipDirection
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.orm.bridge.history import old_value_is, reverse_keys, was_declared_before
+from aksara_signals.orm.bridge.column_edits import old_value_is
+from aksara_signals.orm.bridge.history import reverse_keys, was_declared_before
 from aksara_signals.orm.bridge.loading import attribute_name
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.mapping.info import Relationship, info_of

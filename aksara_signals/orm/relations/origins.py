@@ -17,10 +17,10 @@ from sqlalchemy.orm import RelationshipDirection, RelationshipProperty
 from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.dispatch.signal import SignalGroup
+from aksara_signals.orm.bridge.column_edits import is_unknown
 from aksara_signals.orm.bridge.history import (
     configured_relationships,
     is_initiated_here,
-    is_unknown,
     reverse_keys,
 )
 from aksara_signals.orm.bridge.states import State

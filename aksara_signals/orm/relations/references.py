@@ -14,13 +14,8 @@ from typing import Any
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.orm.bridge.history import (
-    is_edited,
-    is_expression,
-    is_unknown,
-    net_history,
-    old_value,
-)
+from aksara_signals.orm.bridge.column_edits import is_expression, is_unknown, old_value
+from aksara_signals.orm.bridge.history import is_edited, net_history
 from aksara_signals.orm.bridge.loading import attribute_name
 from aksara_signals.orm.bridge.rows import instances_with_keys, read_rows
 from aksara_signals.orm.bridge.states import State

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.orm.bridge.history import is_same
+from aksara_signals.orm.bridge.column_edits import is_same
 from aksara_signals.orm.bridge.results import Row
 from aksara_signals.orm.bridge.statements import identity_token_of
 from aksara_signals.orm.bridge.states import State, detached_copy
