@@ -437,9 +437,7 @@ class Signal(SignalBase):
     def _made_ready(self, sender: Sender, payload: dict[str, Any], can_await: bool) -> Any:
         if "signal" in payload or (self._required and not self._required <= payload.keys()):
             self.payload.reject(self.display_name, payload)
-        whole = self._plan_of(sender)
-        contexts = get_active_contexts()
-        plan = whole.silenced(self, sender, contexts) if contexts else whole
+        plan = self.plan_for(sender)
         if plan is NO_RECEIVERS:
             return None
         given = tuple(payload)
@@ -457,8 +455,8 @@ class Signal(SignalBase):
         if not plan.connections:
             return None if store is None else (GENERIC, None, store)
         loops = loops_for(tuple(arguments))
-        if whole.is_simple and loops is not GENERIC and not self._defaults:
-            whole.sent = given, loops
+        if loops is not GENERIC and not self._defaults:
+            self._plan_of(sender).note_sent(given, loops)
         delivery = (self, sender, plan.sequential, arguments, plan.concurrent, NO_EXTRAS)
         return loops, delivery, store
 

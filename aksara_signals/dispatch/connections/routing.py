@@ -127,6 +127,11 @@ class Plan:
             else self.all_connections
         )
 
+    def note_sent(self, names: tuple[str, ...], loops: Any) -> None:
+        """Note the names of a payload that was sent, and their loops, if the plan is simple."""
+        if self.is_simple:
+            self.sent = names, loops
+
     def narrowed(self, created: Any) -> Plan:
         """The plan for a payload with this ``created``; None matches no narrowed connection."""
         if not self.is_narrowed:
