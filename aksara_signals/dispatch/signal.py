@@ -434,7 +434,8 @@ class Signal(SignalBase):
         loops, delivery, _ = ready
         return loops.deliver_sync((delivery,), robust=True)
 
-    def _made_ready(self, sender: Sender, payload: dict[str, Any], can_await: bool) -> Any:
+    def _made_ready(self, sender: Sender, payload: dict[str, Any], can_await: bool) -> Ready | None:
+        """As :func:`_ready`, of a send whose names have to be checked, or that depends on more."""
         if "signal" in payload or (self._required and not self._required <= payload.keys()):
             self.payload.reject(self.display_name, payload)
         plan = self.plan_for(sender)
@@ -572,8 +573,7 @@ def _ready(
     elif type(sender) is str or type(sender) is int:
         plan = table.of_values.get(sender)
     if plan is None or (known := plan.sent) is None or known[0] != (*payload,):
-        found: Ready | None = signal._made_ready(sender, payload, can_await)
-        return found
+        return signal._made_ready(sender, payload, can_await)
     contexts = get_active_contexts()
     if contexts and not (plan := plan.silenced(signal, sender, contexts)):
         return None

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table
 from sqlalchemy.orm import RelationshipDirection
 from sqlalchemy.orm.attributes import instance_state
 
@@ -68,11 +67,6 @@ class Link:
             return is_linked
         was_linked = all(old_value_is(child, name, value) for value, name in pairs)
         return was_linked and not is_linked
-
-    @property
-    def is_many_to_many(self) -> bool:
-        """Whether the link has a row of its own, in a secondary table."""
-        return isinstance(self.prop.secondary, Table)
 
 
 def is_forward(prop: Relationship) -> bool:
