@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from aksara_signals.introspection.graph import Graph, Node
 
-__all__ = ["to_svg"]
+__all__ = ["STYLE", "to_svg"]
 
 ROW = 44
 """Height of a row, in pixels, like all numbers below."""
@@ -24,12 +24,13 @@ LETTER = 7.9
 """Width of a letter of the monospaced font at 13 pixels, rounded up."""
 HINT_LETTER = 6.7
 
-_STYLE = (
+STYLE = (
     "text{font:13px monospace;fill:#222}"
     ".hint,.label{font-size:11px;fill:#666}"
     "rect{stroke:#555;rx:5}.sender{fill:#dbeafe}.signal{fill:#fef3c7}.receiver{fill:#dcfce7}"
     "path{fill:none;stroke:#777}marker path{fill:#777}"
 )
+"""What the picture looks like."""
 
 _ARROW = (
     '<defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" '
@@ -37,8 +38,14 @@ _ARROW = (
 )
 
 
-def to_svg(graph: Graph) -> str:
-    """The graph as an SVG document."""
+def to_svg(graph: Graph, *, style: bool = True) -> str:
+    """The graph as an SVG document.
+
+    Args:
+        graph: The connections.
+        style: Whether the style is within it. A page that holds the picture, and allows no style
+            but its own files, brings :data:`STYLE` itself.
+    """
     rows = graph.rows
     senders = _width(row.sender for row in rows)
     signals = _width(row.signal for row in rows)
@@ -53,10 +60,12 @@ def to_svg(graph: Graph) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width:.0f} {height:.0f}">',
         "<title>signals and their receivers</title>",
-        f"<style>{_STYLE}</style>",
-        _ARROW,
-        f'<rect {size} style="fill:#fff;stroke:none"/>',
     ]
+    if style:
+        parts.append(f"<style>{STYLE}</style>")
+    parts.append(_ARROW)
+    if style:
+        parts.append(f'<rect {size} style="fill:#fff;stroke:none"/>')
     if not rows:
         parts.append(f'<text x="{MARGIN}" y="{MARGIN + 20}">no receivers</text>')
     for kind, x in (("sender", MARGIN), ("signal", x_signal), ("receiver", x_receiver)):
