@@ -72,7 +72,7 @@ class Inspector:
             sessions=sessions,
         )
         self._guard: Guard = Guard(options.allowed_hosts, options.token)
-        self._recorder: Recorder = _make_recorder(options)
+        self._recorder: Recorder = Recorder(tuple(options.show), options.show_errors)
         self._pages: Pages = Pages()
         self._streams: Streams = Streams(self._recorder.timeline, self._pages)
         routes = Routes(self._recorder.timeline, self._pages, self._streams, self._guard)
@@ -149,11 +149,6 @@ class Inspector:
                 self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
-
-
-def _make_recorder(options: Options) -> Recorder:
-    tables = None if options.outbox is None else options.outbox.tables
-    return Recorder(tuple(options.show), options.show_errors, tables)
 
 
 def _with_root(scope: Scope) -> Scope:
