@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from aksara_signals.contrib.inspector.views import (
@@ -24,7 +24,7 @@ from aksara_signals.contrib.inspector.views import (
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import Source
 from aksara_signals.dispatch.receivers.naming import describe_sender, printable, receiver_place, shortened
-from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, DURABLE, IMMEDIATE
+from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, IMMEDIATE
 
 ENTRY_BYTES = 700
 """About what an entry takes, without its calls and texts."""
@@ -39,6 +39,19 @@ MAX_KEYS = 8
 """How many parts of a key, or keys of rows, are shown."""
 
 _NO_VALUES: Mapping[str, str] = {}
+
+
+class RowState(NamedTuple):
+    """What has become of a row in the outbox."""
+
+    seq: int
+    """Its number."""
+    state: Any
+    """``waiting``, ``done`` or ``dead``."""
+    detail: str
+
+
+_NOTHING_STORED: Mapping[str, RowState] = {}
 
 
 class Savepoint:
@@ -79,6 +92,7 @@ class Group:
         "parent",
         "period",
         "savepoint",
+        "savepoints",
         "savepoints_begun",
         "seen",
         "session",
@@ -108,7 +122,9 @@ class Group:
         """The flushes that are under way, by number, with the entries whose receivers have caused
         them; innermost last."""
         self.savepoint: Savepoint | None = None
-        """The innermost open one."""
+        """The innermost open one, as far as it is known."""
+        self.savepoints: dict[object, Savepoint] = {}
+        """Those that are open and known, by SQLAlchemy's transaction."""
         self.savepoints_begun = 0
         self.committed: set[object] = set()
         """The transactions that were committed, or savepoints released, and are about to end."""
@@ -211,7 +227,7 @@ class Entry:
         "signal",
         "size",
         "started",
-        "states",
+        "stored",
         "values",
     )
 
@@ -245,8 +261,8 @@ class Entry:
         self.values = _NO_VALUES
         self.calls: dict[Connection, Call] = {}
         self.context: str | None = None
-        self.states: dict[str, str] | None = None
-        """The states of stored rows, by receiver."""
+        self.stored: Mapping[str, RowState] = _NOTHING_STORED
+        """What is known of stored rows, by the name of the receiver."""
         self.seconds: float | None = None
         self.size = ENTRY_BYTES + CALL_BYTES * len(connections)
 
@@ -320,10 +336,10 @@ class Entry:
         is_undone = self.savepoint is not None and self.savepoint.is_undone
         if is_undone or self.group.state == "rolled back":
             return receiver_view(connection, "dropped")
-        known = (self.states or {}).get(connection.durable_name or "", "waiting")
-        state, _, detail = known.partition(" ")
-        known_state: Any = state
-        return receiver_view(connection, known_state, detail=detail)
+        known = self.stored.get(connection.durable_name or "")
+        if known is None:
+            return receiver_view(connection, "waiting")
+        return receiver_view(connection, known.state, detail=known.detail)
 
     def is_same_silence(self, other: Entry) -> bool:
         """Whether both say that the same is silenced in the same flush."""
@@ -334,11 +350,6 @@ class Entry:
             other._sender,
             other.context,
         )
-
-    @property
-    def durable_names(self) -> list[str]:
-        """The names of the durable receivers whose rows it stands for."""
-        return [each.durable_name or "" for each in self.connections if each.phase == DURABLE]
 
 
 def receiver_view(connection: Connection, state: ReceiverState, **more: Any) -> ReceiverView:

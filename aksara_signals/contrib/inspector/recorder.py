@@ -34,7 +34,7 @@ from aksara_signals.dispatch.delivery.tracing import (
 from aksara_signals.dispatch.receivers.identity import type_name
 from aksara_signals.dispatch.receivers.naming import printable, safe_str, shortened
 from aksara_signals.orm.bridge.states import state_of
-from aksara_signals.types import DURABLE, Receiver, Sender
+from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, DURABLE, IMMEDIATE, Receiver, Sender
 
 MAX_TEXT = 500
 """How many characters of the text of an exception are recorded."""
@@ -155,9 +155,9 @@ class Recorder(DeliveryRecorder):
 
     def _entry_of(self, delivery: AnyDelivery, frame: Frame) -> Entry:
         signal, sender, sequential, arguments, concurrent, _ = delivery
-        parent, connection = self._cause_of(frame.cause)
-        group = self._group_for(arguments.get("session"), parent, connection)
+        parent, _ = self._cause_of(frame.cause)
         connections = sequential + concurrent if concurrent else sequential
+        group = self._group_for(arguments.get("session"), parent, connections[0].phase)
         entry = Entry("send", group, signal, sender, connections)
         instance = arguments.get("instance")
         if instance is not None:
@@ -196,8 +196,8 @@ class Recorder(DeliveryRecorder):
     def _note_silence(
         self, signal: Any, sender: Sender, silenced: Sequence[Connection], context: SignalContext
     ) -> None:
-        parent, connection = self._cause_of(get_current())
-        group = self._transactions.current() or self._group_for(None, parent, connection)
+        parent = self._cause()
+        group = self._transactions.current() or self._group_for(None, parent, IMMEDIATE)
         entry = Entry("silenced", group, signal, sender, tuple(silenced))
         entry.context = repr(context)
         entry.rows = 0
@@ -208,7 +208,7 @@ class Recorder(DeliveryRecorder):
         self._place(entry, parent)
 
     def _note_rows(self, session: Session, rows: Sequence[PreparedRow]) -> None:
-        parent, _ = self._cause_of(get_current())
+        parent = self._cause()
         group = self._transactions.group_of(session)
         by_event: dict[Any, list[PreparedRow]] = {}
         for row in rows:
@@ -233,16 +233,16 @@ class Recorder(DeliveryRecorder):
             frame = frame.cause
         return None, None
 
-    def _group_for(
-        self, session: Any, parent: Entry | None, connection: Connection | None
-    ) -> Group:
+    def _group_for(self, session: Any, parent: Entry | None, phase: str) -> Group:
+        has_ended = phase in (AFTER_COMMIT, AFTER_ROLLBACK)
         if session is not None:
             plain = session.sync_session if isinstance(session, AsyncSession) else session
             if isinstance(plain, Session):
-                return self._transactions.group_of(plain)
-        current = self._transactions.current()
-        if current is not None and (parent is None or current.ended is not None):
-            return current
+                return self._transactions.group_of(plain, has_ended=has_ended)
+        if parent is None or has_ended:
+            current = self._transactions.current(has_ended=has_ended)
+            if current is not None:
+                return current
         return self._make_group("none") if parent is None else parent.group
 
     def _make_group(self, state: GroupState, session: str | None = None) -> Group:

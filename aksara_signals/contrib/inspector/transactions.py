@@ -1,7 +1,6 @@
 """Follows the transactions, savepoints and flushes of sessions, and what they have queued.
 
-Its listeners come first where a transaction ends, before deferred receivers are called, and last
-everywhere else, after the library's own have done their work.
+There are three listeners only, because every flush pays for them.
 """
 
 from __future__ import annotations
@@ -49,53 +48,45 @@ class Transactions:
         self._make_group = make_group
         self._name = f"_aksara_signals_inspected_{id(self)}"
         """The attribute of a session that holds the group of its transaction."""
-        self._listeners: tuple[tuple[str, Callable[..., object], bool], ...] = (
-            ("after_transaction_create", self._begin, False),
-            ("before_flush", self._begin_flush, True),
-            ("after_flush_postexec", self._end_flush, False),
-            ("after_commit", self._note_commit, False),
-            ("after_soft_rollback", self._note_rollback, False),
-            ("after_transaction_end", self._end, True),
-            ("after_transaction_end", self._forget, False),
-        )
 
     def start(self) -> None:
         """Listen to all sessions."""
-        for name, listener, is_first in self._listeners:
-            event.listen(Session, name, listener, insert=is_first)
+        event.listen(Session, "before_flush", self._begin_flush, insert=True)
+        event.listen(Session, "after_commit", self._note_commit)
+        # First: deferred receivers are called by the library's own listener.
+        event.listen(Session, "after_transaction_end", self._end, insert=True)
 
     def stop(self) -> None:
         """Listen no more."""
-        for name, listener, _ in self._listeners:
-            event.remove(Session, name, listener)
+        event.remove(Session, "before_flush", self._begin_flush)
+        event.remove(Session, "after_commit", self._note_commit)
+        event.remove(Session, "after_transaction_end", self._end)
 
     # -- groups --------------------------------------------------------------------------------
 
-    def group_of(self, session: Session) -> Group:
-        """The group of the transaction of a session, or of the one that has just ended."""
+    def group_of(self, session: Session, *, has_ended: bool = False) -> Group:
+        """The group of the transaction of a session.
+
+        Args:
+            session: The session.
+            has_ended: Whether the transaction that has just ended is meant.
+        """
         group: Group | None = vars(session).get(self._name)
-        if group is None:
+        if group is None or (group.ended is not None and not has_ended):
             group = self._make_group("open", type(user_session(session)).__name__)
             vars(session)[self._name] = group
-            group.savepoint = _open_savepoint(session, group)
+        nested = session.get_nested_transaction()
+        if nested is not None:
+            group.savepoint = _savepoint_of(group, nested)
         return group
 
-    def current(self) -> Group | None:
-        """The group whose flush is under way, or whose deferred receivers are being called."""
+    def current(self, *, has_ended: bool = False) -> Group | None:
+        """The group whose flush is under way here, or whose deferred receivers are called here."""
         group = _current.get()
-        if group is None or not (group.flushes or group.ended is not None):
-            return None
-        return group
+        is_valid = group is not None and (group.ended is not None if has_ended else group.flushes)
+        return group if is_valid else None
 
     # -- listeners -----------------------------------------------------------------------------
-
-    def _begin(self, session: Session, transaction: SessionTransaction) -> None:
-        if transaction.parent is None:
-            vars(session).pop(self._name, None)
-        elif transaction.nested:
-            group: Group | None = vars(session).get(self._name)
-            if group is not None:
-                group.savepoint = _begun(group)
 
     def _begin_flush(self, session: Session, *_: object) -> None:
         group = self.group_of(session)
@@ -105,53 +96,55 @@ class Transactions:
         group.flushes.append((group.flushes_begun, self._cause()))
         _current.set(group)
 
-    def _end_flush(self, session: Session, *_: object) -> None:
-        group = self.group_of(session)
-        self._record_queue(session, group)
-        if group.flushes:
-            group.flushes.pop()
-
     def _note_commit(self, session: Session) -> None:
         group: Group | None = vars(session).get(self._name)
         if group is not None:
             group.committed.add(session.get_nested_transaction() or session.get_transaction())
 
-    def _note_rollback(self, session: Session, previous: SessionTransaction) -> None:
-        group: Group | None = vars(session).get(self._name)
-        if group is not None and not previous.nested:
-            group.flushes.clear()  # of a flush that has failed, nobody else says that it is over
-
     def _end(self, session: Session, transaction: SessionTransaction) -> None:
-        if transaction.parent is not None and not transaction.nested:
-            return  # that of a flush
         group: Group | None = vars(session).get(self._name)
-        if group is None:
+        if group is None or group.ended is not None:
             if transaction.parent is not None or not queued_in(session):
                 return
             group = self.group_of(session)
         self._record_queue(session, group)
-        is_kept = transaction in group.committed or is_committed(session, transaction)
-        group.committed.discard(transaction)
         if transaction.parent is None:
             group.flushes.clear()
-            group.state = "committed" if is_kept else "rolled back"
+            group.state = "committed" if self._is_kept(session, group, transaction) else "rolled back"
             group.ended = time.time()
             group.seen.clear()
             _current.set(group)
-        elif group.savepoint is not None:
-            group.savepoint.is_rolled_back = not is_kept
-            group.savepoint = group.savepoint.outer
+        elif transaction.nested:
+            savepoint = group.savepoints.pop(transaction, None)
+            if savepoint is not None:
+                savepoint.is_rolled_back = not self._is_kept(session, group, transaction)
+                group.savepoint = savepoint.outer
+            self._expect_moved(session, group, transaction)
+        else:  # that of a flush, which ends with it, whatever has happened
+            if group.flushes:
+                group.flushes.pop()
+            return
         self._note_change(group)
 
-    def _forget(self, session: Session, transaction: SessionTransaction) -> None:
-        if transaction.parent is None:
-            if vars(session).pop(self._name, None) is not None:
-                _current.set(None)
+    def _is_kept(self, session: Session, group: Group, transaction: SessionTransaction) -> bool:
+        """Whether a transaction that ends was committed, or a savepoint released."""
+        is_kept = transaction in group.committed or is_committed(session, transaction)
+        group.committed.discard(transaction)
+        return is_kept
+
+    def _expect_moved(
+        self, session: Session, group: Group, transaction: SessionTransaction
+    ) -> None:
+        """Note that what is queued in a savepoint is about to be added to the outer one's."""
+        lists = dict(queued_in(session))
+        moved = lists.get(transaction)
+        if not moved:
             return
-        group: Group | None = vars(session).get(self._name) if transaction.nested else None
-        if group is not None:  # what was queued in a savepoint is in another list now
-            for key, entries in queued_in(session):
-                group.seen[key] = _seen(entries)
+        outer: Any = transaction.parent
+        while outer.parent is not None and not outer.nested:
+            outer = outer.parent
+        group.seen.pop(transaction, None)
+        group.seen[outer] = len(lists.get(outer, ())) + len(moved), _seen(moved)[1]
 
     # -- what is queued ------------------------------------------------------------------------
 
@@ -175,22 +168,17 @@ class Transactions:
                 self._add(entry, parent)
 
 
-def _open_savepoint(session: Session, group: Group) -> Savepoint | None:
-    """The savepoints that were begun before anything was recorded of the transaction."""
-    found: list[SessionTransaction] = []
-    transaction: Any = session.get_nested_transaction()
-    while transaction is not None:
-        if transaction.nested:
-            found.append(transaction)
-        transaction = transaction.parent
-    for _ in found:
-        group.savepoint = _begun(group)
-    return group.savepoint
-
-
-def _begun(group: Group) -> Savepoint:
-    group.savepoints_begun += 1
-    return Savepoint(group.savepoints_begun, group.savepoint)
+def _savepoint_of(group: Group, nested: SessionTransaction) -> Savepoint:
+    """The savepoint of a nested transaction, made with those around it if it is new."""
+    found = group.savepoints.get(nested)
+    if found is None:
+        outer: Any = nested.parent
+        while outer is not None and not outer.nested:
+            outer = outer.parent
+        around = None if outer is None else _savepoint_of(group, outer)
+        group.savepoints_begun += 1
+        found = group.savepoints[nested] = Savepoint(group.savepoints_begun, around)
+    return found
 
 
 def _seen(entries: list[QueueEntry]) -> tuple[int, int]:
