@@ -20,6 +20,7 @@ from aksara_signals.contrib.inspector.pages import Pages, root_of
 from aksara_signals.contrib.inspector.recorder import Recorder
 from aksara_signals.contrib.inspector.routes import Routes
 from aksara_signals.contrib.inspector.stream import Streams
+from aksara_signals.contrib.inspector.token_pages import TokenPages
 from aksara_signals.contrib.outbox import Outbox
 
 __all__ = ["Inspector"]
@@ -75,9 +76,13 @@ class Inspector:
         self._recorder: Recorder = _make_recorder(options)
         self._pages: Pages = Pages()
         self._streams: Streams = Streams(self._recorder.timeline, self._pages)
-        routes = Routes(self._recorder.timeline, self._pages, self._streams, self._guard)
+        rooms = (
+            Routes(self._recorder.timeline, self._pages, self._streams, self._guard),
+            OutboxPages(options, self._pages),
+            TokenPages(self._guard, self._pages),
+        )
         self._app: Starlette = Starlette(
-            routes=[*routes.routes(), *OutboxPages(options, self._pages).routes()],
+            routes=[route for room in rooms for route in room.routes()],
             exception_handlers={HTTPException: self._problem},
         )
         self._recorder.start()
@@ -152,8 +157,7 @@ class Inspector:
 
 
 def _make_recorder(options: Options) -> Recorder:
-    tables = None if options.outbox is None else options.outbox.tables
-    return Recorder(tuple(options.show), options.show_errors, tables)
+    return Recorder(tuple(options.show), options.show_errors)
 
 
 def _with_root(scope: Scope) -> Scope:

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from aksara_signals.contrib.inspector.options import Options
 from aksara_signals.contrib.inspector.pages import Pages, root_of
-from aksara_signals.contrib.inspector.routes import form_of
+from aksara_signals.contrib.inspector.token_pages import form_of
 from aksara_signals.contrib.outbox import Outbox
 from aksara_signals.contrib.outbox.rows import upkeep
 from aksara_signals.contrib.outbox.rows.breaker import Breaker, load_breakers

@@ -17,7 +17,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from aksara_signals.contrib.inspector.filters import Filters
-from aksara_signals.contrib.inspector.pages import Changed, Pages, Timeline, root_of
+from aksara_signals.contrib.inspector.pages import Pages, root_of
+from aksara_signals.contrib.inspector.reading import Changed, Timeline, entries_to_read
 from aksara_signals.contrib.inspector.views import GroupView
 
 __all__ = ["Streams"]
@@ -109,7 +110,7 @@ class Streams:
         await _send_text(send, f"retry: 300\n: open\n\n{first}")
         begun = last = anyio.current_time()
         while not (self._is_closed or _is_server_stopping()):
-            changed = self._timeline.changed_since(position, GROUPS)
+            changed = self._timeline.changed_since(position, GROUPS, entries_to_read(filters))
             message = self._message(changed, filters, root)
             now = anyio.current_time()
             if message is not None:

@@ -29,7 +29,9 @@ class ReceiverView:
     line: int | None
     state: ReceiverState
     milliseconds: float | None = None
-    """How long the call took; None while it runs, or if it wasn't called."""
+    """How long its calls took; None while the first one runs, or if it wasn't called."""
+    slowest: float | None = None
+    """How long the slowest of them took, in milliseconds: there is one for each row."""
     error: str | None = None
     """The class of its exception."""
     error_text: str | None = None
@@ -61,9 +63,9 @@ class EntryView:
     signal: str
     sender: str
     key: str | None
-    """The primary key of the instance."""
+    """The primary key of the instance, or the first keys of several."""
     rows: int
-    """How many rows it stands for: 1, or more for what was queued or silenced together."""
+    """How many successive rows it stands for, for which the same was sent; 0 if that is unknown."""
     phase: str
     """``immediate``, ``after_commit``, ``after_rollback`` or ``durable``."""
     values: Mapping[str, str]
@@ -99,6 +101,8 @@ class GroupView:
     """In the order in which they began."""
     omitted: int
     """How many older entries of it are forgotten."""
+    further: int = 0
+    """How many later entries it has, which are not given here."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
