@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
-
 CHROMIUM = "AKSARA_TEST_CHROMIUM"
 """The variable that names the program of a Chromium."""
 
@@ -37,6 +35,8 @@ def find_chromium() -> str | None:
 @contextmanager
 def served(app: Any, **options: Any) -> Iterator[str]:
     """Serve an application by uvicorn in a thread; its address."""
+    import uvicorn  # not for every test run, which asks here for a browser
+
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

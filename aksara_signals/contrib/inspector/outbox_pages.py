@@ -180,10 +180,13 @@ class OutboxPages:
 
     def _error_of(self, text: str | None) -> str:
         """What may be shown of the last error of a row."""
-        if not text or self._options.show_errors:
-            return text or ""
-        found = _CLASSES.match(text)
-        return found[0] if found else ""
+        return (text or "") if self._options.show_errors else class_of_error(text)
+
+
+def class_of_error(text: str | None) -> str:
+    """The class that the text of a last error begins with, and the SQLSTATE; empty without one."""
+    found = _CLASSES.match(text or "")
+    return found[0] if found else ""
 
 
 def _figures(connection: Connection, tables: Tables) -> Figures:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kit.browsers import ARGUMENTS, find_chromium, served
 from kit.models import Post
+from kit.outbox_workers import Base, outbox
 from kit.timelines import FakeTimeline, entry_view, group_view, receiver_view
+from sqlalchemy import create_engine, insert
+from sqlalchemy.orm import sessionmaker
 
+from aksara_signals.contrib.outbox.rows.breaker import FAILURES_IN_A_ROW, note_failure
 from aksara_signals.signals import post_save, pre_save
 
 pytestmark = [
@@ -36,11 +42,41 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(browser, made) -> Iterator[Callable[..., Any]]:
+def outbox_sessions(tmp_path) -> Iterator[Any]:
+    """Sessions on the outbox of an application, with dead rows and a breaker that is open."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'app.db'}")
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        for number in range(1, 9):
+            receiver = "search.index" if number % 3 else "mail.welcome"
+            is_dead = number % 4 == 0
+            connection.execute(
+                insert(outbox.tables.outbox).values(
+                    id=uuid.uuid4(), receiver=receiver, type="post_save",
+                    aggregatetype="app.models.Post", aggregateid=str(number), payload={},
+                    status=2 if is_dead else number % 2, attempts=5 if is_dead else 0,
+                    last_error="ConnectionError: secret" if is_dead else None,
+                    done_at=datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC) if is_dead or number % 2 else None,
+                )
+            )  # fmt: skip
+        for _ in range(FAILURES_IN_A_ROW):
+            note_failure(connection, outbox.tables, "search.index")
+    yield sessionmaker(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def options() -> dict[str, Any]:
+    """Those of the inspector."""
+    return {}
+
+
+@pytest.fixture
+def opened(browser, made, options) -> Iterator[Callable[..., Any]]:
     """Opens pages of an inspector; what the console said is checked at the end."""
     said: list[str] = []
     with ExitStack() as stack:
-        inspector = made()
+        inspector = made(**options)
         # Closed before the server stops, which lets its streams finish first.
         address = stack.enter_context(served(inspector))
         stack.callback(inspector.close)
@@ -286,10 +322,31 @@ def receivers_connected() -> None:
     pre_save.connect(audit)
 
 
-PATHS = ["/", "/?errors=1&slower=x", "/transactions/2", "/receivers", "/outbox", "/nothing"]
+@pytest.fixture
+def with_outbox(options, outbox_sessions) -> None:
+    """An inspector that may requeue rows."""
+    options.update(outbox=outbox, sessions=outbox_sessions, actions=True)
 
 
-@pytest.mark.usefixtures("receivers_connected")
+def test_a_dead_row_is_requeued(with_outbox, opened) -> None:
+    """After a question, and with a message."""
+    page = opened("/outbox")
+    assert page.get_by_role("button", name="Requeue row").count() == 2
+    page.get_by_role("button", name="Requeue row 8").click()
+    page.get_by_role("heading", name="Requeue row 8?").wait_for()
+    page.get_by_role("button", name="Requeue 1 row").click()
+    page.get_by_text("1 row waits again.").wait_for()
+    assert page.get_by_role("button", name="Requeue row").count() == 1
+    page.get_by_role("button", name="Requeue all dead rows of search.index").click()
+    page.get_by_role("button", name="Requeue 1 row").click()
+    page.get_by_text("No row is dead.").wait_for()
+
+
+PATHS = ["/", "/?errors=1&slower=x", "/transactions/2", "/receivers", "/outbox",
+         "/outbox/requeue?seq=8", "/outbox?requeued=2", "/nothing"]  # fmt: skip
+
+
+@pytest.mark.usefixtures("with_outbox", "receivers_connected")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(opened, timeline, scheme: str) -> None:
     """On no page, in either color scheme."""
@@ -305,7 +362,7 @@ def test_axe_finds_nothing(opened, timeline, scheme: str) -> None:
         assert found.violations_count == 0, f"{path}: {found.generate_report()}"
 
 
-@pytest.mark.usefixtures("receivers_connected")
+@pytest.mark.usefixtures("with_outbox", "receivers_connected")
 @pytest.mark.parametrize("width", [360, 800, 1600])
 def test_no_page_is_wider_than_its_window(opened, timeline, width: int) -> None:
     """Wide tables scroll within themselves."""
@@ -340,12 +397,12 @@ def test_the_token_is_entered_in_a_form(made, browser, timeline) -> None:
         inspector.close()
 
 
-@pytest.mark.usefixtures("receivers_connected")
+@pytest.mark.usefixtures("with_outbox", "receivers_connected")
 @pytest.mark.skipif(not os.environ.get("AKSARA_SCREENSHOTS"), reason="no pictures are asked for")
 def test_pictures_for_the_documentation(opened, timeline) -> None:
-    """Of the timeline and of the receivers."""
+    """Of the timeline, the receivers and the outbox."""
     example(timeline)
-    for name, path in (("timeline", "/"), ("receivers", "/receivers")):
+    for name, path in (("timeline", "/"), ("receivers", "/receivers"), ("outbox", "/outbox")):
         for scheme in ("light", "dark"):
             page = opened(path, color_scheme=scheme, viewport={"width": 1100, "height": 700})
             page.screenshot(path=SCREENSHOTS / f"inspector-{name}-{scheme}.png")
