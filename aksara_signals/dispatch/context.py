@@ -26,8 +26,9 @@ _active: ContextVar[tuple[SignalContext, ...]] = ContextVar(
 get_active_contexts: Callable[[], tuple[SignalContext, ...]] = _active.get
 """The contexts entered in the current task, outermost first."""
 
-silence_observers: list[Callable[[Sender, Sequence[Any]], object]] = []
-"""Called with a sender and the connections silenced for it, so that a test can mention them."""
+silence_observers: list[Callable[[Any, Sender, Sequence[Any], SignalContext], object]] = []
+"""Called with a signal, a sender, the connections that are silenced for it, and the context that
+silences them, so that somebody can be shown them. A flush asks once for each class."""
 
 
 class SignalContext(EveryBlock["SignalContext"]):

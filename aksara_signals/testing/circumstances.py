@@ -58,7 +58,9 @@ class Circumstances:
         )
         return explanations
 
-    def _note_silence(self, sender: Sender, silenced: Sequence[Connection]) -> None:
+    def _note_silence(
+        self, signal: Any, sender: Sender, silenced: Sequence[Connection], context: Any
+    ) -> None:
         receivers = (each.receiver for each in silenced)
         if any(receiver is not None and self._concerns(receiver) for receiver in receivers):
             self._silenced[describe_sender(sender)] = None

@@ -19,6 +19,7 @@ from aksara_signals.contrib.inspector.outbox_pages import OutboxPages
 from aksara_signals.contrib.inspector.pages import Pages, root_of
 from aksara_signals.contrib.inspector.recorder import Recorder
 from aksara_signals.contrib.inspector.routes import Routes
+from aksara_signals.contrib.inspector.store import Store
 from aksara_signals.contrib.inspector.stream import Streams
 from aksara_signals.contrib.inspector.token_pages import TokenPages
 from aksara_signals.contrib.outbox import Outbox
@@ -73,12 +74,15 @@ class Inspector:
             sessions=sessions,
         )
         self._guard: Guard = Guard(options.allowed_hosts, options.token)
-        self._recorder: Recorder = _make_recorder(options)
+        self._recorder: Recorder = Recorder(tuple(options.show), options.show_errors)
         self._pages: Pages = Pages()
+        store = None
+        if options.outbox is not None and options.sessions is not None:
+            store = Store(options.outbox, options.sessions)
         self._streams: Streams = Streams(self._recorder.timeline, self._pages)
         rooms = (
             Routes(self._recorder.timeline, self._pages, self._streams, self._guard),
-            OutboxPages(options, self._pages),
+            OutboxPages(options, self._pages, store),
             TokenPages(self._guard, self._pages),
         )
         self._app: Starlette = Starlette(
@@ -154,10 +158,6 @@ class Inspector:
                 self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
-
-
-def _make_recorder(options: Options) -> Recorder:
-    return Recorder(tuple(options.show), options.show_errors)
 
 
 def _with_root(scope: Scope) -> Scope:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import anyio.lowlevel
@@ -10,13 +10,29 @@ import anyio.lowlevel
 from aksara_signals.contrib.inspector.filters import Filters
 from aksara_signals.contrib.inspector.views import GroupView
 
-__all__ = ["SHORT", "Changed", "Timeline", "entries_to_read", "matching"]
+__all__ = [
+    "SHORT",
+    "Changed",
+    "Refresh",
+    "Timeline",
+    "entries_to_read",
+    "matching",
+    "nothing_to_refresh",
+]
 
 SHORT = 50
 """Entries of a group that the timeline shows; its own page shows them all."""
 
 GROUPS = 100
 """Groups that are read at once."""
+
+
+Refresh = Callable[[], Awaitable[object]]
+"""Looks up what becomes known elsewhere, such as in the database of the outbox."""
+
+
+async def nothing_to_refresh() -> None:
+    """There is nothing of that kind."""
 
 
 class Changed(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 
+import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -14,7 +15,13 @@ from aksara_signals import all_signals
 from aksara_signals.contrib.inspector.filters import Filters
 from aksara_signals.contrib.inspector.guard import Guard
 from aksara_signals.contrib.inspector.pages import LONG, Pages, asset, root_of, window
-from aksara_signals.contrib.inspector.reading import Timeline, entries_to_read, matching
+from aksara_signals.contrib.inspector.reading import (
+    Refresh,
+    Timeline,
+    entries_to_read,
+    matching,
+    nothing_to_refresh,
+)
 from aksara_signals.contrib.inspector.stream import Streams
 from aksara_signals.contrib.inspector.views import GroupView
 from aksara_signals.exceptions import AksaraSignalsError
@@ -27,6 +34,9 @@ __all__ = ["Routes"]
 GROUPS = 100
 """Groups on one page of the timeline."""
 
+REFRESH_SECONDS = 2.0
+"""No page is delayed longer by a database that does not answer."""
+
 
 class Routes:
     """The endpoints, and what they read.
@@ -36,9 +46,18 @@ class Routes:
         pages: What renders it.
         streams: The live streams.
         guard: Who knows the token.
+        refresh: Called before the timeline is read.
     """
 
-    def __init__(self, timeline: Timeline, pages: Pages, streams: Streams, guard: Guard) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        pages: Pages,
+        streams: Streams,
+        guard: Guard,
+        refresh: Refresh = nothing_to_refresh,
+    ) -> None:
+        self._refresh: Refresh = refresh
         self._timeline: Timeline = timeline
         self._pages: Pages = pages
         self._streams: Streams = streams
@@ -58,6 +77,7 @@ class Routes:
 
     async def timeline(self, request: Request) -> Response:
         """The newest groups, or those before a number."""
+        await self._refresh_soon()
         filters = Filters.of(request.query_params)
         before = _page_number(request, "before")
         # Before the groups are read: what changes meanwhile is in both.
@@ -89,7 +109,7 @@ class Routes:
 
     async def transaction(self, request: Request) -> Response:
         """One group, which may have several pages."""
-        group = self._group(request)
+        group = await self._group(request)
         pages = max(1, -(-len(group.entries) // LONG))
         page = min(_page_number(request, "page") or 1, pages)
         return self._pages.page(
@@ -103,14 +123,19 @@ class Routes:
 
     async def transaction_json(self, request: Request) -> Response:
         """One group as JSON."""
-        return JSONResponse(self._group(request).as_json())
+        return JSONResponse((await self._group(request)).as_json())
 
-    def _group(self, request: Request) -> GroupView:
+    async def _group(self, request: Request) -> GroupView:
+        await self._refresh_soon()
         group = self._timeline.group(request.path_params["number"])
         if group is None:
             number = request.path_params["number"]
             raise HTTPException(404, f"Transaction {number} is not known, or not any more.")
         return group
+
+    async def _refresh_soon(self) -> None:
+        with anyio.move_on_after(REFRESH_SECONDS):
+            await self._refresh()
 
     async def export(self, request: Request) -> Response:
         """All that is known and matches, as JSON."""

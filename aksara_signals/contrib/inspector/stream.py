@@ -18,7 +18,13 @@ from starlette.types import Receive, Scope, Send
 
 from aksara_signals.contrib.inspector.filters import Filters
 from aksara_signals.contrib.inspector.pages import Pages, root_of
-from aksara_signals.contrib.inspector.reading import Changed, Timeline, entries_to_read
+from aksara_signals.contrib.inspector.reading import (
+    Changed,
+    Refresh,
+    Timeline,
+    entries_to_read,
+    nothing_to_refresh,
+)
 from aksara_signals.contrib.inspector.views import GroupView
 
 __all__ = ["Streams"]
@@ -54,10 +60,14 @@ class Streams:
     Args:
         timeline: What is shown.
         pages: What renders it.
+        refresh: Called again and again while a stream is open.
     """
 
-    def __init__(self, timeline: Timeline, pages: Pages) -> None:
+    def __init__(
+        self, timeline: Timeline, pages: Pages, refresh: Refresh = nothing_to_refresh
+    ) -> None:
         self._timeline: Timeline = timeline
+        self._refresh: Refresh = refresh
         self._pages: Pages = pages
         self._open: int = 0
         self._is_closed: bool = False
@@ -83,10 +93,17 @@ class Streams:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
+                tasks.start_soon(self._refresh_repeatedly)
                 await self._answer(Request(scope), send)
                 tasks.cancel_scope.cancel()
         finally:
             self._open -= 1
+
+    async def _refresh_repeatedly(self) -> None:
+        # In a task of its own: what it looks at may be slow, or not be there.
+        while True:
+            await self._refresh()
+            await anyio.sleep(TICK_SECONDS)
 
     async def _answer(self, request: Request, send: Send) -> None:
         headers = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,6 +13,10 @@ Once for all rows of a flush."""
 call_hooks: list[Callable[[Mapping[str, str]], AbstractContextManager[Any]]] = []
 """Called with the headers of a row or a message, where its receiver is called: in a worker or a
 consumer. What they return is entered around the call."""
+
+write_observers: list[Callable[[Any, Sequence[Any]], object]] = []
+"""Called with a session and the rows (``writing.PreparedRow``) that were inserted in its
+transaction, which may still be rolled back."""
 
 observers: list[Callable[[str, str, float], object]] = []
 """Called with the name of a measurement, the receiver's name and the value, in the event loop of

@@ -16,11 +16,12 @@ from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
 from aksara_signals.contrib.outbox.encoding import Encoding
-from aksara_signals.contrib.outbox.hooks import header_hooks
+from aksara_signals.contrib.outbox.hooks import header_hooks, write_observers
 from aksara_signals.contrib.outbox.options import Durable, options_of
 from aksara_signals.contrib.outbox.payloads import model_of, payload_of, values_of
 from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
 from aksara_signals.contrib.outbox.rows.tables import Tables
+from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.exceptions import OutboxError
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.outcome.durable import DurableSend
@@ -67,6 +68,9 @@ class PreparedRow(NamedTuple):
     instance: object | None
     """What horizontal sharding chooses the database by."""
     values: dict[str, Any]
+    send: DurableSend
+    connection: Connection
+    """That of the receiver."""
 
 
 class OutboxWriter:
@@ -128,6 +132,8 @@ class OutboxWriter:
                     "headers": headers or None,
                     "version": options.version,
                 },
+                send,
+                connection,
             )
 
     def _target(self, mapper: Mapper[Any] | None) -> Target:
@@ -143,7 +149,7 @@ class OutboxWriter:
         places: dict[tuple[int, DatabaseConnection], list[dict[str, Any]]] = {}
         targets: dict[int, Target] = {}
         connections: dict[Mapper[Any] | None, DatabaseConnection] = {}
-        for target, mapper, instance, values in rows:
+        for target, mapper, instance, values, _, _ in rows:
             connection = connections.get(mapper)
             if connection is None:
                 connection = _connection(session, target, mapper, instance)
@@ -155,6 +161,8 @@ class OutboxWriter:
             target = targets[address]
             _insert(connection, target, found)
             target.written(session, connection.engine)
+        for observe in write_observers:
+            observe(session, rows)
 
 
 def _connection(

@@ -212,7 +212,8 @@ class Plan:
                 kept = _exempted(plan.all_connections, context)
                 if len(kept) != len(plan.all_connections):
                     for observe in silence_observers:
-                        observe(sender, [each for each in plan.all_connections if each not in kept])
+                        silenced = [each for each in plan.all_connections if each not in kept]
+                        observe(signal, sender, silenced, context)
                     asking = _exempted(plan._asking, context)
                     plan = Plan(kept, asking) if kept else NO_RECEIVERS
         return plan

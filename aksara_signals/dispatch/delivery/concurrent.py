@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import Any
 
 from aksara_signals.dispatch.connections.connection import Connection
@@ -34,8 +35,7 @@ async def deliver_concurrently(
 
     async def run(place: int, connection: Connection, receiver: Receiver) -> None:
         # A task has a context of its own; the frame in it must name this receiver.
-        own = Frame()
-        own.cause, own.in_own_task = frame.cause, frame.in_own_task
+        own = copy(frame)
         own.current, own.connection = delivery, connection
         set_current(own)
         response: Any = None

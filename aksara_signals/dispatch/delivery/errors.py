@@ -61,6 +61,11 @@ def add_note(error: BaseException, note: str) -> None:
         return
 
 
+def note_of(delivery: Delivery, connection: Connection) -> str:
+    """The note of an exception that a receiver has raised."""
+    return _BEGINNING + describe_step(delivery, connection)
+
+
 def handle_error(
     error: BaseException,
     delivery: Delivery,
@@ -98,7 +103,7 @@ def handle_error(
             failures.append(Failure(error, delivery, connection))
         return True
     if not isinstance(error, (CancelledError, GeneratorExit, SignalRecursionError)):
-        add_note(error, _BEGINNING + describe_step(delivery, connection))
+        add_note(error, note_of(delivery, connection))
     return False
 
 

@@ -96,7 +96,7 @@ async def deliver(
                 if is_looked_up:
                     receiver = mock_for(receiver, connection.patch_place)
                 frame.connection = connection
-                call = receiver if traced is None else around(receiver, named(delivery), connection)
+                call = receiver if traced is None else around(receiver, delivery, connection)
                 try:
                     if connection.is_plain:
                         response = call(**arguments)
@@ -186,7 +186,7 @@ def deliver_sync(
                 if is_looked_up:
                     receiver = mock_for(receiver, connection.patch_place)
                 frame.connection = connection
-                call = receiver if traced is None else around(receiver, named(delivery), connection)
+                call = receiver if traced is None else around(receiver, delivery, connection)
                 try:
                     if connection.is_plain:
                         response = call(**arguments)

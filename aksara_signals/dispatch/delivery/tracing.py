@@ -6,8 +6,8 @@ Without a hook, they cost each send no more than a look at an empty list.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 from aksara_signals.dispatch.connections.connection import Connection
@@ -32,17 +32,42 @@ from aksara_signals.types import Receiver, Sender
 class DeliveryStep:
     """What a hook is called for: a send, or the call of one of its receivers."""
 
-    __slots__ = ("_arguments", "connection", "provenance", "sender", "signal")
+    __slots__ = ("_delivery", "connection", "provenance")
 
-    def __init__(self, delivery: Delivery, connection: Connection | None) -> None:
-        self.signal: Source = delivery.signal
-        """The signal, or what is delivered like one, such as a callback of ``on_commit``."""
-        self.sender: Sender = delivery.sender
+    def __init__(self, delivery: AnyDelivery, connection: Connection | None) -> None:
+        self._delivery = delivery
         self.connection: Connection | None = connection
         """The connection whose receiver is called; None for the whole send."""
         self.provenance: Mapping[str, Any] = current_provenance()
         """The values of :class:`~aksara_signals.provenance` at the send; empty without any."""
-        self._arguments = delivery.arguments
+
+    @property
+    def signal(self) -> Source:
+        """The signal, or what is delivered like one, such as a callback of ``on_commit``."""
+        return self._delivery[0]
+
+    @property
+    def sender(self) -> Sender:
+        """The sender."""
+        return self._delivery[1]
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The connections whose receivers the send calls, in call order."""
+        return self._delivery[2] + self._delivery[4]
+
+    @property
+    def delivery(self) -> Delivery:
+        """What is delivered, with names for its fields."""
+        return named(self._delivery)
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """What the receivers are sent, ``signal`` and ``sender`` included.
+
+        Valid until the step is over: the rows of a flush use one mapping in turn.
+        """
+        return self._delivery[3]
 
     @property
     def is_send(self) -> bool:
@@ -67,14 +92,14 @@ class DeliveryStep:
     @property
     def instance_key(self) -> str | None:
         """The primary key of the instance in the payload, if there is one and it has a key."""
-        return key_of(self._arguments.get("instance"))
+        return key_of(self.arguments.get("instance"))
 
     @property
     def event(self) -> Any:
         """The event that a durable receiver is given; None for anything else."""
         if self.connection is None or self.connection.durable is None:
             return None
-        return self._arguments.get("event")
+        return self.arguments.get("event")
 
     def __repr__(self) -> str:
         return f"<{self.signal_name} of {self.sender_name} to {self.receiver_name or 'receivers'}>"
@@ -84,8 +109,32 @@ DeliveryHook: TypeAlias = Callable[[DeliveryStep], AbstractContextManager[Any]]
 """Returns a context manager that is entered before a step and exited after it, with the exception
 if the step fails. The steps of receivers are inside the step of their send."""
 
+
+class DeliveryRecorder:
+    """A hook for whatever is sent very often: it is not called for each step, which costs objects.
+
+    It is added by :func:`add_delivery_hook`, and is inside of all hooks that are called.
+    """
+
+    def sends(self, deliveries: Iterable[AnyDelivery]) -> Generator[AnyDelivery, None, None]:
+        """Yield the deliveries, each until the next one is requested."""
+        yield from deliveries
+
+    def around(
+        self, receiver: Receiver, delivery: AnyDelivery, connection: Connection
+    ) -> Receiver:
+        """Wrap a receiver. What the wrapper returns is awaited if it is awaitable."""
+        return receiver
+
+    def __call__(self, step: DeliveryStep) -> AbstractContextManager[Any]:
+        """As a hook, it does nothing."""
+        return nullcontext()
+
+
 hooks: list[DeliveryHook] = []
-"""The hooks, outermost first. Only changed in place, because the loops import this very list."""
+"""All hooks, outermost first. Only changed in place, because the loops import this very list."""
+_step_hooks: list[DeliveryHook] = []
+_recorders: list[DeliveryRecorder] = []
 
 
 def add_delivery_hook(hook: DeliveryHook) -> None:
@@ -114,7 +163,7 @@ def add_delivery_hook(hook: DeliveryHook) -> None:
             f"@contextlib.contextmanager"
         )
     if not any(same_receiver(hook, each) for each in hooks):
-        hooks.append(hook)
+        _change([*hooks, hook])
 
 
 def remove_delivery_hook(hook: DeliveryHook) -> bool:
@@ -124,22 +173,38 @@ def remove_delivery_hook(hook: DeliveryHook) -> bool:
     """
     left = [each for each in hooks if not same_receiver(hook, each)]
     is_there = len(left) < len(hooks)
-    hooks[:] = left
+    _change(left)
     return is_there
 
 
-def _entered(step: DeliveryStep) -> ExitStack:
+def _change(changed: list[DeliveryHook]) -> None:
+    _recorders[:] = [each for each in changed if isinstance(each, DeliveryRecorder)]
+    _step_hooks[:] = [each for each in changed if not isinstance(each, DeliveryRecorder)]
+    hooks[:] = changed
+
+
+def _around(step: DeliveryStep) -> AbstractContextManager[Any]:
+    """What the hooks return for a step, as one context manager, which isn't entered yet."""
+    return _by(_step_hooks[0], step) if len(_step_hooks) == 1 else _all_around(step)
+
+
+@contextmanager
+def _all_around(step: DeliveryStep) -> Iterator[None]:
     with ExitStack() as stack:
-        for hook in tuple(hooks):
-            around: Any = hook(step)
-            if not hasattr(type(around), "__enter__"):
-                raise InvalidOptionError(
-                    f"the delivery hook {describe_receiver(hook)} returned "
-                    f"{describe_sender(around)}, which is not a context manager; write a function "
-                    f"that yields once, below @contextlib.contextmanager"
-                )
-            stack.enter_context(around)
-        return stack.pop_all()
+        for hook in tuple(_step_hooks):
+            stack.enter_context(_by(hook, step))
+        yield
+
+
+def _by(hook: DeliveryHook, step: DeliveryStep) -> AbstractContextManager[Any]:
+    manager: Any = hook(step)
+    if not hasattr(type(manager), "__enter__"):
+        raise InvalidOptionError(
+            f"the delivery hook {describe_receiver(hook)} returned {describe_sender(manager)}, "
+            f"which is not a context manager; write a function that yields once, below "
+            f"@contextlib.contextmanager"
+        )
+    return manager  # type: ignore[no-any-return]  # it can be entered
 
 
 def each_send(
@@ -152,10 +217,21 @@ def each_send(
         failures: Takes what the hooks raise, as if the receiver had raised it. If a hook raises
             before the delivery, the receiver isn't called.
     """
+    recorded: Any = deliveries
+    for recorder in _recorders:
+        recorded = recorder.sends(recorded)
+    if not _step_hooks and recorded is not deliveries:
+        return recorded  # type: ignore[no-any-return]  # a generator of a recorder
+    return _each_step(recorded, failures)
+
+
+def _each_step(
+    deliveries: Iterable[AnyDelivery], failures: list[Failure] | None
+) -> Generator[AnyDelivery, None, None]:
     for delivery in deliveries:
         is_ending = False
         try:
-            with _entered(DeliveryStep(named(delivery), None)):
+            with _around(DeliveryStep(delivery, None)):
                 try:
                     yield delivery
                 except BaseException:  # thrown in by end_sends(), not raised by a hook
@@ -184,20 +260,40 @@ def end_sends(deliveries: Generator[AnyDelivery, None, None]) -> None:
             raise
 
 
-def around(receiver: Receiver, delivery: Delivery, connection: Connection) -> Receiver:
+def around(receiver: Receiver, delivery: AnyDelivery, connection: Connection) -> Receiver:
     """Wrap a receiver so that it is called and awaited inside the hooks."""
+    for recorder in _recorders:
+        receiver = recorder.around(receiver, delivery, connection)
+    return _inside_steps(receiver, delivery, connection) if _step_hooks else receiver
 
+
+def _inside_steps(receiver: Receiver, delivery: AnyDelivery, connection: Connection) -> Receiver:
     def call(*positional: Any, **keywords: Any) -> Any:
-        with _entered(DeliveryStep(delivery, connection)) as stack:
+        manager = _around(DeliveryStep(delivery, connection))
+        leave = type(manager).__exit__
+        # Entered by hand: it has to stay entered while a response is awaited.
+        type(manager).__enter__(manager)
+        try:
             response = receiver(*positional, **keywords)
-            if response is None or not is_awaitable(response):
-                return response
-            rest = stack.pop_all()
-        return _awaited(response, rest)
+        except BaseException as error:
+            if not leave(manager, type(error), error, error.__traceback__):
+                raise
+            return None
+        if response is not None and is_awaitable(response):
+            return _awaited(response, manager)
+        leave(manager, None, None, None)
+        return response
 
     return call
 
 
-async def _awaited(response: Any, stack: ExitStack) -> Any:
-    with stack:
-        return await response
+async def _awaited(response: Any, manager: AbstractContextManager[Any]) -> Any:
+    leave = type(manager).__exit__
+    try:
+        result = await response
+    except BaseException as error:
+        if not leave(manager, type(error), error, error.__traceback__):
+            raise
+        return None
+    leave(manager, None, None, None)
+    return result

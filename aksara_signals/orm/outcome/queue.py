@@ -290,6 +290,21 @@ def checkpoint(session: Session) -> Checkpoint:
     return {key: len(entries) for key, entries in lists}
 
 
+def queued_in(session: Session) -> list[tuple[SessionTransaction, list[Entry]]]:
+    """What is queued in a session, by open transaction and savepoint, outermost first."""
+    queue: Queue | None = vars(session).get(_QUEUE)
+    return [] if queue is None else list(queue.by_transaction.items())
+
+
+def is_committed(session: Session, transaction: SessionTransaction) -> bool:
+    """Whether a transaction that is about to end was committed, or a savepoint released.
+
+    Known only of those in which anything is queued.
+    """
+    queue: Queue | None = vars(session).get(_QUEUE)
+    return queue is not None and transaction in queue.committed
+
+
 def queued_for_commit() -> list[Receiver]:
     """The receivers that a commit of any session would call, one for each delivery."""
     queues: list[Queue | None] = [vars(each).get(_QUEUE) for each in live_sessions()]

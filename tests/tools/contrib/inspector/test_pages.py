@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html import unescape
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from kit.models import Post
 from kit.timelines import entry_view, group_view, receiver_view
 
-from aksara_signals.contrib.inspector import pages, wording
+from aksara_signals.contrib.inspector import pages, routes, wording
 from aksara_signals.introspection.collect import collect
 from aksara_signals.introspection.graph import make_graph
 from aksara_signals.introspection.svg import to_svg
@@ -213,6 +214,26 @@ async def test_the_export_has_all_that_matches(client, timeline) -> None:
     one = (await client.get("/transactions/251.json")).json()
     assert found == one
     assert one["entries"][0]["values"] == {"slug": "a"}
+
+
+@pytest.mark.parametrize("path", ["/", "/transactions/1", "/transactions/1.json"])
+async def test_pages_look_up_what_is_known_elsewhere(
+    made, client_of, timeline, monkeypatch, path
+) -> None:
+    """Before they show it; but a database that does not answer delays none for long."""
+    monkeypatch.setattr(routes, "REFRESH_SECONDS", 0.05)
+    calls = []
+
+    async def refresh() -> None:
+        calls.append(1)
+        await asyncio.Event().wait()
+
+    timeline.put(group_view(1))
+    inspector = made()
+    (room,) = {each.endpoint.__self__ for each in inspector._app.routes if each.name == "timeline"}
+    monkeypatch.setattr(room, "_refresh", refresh)
+    response = await client_of(inspector).get(path)
+    assert (response.status_code, calls) == (200, [1])
 
 
 def notify(sender: Any, **kwargs: Any) -> None: ...

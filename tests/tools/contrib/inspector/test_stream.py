@@ -327,6 +327,23 @@ async def test_asking_for_the_headers_opens_no_stream(browse: Open) -> None:
     assert browser.text == ""
 
 
+async def test_what_is_known_elsewhere_is_looked_up(
+    browse: Open, timeline: Any, inspector: Any, monkeypatch
+) -> None:
+    """While a stream is open, beside it: a database that does not answer stops no stream."""
+    begun = asyncio.Event()
+
+    async def refresh() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(inspector._streams, "_refresh", refresh)
+    browser = browse()
+    await asyncio.wait_for(begun.wait(), PATIENCE)
+    timeline.put(group_view(1))
+    assert await browser.numbers(1) == [1]
+
+
 async def test_browsers_share_what_is_rendered(
     browse: Open, timeline: Any, inspector: Any, monkeypatch
 ) -> None:
@@ -388,7 +405,7 @@ SERVER = """
     from kit.timelines import FakeRecorder, FakeTimeline
     from aksara_signals.contrib.inspector import Inspector, inspector
 
-    inspector._make_recorder = lambda options: FakeRecorder(FakeTimeline())
+    inspector.Recorder = lambda *options: FakeRecorder(FakeTimeline())
     uvicorn.run(Inspector(debug=True), port=int(sys.argv[1]), log_level="error")
 """
 

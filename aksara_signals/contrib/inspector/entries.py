@@ -1,0 +1,367 @@
+"""What is recorded: groups of entries, and the calls of receivers in each.
+
+Each is made in the middle of somebody's flush. So they hold what is at hand, and put it into words
+only when it is looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from aksara_signals.contrib.inspector.views import (
+    EntryKind,
+    EntryView,
+    GroupState,
+    GroupView,
+    ReceiverState,
+    ReceiverView,
+)
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.delivery.delivery import Source
+from aksara_signals.dispatch.receivers.naming import (
+    describe_sender,
+    printable,
+    receiver_place,
+    shortened,
+)
+from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, DURABLE, IMMEDIATE
+
+ENTRY_BYTES = 700
+"""About what an entry takes, without its calls and texts."""
+CALL_BYTES = 400
+"""About what the calls of a receiver take."""
+ROW_BYTES = 120
+"""About what a further row takes, and a further call."""
+MAX_ROWS = 500
+"""How many rows for which the same is sent are one entry."""
+
+MAX_KEYS = 8
+"""How many parts of a key, or keys of rows, are shown."""
+
+_NO_VALUES: Mapping[str, str] = {}
+
+
+class Savepoint:
+    """A savepoint of a transaction."""
+
+    __slots__ = ("is_rolled_back", "number", "outer")
+
+    def __init__(self, number: int, outer: Savepoint | None) -> None:
+        self.number = number
+        self.outer = outer
+        self.is_rolled_back = False
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether it was rolled back, or one around it was."""
+        return self.is_rolled_back or (self.outer is not None and self.outer.is_undone)
+
+
+class Group:
+    """A transaction with its entries, or a send without one with what it has caused.
+
+    Args:
+        state: ``open`` for a transaction, ``none`` for anything else.
+        session: The class of its session.
+        parent: The entry whose receiver has caused it.
+        connection: The connection of that receiver.
+    """
+
+    __slots__ = (
+        "committed",
+        "connection",
+        "ended",
+        "entries",
+        "flushes",
+        "flushes_begun",
+        "number",
+        "omitted",
+        "parent",
+        "period",
+        "savepoint",
+        "savepoints_begun",
+        "seen",
+        "session",
+        "started",
+        "state",
+    )
+
+    def __init__(
+        self,
+        state: GroupState,
+        session: str | None = None,
+        parent: Entry | None = None,
+        connection: Connection | None = None,
+    ) -> None:
+        self.number = 0
+        """That of its first entry; 0 before it has one."""
+        self.state: GroupState = state
+        self.session = session
+        self.parent = parent
+        self.connection = connection
+        self.started = time.time()
+        self.ended: float | None = None
+        self.entries: deque[Entry] = deque()
+        self.omitted = 0
+        self.flushes_begun = 0
+        self.flushes: list[tuple[int, Entry | None]] = []
+        """The flushes that are under way, by number, with the entries whose receivers have caused
+        them; innermost last."""
+        self.savepoint: Savepoint | None = None
+        """The innermost open one."""
+        self.savepoints_begun = 0
+        self.committed: set[object] = set()
+        """The transactions that were committed, or savepoints released, and are about to end."""
+        self.seen: dict[object, tuple[int, int]] = {}
+        """By transaction, how many entries of its queue are recorded, and rows of the last one."""
+        self.period = 0
+        """The period of the timeline in which it has changed."""
+
+    def view(self, entries: Sequence[Entry], max_entries: int | None) -> GroupView:
+        """The group as plain values.
+
+        Args:
+            entries: Its entries.
+            max_entries: How many of them are given; None: all.
+        """
+        shown = entries if max_entries is None else entries[:max_entries]
+        end = self.ended
+        if self.state == "none" and entries:
+            last = entries[-1]
+            end = None if last.seconds is None else last.started + last.seconds
+        return GroupView(
+            number=self.number,
+            state=self.state,
+            at=_iso(self.started),
+            milliseconds=None if end is None else (end - self.started) * 1000,
+            session=self.session,
+            caused_by=self._cause(),
+            entries=tuple(each.view() for each in shown),
+            omitted=self.omitted,
+            further=len(entries) - len(shown),
+        )
+
+    def _cause(self) -> tuple[int, str] | None:
+        if self.parent is None or self.parent.group is self:
+            return None
+        receiver = None if self.connection is None else self.connection.receiver
+        name = "" if receiver is None else receiver_place(receiver)[0]
+        return self.parent.group.number, name
+
+
+class Call:
+    """The calls of one receiver for the rows of an entry.
+
+    Args:
+        connection: The connection of the receiver.
+    """
+
+    __slots__ = ("connection", "error", "error_text", "notes", "seconds", "started")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.error: str | None = None
+        """The class of its exception."""
+        self.error_text: str | None = None
+        self.notes: tuple[str, ...] = ()
+        self.seconds: list[float] = []
+        """How long it took for each row."""
+        self.started = 0.0
+        """The clock when the call began that is under way; 0 if none is."""
+
+    def view(self) -> ReceiverView:
+        """The call as plain values."""
+        state: ReceiverState = "ok"
+        if self.error is not None:
+            state = "failed"
+        elif self.started:
+            state = "running"
+        return receiver_view(
+            self.connection,
+            state,
+            milliseconds=sum(self.seconds) * 1000 if self.seconds else None,
+            slowest=max(self.seconds) * 1000 if self.seconds else None,
+            error=self.error,
+            error_text=self.error_text,
+            notes=self.notes,
+        )
+
+
+class Entry:
+    """One send, or what was queued, silenced or stored without one."""
+
+    __slots__ = (
+        "_clock",
+        "_sender",
+        "calls",
+        "connections",
+        "context",
+        "depth",
+        "event",
+        "flush",
+        "group",
+        "identities",
+        "kind",
+        "number",
+        "parent",
+        "phase",
+        "rows",
+        "savepoint",
+        "seconds",
+        "signal",
+        "size",
+        "started",
+        "states",
+        "values",
+    )
+
+    def __init__(
+        self,
+        kind: EntryKind,
+        group: Group,
+        signal: Source,
+        sender: Any,
+        connections: tuple[Connection, ...],
+    ) -> None:
+        self.number = 0
+        self.kind: EntryKind = kind
+        self.group = group
+        self.signal = signal
+        # An instance that sends may be large: it isn't held for as long as the entry.
+        self._sender: Any = sender if isinstance(sender, type) else describe_sender(sender)
+        self.connections = connections
+        self.started = time.time()
+        self._clock = time.perf_counter()
+        self.flush: int | None = group.flushes[-1][0] if group.flushes else None
+        self.savepoint: Savepoint | None = group.savepoint
+        self.parent: Entry | None = None
+        self.depth = 0
+        self.identities: list[tuple[Any, ...] | None] = []
+        """The primary keys of its rows."""
+        self.event: UUID | None = None
+        """The id of the event that was stored, or that a durable receiver is given."""
+        self.rows = 1
+        self.phase: str = connections[0].phase if connections else IMMEDIATE
+        self.values = _NO_VALUES
+        self.calls: dict[Connection, Call] = {}
+        self.context: str | None = None
+        self.states: dict[str, str] | None = None
+        """The states of stored rows, by receiver."""
+        self.seconds: float | None = None
+        self.size = ENTRY_BYTES + CALL_BYTES * len(connections)
+
+    def add_row(self, identity: Any) -> None:
+        """Add a row for which the same is sent."""
+        self.rows += 1
+        self.identities.append(identity)
+
+    def end(self) -> None:
+        """Note that a send is over."""
+        self.seconds = time.perf_counter() - self._clock
+        self.size += ROW_BYTES * (self.rows - 1) * (1 + len(self.calls))
+
+    def _key(self) -> str | None:
+        shown = [each for each in self.identities[:MAX_KEYS] if each is not None]
+        if not shown:
+            return None
+        texts = [", ".join(map(shortened, each)) for each in shown]
+        if len(texts) == self.rows == 1:
+            return texts[0]
+        several = [
+            text if len(each) == 1 else f"({text})" for text, each in zip(texts, shown, strict=True)
+        ]
+        return ", ".join(several) + (", …" if self.rows > len(shown) else "")
+
+    def view(self) -> EntryView:
+        """The entry as plain values."""
+        sender = self._sender
+        savepoint = self.savepoint
+        seconds = self.seconds
+        return EntryView(
+            number=self.number,
+            kind=self.kind,
+            at=_iso(self.started),
+            depth=self.depth,
+            parent=None if self.parent is None else self.parent.number,
+            flush=self.flush,
+            savepoint=None if savepoint is None else savepoint.number,
+            is_undone=savepoint is not None and savepoint.is_undone,
+            signal=printable(self.signal.display_name),
+            sender=sender if isinstance(sender, str) else describe_sender(sender),
+            key=self._key(),
+            rows=self.rows,
+            phase=self.phase,
+            values=self.values,
+            receivers=tuple(self._receivers()),
+            context=self.context,
+            milliseconds=None if seconds is None else seconds * 1000,
+        )
+
+    def _receivers(self) -> Iterator[ReceiverView]:
+        if self.kind == "send":
+            for call in tuple(self.calls.values()):
+                yield call.view()
+            return
+        for connection in self.connections:
+            if self.kind == "silenced":
+                yield receiver_view(connection, "silenced")
+            elif self.kind == "queued":
+                yield receiver_view(connection, self._outcome_for(connection.phase))
+            else:
+                yield self._stored(connection)
+
+    def _outcome_for(self, phase: str) -> ReceiverState:
+        """Whether a deferred receiver was called with the outcome of the transaction."""
+        is_undone = self.savepoint is not None and self.savepoint.is_undone
+        if self.group.state == "open":
+            return "dropped" if is_undone and phase == AFTER_COMMIT else "queued"
+        is_committed = self.group.state == "committed" and not is_undone
+        return (
+            "delivered"
+            if phase == (AFTER_COMMIT if is_committed else AFTER_ROLLBACK)
+            else "dropped"
+        )
+
+    def _stored(self, connection: Connection) -> ReceiverView:
+        is_undone = self.savepoint is not None and self.savepoint.is_undone
+        if is_undone or self.group.state == "rolled back":
+            return receiver_view(connection, "dropped")
+        known = (self.states or {}).get(connection.durable_name or "", "waiting")
+        state, _, detail = known.partition(" ")
+        known_state: Any = state
+        return receiver_view(connection, known_state, detail=detail)
+
+    def is_same_silence(self, other: Entry) -> bool:
+        """Whether both say that the same is silenced in the same flush."""
+        return (self.kind, self.flush, self.signal, self._sender, self.context) == (
+            other.kind,
+            other.flush,
+            other.signal,
+            other._sender,
+            other.context,
+        )
+
+    @property
+    def durable_names(self) -> list[str]:
+        """The names of the durable receivers whose rows it stands for."""
+        return [each.durable_name or "" for each in self.connections if each.phase == DURABLE]
+
+
+def receiver_view(connection: Connection, state: ReceiverState, **more: Any) -> ReceiverView:
+    """A receiver as plain values."""
+    receiver = connection.receiver
+    if receiver is None:
+        return ReceiverView("a receiver that is gone", None, None, state, **more)
+    name, code = receiver_place(receiver)
+    if code is None:
+        return ReceiverView(name, None, None, state, **more)
+    return ReceiverView(name, printable(code.co_filename), code.co_firstlineno, state, **more)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

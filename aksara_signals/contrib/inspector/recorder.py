@@ -1,0 +1,258 @@
+"""Records deliveries: the hook around sends and receivers, and what else there is to be noticed.
+
+A receiver pays for all that is done here. So it notes what is at hand, and leaves the rest to those
+who look at the timeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from time import perf_counter
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
+
+from aksara_signals.contrib.inspector.entries import MAX_ROWS, Call, Entry, Group
+from aksara_signals.contrib.inspector.timeline import Timeline
+from aksara_signals.contrib.inspector.transactions import Transactions
+from aksara_signals.contrib.inspector.views import GroupState
+from aksara_signals.contrib.outbox.hooks import write_observers
+from aksara_signals.contrib.outbox.writing import PreparedRow
+from aksara_signals.dispatch.adapter import get_adapter
+from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.context import SignalContext, silence_observers
+from aksara_signals.dispatch.delivery.delivery import AnyDelivery, is_awaitable, named
+from aksara_signals.dispatch.delivery.errors import note_of
+from aksara_signals.dispatch.delivery.frame import Frame, get_current
+from aksara_signals.dispatch.delivery.tracing import (
+    DeliveryRecorder,
+    add_delivery_hook,
+    remove_delivery_hook,
+)
+from aksara_signals.dispatch.receivers.identity import type_name
+from aksara_signals.dispatch.receivers.naming import printable, safe_str, shortened
+from aksara_signals.orm.bridge.states import state_of
+from aksara_signals.types import DURABLE, Receiver, Sender
+
+MAX_TEXT = 500
+"""How many characters of the text of an exception are recorded."""
+
+_NO_DELIVERY: Any = (None,) * 6
+
+
+class Recorder(DeliveryRecorder):
+    """Records what is delivered in this process, from :meth:`start` to :meth:`stop`.
+
+    Args:
+        show: The attributes of instances whose values are recorded.
+        show_errors: Whether the texts of exceptions are recorded, not only their classes.
+    """
+
+    def __init__(self, show: Sequence[str] = (), show_errors: bool = False) -> None:
+        self._show = tuple(show)
+        self._show_errors = show_errors
+        self._name = f"inspected_{id(self)}"
+        """The attribute of a frame that holds the entry of its send."""
+        self.timeline = Timeline(self._catch_up)
+        self._transactions = Transactions(
+            self._place, self._cause, self.timeline.note_change, self._make_group
+        )
+        self._is_recording = False
+
+    def start(self) -> None:
+        """Begin to record."""
+        if not self._is_recording:
+            self._is_recording = True
+            self._transactions.start()
+            add_delivery_hook(self)
+            silence_observers.append(self._note_silence)
+            write_observers.append(self._note_rows)
+
+    def stop(self) -> None:
+        """Record no more. What was recorded stays. A second call does nothing."""
+        if self._is_recording:
+            self._is_recording = False
+            write_observers.remove(self._note_rows)
+            silence_observers.remove(self._note_silence)
+            remove_delivery_hook(self)
+            self._transactions.stop()
+
+    def _catch_up(self) -> None:
+        if self._is_recording:
+            self._transactions.catch_up()
+
+    # -- sends and receivers -------------------------------------------------------------------
+
+    def sends(self, deliveries: Iterable[AnyDelivery]) -> Generator[AnyDelivery, None, None]:
+        """Record each delivery; successive ones that differ by their row only, in one entry."""
+        frame: Any = get_current()  # that of the loop which delivers
+        timeline = self.timeline
+        entry: Entry | None = None
+        first: AnyDelivery = _NO_DELIVERY
+        try:
+            for delivery in deliveries:
+                signal, sender, sequential, arguments, concurrent, _ = delivery
+                if (
+                    entry is not None
+                    and entry is timeline.last
+                    and sequential is first[2]
+                    and signal is first[0]
+                    and sender is first[1]
+                    and entry.rows < MAX_ROWS
+                    and not (concurrent or self._show)
+                ):
+                    entry.rows += 1
+                    try:
+                        entry.identities.append(instance_state(arguments["instance"]).key[1])
+                    except (AttributeError, KeyError, TypeError):  # it has no key
+                        entry.identities.append(None)
+                else:
+                    if entry is not None:
+                        self._end(entry)
+                    first = delivery
+                    entry = self._entry_of(delivery, frame)
+                yield delivery
+        finally:
+            if entry is not None:
+                self._end(entry)
+
+    def around(self, receiver: Receiver, delivery: AnyDelivery, connection: Connection) -> Receiver:
+        """Measure the calls of a receiver."""
+        entry: Entry = vars(get_current())[self._name]
+        call = entry.calls.get(connection)
+        if call is None:
+            call = entry.calls[connection] = Call(connection)
+
+        def timed(*positional: Any, **keywords: Any) -> Any:
+            start = call.started = perf_counter()
+            try:
+                response = receiver(*positional, **keywords)
+            except BaseException as error:
+                self._note_error(call, delivery, error)
+                raise
+            if response is not None and is_awaitable(response):
+                return self._awaited(response, call, delivery)
+            call.seconds.append(perf_counter() - start)
+            call.started = 0.0
+            return response
+
+        return timed
+
+    async def _awaited(self, response: Any, call: Call, delivery: AnyDelivery) -> Any:
+        start = call.started
+        try:
+            response = await response
+        except BaseException as error:
+            self._note_error(call, delivery, error)
+            raise
+        call.seconds.append(perf_counter() - start)
+        call.started = 0.0
+        return response
+
+    def _entry_of(self, delivery: AnyDelivery, frame: Frame) -> Entry:
+        signal, sender, sequential, arguments, concurrent, _ = delivery
+        parent, connection = self._cause_of(frame.cause)
+        group = self._group_for(arguments.get("session"), parent, connection)
+        connections = sequential + concurrent if concurrent else sequential
+        entry = Entry("send", group, signal, sender, connections)
+        instance = arguments.get("instance")
+        if instance is not None:
+            state = state_of(instance)
+            entry.identities.append(None if state is None else state.identity)
+            if self._show and state is not None:
+                entry.values = self._values_of(instance)
+                entry.size += sum(map(len, entry.values.values()))
+        if entry.phase == DURABLE:
+            entry.event = getattr(arguments.get("event"), "id", None)
+        self._place(entry, parent)
+        vars(frame)[self._name] = entry
+        return entry
+
+    def _values_of(self, instance: object) -> dict[str, str]:
+        loaded = vars(instance)
+        return {name: shortened(loaded[name]) for name in self._show if name in loaded}
+
+    def _end(self, entry: Entry) -> None:
+        entry.end()
+        self.timeline.note_change(entry.group)
+
+    def _note_error(self, call: Call, delivery: AnyDelivery, error: BaseException) -> None:
+        """Note of an exception its class and the note of this library, and perhaps its text."""
+        call.seconds.append(perf_counter() - call.started)
+        call.started = 0.0
+        call.error = type_name(error)
+        advice = get_adapter().advice(error, call.connection)
+        note = note_of(named(delivery), call.connection)
+        call.notes = (note,) if advice is None else (advice, note)
+        if self._show_errors:
+            call.error_text = printable(safe_str(error))[:MAX_TEXT]
+
+    # -- what else there is to be noticed ------------------------------------------------------
+
+    def _note_silence(
+        self, signal: Any, sender: Sender, silenced: Sequence[Connection], context: SignalContext
+    ) -> None:
+        parent, connection = self._cause_of(get_current())
+        group = self._transactions.current() or self._group_for(None, parent, connection)
+        entry = Entry("silenced", group, signal, sender, tuple(silenced))
+        entry.context = repr(context)
+        entry.rows = 0
+        if group.flushes:  # several moments of it ask for the receivers
+            parent = group.flushes[-1][1]
+            if any(each.is_same_silence(entry) for each in tuple(group.entries)[-20:]):
+                return
+        self._place(entry, parent)
+
+    def _note_rows(self, session: Session, rows: Sequence[PreparedRow]) -> None:
+        parent, _ = self._cause_of(get_current())
+        group = self._transactions.group_of(session)
+        by_event: dict[Any, list[PreparedRow]] = {}
+        for row in rows:
+            by_event.setdefault(row.values["id"], []).append(row)
+        for event, several in by_event.items():
+            send = several[0].send
+            connections = tuple(each.connection for each in several)
+            entry = Entry("durable", group, send.signal, send.sender, connections)
+            entry.event = event
+            state = state_of(several[0].instance)
+            entry.identities = [None if state is None else state.identity]
+            self._place(entry, parent)
+
+    # -- places in the timeline ----------------------------------------------------------------
+
+    def _cause_of(self, frame: Frame | None) -> tuple[Entry | None, Connection | None]:
+        """The entry and the connection of the receiver that is running, if any is."""
+        while frame is not None:
+            entry: Entry | None = vars(frame).get(self._name)
+            if entry is not None and frame.connection is not None:
+                return entry, frame.connection
+            frame = frame.cause
+        return None, None
+
+    def _group_for(
+        self, session: Any, parent: Entry | None, connection: Connection | None
+    ) -> Group:
+        if session is not None:
+            plain = session.sync_session if isinstance(session, AsyncSession) else session
+            if isinstance(plain, Session):
+                return self._transactions.group_of(plain)
+        current = self._transactions.current()
+        if current is not None and (parent is None or current.ended is not None):
+            return current
+        return self._make_group("none") if parent is None else parent.group
+
+    def _make_group(self, state: GroupState, session: str | None = None) -> Group:
+        frame = get_current()
+        parent, connection = self._cause_of(frame)
+        return Group(state, session, parent, connection)
+
+    def _place(self, entry: Entry, parent: Entry | None) -> None:
+        if parent is not None:
+            entry.parent = parent
+            entry.depth = parent.depth + 1 if parent.group is entry.group else 0
+        self.timeline.add(entry)
+
+    def _cause(self) -> Entry | None:
+        return self._cause_of(get_current())[0]
