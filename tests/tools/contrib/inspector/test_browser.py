@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from kit.browsers import ARGUMENTS, find_chromium, served
 from kit.models import Post
 from kit.outbox_workers import Base, outbox
 from kit.timelines import FakeTimeline, entry_view, group_view, receiver_view
 from sqlalchemy import create_engine, insert
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import sessionmaker
 
+from aksara_signals.contrib.inspector import Inspector
 from aksara_signals.contrib.outbox.rows.breaker import FAILURES_IN_A_ROW, note_failure
 from aksara_signals.signals import post_save, pre_save
 
@@ -393,6 +397,63 @@ def test_the_token_is_entered_in_a_form(made, browser, timeline) -> None:
         assert "sesame" not in page.url
         page.get_by_role("button", name="Log out").click()
         page.get_by_label("Token").wait_for()
+        page.context.close()
+        inspector.close()
+
+
+def application(folder: Path, inspector: Inspector) -> FastAPI:
+    """An application that writes posts, with the inspector mounted."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{folder / 'blog.db'}")
+    sessions = async_sessionmaker(engine)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with engine.begin() as connection:
+            await connection.run_sync(Post.metadata.create_all)
+        yield
+        await engine.dispose()
+
+    app = FastAPI(lifespan=lifespan)
+    app.mount("/signals", inspector)
+
+    @app.post("/posts/{title}")
+    async def write(title: str) -> int:
+        async with sessions.begin() as session:
+            post = Post(title=title)
+            session.add(post)
+            await session.flush()
+            if title == "rejected":
+                await session.rollback()
+                return 0
+            return post.id
+
+    return app
+
+
+def test_a_write_of_an_application_appears(browser, tmp_path) -> None:
+    """Within a second, with its receivers and its outcome, from where the inspector is mounted."""
+
+    async def index_post(sender: Any, **kwargs: Any) -> None: ...
+    async def notify_author(sender: Any, **kwargs: Any) -> None: ...
+
+    post_save.connect(index_post, sender=Post)
+    post_save.connect(notify_author, sender=Post, phase="after_commit")
+    with Inspector(debug=True) as inspector, served(application(tmp_path, inspector)) as address:
+        page = browser.new_page()
+        page.set_default_timeout(5_000)
+        page.goto(f"{address}/signals")
+        page.locator("#live", has_text="Live.").wait_for()
+        httpx.post(f"{address}/posts/hello").raise_for_status()
+        article = page.locator("article", has=page.locator(".badge", has_text="committed"))
+        article.first.wait_for(timeout=1_000)
+        text = " ".join(article.first.inner_text().split())
+        assert re.search(r"AsyncSession .* post_save .*Post .*ok .*index_post", text)
+        assert re.search(r"after commit post_save .*queued → delivered .*notify_author", text)
+        assert "hello" not in text
+        httpx.post(f"{address}/posts/rejected").raise_for_status()
+        undone = page.locator("article", has=page.locator(".badge", has_text="rolled back"))
+        undone.first.wait_for(timeout=1_000)
+        assert "dropped (rolled back)" in undone.first.inner_text()
         page.context.close()
         inspector.close()
 
