@@ -130,15 +130,17 @@ class Streams:
             changed = self._timeline.changed_since(position, GROUPS, entries_to_read(filters))
             message = self._message(changed, filters, root)
             now = anyio.current_time()
+            identity = f"id: {self._run}-{changed.position}\n"
             if message is not None:
-                identity = f"id: {self._run}-{changed.position}\n"
                 await _send_text(send, f"{identity}data: {json.dumps(message)}\n\n")
                 last = now
-            elif now - last >= HEARTBEAT_SECONDS:
-                await _send_text(send, ": still here\n\n")
+            is_over = now - begun >= LIFE_SECONDS
+            if message is None and (is_over or now - last >= HEARTBEAT_SECONDS):
+                # Without data it is no message, but the browser goes on there when it comes again.
+                await _send_text(send, f": still here\n{identity}\n")
                 last = now
             position = changed.position
-            if now - begun >= LIFE_SECONDS:
+            if is_over:
                 return
             is_busy = message is not None and message["left_off"]
             await anyio.sleep(BUSY_SECONDS if is_busy else TICK_SECONDS)

@@ -12,6 +12,7 @@
   const meanwhile = new Map(); // what came while paused: html by number
   let isPaused = false, cameMeanwhile = new Set(), leftOffMeanwhile = 0, leftOff = 0, unannounced = 0, lostTimer = 0;
 
+  const isFiltered = /[?&](signal|sender|receiver|slower|errors)=/.test(timeline.dataset.stream);
   const count = (number, one, many) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
   const parsed = (html) => {
     const template = document.createElement("template");
@@ -49,7 +50,7 @@
       missed.replaceChildren(`${leftOff.toLocaleString("en")} more, not shown live; `);
       const link = document.createElement("a");
       link.href = location.href;
-      link.textContent = "reload shows them";
+      link.textContent = isFiltered ? "reload shows what matches" : "reload shows them";
       missed.append(link);
       missed.hidden = false;
     }

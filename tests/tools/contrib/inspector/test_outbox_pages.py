@@ -16,7 +16,7 @@ from sqlalchemy.orm import sessionmaker
 
 from aksara_signals.contrib.inspector import Inspector
 from aksara_signals.contrib.inspector.outbox_pages import class_of_error
-from aksara_signals.contrib.outbox.rows import breaker
+from aksara_signals.contrib.outbox.rows import breaker, upkeep
 from aksara_signals.contrib.outbox.rows.tables import clock
 
 OWN = {"Origin": "http://localhost"}
@@ -161,6 +161,18 @@ async def test_all_dead_rows_of_a_receiver_are_requeued(world: World, client_wit
     assert answer.headers["location"] == "/outbox?requeued=2"
     assert (await world.statuses()).count(DEAD) == 1
     assert woken == [1]
+
+
+async def test_many_rows_are_requeued_in_chunks(
+    world: World, client_with: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in a transaction of its own; the message is about all."""
+    monkeypatch.setattr(upkeep, "CHUNK", 1)
+    await with_dead_rows(world)
+    answer = await client_with(actions=True).post(
+        "/outbox/requeue", data={"receiver": "test.notes"}
+    )
+    assert answer.headers["location"] == "/outbox?requeued=2"
 
 
 async def test_without_actions_nothing_is_changed(world: World, client_with: Any) -> None:

@@ -62,13 +62,13 @@ async def test_the_state_of_a_transaction_is_in_words(client, timeline, state, w
 
 
 async def test_a_transaction_shows_its_figures(client, timeline) -> None:
-    """Time, duration, sends, session, cause and a permanent link."""
+    """Time, duration, entries, session, cause and a permanent link."""
     timeline.put(
         group_view(2, entry_view(), entry_view(), milliseconds=1234.5, caused_by=(1, "app.mail"))
     )
     page = await client.get("/")
     text = text_of(page.text)
-    assert "03:04:05.678 1.23 s 2 sends AsyncSession caused by 1 (app.mail) permalink" in text
+    assert "03:04:05.678 1.23 s 2 entries AsyncSession caused by 1 (app.mail) permalink" in text
     assert 'href="/transactions/1"' in page.text
     assert 'href="/transactions/2"' in page.text
 
@@ -147,7 +147,7 @@ async def test_a_long_transaction_is_cut(client, timeline) -> None:
     timeline.put(group_view(1, *(entry_view(sender=f"C{at}.") for at in range(1000)), omitted=2))
     text = await shown(client)
     assert "and 950 more" in text
-    assert "1,002 sends" in text
+    assert "1,002 entries" in text
     assert "2 older entries are forgotten." in text
     assert ("C49." in text, "C50." in text) == (True, False)
     first = await shown(client, "/transactions/1")

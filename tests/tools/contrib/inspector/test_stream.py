@@ -288,6 +288,19 @@ async def test_it_does_not_live_for_ever(browse: Open, monkeypatch) -> None:
     assert browser.messages[-1]["more_body"] is False
 
 
+async def test_the_next_stream_goes_on_where_the_last_one_ended(
+    browse: Open, timeline: Any, inspector: Any, monkeypatch
+) -> None:
+    """Also if nothing matched: what was looked at is not looked at again, nor counted."""
+    monkeypatch.setattr(stream, "LIFE_SECONDS", 0.2)
+    browser = browse("sender=Tag")
+    await browser.opened()
+    timeline.put(*(group_view(number) for number in range(1, 50)))
+    await asyncio.wait_for(browser.task, PATIENCE)
+    assert browser.data == []
+    assert re.findall(r"(?m)^id: (.*)$", browser.text)[-1] == inspector._streams.position()
+
+
 async def test_it_ends_when_the_server_stops(browse: Open, monkeypatch) -> None:
     """uvicorn's handler of signals is a method of a server that says so."""
 
