@@ -80,6 +80,11 @@ class FakeTimeline:
             self._groups[group.number] = group
             self._changes.append(group.number)
 
+    def forget(self) -> None:
+        """All of it, as a new process does."""
+        self._groups.clear()
+        self._changes.clear()
+
     def groups(
         self, limit: int = 100, before: int | None = None, max_entries: int | None = None
     ) -> list[GroupView]:

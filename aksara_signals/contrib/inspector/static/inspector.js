@@ -62,9 +62,13 @@
     source.onopen = () => { clearTimeout(lostTimer); lostTimer = 0; if (!isPaused) live.textContent = "Live."; };
     source.onerror = () => {
       if (source.readyState === EventSource.CLOSED) { // refused: the browser does not try again
-        live.textContent = "No connection; trying again.";
         clearTimeout(lostTimer);
         lostTimer = setTimeout(connect, 5000);
+        live.textContent = "No connection; trying again.";
+        fetch(timeline.dataset.stream, { method: "HEAD" }).then((response) => {
+          if (response.status === 401) { clearTimeout(lostTimer); live.textContent = "Reload to log in again."; }
+          if (response.status === 503) live.textContent = "Too many pages are open; trying again.";
+        }).catch(() => {});
       } else if (!lostTimer) {
         lostTimer = setTimeout(() => { live.textContent = "No connection; trying again."; }, 2000);
       }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -22,7 +23,7 @@ from sqlalchemy import create_engine, insert
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import sessionmaker
 
-from aksara_signals.contrib.inspector import Inspector
+from aksara_signals.contrib.inspector import Inspector, stream
 from aksara_signals.contrib.outbox.rows.breaker import FAILURES_IN_A_ROW, note_failure
 from aksara_signals.signals import post_save, pre_save
 
@@ -380,12 +381,14 @@ def test_no_page_is_wider_than_its_window(opened, timeline, width: int) -> None:
         assert (path, wide) == (path, width)
 
 
-def test_the_token_is_entered_in_a_form(made, browser, timeline) -> None:
+def test_the_token_is_entered_in_a_form(made, browser, timeline, monkeypatch) -> None:
     """A wrong one leads to the form again, the right one to the timeline, whose stream it admits."""
+    monkeypatch.setattr(stream, "LIFE_SECONDS", 0.5)
     inspector = made(debug=False, token="open sesame")
     timeline.put(group_view(1))
     with served(inspector) as address:
         page = browser.new_page()
+        page.set_default_timeout(5_000)
         page.goto(address)
         page.get_by_label("Token").fill("wrong token")
         page.keyboard.press("Enter")
@@ -395,10 +398,42 @@ def test_the_token_is_entered_in_a_form(made, browser, timeline) -> None:
         page.locator("#g1").wait_for()
         page.locator("#live", has_text="Live.").wait_for()
         assert "sesame" not in page.url
+        page.context.clear_cookies()  # as if the application had been started anew
+        page.locator("#live", has_text="Reload to log in again.").wait_for()
+        page.reload()
+        page.get_by_label("Token").fill("open sesame")
+        page.keyboard.press("Enter")
         page.get_by_role("button", name="Log out").click()
         page.get_by_label("Token").wait_for()
         page.context.close()
         inspector.close()
+
+
+def test_a_page_goes_on_after_an_interruption(made, browser, timeline, monkeypatch) -> None:
+    """Without losing anything; if the application was started anew, it shows only that run."""
+    monkeypatch.setattr(stream, "LIFE_SECONDS", 0.3)
+    runs = [made()]
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await runs[-1](scope, receive, send)
+
+    with served(application, lifespan="off") as address:
+        page = browser.new_page()
+        page.goto(address)
+        for number in range(1, 9):
+            timeline.put(group_view(number))
+            time.sleep(0.2)
+        page.locator("#g8").wait_for(timeout=5_000)
+        assert page.locator("article").count() == 8
+        assert page.inner_text("#live") == "Live."
+        timeline.forget()
+        timeline.put(group_view(1, state="open"))
+        runs.append(made())
+        runs[0].close()
+        page.locator("#g1.state-open").wait_for(timeout=5_000)
+        assert page.locator("article").count() == 1
+        page.context.close()
+        runs[1].close()
 
 
 def application(folder: Path, inspector: Inspector) -> FastAPI:
