@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from kit import databases
 from kit.brokers import RABBITMQ, REDIS, url_of
+from kit.browsers import CHROMIUM, find_chromium
 from kit.effort import FIGURES
 from kit.support import Recorder
 from sqlalchemy import URL, Engine, make_url
@@ -28,7 +29,7 @@ SERVERS = (("RabbitMQ", RABBITMQ), ("Redis", REDIS))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the figures that tests have recorded, and which transports were not tried."""
+    """Show the figures that tests have recorded, and what was not tried for want of something."""
     reports = [each for found in terminalreporter.stats.values() for each in found]
     lines = [
         value
@@ -40,6 +41,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in dict.fromkeys(lines):
             terminalreporter.write_line(line)
+    if find_chromium() is None:
+        terminalreporter.section("browsers")
+        terminalreporter.write_line(
+            f"not tried for want of Chromium: the inspector's pages in a browser ({CHROMIUM})"
+        )
     missing = [f"{name} ({variable})" for name, variable in SERVERS if url_of(variable) is None]
     if missing:
         terminalreporter.section("transports")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -61,6 +61,13 @@ class Changes:
     left_off: int
 
 
+def cut(group: GroupView, most: int | None) -> GroupView:
+    """The group with its first entries."""
+    if most is None or len(group.entries) <= most:
+        return group
+    return replace(group, entries=group.entries[:most], further=len(group.entries) - most)
+
+
 class FakeTimeline:
     """Groups that a test has put in."""
 
@@ -73,9 +80,17 @@ class FakeTimeline:
             self._groups[group.number] = group
             self._changes.append(group.number)
 
-    def groups(self, limit: int = 100, before: int | None = None) -> list[GroupView]:
+    def forget(self) -> None:
+        """All of it, as a new process does."""
+        self._groups.clear()
+        self._changes.clear()
+
+    def groups(
+        self, limit: int = 100, before: int | None = None, max_entries: int | None = None
+    ) -> list[GroupView]:
         found = sorted(self._groups.items(), reverse=True)
-        return [group for number, group in found if before is None or number < before][:limit]
+        shown = [group for number, group in found if before is None or number < before][:limit]
+        return [cut(group, max_entries) for group in shown]
 
     def group(self, number: int) -> GroupView | None:
         return self._groups.get(number)
@@ -83,14 +98,18 @@ class FakeTimeline:
     def position(self) -> int:
         return len(self._changes)
 
-    def changed_since(self, position: int, limit: int) -> Changes:
+    def changed_since(
+        self, position: int, limit: int = 50, max_entries: int | None = 50
+    ) -> Changes:
         last: dict[int, None] = {}
         for number in self._changes[position:]:
             last.pop(number, None)
             last[number] = None
         shown = list(last)[-limit:]
         return Changes(
-            len(self._changes), [self._groups[each] for each in shown], len(last) - len(shown)
+            len(self._changes),
+            [cut(self._groups[each], max_entries) for each in shown],
+            len(last) - len(shown),
         )
 
 

@@ -23,7 +23,12 @@ from aksara_signals.contrib.inspector.views import (
 )
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import Source
-from aksara_signals.dispatch.receivers.naming import describe_sender, printable, receiver_place, shortened
+from aksara_signals.dispatch.receivers.naming import (
+    describe_sender,
+    printable,
+    receiver_place,
+    shortened,
+)
 from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, IMMEDIATE
 
 ENTRY_BYTES = 700
@@ -83,8 +88,8 @@ class Group:
     __slots__ = (
         "committed",
         "connection",
-        "ended",
         "entries",
+        "finished",
         "flushes",
         "flushes_begun",
         "number",
@@ -114,7 +119,7 @@ class Group:
         self.parent = parent
         self.connection = connection
         self.started = time.time()
-        self.ended: float | None = None
+        self.finished: float | None = None
         self.entries: deque[Entry] = deque()
         self.omitted = 0
         self.flushes_begun = 0
@@ -141,7 +146,7 @@ class Group:
             max_entries: How many of them are given; None: all.
         """
         shown = entries if max_entries is None else entries[:max_entries]
-        end = self.ended
+        end = self.finished
         if self.state == "none" and entries:
             last = entries[-1]
             end = None if last.seconds is None else last.started + last.seconds
@@ -283,7 +288,9 @@ class Entry:
         texts = [", ".join(map(shortened, each)) for each in shown]
         if len(texts) == self.rows == 1:
             return texts[0]
-        several = [text if len(each) == 1 else f"({text})" for text, each in zip(texts, shown, strict=True)]
+        several = [
+            text if len(each) == 1 else f"({text})" for text, each in zip(texts, shown, strict=True)
+        ]
         return ", ".join(several) + (", …" if self.rows > len(shown) else "")
 
     def view(self) -> EntryView:
@@ -330,7 +337,11 @@ class Entry:
         if self.group.state == "open":
             return "dropped" if is_undone and phase == AFTER_COMMIT else "queued"
         is_committed = self.group.state == "committed" and not is_undone
-        return "delivered" if phase == (AFTER_COMMIT if is_committed else AFTER_ROLLBACK) else "dropped"
+        return (
+            "delivered"
+            if phase == (AFTER_COMMIT if is_committed else AFTER_ROLLBACK)
+            else "dropped"
+        )
 
     def _stored(self, connection: Connection) -> ReceiverView:
         is_undone = self.savepoint is not None and self.savepoint.is_undone

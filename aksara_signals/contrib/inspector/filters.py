@@ -102,8 +102,12 @@ class Filters:
         return (
             self.receiver.casefold() in receiver.name.casefold()
             and (not self.errors or receiver.state in ("failed", "dead"))
-            and (self.slower is None or _is_slower(receiver.milliseconds, self.slower))
+            and (self.slower is None or _is_slower(_slowest(receiver), self.slower))
         )
+
+
+def _slowest(receiver: ReceiverView) -> float | None:
+    return receiver.milliseconds if receiver.slowest is None else receiver.slowest
 
 
 def _is_slower(milliseconds: float | None, limit: float | None) -> bool:

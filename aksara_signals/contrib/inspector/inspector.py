@@ -19,7 +19,10 @@ from aksara_signals.contrib.inspector.outbox_pages import OutboxPages
 from aksara_signals.contrib.inspector.pages import Pages, root_of
 from aksara_signals.contrib.inspector.recorder import Recorder
 from aksara_signals.contrib.inspector.routes import Routes
+from aksara_signals.contrib.inspector.store import Store
+from aksara_signals.contrib.inspector.stored import StoredStates
 from aksara_signals.contrib.inspector.stream import Streams
+from aksara_signals.contrib.inspector.token_pages import TokenPages
 from aksara_signals.contrib.outbox import Outbox
 
 __all__ = ["Inspector"]
@@ -74,10 +77,19 @@ class Inspector:
         self._guard: Guard = Guard(options.allowed_hosts, options.token)
         self._recorder: Recorder = Recorder(tuple(options.show), options.show_errors)
         self._pages: Pages = Pages()
-        self._streams: Streams = Streams(self._recorder.timeline, self._pages)
-        routes = Routes(self._recorder.timeline, self._pages, self._streams, self._guard)
+        store = None
+        if options.outbox is not None and options.sessions is not None:
+            store = Store(options.outbox, options.sessions)
+        timeline = self._recorder.timeline
+        stored = StoredStates(timeline, store)
+        self._streams: Streams = Streams(timeline, self._pages, stored.refresh)
+        rooms = (
+            Routes(timeline, self._pages, self._streams, self._guard, stored.refresh),
+            OutboxPages(options, self._pages, store),
+            TokenPages(self._guard, self._pages),
+        )
         self._app: Starlette = Starlette(
-            routes=[*routes.routes(), *OutboxPages(options, self._pages).routes()],
+            routes=[route for room in rooms for route in room.routes()],
             exception_handlers={HTTPException: self._problem},
         )
         self._recorder.start()
@@ -141,14 +153,11 @@ class Inspector:
         )
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                self.close()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self.close()
+        await send({"type": "lifespan.shutdown.complete"})
 
 
 def _with_root(scope: Scope) -> Scope:

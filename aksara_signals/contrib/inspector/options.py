@@ -84,7 +84,7 @@ class Options:
     def _check_names(self, option: str, expected: str) -> tuple[str, ...]:
         value: Any = getattr(self, option)
         is_list = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-        names = tuple(value) if is_list else ()
+        names: tuple[Any, ...] = tuple(value) if is_list else ()
         are_names = is_list and all(isinstance(each, str) and each for each in names)
         self._check(option, value, are_names, expected)
         object.__setattr__(self, option, names)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio.to_thread
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -18,18 +14,15 @@ from starlette.routing import Route
 
 from aksara_signals.contrib.inspector.options import Options
 from aksara_signals.contrib.inspector.pages import Pages, root_of
-from aksara_signals.contrib.inspector.routes import form_of
-from aksara_signals.contrib.outbox import Outbox
+from aksara_signals.contrib.inspector.store import Store
+from aksara_signals.contrib.inspector.token_pages import form_of
 from aksara_signals.contrib.outbox.rows import upkeep
 from aksara_signals.contrib.outbox.rows.breaker import Breaker, load_breakers
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.contrib.outbox.rows.upkeep import ReceiverStats, Selection
-from aksara_signals.contrib.outbox.worker.gateway import connection_to
 from aksara_signals.dispatch.receivers.identity import type_name
 
 __all__ = ["OutboxPages"]
-
-ResultT = TypeVar("ResultT")
 
 ROWS = 100
 """Dead rows that the page shows."""
@@ -38,34 +31,6 @@ _LARGEST = 2**63 - 1
 _CLASSES = re.compile(
     r"[A-Za-z_][\w.]*(?: from [A-Za-z_][\w.]*)*(?: \(SQLSTATE \w+\))?(?=$|:| of )"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """The database of an outbox, through the application's sessions."""
-
-    outbox: Outbox
-    sessions: Callable[[], Any]
-
-    async def run(
-        self, function: Callable[..., ResultT], *arguments: Any, **options: Any
-    ) -> ResultT:
-        """Call a function with a connection and ``arguments``, in a transaction of its own."""
-
-        def call(session: Session) -> ResultT:
-            with session.begin():
-                connection = connection_to(session, self.outbox.tables)
-                return function(connection, *arguments, **options)
-
-        def call_in_thread() -> ResultT:
-            with session:
-                return call(session)
-
-        session = self.sessions()
-        if isinstance(session, AsyncSession):
-            async with session:
-                return await session.run_sync(call)
-        return await anyio.to_thread.run_sync(call_in_thread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +46,15 @@ class OutboxPages:
     """The endpoints.
 
     Args:
-        options: The outbox, its sessions, and what may be shown and done.
+        options: What may be shown and done.
         pages: What renders them.
+        store: The database of the outbox; None: there is none to show.
     """
 
-    def __init__(self, options: Options, pages: Pages) -> None:
+    def __init__(self, options: Options, pages: Pages, store: Store | None) -> None:
         self._options: Options = options
         self._pages: Pages = pages
-        self._store: Store | None = None
-        if options.outbox is not None and options.sessions is not None:
-            self._store = Store(options.outbox, options.sessions)
+        self._store: Store | None = store
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -180,10 +144,13 @@ class OutboxPages:
 
     def _error_of(self, text: str | None) -> str:
         """What may be shown of the last error of a row."""
-        if not text or self._options.show_errors:
-            return text or ""
-        found = _CLASSES.match(text)
-        return found[0] if found else ""
+        return (text or "") if self._options.show_errors else class_of_error(text)
+
+
+def class_of_error(text: str | None) -> str:
+    """The class that the text of a last error begins with, and the SQLSTATE; empty without one."""
+    found = _CLASSES.match(text or "")
+    return found[0] if found else ""
 
 
 def _figures(connection: Connection, tables: Tables) -> Figures:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,14 +14,12 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from aksara_signals.contrib.inspector import wording
+from aksara_signals.contrib.inspector.reading import SHORT
 from aksara_signals.contrib.inspector.views import EntryView, GroupView
 from aksara_signals.dispatch.receivers.naming import printable
-from aksara_signals.introspection.names import relative
 
-__all__ = ["SHORT", "Changed", "Pages", "Timeline", "asset", "root_of", "window"]
-
-SHORT = 50
-"""Entries of a group that the timeline shows; its own page shows them all."""
+__all__ = ["LONG", "Pages", "asset", "root_of", "window"]
 
 LONG = 500
 """Entries that one page of a group shows."""
@@ -29,54 +27,11 @@ LONG = 500
 DEEPEST = 8
 """The deepest indentation."""
 
-STATES = {
-    "open": "open",
-    "committed": "committed",
-    "rolled back": "rolled back",
-    "none": "no transaction",
+ASSETS = {
+    "inspector.css": "text/css",
+    "inspector.js": "text/javascript",
+    "inspector.svg": "image/svg+xml",
 }
-"""What the page calls the state of a group."""
-
-ASSETS = {"inspector.css": "text/css", "inspector.js": "text/javascript"}
-
-
-class Changed(Protocol):
-    """What has changed since a position."""
-
-    @property
-    def position(self) -> int:
-        """Where the next question starts."""
-        ...
-
-    @property
-    def groups(self) -> list[GroupView]:
-        """The newest changes, the oldest of them first."""
-        ...
-
-    @property
-    def left_off(self) -> int:
-        """How many groups have changed as well."""
-        ...
-
-
-class Timeline(Protocol):
-    """What the pages read."""
-
-    def groups(self, limit: int = 100, before: int | None = None) -> list[GroupView]:
-        """Groups, the newest first; those of a number below ``before``."""
-        ...
-
-    def group(self, number: int) -> GroupView | None:
-        """One group; None if it is not known any more."""
-        ...
-
-    def position(self) -> int:
-        """Where a stream that begins now would start."""
-        ...
-
-    def changed_since(self, position: int, limit: int) -> Changed:
-        """The groups that have changed since a position, each once."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +57,12 @@ class Window:
 def window(group: GroupView, page: int = 1, size: int = SHORT) -> Window:
     """One page of the entries of a group."""
     start = (page - 1) * size
-    total = len(group.entries)
-    cut = group if total <= size else replace(group, entries=group.entries[start : start + size])
+    total = len(group.entries) + group.further
+    cut = (
+        group
+        if len(group.entries) <= size
+        else replace(group, entries=group.entries[start : start + size])
+    )
     return Window(cut, start + 1, total)
 
 
@@ -111,7 +70,7 @@ class Pages:
     """Renders templates; everything in them is escaped."""
 
     def __init__(self) -> None:
-        environment = Environment(
+        environment: Any = Environment(
             loader=PackageLoader("aksara_signals.contrib.inspector"),
             autoescape=True,
             undefined=StrictUndefined,
@@ -119,17 +78,19 @@ class Pages:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        environment.filters.update(
-            age=age,
-            clock=_clock,
-            duration=duration,
-            depth=lambda entry: min(entry.depth, DEEPEST),
-            outcome=_outcome,
-            path=_path,
-            printable=printable,
-            thousands=lambda number: f"{number:,}",
-        )
-        environment.globals.update(states=STATES)
+        environment.filters |= {
+            "age": wording.age,
+            "clock": wording.clock,
+            "depth": _depth,
+            "duration": wording.duration,
+            "outcome": wording.outcome,
+            "path": wording.path,
+            "printable": printable,
+            "rows": wording.rows,
+            "slowest": wording.slowest,
+            "thousands": "{:,}".format,
+        }
+        environment.globals |= {"states": wording.STATES}
         self._environment: Environment = environment
         self._article: Any = environment.get_template("group.html").module
 
@@ -167,43 +128,5 @@ def _content(name: str) -> bytes:
     return (files("aksara_signals.contrib.inspector") / "static" / name).read_bytes()
 
 
-def duration(milliseconds: float | None) -> str:
-    """A duration, as short as it is clear."""
-    if milliseconds is None:
-        return ""
-    if milliseconds >= 1_000:
-        return f"{milliseconds / 1_000:,.2f} s"
-    return f"{milliseconds:.1f} ms" if milliseconds >= 1 else f"{milliseconds:.2f} ms"
-
-
-def age(seconds: float | None) -> str:
-    """An age, in its two largest units."""
-    if seconds is None:
-        return ""
-    whole = max(0, int(seconds))
-    for size, unit, small_size, small in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min")):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // small_size} {small}"
-    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
-
-
-def _clock(at: str) -> str:
-    """The time of day of an ISO 8601 time."""
-    return at.partition("T")[2].removesuffix("Z").removesuffix("+00:00") or at
-
-
-def _path(file: str) -> str:
-    return printable(relative(file))
-
-
-def _outcome(entry: EntryView, group: GroupView) -> str:
-    """What became of an entry that was queued."""
-    if entry.kind != "queued":
-        return ""
-    states = {each.state for each in entry.receivers}
-    dropped = f"dropped ({STATES[group.state]})" if group.state != "open" else "dropped"
-    if entry.is_undone and "dropped" in states:
-        dropped = "dropped (savepoint undone)"
-    words = {"delivered": "delivered", "dropped": dropped, "failed": "failed"}
-    found = [word for state, word in words.items() if state in states]
-    return f"queued → {', '.join(found)}" if found else "queued"
+def _depth(entry: EntryView) -> int:
+    return min(entry.depth, DEEPEST)

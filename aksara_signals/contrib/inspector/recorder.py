@@ -118,9 +118,7 @@ class Recorder(DeliveryRecorder):
             if entry is not None:
                 self._end(entry)
 
-    def around(
-        self, receiver: Receiver, delivery: AnyDelivery, connection: Connection
-    ) -> Receiver:
+    def around(self, receiver: Receiver, delivery: AnyDelivery, connection: Connection) -> Receiver:
         """Measure the calls of a receiver."""
         entry: Entry = vars(get_current())[self._name]
         call = entry.calls.get(connection)
@@ -234,13 +232,13 @@ class Recorder(DeliveryRecorder):
         return None, None
 
     def _group_for(self, session: Any, parent: Entry | None, phase: str) -> Group:
-        has_ended = phase in (AFTER_COMMIT, AFTER_ROLLBACK)
+        is_finished = phase in (AFTER_COMMIT, AFTER_ROLLBACK)
         if session is not None:
             plain = session.sync_session if isinstance(session, AsyncSession) else session
             if isinstance(plain, Session):
-                return self._transactions.group_of(plain, has_ended=has_ended)
-        if parent is None or has_ended:
-            current = self._transactions.current(has_ended=has_ended)
+                return self._transactions.group_of(plain, is_finished=is_finished)
+        if parent is None or is_finished:
+            current = self._transactions.current(is_finished=is_finished)
             if current is not None:
                 return current
         return self._make_group("none") if parent is None else parent.group
@@ -258,4 +256,3 @@ class Recorder(DeliveryRecorder):
 
     def _cause(self) -> Entry | None:
         return self._cause_of(get_current())[0]
-

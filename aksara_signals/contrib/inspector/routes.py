@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from urllib.parse import parse_qs
 
 import anyio
-import anyio.lowlevel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from aksara_signals import all_signals
 from aksara_signals.contrib.inspector.filters import Filters
 from aksara_signals.contrib.inspector.guard import Guard
-from aksara_signals.contrib.inspector.pages import LONG, Pages, Timeline, asset, root_of, window
+from aksara_signals.contrib.inspector.pages import LONG, Pages, asset, root_of, window
+from aksara_signals.contrib.inspector.reading import (
+    Refresh,
+    Timeline,
+    entries_to_read,
+    matching,
+    nothing_to_refresh,
+)
 from aksara_signals.contrib.inspector.stream import Streams
 from aksara_signals.contrib.inspector.views import GroupView
 from aksara_signals.exceptions import AksaraSignalsError
@@ -24,16 +29,13 @@ from aksara_signals.introspection.collect import collect
 from aksara_signals.introspection.graph import make_graph
 from aksara_signals.introspection.svg import to_svg
 
-__all__ = ["Routes", "form_of"]
+__all__ = ["Routes"]
 
 GROUPS = 100
 """Groups on one page of the timeline."""
 
-FORM_BYTES = 4096
-"""No form of these pages is longer."""
-
-PAUSE_SECONDS = 0.5
-"""After a wrong token."""
+REFRESH_SECONDS = 2.0
+"""No page is delayed longer by a database that does not answer."""
 
 
 class Routes:
@@ -44,9 +46,18 @@ class Routes:
         pages: What renders it.
         streams: The live streams.
         guard: Who knows the token.
+        refresh: Called before the timeline is read.
     """
 
-    def __init__(self, timeline: Timeline, pages: Pages, streams: Streams, guard: Guard) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        pages: Pages,
+        streams: Streams,
+        guard: Guard,
+        refresh: Refresh = nothing_to_refresh,
+    ) -> None:
+        self._refresh: Refresh = refresh
         self._timeline: Timeline = timeline
         self._pages: Pages = pages
         self._streams: Streams = streams
@@ -61,20 +72,19 @@ class Routes:
             Route("/receivers", self.receivers),
             Route("/export.json", self.export),
             Route("/stream", self._streams, methods=["GET"]),
-            Route("/login", self.login, methods=["GET", "POST"]),
-            Route("/logout", self.logout, methods=["POST"]),
             Route("/static/{name}", self.static),
         ]
 
     async def timeline(self, request: Request) -> Response:
         """The newest groups, or those before a number."""
+        await self._refresh_soon()
         filters = Filters.of(request.query_params)
         before = _page_number(request, "before")
         # Before the groups are read: what changes meanwhile is in both.
         position = self._streams.position()
-        newest = next((each.number for each in self._timeline.groups(1)), 0)
+        newest = next((each.number for each in self._timeline.groups(1, None, 1)), 0)
         groups: list[GroupView] = []
-        async for group in matching(self._timeline, filters, before):
+        async for group in matching(self._timeline, filters, before, entries_to_read(filters)):
             groups.append(group)
             if len(groups) > GROUPS:
                 break
@@ -99,7 +109,7 @@ class Routes:
 
     async def transaction(self, request: Request) -> Response:
         """One group, which may have several pages."""
-        group = self._group(request)
+        group = await self._group(request)
         pages = max(1, -(-len(group.entries) // LONG))
         page = min(_page_number(request, "page") or 1, pages)
         return self._pages.page(
@@ -113,14 +123,19 @@ class Routes:
 
     async def transaction_json(self, request: Request) -> Response:
         """One group as JSON."""
-        return JSONResponse(self._group(request).as_json())
+        return JSONResponse((await self._group(request)).as_json())
 
-    def _group(self, request: Request) -> GroupView:
+    async def _group(self, request: Request) -> GroupView:
+        await self._refresh_soon()
         group = self._timeline.group(request.path_params["number"])
         if group is None:
             number = request.path_params["number"]
             raise HTTPException(404, f"Transaction {number} is not known, or not any more.")
         return group
+
+    async def _refresh_soon(self) -> None:
+        with anyio.move_on_after(REFRESH_SECONDS):
+            await self._refresh()
 
     async def export(self, request: Request) -> Response:
         """All that is known and matches, as JSON."""
@@ -151,65 +166,12 @@ class Routes:
             graph=to_svg(make_graph(entries), style=False) if entries else "",
         )
 
-    async def login(self, request: Request) -> Response:
-        """The form for the token, and its answer."""
-        home = RedirectResponse(f"{root_of(request)}/", 303)
-        if self._guard.is_admitted(request) and request.method != "POST":
-            return home
-        is_wrong = False
-        if request.method == "POST":
-            if self._guard.is_token((await form_of(request)).get("token", "")):
-                self._guard.admit(home, request)
-                return home
-            is_wrong = True
-            await anyio.sleep(PAUSE_SECONDS)
-        return self._pages.page(
-            request,
-            "login.html",
-            status=403 if is_wrong else 200,
-            here="login",
-            needs_token=self._guard.needs_token,
-            is_wrong=is_wrong,
-        )
-
-    async def logout(self, request: Request) -> Response:
-        """Delete the cookie."""
-        home = RedirectResponse(f"{root_of(request)}/", 303)
-        self._guard.dismiss(home, request)
-        return home
-
     async def static(self, request: Request) -> Response:
         """The style and the script."""
         found = asset(request.path_params["name"])
         if found is None:
             raise HTTPException(404)
         return Response(found[0], media_type=found[1])
-
-
-async def matching(
-    timeline: Timeline, filters: Filters, before: int | None = None
-) -> AsyncIterator[GroupView]:
-    """The groups that match, the newest first; other tasks run between portions of them."""
-    while groups := timeline.groups(GROUPS, before):
-        for group in groups:
-            if group.number <= filters.after:
-                return
-            found = filters.apply(group)
-            if found is not None:
-                yield found
-        before = groups[-1].number
-        await anyio.lowlevel.checkpoint()
-
-
-async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a short form."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > FORM_BYTES:
-            raise HTTPException(413, "The form is too long.")
-    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
-    return {name: values[-1] for name, values in fields.items()}
 
 
 async def _export(timeline: Timeline, filters: Filters) -> AsyncIterator[str]:

@@ -17,7 +17,14 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from aksara_signals.contrib.inspector.filters import Filters
-from aksara_signals.contrib.inspector.pages import Changed, Pages, Timeline, root_of
+from aksara_signals.contrib.inspector.pages import Pages, root_of
+from aksara_signals.contrib.inspector.reading import (
+    Changed,
+    Refresh,
+    Timeline,
+    entries_to_read,
+    nothing_to_refresh,
+)
 from aksara_signals.contrib.inspector.views import GroupView
 
 __all__ = ["Streams"]
@@ -53,10 +60,14 @@ class Streams:
     Args:
         timeline: What is shown.
         pages: What renders it.
+        refresh: Called again and again while a stream is open.
     """
 
-    def __init__(self, timeline: Timeline, pages: Pages) -> None:
+    def __init__(
+        self, timeline: Timeline, pages: Pages, refresh: Refresh = nothing_to_refresh
+    ) -> None:
         self._timeline: Timeline = timeline
+        self._refresh: Refresh = refresh
         self._pages: Pages = pages
         self._open: int = 0
         self._is_closed: bool = False
@@ -82,10 +93,17 @@ class Streams:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
+                tasks.start_soon(self._refresh_repeatedly)
                 await self._answer(Request(scope), send)
                 tasks.cancel_scope.cancel()
         finally:
             self._open -= 1
+
+    async def _refresh_repeatedly(self) -> None:
+        # In a task of its own: what it looks at may be slow, or not be there.
+        while True:
+            await self._refresh()
+            await anyio.sleep(TICK_SECONDS)
 
     async def _answer(self, request: Request, send: Send) -> None:
         headers = [
@@ -109,18 +127,20 @@ class Streams:
         await _send_text(send, f"retry: 300\n: open\n\n{first}")
         begun = last = anyio.current_time()
         while not (self._is_closed or _is_server_stopping()):
-            changed = self._timeline.changed_since(position, GROUPS)
+            changed = self._timeline.changed_since(position, GROUPS, entries_to_read(filters))
             message = self._message(changed, filters, root)
             now = anyio.current_time()
+            identity = f"id: {self._run}-{changed.position}\n"
             if message is not None:
-                identity = f"id: {self._run}-{changed.position}\n"
                 await _send_text(send, f"{identity}data: {json.dumps(message)}\n\n")
                 last = now
-            elif now - last >= HEARTBEAT_SECONDS:
-                await _send_text(send, ": still here\n\n")
+            is_over = now - begun >= LIFE_SECONDS
+            if message is None and (is_over or now - last >= HEARTBEAT_SECONDS):
+                # Without data it is no message, but the browser goes on there when it comes again.
+                await _send_text(send, f": still here\n{identity}\n")
                 last = now
             position = changed.position
-            if now - begun >= LIFE_SECONDS:
+            if is_over:
                 return
             is_busy = message is not None and message["left_off"]
             await anyio.sleep(BUSY_SECONDS if is_busy else TICK_SECONDS)

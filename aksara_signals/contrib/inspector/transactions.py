@@ -6,6 +6,7 @@ There are three listeners only, because every flush pays for them.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -20,6 +21,9 @@ from aksara_signals.orm.outcome.entries import Queued
 from aksara_signals.orm.outcome.queue import is_committed, queued_in
 from aksara_signals.orm.outcome.rows import QueuedRows
 from aksara_signals.orm.session.current import user_session
+
+MANY_SESSIONS = 1_000
+"""With so many sessions, those whose transaction has ended are forgotten."""
 
 _current: ContextVar[Group | None] = ContextVar("aksara_signals_inspected", default=None)
 """The group whose flush is under way, or whose deferred receivers are being called."""
@@ -46,8 +50,9 @@ class Transactions:
         self._cause = cause
         self._note_change = note_change
         self._make_group = make_group
-        self._name = f"_aksara_signals_inspected_{id(self)}"
-        """The attribute of a session that holds the group of its transaction."""
+        self._groups: dict[int, tuple[weakref.ref[Session], Group]] = {}
+        """The latest group of each session, by the address of the session. A further attribute of
+        the session would take longer: its dict would have to grow."""
 
     def start(self) -> None:
         """Listen to all sessions."""
@@ -64,27 +69,41 @@ class Transactions:
 
     # -- groups --------------------------------------------------------------------------------
 
-    def group_of(self, session: Session, *, has_ended: bool = False) -> Group:
+    def group_of(self, session: Session, *, is_finished: bool = False) -> Group:
         """The group of the transaction of a session.
 
         Args:
             session: The session.
-            has_ended: Whether the transaction that has just ended is meant.
+            is_finished: Whether the transaction that has just ended is meant.
         """
-        group: Group | None = vars(session).get(self._name)
-        if group is None or (group.ended is not None and not has_ended):
+        group = self._known(session)
+        if group is None or (group.finished is not None and not is_finished):
             group = self._make_group("open", type(user_session(session)).__name__)
-            vars(session)[self._name] = group
+            if len(self._groups) >= MANY_SESSIONS:
+                self._forget_finished()
+            self._groups[id(session)] = weakref.ref(session), group
         nested = session.get_nested_transaction()
         if nested is not None:
             group.savepoint = _savepoint_of(group, nested)
         return group
 
-    def current(self, *, has_ended: bool = False) -> Group | None:
+    def current(self, *, is_finished: bool = False) -> Group | None:
         """The group whose flush is under way here, or whose deferred receivers are called here."""
         group = _current.get()
-        is_valid = group is not None and (group.ended is not None if has_ended else group.flushes)
+        is_valid = group is not None and (
+            group.finished is not None if is_finished else group.flushes
+        )
         return group if is_valid else None
+
+    def _known(self, session: Session) -> Group | None:
+        known = self._groups.get(id(session))
+        # The address may have been that of another session.
+        return known[1] if known is not None and known[0]() is session else None
+
+    def _forget_finished(self) -> None:
+        for address, (session, group) in list(self._groups.items()):
+            if group.finished is not None or session() is None:
+                self._groups.pop(address, None)
 
     # -- listeners -----------------------------------------------------------------------------
 
@@ -97,21 +116,23 @@ class Transactions:
         _current.set(group)
 
     def _note_commit(self, session: Session) -> None:
-        group: Group | None = vars(session).get(self._name)
+        group = self._known(session)
         if group is not None:
             group.committed.add(session.get_nested_transaction() or session.get_transaction())
 
     def _end(self, session: Session, transaction: SessionTransaction) -> None:
-        group: Group | None = vars(session).get(self._name)
-        if group is None or group.ended is not None:
+        group = self._known(session)
+        if group is None or group.finished is not None:
             if transaction.parent is not None or not queued_in(session):
                 return
             group = self.group_of(session)
         self._record_queue(session, group)
         if transaction.parent is None:
             group.flushes.clear()
-            group.state = "committed" if self._is_kept(session, group, transaction) else "rolled back"
-            group.ended = time.time()
+            group.state = (
+                "committed" if self._is_kept(session, group, transaction) else "rolled back"
+            )
+            group.finished = time.time()
             group.seen.clear()
             _current.set(group)
         elif transaction.nested:
@@ -152,8 +173,8 @@ class Transactions:
         """Record what sessions have queued since the end of their last flush."""
         for session in live_sessions():
             if queued_in(session):
-                group: Group | None = vars(session).get(self._name)
-                if group is None or group.ended is None:
+                group = self._known(session)
+                if group is None or group.finished is None:
                     self._record_queue(session, group or self.group_of(session))
 
     def _record_queue(self, session: Session, group: Group) -> None:

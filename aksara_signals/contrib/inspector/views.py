@@ -12,7 +12,16 @@ GroupState = Literal["open", "committed", "rolled back", "none"]
 EntryKind = Literal["send", "queued", "silenced", "durable"]
 
 ReceiverState = Literal[
-    "running", "ok", "failed", "queued", "delivered", "dropped", "silenced", "waiting", "done", "dead"
+    "running",
+    "ok",
+    "failed",
+    "queued",
+    "delivered",
+    "dropped",
+    "silenced",
+    "waiting",
+    "done",
+    "dead",
 ]
 """``running``, ``ok``, ``failed``: it was called. ``queued``, ``delivered``, ``dropped``: it waits
 for the outcome of the transaction, and was delivered with it or not. ``silenced``: a context has

@@ -120,9 +120,7 @@ class DeliveryRecorder:
         """Yield the deliveries, each until the next one is requested."""
         yield from deliveries
 
-    def around(
-        self, receiver: Receiver, delivery: AnyDelivery, connection: Connection
-    ) -> Receiver:
+    def around(self, receiver: Receiver, delivery: AnyDelivery, connection: Connection) -> Receiver:
         """Wrap a receiver. What the wrapper returns is awaited if it is awaitable."""
         return receiver
 

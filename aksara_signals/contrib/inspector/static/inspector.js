@@ -12,6 +12,7 @@
   const meanwhile = new Map(); // what came while paused: html by number
   let isPaused = false, cameMeanwhile = new Set(), leftOffMeanwhile = 0, leftOff = 0, unannounced = 0, lostTimer = 0;
 
+  const isFiltered = /[?&](signal|sender|receiver|slower|errors)=/.test(timeline.dataset.stream);
   const count = (number, one, many) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
   const parsed = (html) => {
     const template = document.createElement("template");
@@ -49,7 +50,7 @@
       missed.replaceChildren(`${leftOff.toLocaleString("en")} more, not shown live; `);
       const link = document.createElement("a");
       link.href = location.href;
-      link.textContent = "reload shows them";
+      link.textContent = isFiltered ? "reload shows what matches" : "reload shows them";
       missed.append(link);
       missed.hidden = false;
     }
@@ -61,9 +62,13 @@
     source.onopen = () => { clearTimeout(lostTimer); lostTimer = 0; if (!isPaused) live.textContent = "Live."; };
     source.onerror = () => {
       if (source.readyState === EventSource.CLOSED) { // refused: the browser does not try again
-        live.textContent = "No connection; trying again.";
         clearTimeout(lostTimer);
         lostTimer = setTimeout(connect, 5000);
+        live.textContent = "No connection; trying again.";
+        fetch(timeline.dataset.stream, { method: "HEAD" }).then((response) => {
+          if (response.status === 401) { clearTimeout(lostTimer); live.textContent = "Reload to log in again."; }
+          if (response.status === 503) live.textContent = "Too many pages are open; trying again.";
+        }).catch(() => {});
       } else if (!lostTimer) {
         lostTimer = setTimeout(() => { live.textContent = "No connection; trying again."; }, 2000);
       }

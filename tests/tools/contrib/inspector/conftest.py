@@ -21,7 +21,7 @@ def timeline() -> FakeTimeline:
 @pytest.fixture
 def made(timeline: FakeTimeline, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Inspector]:
     """Makes inspectors of ``timeline``."""
-    monkeypatch.setattr(inspector, "_make_recorder", lambda options: FakeRecorder(timeline))
+    monkeypatch.setattr(inspector, "Recorder", lambda *options: FakeRecorder(timeline))
     return lambda **options: Inspector(**{"debug": True, **options})
 
 

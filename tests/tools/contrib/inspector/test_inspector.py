@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-import subprocess
 import sys
 from typing import Any
 
@@ -15,6 +15,7 @@ from litestar import Litestar, asgi
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from aksara_signals.contrib import inspector as package
 from aksara_signals.contrib.inspector import Inspector
 from aksara_signals.contrib.inspector.guard import HEADERS
 from aksara_signals.exceptions import InvalidOptionError
@@ -193,6 +194,16 @@ async def test_a_proxy_may_add_a_prefix(made, has_prefix: bool) -> None:
     assert 'href="/api/static/inspector.css"' in page.text
 
 
+async def test_the_prefix_alone_leads_to_the_timeline(made) -> None:
+    """Where nothing else adds the slash; with the query, and before a token is asked for."""
+    transport = httpx.ASGITransport(made(debug=False, token=TOKEN), root_path="/signals")
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        found = await client.get("/signals?errors=1")
+        bare = await client.get("/signals")
+    assert (found.status_code, found.headers["location"]) == (307, "/signals/?errors=1")
+    assert (bare.status_code, bare.headers["location"]) == (307, "/signals/")
+
+
 async def test_no_prefix_becomes_an_address_of_another_host(made) -> None:
     """A root path of two slashes would make links to a host."""
     transport = httpx.ASGITransport(made(), root_path="//evil.example")
@@ -202,10 +213,11 @@ async def test_no_prefix_becomes_an_address_of_another_host(made) -> None:
 
 
 @pytest.mark.parametrize("module", ["starlette", "jinja2"])
-def test_a_missing_package_is_named_with_the_way_out(module: str) -> None:
+def test_a_missing_package_is_named_with_the_way_out(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Importing it without Starlette or Jinja2 says what to install."""
-    code = f"import sys; sys.modules[{module!r}] = None; import aksara_signals.contrib.inspector"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert "pip install 'aksara-signals[inspector]'" in found.stderr
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, package.__name__)
+    with pytest.raises(ImportError, match=r"aksara-signals\[inspector\]"):
+        importlib.import_module(package.__name__)
