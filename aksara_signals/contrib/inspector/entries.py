@@ -7,7 +7,6 @@ only when it is looked at.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -80,7 +79,6 @@ class Group:
 
     Args:
         state: ``open`` for a transaction, ``none`` for anything else.
-        session: The class of its session.
         parent: The entry whose receiver has caused it.
         connection: The connection of that receiver.
     """
@@ -108,19 +106,19 @@ class Group:
     def __init__(
         self,
         state: GroupState,
-        session: str | None = None,
         parent: Entry | None = None,
         connection: Connection | None = None,
     ) -> None:
         self.number = 0
         """That of its first entry; 0 before it has one."""
         self.state: GroupState = state
-        self.session = session
+        self.session: type | None = None
+        """The class of its session, as far as it is known."""
         self.parent = parent
         self.connection = connection
         self.started = time.time()
         self.finished: float | None = None
-        self.entries: deque[Entry] = deque()
+        self.entries: list[Entry] = []
         self.omitted = 0
         self.flushes_begun = 0
         self.flushes: list[tuple[int, Entry | None]] = []
@@ -155,7 +153,7 @@ class Group:
             state=self.state,
             at=_iso(self.started),
             milliseconds=None if end is None else (end - self.started) * 1000,
-            session=self.session,
+            session=None if self.session is None else self.session.__name__,
             caused_by=self._cause(),
             entries=tuple(each.view() for each in shown),
             omitted=self.omitted,

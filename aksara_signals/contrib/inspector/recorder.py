@@ -6,18 +6,16 @@ who look at the timeline.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.contrib.inspector.entries import MAX_ROWS, Call, Entry, Group
 from aksara_signals.contrib.inspector.timeline import Timeline
 from aksara_signals.contrib.inspector.transactions import Transactions
-from aksara_signals.contrib.inspector.views import GroupState
 from aksara_signals.contrib.outbox.hooks import write_observers
 from aksara_signals.contrib.outbox.writing import PreparedRow
 from aksara_signals.dispatch.adapter import get_adapter
@@ -56,9 +54,7 @@ class Recorder(DeliveryRecorder):
         self._name = f"inspected_{id(self)}"
         """The attribute of a frame that holds the entry of its send."""
         self.timeline = Timeline(self._catch_up)
-        self._transactions = Transactions(
-            self._place, self._cause, self.timeline.note_change, self._make_group
-        )
+        self._transactions = Transactions(self._place, self._cause, self.timeline.note_change)
         self._is_recording = False
 
     def start(self) -> None:
@@ -104,10 +100,7 @@ class Recorder(DeliveryRecorder):
                     and not (concurrent or self._show)
                 ):
                     entry.rows += 1
-                    try:
-                        entry.identities.append(instance_state(arguments["instance"]).key[1])
-                    except (AttributeError, KeyError, TypeError):  # it has no key
-                        entry.identities.append(None)
+                    entry.identities.append(_identity_of(arguments))
                 else:
                     if entry is not None:
                         self._end(entry)
@@ -120,7 +113,10 @@ class Recorder(DeliveryRecorder):
 
     def around(self, receiver: Receiver, delivery: AnyDelivery, connection: Connection) -> Receiver:
         """Measure the calls of a receiver."""
-        entry: Entry = vars(get_current())[self._name]
+        frame: Any = get_current()
+        entry: Entry | None = vars(frame).get(self._name)
+        if entry is None:  # the send began before the recorder
+            return receiver
         call = entry.calls.get(connection)
         if call is None:
             call = entry.calls[connection] = Call(connection)
@@ -157,13 +153,10 @@ class Recorder(DeliveryRecorder):
         connections = sequential + concurrent if concurrent else sequential
         group = self._group_for(arguments.get("session"), parent, connections[0].phase)
         entry = Entry("send", group, signal, sender, connections)
-        instance = arguments.get("instance")
-        if instance is not None:
-            state = state_of(instance)
-            entry.identities.append(None if state is None else state.identity)
-            if self._show and state is not None:
-                entry.values = self._values_of(instance)
-                entry.size += sum(map(len, entry.values.values()))
+        entry.identities.append(_identity_of(arguments))
+        if self._show and (instance := arguments.get("instance")) is not None:
+            entry.values = self._values_of(instance)
+            entry.size += sum(map(len, entry.values.values()))
         if entry.phase == DURABLE:
             entry.event = getattr(arguments.get("event"), "id", None)
         self._place(entry, parent)
@@ -171,7 +164,7 @@ class Recorder(DeliveryRecorder):
         return entry
 
     def _values_of(self, instance: object) -> dict[str, str]:
-        loaded = vars(instance)
+        loaded = getattr(instance, "__dict__", {})
         return {name: shortened(loaded[name]) for name in self._show if name in loaded}
 
     def _end(self, entry: Entry) -> None:
@@ -194,7 +187,7 @@ class Recorder(DeliveryRecorder):
     def _note_silence(
         self, signal: Any, sender: Sender, silenced: Sequence[Connection], context: SignalContext
     ) -> None:
-        parent = self._cause()
+        parent, _ = self._cause()
         group = self._transactions.current() or self._group_for(None, parent, IMMEDIATE)
         entry = Entry("silenced", group, signal, sender, tuple(silenced))
         entry.context = repr(context)
@@ -206,7 +199,7 @@ class Recorder(DeliveryRecorder):
         self._place(entry, parent)
 
     def _note_rows(self, session: Session, rows: Sequence[PreparedRow]) -> None:
-        parent = self._cause()
+        parent, _ = self._cause()
         group = self._transactions.group_of(session)
         by_event: dict[Any, list[PreparedRow]] = {}
         for row in rows:
@@ -236,17 +229,14 @@ class Recorder(DeliveryRecorder):
         if session is not None:
             plain = session.sync_session if isinstance(session, AsyncSession) else session
             if isinstance(plain, Session):
-                return self._transactions.group_of(plain, is_finished=is_finished)
+                group = self._transactions.group_of(plain, is_finished=is_finished)
+                group.session = type(session)
+                return group
         if parent is None or is_finished:
             current = self._transactions.current(is_finished=is_finished)
             if current is not None:
                 return current
-        return self._make_group("none") if parent is None else parent.group
-
-    def _make_group(self, state: GroupState, session: str | None = None) -> Group:
-        frame = get_current()
-        parent, connection = self._cause_of(frame)
-        return Group(state, session, parent, connection)
+        return Group("none") if parent is None else parent.group
 
     def _place(self, entry: Entry, parent: Entry | None) -> None:
         if parent is not None:
@@ -254,5 +244,12 @@ class Recorder(DeliveryRecorder):
             entry.depth = parent.depth + 1 if parent.group is entry.group else 0
         self.timeline.add(entry)
 
-    def _cause(self) -> Entry | None:
-        return self._cause_of(get_current())[0]
+    def _cause(self) -> tuple[Entry | None, Connection | None]:
+        return self._cause_of(get_current())
+
+
+def _identity_of(arguments: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """The primary key of the instance that is sent, if there is one and it has a key."""
+    instance = arguments.get("instance")
+    state = None if instance is None else state_of(instance)
+    return None if state is None or state.key is None else state.key[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from itertools import count
-from threading import Lock
+from threading import RLock
 from typing import NamedTuple
 
 from aksara_signals.contrib.inspector.entries import Entry, Group
@@ -51,7 +51,8 @@ class Timeline:
         self._catch_up = catch_up
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._lock = Lock()
+        # Reentrant: what the garbage collector finalizes meanwhile may send a signal as well.
+        self._lock = RLock()
         self._order: deque[Entry] = deque()
         """All entries, oldest first."""
         self._groups: OrderedDict[int, Group] = OrderedDict()
@@ -96,7 +97,7 @@ class Timeline:
         oldest = self._order.popleft()
         group = oldest.group
         self._bytes -= oldest.size
-        group.entries.popleft()
+        del group.entries[0]
         group.omitted += 1
         if not group.entries:
             self._groups.pop(group.number, None)

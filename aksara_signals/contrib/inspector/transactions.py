@@ -15,12 +15,12 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from aksara_signals.contrib.inspector.entries import MAX_KEYS, Entry, Group, Savepoint
+from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.orm.bridge.sessions import live_sessions
 from aksara_signals.orm.outcome.entries import Entry as QueueEntry
 from aksara_signals.orm.outcome.entries import Queued
 from aksara_signals.orm.outcome.queue import is_committed, queued_in
 from aksara_signals.orm.outcome.rows import QueuedRows
-from aksara_signals.orm.session.current import user_session
 
 MANY_SESSIONS = 1_000
 """With so many sessions, those whose transaction has ended are forgotten."""
@@ -34,22 +34,19 @@ class Transactions:
 
     Args:
         add: Adds an entry to the timeline, below another one.
-        cause: The entry whose receiver is running.
+        cause: The entry whose receiver is running, and the connection of that receiver.
         note_change: Takes a group that has changed.
-        make_group: Makes a group, of this state and with the class of this session.
     """
 
     def __init__(
         self,
         add: Callable[[Entry, Entry | None], object],
-        cause: Callable[[], Entry | None],
+        cause: Callable[[], tuple[Entry | None, Connection | None]],
         note_change: Callable[[Group], object],
-        make_group: Callable[..., Group],
     ) -> None:
         self._add = add
         self._cause = cause
         self._note_change = note_change
-        self._make_group = make_group
         self._groups: dict[int, tuple[weakref.ref[Session], Group]] = {}
         """The latest group of each session, by the address of the session. A further attribute of
         the session would take longer: its dict would have to grow."""
@@ -78,7 +75,7 @@ class Transactions:
         """
         group = self._known(session)
         if group is None or (group.finished is not None and not is_finished):
-            group = self._make_group("open", type(user_session(session)).__name__)
+            group = Group("open", *self._cause())
             if len(self._groups) >= MANY_SESSIONS:
                 self._forget_finished()
             self._groups[id(session)] = weakref.ref(session), group
@@ -112,7 +109,7 @@ class Transactions:
         if group.flushes:  # a receiver flushes: what was queued before it belongs to the outer one
             self._record_queue(session, group)
         group.flushes_begun += 1
-        group.flushes.append((group.flushes_begun, self._cause()))
+        group.flushes.append((group.flushes_begun, self._cause()[0]))
         _current.set(group)
 
     def _note_commit(self, session: Session) -> None:
@@ -184,7 +181,7 @@ class Transactions:
                 continue
             start = count - 1 if rows else count  # the last one may have got more rows
             group.seen[key] = _seen(entries)
-            parent = group.flushes[-1][1] if group.flushes else self._cause()
+            parent = group.flushes[-1][1] if group.flushes else self._cause()[0]
             for entry in _entries_of(group, entries[max(start, 0) :], rows):
                 self._add(entry, parent)
 

@@ -293,7 +293,7 @@ def checkpoint(session: Session) -> Checkpoint:
 def queued_in(session: Session) -> list[tuple[SessionTransaction, list[Entry]]]:
     """What is queued in a session, by open transaction and savepoint, outermost first."""
     queue: Queue | None = vars(session).get(_QUEUE)
-    return [] if queue is None else list(queue.by_transaction.items())
+    return [] if queue is None or not queue.by_transaction else list(queue.by_transaction.items())
 
 
 def is_committed(session: Session, transaction: SessionTransaction) -> bool:
