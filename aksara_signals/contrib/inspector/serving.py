@@ -166,9 +166,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((str(address[0]), port), family=family)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what can't be a name of a host
+        reason = getattr(error, "strerror", None) or error
         raise InspectorError(
-            f"the inspector can't be served at {_with_port(host, port)}: {error.strerror}; choose "
+            f"the inspector can't be served at {_with_port(host, port)}: {reason}; choose "
             f"an address of this machine and another port, or port 0 for any free one. Under a "
             f"server that reloads or has several processes, start it in one of them only"
         ) from error

@@ -24,8 +24,9 @@ APPLICATION = """
     class Settings:
         pass
 
-    def fail(scope, receive, send):
-        raise AssertionError
+    class Configured:
+        def __init__(self, url):
+            raise AssertionError
 """
 
 
@@ -148,6 +149,7 @@ def test_an_outbox_is_shown(project, exchange) -> None:
         ),
         (["--app", "wrong_app:wsgi"], "Inspector(debug=True).in_thread()"),
         (["--app", "wrong_app:Settings"], "not an ASGI application, but an object of"),
+        (["--app", "wrong_app:Configured"], "not an ASGI application, but the class Configured"),
         (["--app", "wrong_app:seen"], "not an ASGI application, but an object of list"),
         (["--app", "wrong_app:missing"], "has no attribute missing"),
         (["--app", "wrong_app:app", "--path", "/"], "--path / is not where the inspector can be"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -126,13 +125,14 @@ def test_a_port_that_is_none_is_refused(port) -> None:
         inspector.in_thread(port=port)
 
 
-def test_an_address_of_another_machine_is_refused() -> None:
-    """Nobody can listen on it; one of a documentation's network is nobody's."""
+@pytest.mark.parametrize("host", ["192.0.2.1", "x" * 70])
+def test_an_address_that_is_not_this_machines_is_refused(host) -> None:
+    """Nobody can listen on it: on one of the networks for documentation, or on no name at all."""
     with (
         Inspector(token=TOKEN) as inspector,
-        pytest.raises(InspectorError, match=r"192\.0\.2\.1:0: .* an address of this machine"),
+        pytest.raises(InspectorError, match=rf"{host}:0: .* an address of this machine"),
     ):
-        inspector.in_thread("192.0.2.1", 0)
+        inspector.in_thread(host, 0)
 
 
 def test_two_at_once_keep_apart(served) -> None:
@@ -195,13 +195,12 @@ def test_a_server_that_ends_at_once_is_an_error(monkeypatch) -> None:
     assert not inspector._recorder._is_recording
 
 
-def test_uvicorn_is_named_if_it_is_missing() -> None:
+def test_uvicorn_is_named_if_it_is_missing(monkeypatch) -> None:
     """What mounts the inspector doesn't need it; a thread does."""
-    code = (
-        "import sys; sys.modules['uvicorn'] = None\n"
-        "from aksara_signals.contrib.inspector import Inspector\n"
-        "try: Inspector(debug=True).in_thread(port=0)\n"
-        "except ImportError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "needs uvicorn: pip install 'aksara-signals[inspector]'" in done.stdout
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, serving.__name__)
+    with (
+        Inspector(debug=True) as inspector,
+        pytest.raises(ImportError, match=r"uvicorn: pip install 'aksara-signals\[inspector\]'"),
+    ):
+        inspector.in_thread(port=0)
