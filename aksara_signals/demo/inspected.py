@@ -6,7 +6,6 @@ import asyncio
 import sys
 import webbrowser
 from contextlib import suppress
-from functools import partial
 from threading import Thread
 from typing import TextIO
 
@@ -51,7 +50,7 @@ async def run_inspected(url: str = EMBEDDED, out: TextIO | None = None) -> None:
                 if stream.isatty():
                     open_page(served.address)
                 while True:
-                    await run_chapters(timeline, sessions, partial(asyncio.sleep, PAUSE_SECONDS))
+                    await run_chapters(timeline, sessions, pause)
                     async with engine.begin() as connection:
                         await connection.execute(delete(AuditEntry))
         finally:
@@ -59,6 +58,18 @@ async def run_inspected(url: str = EMBEDDED, out: TextIO | None = None) -> None:
                 await connection.run_sync(Base.metadata.drop_all)
     finally:
         await engine.dispose()
+
+
+async def pause() -> None:
+    """Wait for a while; end here if the task was cancelled.
+
+    Ctrl-C may come while a receiver's error rolls a transaction back. The story then catches that
+    error, and the cancellation is not raised again.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    await asyncio.sleep(PAUSE_SECONDS)
 
 
 def open_page(address: str) -> None:
