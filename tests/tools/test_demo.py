@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import io
 import re
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 import webbrowser
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -127,6 +129,29 @@ async def test_a_terminal_gets_a_browser(
         with pytest.raises(asyncio.CancelledError):
             await running
     assert opened == [out.getvalue().splitlines()[0].removeprefix("inspector: ")]
+
+
+async def test_a_cancellation_that_a_chapter_has_caught_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends the demonstration at the next pause."""
+    has_begun = asyncio.Event()
+
+    async def catch(
+        timeline: object, sessions: object, pause: Callable[[], Awaitable[None]]
+    ) -> None:
+        has_begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await pause()
+
+    monkeypatch.setattr(inspected, "run_chapters", catch)
+    running = asyncio.create_task(inspected.run_inspected(out=io.StringIO()))
+    await has_begun.wait()
+    running.cancel()
+    done, _ = await asyncio.wait([running], timeout=2)
+    running.cancel()
+    assert done
 
 
 def test_ctrl_c_ends_the_inspected_demonstration() -> None:
