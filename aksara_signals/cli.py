@@ -10,6 +10,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
-        parser.error("name a command: demo, receivers, graph, check, worker, relay or outbox")
+        parser.error(
+            "name a command: demo, inspect, receivers, graph, check, worker, relay or outbox"
+        )
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)
@@ -83,7 +86,13 @@ def _parser() -> _Parser:
         default=EMBEDDED,
         help="any async SQLAlchemy URL; by default, SQLite in memory (%(default)s)",
     )
+    demo.add_argument(
+        "--inspect",
+        action="store_true",
+        help="go on until Ctrl-C, and show what is sent in a browser, too",
+    )
     demo.set_defaults(run=_demo)
+    _add_inspect(commands)
 
     receivers = _inspecting(commands, "receivers", "show the receivers, in call order")
     _add_selection(receivers)
@@ -150,6 +159,60 @@ def _inspecting(
     return parser
 
 
+def _add_inspect(commands: Any) -> None:
+    inspect: argparse.ArgumentParser = commands.add_parser(
+        "inspect",
+        help="serve an application, and pages that show live what is sent",
+        description="Serve an ASGI application for development, and beside it pages that show live "
+        "what is sent, who receives it, and how it ends. The application's modules are imported, "
+        "which executes them. Ctrl-C ends it.",
+    )
+    inspect.add_argument(
+        "--app",
+        metavar="MODULE:APPLICATION",
+        required=True,
+        help="the application, such as app.main:app, or a factory that takes no arguments",
+    )
+    inspect.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on (%(default)s)"
+    )
+    inspect.add_argument("--port", type=int, default=8765, help="0 is any free one (%(default)s)")
+    inspect.add_argument("--path", default="/signals", help="where the pages are (%(default)s)")
+    inspect.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=Path,
+        help="a file with a token that has to be entered, which another host than this machine "
+        "needs; or set AKSARA_SIGNALS_TOKEN",
+    )
+    inspect.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the pages may be opened; may be given several times",
+    )
+    inspect.add_argument("--outbox", metavar="MODULE:OUTBOX", help="an outbox to be shown")
+    inspect.add_argument(
+        "--sessions", metavar="MODULE:FACTORY", help="the sessions of its database"
+    )
+    inspect.add_argument(
+        "--show",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an attribute whose values are shown; may be given several times",
+    )
+    inspect.add_argument("--show-errors", action="store_true", help="show texts of exceptions")
+    inspect.add_argument(
+        "--actions", action="store_true", help="let dead rows of the outbox be queued again"
+    )
+    inspect.add_argument(
+        "--traceback", action="store_true", help="show the traceback of a failed import"
+    )
+    inspect.set_defaults(run=_inspect)
+
+
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--signal", metavar="NAME", help="only signals of this name")
     parser.add_argument(
@@ -168,10 +231,29 @@ def _demo(options: argparse.Namespace) -> int:
     from aksara_signals import demo
 
     try:
-        asyncio.run(demo.run(options.url))
-    except SystemExit as error:
+        if options.inspect:
+            from aksara_signals.demo.inspected import run_inspected
+
+            with suppress(KeyboardInterrupt):
+                asyncio.run(run_inspected(options.url))
+        else:
+            asyncio.run(demo.run(options.url))
+    except (ImportError, SystemExit) as error:
         raise CommandError(str(error)) from error
     return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from aksara_signals.introspection.load import LoadError
+
+    try:
+        from aksara_signals.contrib.inspector.command import run
+
+        return run(options)
+    except (AksaraSignalsError, ImportError, LoadError) as error:
+        if options.traceback:
+            traceback.print_exception(error.__cause__ or error)
+        raise CommandError(str(error)) from error
 
 
 def _outbox(name: str, options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ __all__ = [
     "AksaraSignalsWarning",
     "AmbiguousSenderError",
     "AsyncReceiverError",
+    "InspectorError",
     "InstanceStateError",
     "InvalidOptionError",
     "InvalidPhaseError",
@@ -174,6 +175,16 @@ class OutboxError(AksaraSignalsError, RuntimeError):
     """
 
     code = "AKS-501"
+
+
+class InspectorError(AksaraSignalsError, RuntimeError):
+    """The inspector can't be served.
+
+    Its port is in use, or the application that it was to be served with is not an ASGI application
+    or did not start.
+    """
+
+    code = "AKS-601"
 
 
 class AksaraSignalsWarning(UserWarning):

@@ -64,7 +64,7 @@ _FOREIGN = (
 _INTERNAL = r"aksara_signals\.(dispatch|orm|testing|contrib\.outbox)(\.[a-z_]+)+"
 _ALIASES = (
     r"~P|AnySession|AnySignal|Delivery|Changes|Event|ModelT|Publish|Receiver|ReceiverT|Responses|Sender|Senders"
-    r"|Circumstances|QueryableAttribute|MetaData|Mode|Sessions|Source|T"
+    r"|ASGIApp|Circumstances|QueryableAttribute|MetaData|Mode|Sessions|Source|T"
 )
 nitpick_ignore_regex = [
     (r"py:.*", rf"({_FOREIGN})\..*"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 from typing import TextIO
 
 from sqlalchemy import func, select
@@ -52,19 +53,35 @@ async def run(url: str = EMBEDDED, out: TextIO | None = None) -> int:
     return timeline.deliveries
 
 
-async def run_chapters(timeline: Timeline, sessions: async_sessionmaker[AsyncSession]) -> None:
-    """Write to the blog, chapter by chapter."""
+async def run_chapters(
+    timeline: Timeline,
+    sessions: async_sessionmaker[AsyncSession],
+    pause: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Write to the blog, chapter by chapter.
+
+    Args:
+        timeline: Prints what happens.
+        sessions: The sessions of the blog's database.
+        pause: Awaited after each chapter.
+    """
+
+    async def end_chapter() -> None:
+        await count(timeline, sessions)
+        if pause is not None:
+            await pause()
+
     timeline.chapter("A post is written: session.add() and a commit, nothing else")
     async with sessions.begin() as session:
         author = Author(name="Ada")
         session.add(Post(title="Hello, signals", author=author))
-    await count(timeline, sessions)
+    await end_chapter()
 
     timeline.chapter("Its title changes")
     async with sessions.begin() as session:
         post = (await session.scalars(select(Post))).one()
         post.title = "Hello, transactions"
-    await count(timeline, sessions)
+    await end_chapter()
 
     timeline.chapter("A receiver raises, and everything in its transaction is rolled back")
     try:
@@ -74,17 +91,17 @@ async def run_chapters(timeline: Timeline, sessions: async_sessionmaker[AsyncSes
             session.add(Post(title="You won't believe this", author_id=author.id))
     except ClickbaitError as error:
         timeline.note(f"the commit failed: {type(error).__name__}: {error}")
-    await count(timeline, sessions)
+    await end_chapter()
 
     timeline.chapter("An import runs in silence: SignalContext.disable_for(Post)")
     async with SignalContext.disable_for(Post), sessions.begin() as session:
         session.add(Post(title="Imported", author_id=author.id))
-    await count(timeline, sessions)
+    await end_chapter()
 
     timeline.chapter("The author is deleted, and her posts with her")
     async with sessions.begin() as session:
         await session.delete(await session.get_one(Author, author.id))
-    await count(timeline, sessions)
+    await end_chapter()
 
 
 async def count(timeline: Timeline, sessions: async_sessionmaker[AsyncSession]) -> None:

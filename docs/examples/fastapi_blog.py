@@ -136,7 +136,7 @@ def show(post: Post) -> PostOut:
     return PostOut(id=post.id, title=post.title, body=post.body)
 
 
-def create_app(url: str) -> FastAPI:
+def create_app(url: str, debug: bool = False) -> FastAPI:
     engine = create_async_engine(url)
     sessions = async_sessionmaker(engine)
 
@@ -152,6 +152,10 @@ def create_app(url: str) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, dependencies=[Depends(state_provenance)])
     app.state.sessions = sessions
+    if debug:  # /signals/ shows a developer what is sent; it needs aksara-signals[inspector]
+        from aksara_signals.contrib.inspector import Inspector
+
+        app.mount("/signals", Inspector(debug=True, outbox=outbox, sessions=sessions))
 
     @app.post("/posts", status_code=201)
     async def create(given: PostIn, session: RequestSession) -> PostOut:

@@ -79,13 +79,17 @@ def show(post):
     return {"id": post.id, "title": post.title, "slug": post.slug, "body": post.body}
 
 
-def create_app(url: str) -> Flask:
+def create_app(url: str, inspector_port: int | None = None) -> Flask:
     engine = create_engine(url)
     Base.metadata.create_all(engine)
     sessions = sessionmaker(engine)
 
     app = Flask(__name__)
     app.extensions["engine"] = engine
+    if inspector_port is not None:  # shows a developer what is sent; Flask mounts no ASGI
+        from aksara_signals.contrib.inspector import Inspector
+
+        app.extensions["inspector"] = Inspector(debug=True).in_thread(port=inspector_port)
 
     # Who writes, and in which request, for all receivers of all views. It is entered before the
     # view and left after it: a thread serves many requests, and none may inherit from the last one.

@@ -8,7 +8,7 @@ from uuid import uuid4
 from advanced_alchemy.base import BigIntBase
 from advanced_alchemy.extensions.litestar import SQLAlchemyAsyncConfig, SQLAlchemyPlugin
 from advanced_alchemy.repository import SQLAlchemyAsyncRepository
-from litestar import Litestar, Request, delete, get, post, put
+from litestar import Litestar, Request, asgi, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.enums import ScopeType
 from litestar.exceptions import ClientException
@@ -155,7 +155,7 @@ async def remove(post_id: FromPath[int], posts: Posts) -> None:
     await posts.delete(post_id)
 
 
-def create_app(url: str) -> Litestar:
+def create_app(url: str, debug: bool = False) -> Litestar:
     database = SQLAlchemyAsyncConfig(connection_string=url, metadata=Base.metadata, create_all=True)
 
     async def shut_down():
@@ -163,8 +163,14 @@ def create_app(url: str) -> Litestar:
         # The plugin has done this already; receivers under way may have opened connections since.
         await database.get_engine().dispose()
 
+    handlers = [create, create_many, read, update, remove]
+    if debug:  # /signals/ shows a developer what is sent; it needs aksara-signals[inspector]
+        from aksara_signals.contrib.inspector import Inspector
+
+        handlers.append(asgi("/signals", is_mount=True, copy_scope=True)(Inspector(debug=True)))
+
     return Litestar(
-        [create, create_many, read, update, remove],
+        handlers,
         dependencies={"posts": open_posts},
         middleware=[StateProvenance()],
         plugins=[SQLAlchemyPlugin(config=database)],

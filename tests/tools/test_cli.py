@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from aksara_signals.cli import main
@@ -344,3 +347,105 @@ def test_unknown_format_is_refused(project, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["graph", "shop", "--format", "png"])
     assert "mermaid" in capsys.readouterr().err
+
+
+SERVED = """
+    import asyncio
+    from contextlib import asynccontextmanager
+
+    from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+    from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    from aksara_signals import post_save
+    from aksara_signals.orm import SignalMixin
+
+    class Base(SignalMixin, DeclarativeBase): ...
+
+    class Post(Base):
+        __tablename__ = "posts"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    @post_save(Post, phase="after_commit")
+    async def announce(**kwargs): ...
+
+    def create_app():
+        engine = create_async_engine("sqlite+aiosqlite://")
+        sessions = async_sessionmaker(engine)
+
+        @asynccontextmanager
+        async def lifespan(app):
+            async with engine.begin() as connection:
+                await connection.run_sync(Base.metadata.create_all)
+            yield
+            await engine.dispose()
+            print("the application has shut down", flush=True)
+
+        async def write(request):
+            async with sessions.begin() as session:
+                session.add(Post(title="sec" + "ret"))
+            return PlainTextResponse("written", 201)
+
+        return Starlette(routes=[Route("/posts", write, methods=["POST"])], lifespan=lifespan)
+"""
+
+
+def test_an_application_is_served_with_the_inspector_until_ctrl_c(project):
+    """A write through it is shown; Ctrl-C ends both within seconds, in spite of an open stream."""
+    project.write("served_app", SERVED)
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "aksara_signals", "inspect"),
+            *("--app", "served_app:create_app", "--port", "0"),
+        ],
+        cwd=project.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            name, _, address = process.stdout.readline().strip().partition(" ")
+            assert name == "inspector:", process.stderr.read()
+            assert httpx.post(httpx.URL(address).join("/posts")).status_code == 201
+            text = httpx.get(f"{address}export.json").text
+            [group] = json.loads(text)["groups"]
+            with httpx.stream("GET", f"{address}stream", timeout=30) as stream:
+                next(stream.iter_text())
+                start = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                rest, errors = process.communicate(timeout=30)
+            seconds = time.monotonic() - start
+        finally:
+            process.kill()
+    assert group["state"] == "committed"
+    sent = {(each["signal"], each["sender"], each["phase"]) for each in group["entries"]}
+    assert ("post_save", "served_app.Post", "after_commit") in sent
+    assert "secret" not in text
+    assert (process.returncode, rest, errors) == (0, "the application has shut down\n", "")
+    assert seconds < 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (["inspect", "--app", "app:app"], "starlette"),
+        (["inspect", "--app", "app:app"], "jinja2"),
+        (["inspect", "--app", "app:app"], "uvicorn"),
+        (["demo", "--inspect"], "uvicorn"),
+    ],
+)
+def test_what_the_inspector_needs_is_named(arguments, module, tmp_path):
+    """Without it, a line gives the command that installs it."""
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        f"from aksara_signals.cli import main\nsys.exit(main({arguments!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert "pip install 'aksara-signals[inspector]'" in line

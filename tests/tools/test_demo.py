@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import io
 import re
+import signal
 import sqlite3
 import struct
+import subprocess
 import sys
+import time
+import webbrowser
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
+import httpx
 import pytest
 from kit import databases
 from sqlalchemy import inspect
 
 from aksara_signals import demo, signals
+from aksara_signals.demo import inspected
 
 
 class Terminal(io.StringIO):
@@ -57,6 +65,116 @@ async def test_nothing_is_left_behind(database: databases.Database) -> None:
     engine.dispose()
     assert tables == []
     assert not any(getattr(signals, name).connections for name in signals.__all__)
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demonstration that goes on doesn't stop long after its chapters."""
+    monkeypatch.setattr(inspected, "PAUSE_SECONDS", 0.001)
+
+
+async def shown(out: io.StringIO, text: str, times: int = 1) -> None:
+    """Returns when a text was printed so many times."""
+    async with asyncio.timeout(20):
+        while out.getvalue().count(text) < times:
+            await asyncio.sleep(0.01)
+
+
+async def test_the_inspector_shows_the_story_again_and_again(
+    database: databases.Database, short_pauses: None
+) -> None:
+    """It goes on until it is cancelled, and leaves neither tables nor receivers nor a server."""
+    out = io.StringIO()
+    url = database.async_url.render_as_string(hide_password=False)
+    running = asyncio.create_task(inspected.run_inspected(url, out))
+    await shown(out, "A post is written", times=3)
+    address = out.getvalue().splitlines()[0].removeprefix("inspector: ")
+    async with httpx.AsyncClient(base_url=address) as client:
+        groups = (await client.get("export.json")).json()["groups"]
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    states = {group["state"] for group in groups}
+    values = str([entry["values"] for group in groups for entry in group["entries"]])
+    assert {"committed", "rolled back"} <= states
+    assert "hello-signals" in values
+    # What the first round has written is gone in the second.
+    assert out.getvalue().count("authors: 0, posts: 0, audit entries: 2\n") >= 2
+    assert "worker" not in out.getvalue()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(address)
+    engine = database.create_sync_engine()
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+    assert not any(getattr(signals, name).connections for name in signals.__all__)
+
+
+@pytest.mark.parametrize("error", [None, webbrowser.Error("no browser"), OSError("no display")])
+async def test_a_terminal_gets_a_browser(
+    short_pauses: None, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    """The page is opened where somebody sits; a browser that fails is no problem."""
+    opened: list[str] = []
+
+    def open_page(address: str) -> None:
+        opened.append(address)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(webbrowser, "open", open_page)
+    for out in (io.StringIO(), Terminal()):
+        running = asyncio.create_task(inspected.run_inspected(out=out))
+        await shown(out, "Its title changes")
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert opened == [out.getvalue().splitlines()[0].removeprefix("inspector: ")]
+
+
+async def test_a_cancellation_that_a_chapter_has_caught_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends the demonstration at the next pause."""
+    has_begun = asyncio.Event()
+
+    async def catch(
+        timeline: object, sessions: object, pause: Callable[[], Awaitable[None]]
+    ) -> None:
+        has_begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await pause()
+
+    monkeypatch.setattr(inspected, "run_chapters", catch)
+    running = asyncio.create_task(inspected.run_inspected(out=io.StringIO()))
+    await has_begun.wait()
+    running.cancel()
+    done, _ = await asyncio.wait([running], timeout=2)
+    running.cancel()
+    assert done
+
+
+def test_ctrl_c_ends_the_inspected_demonstration() -> None:
+    """With the status 0, without a traceback, and with an open stream."""
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "aksara_signals", "demo", "--inspect"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            name, _, address = process.stdout.readline().strip().partition(" ")
+            assert name == "inspector:", process.stderr.read()
+            with httpx.stream("GET", f"{address}stream", timeout=30) as stream:
+                next(stream.iter_text())
+                start = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                _, errors = process.communicate(timeout=30)
+            seconds = time.monotonic() - start
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (0, "")
+    assert seconds < 3
 
 
 async def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:

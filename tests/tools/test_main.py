@@ -36,7 +36,7 @@ def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([])
     [line] = capsys.readouterr().err.splitlines()
-    assert "name a command: demo, receivers, graph, check, worker, relay or outbox" in line
+    assert "name a command: demo, inspect, receivers, graph, check, worker, relay or outbox" in line
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -24,6 +24,9 @@ from aksara_signals.contrib.inspector.stored import StoredStates
 from aksara_signals.contrib.inspector.stream import Streams
 from aksara_signals.contrib.inspector.token_pages import TokenPages
 from aksara_signals.contrib.outbox import Outbox
+
+if TYPE_CHECKING:
+    from aksara_signals.contrib.inspector.serving import InspectorThread
 
 __all__ = ["Inspector"]
 
@@ -98,6 +101,27 @@ class Inspector:
         """Stop recording, and end the streams of all browsers."""
         self._recorder.stop()
         self._streams.close()
+
+    def in_thread(self, host: str = "127.0.0.1", port: int = 8765) -> InspectorThread:
+        """Serve it on a port of its own, by a thread: for Flask, and for scripts.
+
+        It is ready when this returns, and goes on until ``stop()``, which is called at the end of a
+        ``with`` block, or until the process ends.
+
+        Args:
+            host: The address to listen on; another one than this machine's own needs a token.
+            port: The port; 0: any free one, which is in ``address``.
+
+        Raises:
+            ImportError: uvicorn is not installed.
+            InspectorError: The port is in use, or nobody can listen there.
+            InvalidOptionError: Other machines could reach it, and it has no token.
+        """
+        # What mounts the inspector needs no uvicorn.
+        from aksara_signals.contrib.inspector.serving import InspectorThread, require_protection
+
+        require_protection(host, self._guard.needs_token)
+        return InspectorThread(self, self.close, host, port)
 
     def __enter__(self) -> Self:
         return self

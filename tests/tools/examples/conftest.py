@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from kit import databases
 from sqlalchemy import Engine, text
+
+from aksara_signals.contrib.inspector import Inspector
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "docs" / "examples"
 
@@ -36,6 +38,22 @@ def blog(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
     monkeypatch.setitem(sys.modules, module.__name__, module)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def opened_inspectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Inspector]]:
+    """The inspectors that a test makes; at its end they stop recording."""
+    opened: list[Inspector] = []
+    make = Inspector.__init__
+
+    def note(self: Inspector, **options: Any) -> None:
+        make(self, **options)
+        opened.append(self)
+
+    monkeypatch.setattr(Inspector, "__init__", note)
+    yield opened
+    for each in opened:
+        each.close()
 
 
 @pytest.fixture

@@ -248,3 +248,30 @@ async def test_the_worker_knows_who_has_written(blog, client):
         while not seen:
             await asyncio.sleep(0.01)
     assert seen == [{"actor": "ann", "request": "r1"}]
+
+
+async def test_the_inspector_shows_what_is_sent(blog, async_url, opened_inspectors):
+    """In debug mode, below /signals; otherwise it isn't there."""
+    for debug, status in ((True, 200), (False, 404)):
+        app = blog.create_app(async_url, debug=debug)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+        ):
+            await client.post("/posts", json=HELLO)
+            answer = await client.get("/signals/export.json")
+            outbox = await client.get("/signals/outbox")
+        blog.outbox.uninstall()
+        assert (answer.status_code, outbox.status_code) == (status, status)
+        if debug:
+            groups = answer.json()["groups"]
+            receivers = [
+                each["name"]
+                for group in groups
+                for entry in group["entries"]
+                for each in entry["receivers"]
+            ]
+            assert f"{blog.__name__}.index" in receivers
+            assert "mail.notify" in outbox.text
+    assert len(opened_inspectors) == 1

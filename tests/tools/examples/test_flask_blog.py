@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from aksara_signals import post_save, provenance
@@ -139,3 +140,16 @@ def test_a_failed_request_leaves_its_provenance(client):
     client.post("/posts", json=HELLO, headers={"X-User": "ann"})
     assert client.post("/posts/import", json=[HELLO], headers={"X-User": "ann"}).status_code == 409
     assert provenance.current() == {}
+
+
+def test_the_inspector_shows_what_is_sent(blog, app, sync_url):
+    """On a port of its own, if it is given one."""
+    assert "inspector" not in app.extensions
+    app = blog.create_app(sync_url, inspector_port=0)
+    with app.extensions["inspector"] as served:
+        app.test_client().post("/posts", json=HELLO)
+        [group] = httpx.get(f"{served.address}export.json").json()["groups"]
+    app.extensions["engine"].dispose()
+    receivers = [each["name"] for entry in group["entries"] for each in entry["receivers"]]
+    assert f"{blog.__name__}.give_a_slug" in receivers
+    assert f"{blog.__name__}.notify" in receivers

@@ -198,3 +198,19 @@ async def test_who_has_written_is_stated_once_for_all_requests(blog, client, loo
     await client.delete(f"/posts/{post_id}")
     [(actor, number)] = look("SELECT actor, request FROM audit_rows WHERE action = 'deleted'")
     assert (actor, len(number)) == (None, 32)
+
+
+async def test_the_inspector_shows_what_is_sent(blog, async_url, opened_inspectors):
+    """In debug mode, below /signals; otherwise it isn't there."""
+    for debug, status in ((True, 200), (False, 404)):
+        app = blog.create_app(async_url, debug=debug)
+        async with AsyncTestClient(app, base_url="http://127.0.0.1") as client:
+            await client.post("/posts", json=HELLO)
+            answer = await client.get("/signals/export.json")
+        assert answer.status_code == status
+        if debug:
+            [group] = answer.json()["groups"]
+            assert group["state"] == "committed"
+            receivers = [each["name"] for one in group["entries"] for each in one["receivers"]]
+            assert f"{blog.__name__}.notify" in receivers
+    assert len(opened_inspectors) == 1
