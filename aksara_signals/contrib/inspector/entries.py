@@ -30,8 +30,8 @@ from aksara_signals.dispatch.receivers.naming import (
 )
 from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, IMMEDIATE
 
-ENTRY_BYTES = 700
-"""About what an entry takes, without its calls and texts."""
+ENTRY_BYTES = 1_500
+"""About what an entry takes with a group of its own, without its calls and texts."""
 CALL_BYTES = 400
 """About what the calls of a receiver take."""
 ROW_BYTES = 120

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.contrib.inspector.entries import MAX_ROWS, Call, Entry, Group
 from aksara_signals.contrib.inspector.timeline import Timeline
-from aksara_signals.contrib.inspector.transactions import Transactions
+from aksara_signals.contrib.inspector.transactions import Transactions, is_own_callback
 from aksara_signals.contrib.outbox.hooks import write_observers
 from aksara_signals.contrib.outbox.writing import PreparedRow
 from aksara_signals.dispatch.adapter import get_adapter
@@ -31,6 +31,7 @@ from aksara_signals.dispatch.delivery.tracing import (
 )
 from aksara_signals.dispatch.receivers.identity import type_name
 from aksara_signals.dispatch.receivers.naming import printable, safe_str, shortened
+from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, DURABLE, IMMEDIATE, Receiver, Sender
 
@@ -90,6 +91,9 @@ class Recorder(DeliveryRecorder):
         try:
             for delivery in deliveries:
                 signal, sender, sequential, arguments, concurrent, _ = delivery
+                if type(signal) is not Signal and is_own_callback(signal, sequential):
+                    yield delivery
+                    continue
                 if (
                     entry is not None
                     and entry is timeline.last

@@ -16,6 +16,8 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from aksara_signals.contrib.inspector.entries import MAX_KEYS, Entry, Group, Savepoint
 from aksara_signals.dispatch.connections.connection import Connection
+from aksara_signals.dispatch.delivery.delivery import Source
+from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.sessions import live_sessions
 from aksara_signals.orm.outcome.entries import Entry as QueueEntry
 from aksara_signals.orm.outcome.entries import Queued
@@ -218,7 +220,8 @@ def _entries_of(group: Group, queued: list[QueueEntry], known_rows: int) -> Iter
             yield _entry_of(group, sent)
             sent = []
         if isinstance(each, Queued):
-            sent.append(each)
+            if not is_own_callback(each.sent.source, (each.connection,)):
+                sent.append(each)
         elif isinstance(each, QueuedRows):
             keys = each.keys[known_rows:]
             for signal, connections in each.sends if keys else ():
@@ -239,3 +242,14 @@ def _entry_of(group: Group, queued: list[Queued]) -> Entry:
     key = getattr(snapshot, "key", None)
     entry.identities = [None if key is None else key[1]]
     return entry
+
+
+def is_own_callback(source: Source, connections: tuple[Connection, ...]) -> bool:
+    """Whether this is a callback of ``on_commit`` or ``on_rollback`` that the library has set.
+
+    Nobody has written it, and it would be in the way of what somebody has.
+    """
+    if isinstance(source, Signal):
+        return False
+    receiver = connections[0].receiver
+    return str(getattr(receiver, "__module__", "")).startswith("aksara_signals.")

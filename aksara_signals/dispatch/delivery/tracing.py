@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import (
     AnyDelivery,
-    Delivery,
     Failure,
     Source,
     is_awaitable,
@@ -34,8 +33,8 @@ class DeliveryStep:
 
     __slots__ = ("_delivery", "connection", "provenance")
 
-    def __init__(self, delivery: AnyDelivery, connection: Connection | None) -> None:
-        self._delivery = delivery
+    def __init__(self, delivery: Any, connection: Connection | None) -> None:
+        self._delivery: AnyDelivery = delivery
         self.connection: Connection | None = connection
         """The connection whose receiver is called; None for the whole send."""
         self.provenance: Mapping[str, Any] = current_provenance()
@@ -50,24 +49,6 @@ class DeliveryStep:
     def sender(self) -> Sender:
         """The sender."""
         return self._delivery[1]
-
-    @property
-    def connections(self) -> tuple[Connection, ...]:
-        """The connections whose receivers the send calls, in call order."""
-        return self._delivery[2] + self._delivery[4]
-
-    @property
-    def delivery(self) -> Delivery:
-        """What is delivered, with names for its fields."""
-        return named(self._delivery)
-
-    @property
-    def arguments(self) -> Mapping[str, Any]:
-        """What the receivers are sent, ``signal`` and ``sender`` included.
-
-        Valid until the step is over: the rows of a flush use one mapping in turn.
-        """
-        return self._delivery[3]
 
     @property
     def is_send(self) -> bool:
@@ -92,14 +73,14 @@ class DeliveryStep:
     @property
     def instance_key(self) -> str | None:
         """The primary key of the instance in the payload, if there is one and it has a key."""
-        return key_of(self.arguments.get("instance"))
+        return key_of(self._delivery[3].get("instance"))
 
     @property
     def event(self) -> Any:
         """The event that a durable receiver is given; None for anything else."""
         if self.connection is None or self.connection.durable is None:
             return None
-        return self.arguments.get("event")
+        return self._delivery[3].get("event")
 
     def __repr__(self) -> str:
         return f"<{self.signal_name} of {self.sender_name} to {self.receiver_name or 'receivers'}>"

@@ -108,12 +108,14 @@ def test_a_send_of_a_flush_is_recorded_with_its_transaction(
     entry = one(recording)
     [receiver] = entry.receivers
     assert (group.state, group.session) == ("committed", "Session")
-    assert group.milliseconds is not None and group.milliseconds > 0
+    assert group.milliseconds is not None
+    assert group.milliseconds > 0
     assert (entry.signal, entry.key, entry.flush, entry.savepoint) == ("post_save", "7", 1, None)
     assert entry.sender.endswith("Post")
     assert receiver.name.endswith("index")
     assert (receiver.file, receiver.state) == (__file__, "ok")
-    assert receiver.milliseconds is not None and receiver.milliseconds >= 0
+    assert receiver.milliseconds is not None
+    assert receiver.milliseconds >= 0
 
 
 async def test_what_a_receiver_causes_is_below_it(recording: Recorder, sessions: Any) -> None:
@@ -315,7 +317,8 @@ def test_rows_of_one_flush_are_one_entry(recording: Recorder, plain: Session) ->
     entry = one(recording)
     assert (entry.rows, entry.key) == (30, "1, 2, 3, 4, 5, 6, 7, 8, …")
     [receiver] = entry.receivers
-    assert receiver.slowest is not None and receiver.milliseconds is not None
+    assert receiver.slowest is not None
+    assert receiver.milliseconds is not None
     assert 0 <= receiver.slowest <= receiver.milliseconds
 
 
@@ -382,6 +385,29 @@ async def test_rows_of_durable_receivers_are_recorded(recording: Recorder, sessi
     assert [each.state for each in undone.entries[0].receivers] == ["dropped", "dropped"]
 
 
+async def test_callbacks_of_the_library_are_left_out(recording: Recorder, sessions: Any) -> None:
+    """The outbox wakes its workers by on_commit(), which nobody has asked to see."""
+    woken: list[str] = []
+
+    def wake() -> None:
+        woken.append("woken")
+
+    outbox.install()
+    outbox.add_waker(wake)
+    try:
+
+        @post_save(Post, durable="recorded.mail")
+        async def mail(**kwargs: Any) -> None: ...
+
+        async with sessions.begin() as session:
+            session.add(Post(slug="a"))
+    finally:
+        outbox.remove_waker(wake)
+        outbox.uninstall()
+    assert woken
+    assert [each.kind for each in only(recording).entries] == ["durable"]
+
+
 async def test_callbacks_belong_to_their_transaction(recording: Recorder, sessions: Any) -> None:
     """on_commit() without any flush: queued, and then called."""
     async with sessions.begin() as session:
@@ -406,7 +432,8 @@ async def test_a_send_without_a_session_has_a_group_of_its_own(recording: Record
     first, second = groups(recording)
     assert [first.state, second.state] == ["none", "none"]
     assert [each.depth for each in first.entries] == [0, 1]
-    assert first.milliseconds is not None and first.session is None
+    assert first.milliseconds is not None
+    assert first.session is None
 
 
 async def test_concurrent_receivers_and_what_they_send_are_recorded(recording: Recorder) -> None:
@@ -501,7 +528,7 @@ def test_a_recorder_that_comes_in_the_middle_breaks_nothing(plain: Session) -> N
 
         def __enter__(self) -> None: ...
 
-        def __exit__(self, *error: Any) -> None: ...
+        def __exit__(self, *error: object) -> None: ...
 
     @post_save(Post)
     def start(**kwargs: Any) -> None:

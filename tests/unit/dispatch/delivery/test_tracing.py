@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -283,3 +284,87 @@ def test_what_ends_the_sends_is_no_failure_of_the_hooks(signal: Signal, trace: l
                     tracing.end_sends(sends)
     assert failures == []
     assert trace == ["+send", "-send GeneratorExit", "+send", "-send ZeroDivisionError"]
+
+
+class Recording(tracing.DeliveryRecorder):
+    """Notes what it is given, as a hook that is not called for single steps."""
+
+    def __init__(self, trace: list[str]) -> None:
+        self._trace = trace
+
+    def sends(self, deliveries: Any) -> Any:
+        for delivery in deliveries:
+            self._trace.append("+recorded")
+            yield delivery
+            self._trace.append("-recorded")
+
+    def around(self, receiver: Any, delivery: Any, connection: Any) -> Any:
+        def call(*positional: Any, **keywords: Any) -> Any:
+            self._trace.append("call")
+            return receiver(*positional, **keywords)
+
+        return call
+
+
+@pytest.mark.parametrize("answer", ["send", "send_sync"])
+async def test_a_recorder_is_inside_of_the_hooks(answer: str, trace: list[str]) -> None:
+    """It is given the deliveries, and wraps each receiver; the hooks are called as without it."""
+    signal = Signal("traced")
+    signal.connect(second)
+    recording = Recording(trace)
+    add_delivery_hook(recording)
+    add_delivery_hook(recording)
+    try:
+        found = signal.send_sync(Model) if answer == "send_sync" else await signal.send(Model)
+    finally:
+        assert remove_delivery_hook(recording)
+    assert [response for _, response in found] == ["second"]
+    assert trace == ["+recorded", "+send", "+second", "call", "-second", "-send", "-recorded"]
+
+
+def test_a_recorder_alone_is_enough() -> None:
+    """Without any other hook, nothing else is around a send."""
+    seen: list[str] = []
+    signal = Signal("traced")
+    signal.connect(second)
+    recording = Recording(seen)
+    add_delivery_hook(recording)
+    try:
+        signal.send_sync(Model)
+    finally:
+        remove_delivery_hook(recording)
+    assert seen == ["+recorded", "call", "-recorded"]
+    plain = tracing.DeliveryRecorder()
+    add_delivery_hook(plain)
+    try:
+        assert signal.send_sync(Model) == [(second, "second")]
+    finally:
+        remove_delivery_hook(plain)
+    with plain(tracing.DeliveryStep((signal, None, (), {}, (), {}), None)):
+        pass
+
+
+@pytest.mark.parametrize("receiver", [first, second])
+async def test_a_hook_that_suppresses_an_error_leaves_no_response(receiver: Any) -> None:
+    """The receiver counts as one that has returned None."""
+
+    @contextmanager
+    def suppress(step: DeliveryStep) -> Iterator[None]:
+        with contextlib.suppress(ValueError):
+            yield
+
+    signal = Signal("traced")
+
+    def fail(**kwargs: Any) -> None:
+        raise ValueError
+
+    async def fail_later(**kwargs: Any) -> None:
+        raise ValueError
+
+    failing = fail if receiver is second else fail_later
+    signal.connect(failing)
+    add_delivery_hook(suppress)
+    try:
+        assert await signal.send(Model) == [(failing, None)]
+    finally:
+        remove_delivery_hook(suppress)
