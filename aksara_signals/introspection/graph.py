@@ -71,7 +71,7 @@ def make_graph(entries: Iterable[ReceiverEntry]) -> Graph:
 
     rows = [
         GraphRow(
-            node("sender", entry.sender, _sender_title(entry)),
+            node("sender", entry.sender, sender_title(entry)),
             node("signal", (entry.sender, entry.signal), entry.signal),
             node("receiver", entry.receiver, entry.receiver.name, entry.receiver.title),
             printable(entry.options_text),
@@ -83,7 +83,8 @@ def make_graph(entries: Iterable[ReceiverEntry]) -> Graph:
     return Graph(tuple(rows))
 
 
-def _sender_title(entry: ReceiverEntry) -> str:
+def sender_title(entry: ReceiverEntry) -> str:
+    """What is in the box of a sender."""
     return "all senders" if entry.sender.name is None else entry.sender.title
 
 

@@ -7,8 +7,8 @@ a sender or a signal is as high as all of its rows. So nothing can overlap, what
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
-from xml.sax.saxutils import escape
+from collections.abc import Iterable, Iterator, Mapping
+from xml.sax.saxutils import escape, quoteattr
 
 from aksara_signals.introspection.graph import Graph, Node
 
@@ -38,13 +38,14 @@ _ARROW = (
 )
 
 
-def to_svg(graph: Graph, *, style: bool = True) -> str:
+def to_svg(graph: Graph, *, style: bool = True, links: Mapping[Node, str] | None = None) -> str:
     """The graph as an SVG document.
 
     Args:
         graph: The connections.
         style: Whether the style is within it. A page that holds the picture, and allows no style
             but its own files, brings :data:`STYLE` itself.
+        links: Addresses that boxes lead to.
     """
     rows = graph.rows
     senders = _width(row.sender for row in rows)
@@ -76,7 +77,12 @@ def to_svg(graph: Graph, *, style: bool = True) -> str:
             count = 1 if kind == "receiver" else nodes.count(node)
             tall = (count - 1) * ROW + BOX
             placed[node] = MARGIN + first * ROW + count * ROW / 2
-            parts.extend(_box(kind, node, x=x, middle=placed[node], tall=tall))
+            box = _box(kind, node, x=x, middle=placed[node], tall=tall)
+            address = links.get(node) if links else None
+            if address is None:
+                parts.extend(box)
+            else:
+                parts.extend((f"<a href={quoteattr(address)}>", *box, "</a>"))
     drawn: set[Node] = set()
     for index, row in enumerate(rows):
         y = MARGIN + index * ROW + ROW / 2

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import urlencode
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -24,9 +25,10 @@ from aksara_signals.contrib.inspector.reading import (
 )
 from aksara_signals.contrib.inspector.stream import Streams
 from aksara_signals.contrib.inspector.views import GroupView
+from aksara_signals.dispatch.receivers.naming import printable
 from aksara_signals.exceptions import AksaraSignalsError
-from aksara_signals.introspection.collect import collect
-from aksara_signals.introspection.graph import make_graph
+from aksara_signals.introspection.collect import ReceiverEntry, collect
+from aksara_signals.introspection.graph import Node, make_graph, sender_title
 from aksara_signals.introspection.svg import to_svg
 
 __all__ = ["Routes"]
@@ -163,7 +165,7 @@ class Routes:
             sender=sender,
             entries=entries,
             problem=problem,
-            graph=to_svg(make_graph(entries), style=False) if entries else "",
+            graph=_graph(entries, f"{root_of(request)}/receivers") if entries else "",
         )
 
     async def static(self, request: Request) -> Response:
@@ -186,3 +188,20 @@ def _page_number(request: Request, name: str) -> int | None:
     text = request.query_params.get(name, "")
     is_number = text.isascii() and text.isdecimal() and 0 < len(text) < 19
     return max(1, int(text)) if is_number else None
+
+
+def _graph(entries: Sequence[ReceiverEntry], page: str) -> str:
+    """The graph; a sender leads to its receivers, a receiver to its row of the table."""
+    graph = make_graph(entries)
+    senders = {printable(sender_title(each)): each.sender.name for each in entries}
+    places = {
+        (printable(each.receiver.name), printable(each.receiver.title)): number
+        for number, each in reversed([*enumerate(entries, 1)])
+    }
+    links: dict[Node, str] = {}
+    for row in graph.rows:
+        name = senders.get(row.sender.title)
+        if name:
+            links[row.sender] = f"{page}?{urlencode({'sender': name})}"
+        links[row.receiver] = f"#receiver-{places[row.receiver.title, row.receiver.hint]}"
+    return to_svg(graph, style=False, links=links)

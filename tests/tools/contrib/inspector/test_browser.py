@@ -352,7 +352,7 @@ PATHS = ["/", "/?errors=1&slower=x", "/transactions/2", "/receivers", "/outbox",
 
 
 @pytest.mark.usefixtures("with_outbox", "receivers_connected")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing(opened, timeline, scheme: str) -> None:
     """On no page, in either color scheme."""
     from axe_playwright_python.sync_playwright import Axe
@@ -368,17 +368,18 @@ def test_axe_finds_nothing(opened, timeline, scheme: str) -> None:
 
 
 @pytest.mark.usefixtures("with_outbox", "receivers_connected")
-@pytest.mark.parametrize("width", [360, 800, 1600])
-def test_no_page_is_wider_than_its_window(opened, timeline, width: int) -> None:
-    """Wide tables scroll within themselves."""
+def test_no_page_is_wider_than_its_window(opened, timeline) -> None:
+    """Wide tables scroll within themselves, from 360 to 1600 pixels."""
     example(timeline)
     timeline.put(
         group_view(9, entry_view(sender="A" * 200, receivers=(receiver_view("b." * 150),)))
     )
     for path in PATHS:
-        page = opened(path, viewport={"width": width, "height": 800})
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert (path, wide) == (path, width)
+        page = opened(path)
+        for width in (360, 800, 1600):
+            page.set_viewport_size({"width": width, "height": 800})
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert (path, wide) == (path, width)
 
 
 def test_the_token_is_entered_in_a_form(made, browser, timeline, monkeypatch) -> None:
@@ -494,11 +495,15 @@ def test_a_write_of_an_application_appears(browser, tmp_path) -> None:
 
 
 @pytest.mark.usefixtures("with_outbox", "receivers_connected")
-@pytest.mark.skipif(not os.environ.get("AKSARA_SCREENSHOTS"), reason="no pictures are asked for")
-def test_pictures_for_the_documentation(opened, timeline) -> None:
-    """Of the timeline, the receivers and the outbox."""
+@pytest.mark.slow
+def test_pictures_for_the_documentation(opened, timeline, tmp_path: Path) -> None:
+    """Of the timeline, the receivers and the outbox; AKSARA_SCREENSHOTS=1 replaces the files."""
     example(timeline)
+    folder = SCREENSHOTS if os.environ.get("AKSARA_SCREENSHOTS") else tmp_path
     for name, path in (("timeline", "/"), ("receivers", "/receivers"), ("outbox", "/outbox")):
         for scheme in ("light", "dark"):
             page = opened(path, color_scheme=scheme, viewport={"width": 1100, "height": 700})
-            page.screenshot(path=SCREENSHOTS / f"inspector-{name}-{scheme}.png")
+            page.screenshot(path=folder / f"inspector-{name}-{scheme}.png")
+    assert {each.name for each in folder.glob("inspector-*.png")} == {
+        each.name for each in SCREENSHOTS.glob("inspector-*.png")
+    }

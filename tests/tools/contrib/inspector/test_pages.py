@@ -254,6 +254,20 @@ async def test_receivers_are_listed_and_drawn(client) -> None:
     assert narrowed.count("notify") >= 2
 
 
+async def test_the_graph_leads_to_receivers_and_their_places(client) -> None:
+    """The box of a class to its receivers, the box of a receiver to its row of the table."""
+    pre_save.connect(notify, sender=Post)
+    post_save.connect(notify)
+    page = await client.get("/receivers")
+    graph = page.text.partition("<svg")[2]
+    links = re.findall(r'<a href="([^"]*)">\n<rect class="(\w+)"', graph)
+    assert {kind for _, kind in links} == {"sender", "receiver"}
+    [(address, _)] = [each for each in links if each[0].endswith("Post")]
+    assert (await client.get(address)).status_code == 200
+    rows = re.findall(r'<tr id="([^"]*)">', page.text)
+    assert {address[1:] for address, kind in links if kind == "receiver"} <= set(rows)
+
+
 async def test_an_unknown_sender_is_said(client) -> None:
     """With the message of the command."""
     text = await shown(client, "/receivers?sender=<b>Nobody")

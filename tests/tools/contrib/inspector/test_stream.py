@@ -385,6 +385,7 @@ async def test_what_is_remembered_stays_small(browse: Open, timeline: Any, inspe
     assert len(inspector._streams._cache) <= 4 * stream.GROUPS
 
 
+@pytest.mark.slow
 def test_clients_that_never_read_slow_nobody(made: Any, timeline: Any, monkeypatch) -> None:
     """On a real server: pages are served meanwhile, and the clients are given up."""
     monkeypatch.setattr(stream, "STUCK_SECONDS", 1.0)
