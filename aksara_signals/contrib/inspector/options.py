@@ -15,9 +15,6 @@ __all__ = ["LOCAL_HOSTS", "Options"]
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
-SHORTEST_TOKEN = 8
-"""Characters; a shorter one could be guessed."""
-
 _HOST = re.compile(
     r"[0-9a-z_-]+(\.[0-9a-z_-]+)*|\[?[0-9a-f]*:[0-9a-f.]*:[0-9a-f:.]*\]?", re.IGNORECASE
 )
@@ -66,19 +63,18 @@ class Options:
             raise InvalidOptionError(
                 "an Inspector shows the inside of an application, and nothing protects this one: "
                 "give debug=True on a developer's machine (such as debug=settings.debug), or "
-                "token= of at least 8 characters, which has to be entered"
+                "token=, a secret that has to be entered"
             )
 
     def _check_token(self) -> None:
         token: Any = self.token
         if token is not None and not isinstance(token, str):
             # Not shown: it may be the secret, as bytes.
-            raise InvalidOptionError("an Inspector's token= must be a text of 8 characters or more")
-        if token is not None and len(token.strip()) < SHORTEST_TOKEN:
+            raise InvalidOptionError("an Inspector's token= must be a text")
+        if token is not None and not token.strip():
             raise InvalidOptionError(
-                f"an Inspector's token= must have at least {SHORTEST_TOKEN} characters, or it can "
-                f"be guessed; make one by: python -c 'import secrets; "
-                f"print(secrets.token_urlsafe())'"
+                "an Inspector's token= is empty, and protects nothing; make one by: python -c "
+                "'import secrets; print(secrets.token_urlsafe())'"
             )
 
     def _check_names(self, option: str, expected: str) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ def test_an_outbox_is_shown(project, exchange) -> None:
             "could not read --token-file none: No",
         ),
         (["--app", "wrong_app:app", "--token-file", "latin"], "latin: it is not UTF-8"),
-        (["--app", "wrong_app:app", "--token-file", "empty"], "at least 8 characters"),
+        (["--app", "wrong_app:app", "--token-file", "empty"], "protects nothing"),
         (["--app", "wrong_app:app", "--outbox", "wrong_app:x"], "--outbox and --sessions"),
         (["--app", "wrong_app:app", "--sessions", "wrong_app:x"], "--outbox and --sessions"),
         (
