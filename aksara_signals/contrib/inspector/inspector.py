@@ -41,7 +41,7 @@ class Inspector:
 
     Args:
         debug: This is a developer's machine: no token is needed.
-        token: A secret, long enough not to be guessed, which is entered in a form before anything is
+        token: A secret that nobody can guess, which is entered in a form before anything is
             shown.
         allowed_hosts: The names and addresses under which the inspector may be opened.
         show: The names of attributes whose values are shown; of all others only names are.

@@ -60,7 +60,7 @@ def test_options_of_the_wrong_kind_are_refused(made, options: dict[str, Any], me
 def test_a_bad_token_is_not_in_the_error(made) -> None:
     """It might be most of the real one."""
     with pytest.raises(InvalidOptionError) as raised:
-        made(token="secret")
+        made(token=b"secret")
     assert "secret;" not in str(raised.value).replace("import secrets;", "")
 
 
