@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import httpx
 import pytest
+from kit.browsers import ARGUMENTS, find_chromium, served
 
 from aksara_signals import on_delivery_error, post_save
 
@@ -275,3 +277,34 @@ async def test_the_inspector_shows_what_is_sent(blog, async_url, opened_inspecto
             assert f"{blog.__name__}.index" in receivers
             assert "mail.notify" in outbox.text
     assert len(opened_inspectors) == 1
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium: see the closing lines")
+def test_a_write_appears_in_the_browser(blog, async_url, opened_inspectors):
+    """Within a second: what is sent, what is queued and its outcome; then what the worker has done."""
+    from playwright.sync_api import sync_playwright
+
+    app = blog.create_app(async_url, debug=True)
+    with served(app) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*ARGUMENTS])
+        page = browser.new_page()
+        page.set_default_timeout(10_000)
+        page.goto(f"{address}/signals")
+        page.locator("#live", has_text="Live.").wait_for()
+        httpx.post(f"{address}/posts", json=HELLO).raise_for_status()
+        committed = page.locator("article.state-committed", has_text="audit_save").first
+        committed.wait_for(timeout=1_000)
+        text = " ".join(committed.inner_text().split())
+        assert re.search(r"after commit post_save .*Post 1 .*queued → delivered .*index", text)
+        assert "first words" not in page.content()
+        committed.locator(".receiver.is-done", has_text="notify").wait_for()
+        given = [{"title": "Other", "body": "words"}, HELLO]
+        assert httpx.post(f"{address}/posts/import", json=given).status_code == 409
+        undone = page.locator("article", has_text="rolled back").first
+        undone.wait_for(timeout=1_000)
+        assert "dropped (rolled back)" in undone.inner_text()
+        for each in opened_inspectors:
+            each.close()
+        browser.close()
+    blog.outbox.uninstall()
