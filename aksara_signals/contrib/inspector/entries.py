@@ -277,7 +277,6 @@ class Entry:
     def end(self) -> None:
         """Note that a send is over."""
         self.seconds = time.perf_counter() - self._clock
-        self.size += ROW_BYTES * (self.rows - 1) * (1 + len(self.calls))
 
     def _key(self) -> str | None:
         shown = [each for each in self.identities[:MAX_KEYS] if each is not None]

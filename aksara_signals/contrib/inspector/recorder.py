@@ -7,13 +7,14 @@ who look at the timeline.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from sys import getsizeof
 from time import perf_counter
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from aksara_signals.contrib.inspector.entries import MAX_ROWS, Call, Entry, Group
+from aksara_signals.contrib.inspector.entries import MAX_ROWS, ROW_BYTES, Call, Entry, Group
 from aksara_signals.contrib.inspector.timeline import Timeline
 from aksara_signals.contrib.inspector.transactions import Transactions, is_own_callback
 from aksara_signals.contrib.outbox.hooks import write_observers
@@ -130,22 +131,22 @@ class Recorder(DeliveryRecorder):
             try:
                 response = receiver(*positional, **keywords)
             except BaseException as error:
-                self._note_error(call, delivery, error)
+                self._note_error(entry, call, delivery, error)
                 raise
             if response is not None and is_awaitable(response):
-                return self._awaited(response, call, delivery)
+                return self._awaited(response, entry, call, delivery)
             call.seconds.append(perf_counter() - start)
             call.started = 0.0
             return response
 
         return timed
 
-    async def _awaited(self, response: Any, call: Call, delivery: AnyDelivery) -> Any:
+    async def _awaited(self, response: Any, entry: Entry, call: Call, delivery: AnyDelivery) -> Any:
         start = call.started
         try:
             response = await response
         except BaseException as error:
-            self._note_error(call, delivery, error)
+            self._note_error(entry, call, delivery, error)
             raise
         call.seconds.append(perf_counter() - start)
         call.started = 0.0
@@ -160,7 +161,7 @@ class Recorder(DeliveryRecorder):
         entry.identities.append(_identity_of(arguments))
         if self._show and (instance := arguments.get("instance")) is not None:
             entry.values = self._values_of(instance)
-            entry.size += sum(map(len, entry.values.values()))
+            entry.size += sum(map(getsizeof, entry.values.values()))
         if entry.phase == DURABLE:
             entry.event = getattr(arguments.get("event"), "id", None)
         self._place(entry, parent)
@@ -173,18 +174,26 @@ class Recorder(DeliveryRecorder):
 
     def _end(self, entry: Entry) -> None:
         entry.end()
+        if entry.rows > 1:
+            self.timeline.grow(entry, ROW_BYTES * (entry.rows - 1) * (1 + len(entry.calls)))
         self.timeline.note_change(entry.group)
 
-    def _note_error(self, call: Call, delivery: AnyDelivery, error: BaseException) -> None:
+    def _note_error(
+        self, entry: Entry, call: Call, delivery: AnyDelivery, error: BaseException
+    ) -> None:
         """Note of an exception its class and the note of this library, and perhaps its text."""
         call.seconds.append(perf_counter() - call.started)
         call.started = 0.0
+        is_first = call.error is None  # the texts of a further row take the place of these
         call.error = type_name(error)
         advice = get_adapter().advice(error, call.connection)
         note = note_of(named(delivery), call.connection)
         call.notes = (note,) if advice is None else (advice, note)
         if self._show_errors:
             call.error_text = printable(safe_str(error))[:MAX_TEXT]
+        if is_first:
+            texts = (call.error, call.error_text or "", call.notes, *call.notes)
+            self.timeline.grow(entry, sum(map(getsizeof, texts)))
 
     # -- what else there is to be noticed ------------------------------------------------------
 

@@ -79,8 +79,15 @@ class Timeline:
             self._bytes += entry.size
             if group.period != self.period:
                 self._note_change(group)
-            while len(self._order) > self._max_entries or self._bytes > self._max_bytes:
-                self._forget_oldest()
+            self._forget_surplus()
+
+    def grow(self, entry: Entry, size: int) -> None:
+        """Note that an entry takes so many bytes more than when it was added."""
+        with self._lock:
+            if self._order and entry.number >= self._order[0].number:  # it isn't forgotten yet
+                entry.size += size
+                self._bytes += size
+                self._forget_surplus()
 
     def note_change(self, group: Group) -> None:
         """Note that something in a group has changed."""
@@ -92,6 +99,10 @@ class Timeline:
         group.period = self.period
         self._groups[group.number] = group
         self._groups.move_to_end(group.number)
+
+    def _forget_surplus(self) -> None:
+        while len(self._order) > self._max_entries or self._bytes > self._max_bytes:
+            self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         oldest = self._order.popleft()
