@@ -102,7 +102,9 @@ def test_memory_is_flat_for_a_minute(pages, record_property) -> None:
     # Each stream ends after a while, and the browser opens the next one.
     assert max(each["streams"] for each in found) == BROWSERS
     assert {each["entries"] for each in found} == {MAX_ENTRIES}
-    assert seconds < 1.2 * MOST_SECONDS * len(found), figures
+    # A busy machine lets it fall behind for some time. The rate holds where it has a processor.
+    assert busy * seconds < MOST_SECONDS * len(found) / 2, figures
+    assert seconds < 2 * MOST_SECONDS * len(found), figures
     assert rss[-1] - rss[1] < MOST_GROWTH, figures
     assert max(each["size_bytes"] for each in found) <= MAX_BYTES
 
