@@ -175,7 +175,16 @@ class Call:
         connection: The connection of the receiver.
     """
 
-    __slots__ = ("connection", "error", "error_text", "notes", "seconds", "started")
+    __slots__ = (
+        "connection",
+        "error",
+        "error_text",
+        "notes",
+        "receiver",
+        "seconds",
+        "started",
+        "timed",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -187,6 +196,10 @@ class Call:
         """How long it took for each row."""
         self.started = 0.0
         """The clock when the call began that is under way; 0 if none is."""
+        self.receiver: Any = None
+        """What is called, while the send is under way: the receiver, or a mock in its place."""
+        self.timed: Any = None
+        """The same with a look at the clock before and after."""
 
     def view(self) -> ReceiverView:
         """The call as plain values."""
@@ -277,6 +290,8 @@ class Entry:
     def end(self) -> None:
         """Note that a send is over."""
         self.seconds = time.perf_counter() - self._clock
+        for call in self.calls.values():
+            call.receiver = call.timed = None
 
     def _key(self) -> str | None:
         shown = [each for each in self.identities[:MAX_KEYS] if each is not None]

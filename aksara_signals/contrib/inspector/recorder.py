@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
 
 from aksara_signals.contrib.inspector.entries import MAX_ROWS, ROW_BYTES, Call, Entry, Group
 from aksara_signals.contrib.inspector.timeline import Timeline
@@ -38,8 +39,6 @@ from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, DURABLE, IMMEDIAT
 
 MAX_TEXT = 500
 """How many characters of the text of an exception are recorded."""
-
-_NO_DELIVERY: Any = (None,) * 6
 
 
 class Recorder(DeliveryRecorder):
@@ -88,29 +87,28 @@ class Recorder(DeliveryRecorder):
         frame: Any = get_current()  # that of the loop which delivers
         timeline = self.timeline
         entry: Entry | None = None
-        first: AnyDelivery = _NO_DELIVERY
+        first_signal = first_sender = first_sequential = None
         try:
             for delivery in deliveries:
                 signal, sender, sequential, arguments, concurrent, _ = delivery
-                if type(signal) is not Signal and is_own_callback(signal, sequential):
-                    yield delivery
-                    continue
                 if (
-                    entry is not None
+                    sequential is first_sequential
                     and entry is timeline.last
-                    and sequential is first[2]
-                    and signal is first[0]
-                    and sender is first[1]
+                    and entry is not None
+                    and signal is first_signal
+                    and sender is first_sender
                     and entry.rows < MAX_ROWS
-                    and not (concurrent or self._show)
                 ):
                     entry.rows += 1
                     entry.identities.append(_identity_of(arguments))
                 else:
                     if entry is not None:
                         self._end(entry)
-                    first = delivery
-                    entry = self._entry_of(delivery, frame)
+                        entry = None
+                    if type(signal) is Signal or not is_own_callback(signal, sequential):
+                        entry = self._entry_of(delivery, frame)
+                        first_signal, first_sender = signal, sender
+                        first_sequential = None if concurrent or self._show else sequential
                 yield delivery
         finally:
             if entry is not None:
@@ -125,30 +123,37 @@ class Recorder(DeliveryRecorder):
         call = entry.calls.get(connection)
         if call is None:
             call = entry.calls[connection] = Call(connection)
+        elif call.receiver is receiver:
+            known: Receiver = call.timed
+            return known
+        timed = self._timed(receiver, entry, call, frame)
+        call.receiver, call.timed = receiver, timed
+        return timed
+
+    def _timed(self, receiver: Receiver, entry: Entry, call: Call, frame: Frame) -> Receiver:
+        append = call.seconds.append
 
         def timed(*positional: Any, **keywords: Any) -> Any:
             start = call.started = perf_counter()
             try:
                 response = receiver(*positional, **keywords)
             except BaseException as error:
-                self._note_error(entry, call, delivery, error)
+                self._note_error(entry, call, frame, error)
                 raise
             if response is not None and is_awaitable(response):
-                return self._awaited(response, entry, call, delivery)
-            call.seconds.append(perf_counter() - start)
+                return self._awaited(response, entry, call, frame)
+            append(perf_counter() - start)
             call.started = 0.0
             return response
 
         return timed
 
-    async def _awaited(
-        self, response: Any, entry: Entry, call: Call, delivery: AnyDelivery
-    ) -> Any:
+    async def _awaited(self, response: Any, entry: Entry, call: Call, frame: Frame) -> Any:
         start = call.started
         try:
             response = await response
         except BaseException as error:
-            self._note_error(entry, call, delivery, error)
+            self._note_error(entry, call, frame, error)
             raise
         call.seconds.append(perf_counter() - start)
         call.started = 0.0
@@ -180,17 +185,16 @@ class Recorder(DeliveryRecorder):
             self.timeline.grow(entry, ROW_BYTES * (entry.rows - 1) * (1 + len(entry.calls)))
         self.timeline.note_change(entry.group)
 
-    def _note_error(
-        self, entry: Entry, call: Call, delivery: AnyDelivery, error: BaseException
-    ) -> None:
+    def _note_error(self, entry: Entry, call: Call, frame: Frame, error: BaseException) -> None:
         """Note of an exception its class and the note of this library, and perhaps its text."""
         call.seconds.append(perf_counter() - call.started)
         call.started = 0.0
         is_first = call.error is None  # the texts of a further row take the place of these
         call.error = type_name(error)
         advice = get_adapter().advice(error, call.connection)
-        note = note_of(named(delivery), call.connection)
-        call.notes = (note,) if advice is None else (advice, note)
+        if frame.current is not None:
+            note = note_of(named(frame.current), call.connection)
+            call.notes = (note,) if advice is None else (advice, note)
         if self._show_errors:
             call.error_text = printable(safe_str(error))[:MAX_TEXT]
         if is_first:
@@ -266,5 +270,8 @@ class Recorder(DeliveryRecorder):
 def _identity_of(arguments: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """The primary key of the instance that is sent, if there is one and it has a key."""
     instance = arguments.get("instance")
-    state = None if instance is None else state_of(instance)
-    return None if state is None or state.key is None else state.key[1]
+    try:
+        key: tuple[Any, tuple[Any, ...], Any] | None = instance_state(instance).key
+    except AttributeError:  # it is no instance of a mapped class
+        return None
+    return None if key is None else key[1]

@@ -116,5 +116,5 @@ def _look_up(connection: Connection, tables: Tables, entries: list[Entry]) -> li
         latest = connection.execute(select(func.max(outbox.c.seq))).scalar() or 0
         is_recent = outbox.c.seq > latest - RECENT_ROWS
         is_one = is_in(connection, outbox.c.id, unknown)
-        found.extend(connection.execute(select(*columns).where(is_recent, is_one)))
+        found.extend(connection.execute(select(*columns).where(is_recent, is_one)).all())
     return found

@@ -11,7 +11,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from http.client import HTTPResponse
 from pathlib import Path
@@ -102,7 +102,9 @@ def test_memory_is_flat_for_a_minute(pages, record_property) -> None:
     # Each stream ends after a while, and the browser opens the next one.
     assert max(each["streams"] for each in found) == BROWSERS
     assert {each["entries"] for each in found} == {MAX_ENTRIES}
-    assert seconds < 1.2 * MOST_SECONDS * len(found), figures
+    # A busy machine lets it fall behind for some time. The rate holds where it has a processor.
+    assert busy * seconds < MOST_SECONDS * len(found) / 2, figures
+    assert seconds < 2 * MOST_SECONDS * len(found), figures
     assert rss[-1] - rss[1] < MOST_GROWTH, figures
     assert max(each["size_bytes"] for each in found) <= MAX_BYTES
 
@@ -358,7 +360,7 @@ def by_flushes_of_many_rows() -> Iterator[None]:
     engine = create_engine("sqlite://", poolclass=StaticPool)
     Base.metadata.create_all(engine)
     with post_save.connected_to(receive, sender=Post):
-        for _ in range(300):
+        for _ in range(100):
             with Session(engine) as session:
                 session.add_all([Post(title="") for _ in range(MAX_ROWS)])
                 yield session.flush()
@@ -366,23 +368,27 @@ def by_flushes_of_many_rows() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "fill",
+    ("fill", "share"),
     [
-        pytest.param(partial(by_sends, receive, 1), id="sends"),
-        pytest.param(partial(by_sends, receive, 10), id="many-receivers"),
-        pytest.param(partial(by_sends, fail, 1), id="failures"),
-        pytest.param(partial(by_sends, fail, 3), id="many-failures"),
-        pytest.param(by_flushes_of_many_rows, id="many-rows"),
+        pytest.param(partial(by_sends, receive, 1), 1, id="sends"),
+        pytest.param(partial(by_sends, receive, 10), 1, id="many-receivers"),
+        pytest.param(partial(by_sends, fail, 1), 1, id="failures"),
+        pytest.param(partial(by_sends, fail, 3), 1, id="many-failures"),
+        # To flush as many rows as fill all of it takes minutes.
+        pytest.param(by_flushes_of_many_rows, 8, id="many-rows"),
     ],
 )
 def test_a_full_buffer_takes_32_mebibytes_at_most(
-    fill, record_property, request, monkeypatch: pytest.MonkeyPatch
+    fill, share: int, record_property, request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever fills it, and by its own estimate as well as really."""
     monkeypatch.setattr(logging.getLogger("aksara_signals"), "disabled", True)
     recorder = Recorder(show_errors=True)
-    for _ in zip(range(3), fill(), strict=False):  # what is cached then is no part of the buffer
-        pass
+    most = recorder.timeline._max_bytes // share
+    monkeypatch.setattr(recorder.timeline, "_max_bytes", most)
+    with closing(fill()) as warm_up:  # what is cached then is no part of the buffer
+        for _ in range(3):
+            next(warm_up)
     gc.collect()
     tracemalloc.start()
     recorder.start()
@@ -402,6 +408,6 @@ def test_a_full_buffer_takes_32_mebibytes_at_most(
     )
     record_property(FIGURES, figures)
     assert timeline.size_bytes == sum(each.size for each in entries)
-    assert timeline.size_bytes <= MAX_BYTES, figures
-    assert real <= MAX_BYTES, figures
-    assert len(entries) == MAX_ENTRIES or timeline.size_bytes > MAX_BYTES * 0.9, figures
+    assert timeline.size_bytes <= most, figures
+    assert real <= most <= 32 * 2**20, figures
+    assert len(entries) == MAX_ENTRIES or timeline.size_bytes > most * 0.9, figures
