@@ -97,7 +97,7 @@ def _words(row: Row[Any]) -> tuple[str, str]:
 
 def _look_up(connection: Connection, tables: Tables, entries: list[Entry]) -> list[Row[Any]]:
     outbox = tables.outbox
-    columns = (
+    columns: Any = select(
         outbox.c.seq,
         outbox.c.id,
         outbox.c.receiver,
@@ -109,12 +109,10 @@ def _look_up(connection: Connection, tables: Tables, entries: list[Entry]) -> li
     unknown = [each.event for each in entries if len(each.stored) < len(each.connections)]
     found: list[Row[Any]] = []
     if known:
-        found.extend(
-            connection.execute(select(*columns).where(is_in(connection, outbox.c.seq, known)))
-        )
+        found.extend(connection.execute(columns.where(is_in(connection, outbox.c.seq, known))))
     if unknown:
         latest = connection.execute(select(func.max(outbox.c.seq))).scalar() or 0
         is_recent = outbox.c.seq > latest - RECENT_ROWS
         is_one = is_in(connection, outbox.c.id, unknown)
-        found.extend(connection.execute(select(*columns).where(is_recent, is_one)).all())
+        found.extend(connection.execute(columns.where(is_recent, is_one)))
     return found

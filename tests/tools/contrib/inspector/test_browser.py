@@ -358,7 +358,7 @@ def test_axe_finds_nothing(opened, timeline, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     example(timeline)
-    for path in PATHS:
+    for path in PATHS if scheme == "dark" else ("/", "/transactions/2", "/receivers", "/outbox"):
         # The script of axe is put into the page, whose policy forbids that.
         page = opened(path, color_scheme=scheme, bypass_csp=True)
         for summary in page.locator("summary").all():
