@@ -109,6 +109,8 @@ class Recorder(DeliveryRecorder):
                         entry = self._entry_of(delivery, frame)
                         first_signal, first_sender = signal, sender
                         first_sequential = None if concurrent or self._show else sequential
+                    else:
+                        vars(frame).pop(self._name, None)
                 yield delivery
         finally:
             if entry is not None:
@@ -163,7 +165,8 @@ class Recorder(DeliveryRecorder):
         signal, sender, sequential, arguments, concurrent, _ = delivery
         parent, _ = self._cause_of(frame.cause)
         connections = sequential + concurrent if concurrent else sequential
-        group = self._group_for(arguments.get("session"), parent, connections[0].phase)
+        phase = connections[0].phase if connections else IMMEDIATE
+        group = self._group_for(arguments.get("session"), parent, phase)
         entry = Entry("send", group, signal, sender, connections)
         entry.identities.append(_identity_of(arguments))
         if self._show and (instance := arguments.get("instance")) is not None:

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from threading import RLock
 from typing import Any
 
 from sqlalchemy import event
@@ -49,6 +50,7 @@ class Transactions:
         self._add = add
         self._cause = cause
         self._note_change = note_change
+        self._lock = RLock()
         self._groups: dict[int, tuple[weakref.ref[Session], Group]] = {}
         """The latest group of each session, by the address of the session. A further attribute of
         the session would take longer: its dict would have to grow."""
@@ -177,7 +179,15 @@ class Transactions:
                     self._record_queue(session, group or self.group_of(session))
 
     def _record_queue(self, session: Session, group: Group) -> None:
-        for key, entries in queued_in(session):
+        queued = queued_in(session)
+        if queued:
+            with self._lock:  # a page may be read in another thread
+                self._record(queued, group)
+
+    def _record(
+        self, queued: list[tuple[SessionTransaction, list[QueueEntry]]], group: Group
+    ) -> None:
+        for key, entries in queued:
             count, rows = group.seen.get(key, (0, 0))
             if (count, rows) == _seen(entries):
                 continue

@@ -408,6 +408,30 @@ async def test_callbacks_of_the_library_are_left_out(recording: Recorder, sessio
     assert [each.kind for each in only(recording).entries] == ["durable"]
 
 
+def test_a_callback_of_the_library_is_no_call_of_the_send_before_it(
+    recording: Recorder, plain: Session
+) -> None:
+    """Both are delivered by one loop after the commit."""
+    called: list[str] = []
+
+    def wake() -> None:
+        called.append("wake")
+
+    wake.__module__ = "aksara_signals.contrib.somewhere"
+
+    @post_save(Post, phase="after_commit")
+    def after(**kwargs: Any) -> None:
+        called.append("after")
+
+    plain.add(Post(slug="a"))
+    plain.flush()
+    on_commit(plain, wake)
+    plain.commit()
+    assert called == ["after", "wake"]
+    queued, sent = only(recording).entries
+    assert [len(each.receivers) for each in (queued, sent)] == [1, 1]
+
+
 async def test_callbacks_belong_to_their_transaction(recording: Recorder, sessions: Any) -> None:
     """on_commit() without any flush: queued, and then called."""
     async with sessions.begin() as session:
