@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import webbrowser
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Thread
 from typing import TextIO
 
@@ -23,7 +26,7 @@ PAUSE_SECONDS: float = 3.0
 
 
 async def run_inspected(url: str = EMBEDDED, out: TextIO | None = None) -> None:
-    """Write to the blog, again and again, until the task is cancelled.
+    """Write to the blog, again and again, until Ctrl-C, or until the task is cancelled.
 
     The last chapter, with its processes, is left out. On a terminal, the page of the inspector is
     opened in a browser.
@@ -49,10 +52,11 @@ async def run_inspected(url: str = EMBEDDED, out: TextIO | None = None) -> None:
                 print(f"inspector: {served.address}", file=stream, flush=True)
                 if stream.isatty():
                     open_page(served.address)
-                while True:
-                    await run_chapters(timeline, sessions, pause)
-                    async with engine.begin() as connection:
-                        await connection.execute(delete(AuditEntry))
+                with stopped_by_ctrl_c() as stop, suppress(Stopped):
+                    while True:
+                        await run_chapters(timeline, sessions, partial(pause, stop))
+                        async with engine.begin() as connection:
+                            await connection.execute(delete(AuditEntry))
         finally:
             async with engine.begin() as connection:
                 await connection.run_sync(Base.metadata.drop_all)
@@ -60,16 +64,45 @@ async def run_inspected(url: str = EMBEDDED, out: TextIO | None = None) -> None:
         await engine.dispose()
 
 
-async def pause() -> None:
-    """Wait for a while; end here if the task was cancelled.
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """Ctrl-C was pressed."""
 
-    Ctrl-C may come while a receiver's error rolls a transaction back. The story then catches that
-    error, and the cancellation is not raised again.
+
+@contextmanager
+def stopped_by_ctrl_c() -> Iterator[asyncio.Event]:
+    """Yield what Ctrl-C sets, where the event loop can be asked to do that.
+
+    Otherwise Ctrl-C cancels the task in the middle of whatever it does: a query whose connection
+    is lost then, or the rollback after a receiver's error, which the story catches.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+    except (NotImplementedError, RuntimeError, ValueError):  # on Windows; not in the main thread
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+async def pause(stop: asyncio.Event) -> None:
+    """Wait for a while.
+
+    Raises:
+        Stopped: Ctrl-C was pressed.
+        CancelledError: The task was cancelled, perhaps in the middle of a chapter that has caught
+            it.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-    await asyncio.sleep(PAUSE_SECONDS)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), PAUSE_SECONDS)
+    if stop.is_set():
+        raise Stopped
 
 
 def open_page(address: str) -> None:

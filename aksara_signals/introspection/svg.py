@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from aksara_signals.introspection.graph import Graph, Node
 
-__all__ = ["STYLE", "to_svg"]
+__all__ = ["_STYLE", "to_svg"]
 
 ROW = 44
 """Height of a row, in pixels, like all numbers below."""
@@ -24,7 +24,7 @@ LETTER = 7.9
 """Width of a letter of the monospaced font at 13 pixels, rounded up."""
 HINT_LETTER = 6.7
 
-STYLE = (
+_STYLE = (
     "text{font:13px monospace;fill:#222}"
     ".hint,.label{font-size:11px;fill:#666}"
     "rect{stroke:#555;rx:5}.sender{fill:#dbeafe}.signal{fill:#fef3c7}.receiver{fill:#dcfce7}"
@@ -44,7 +44,7 @@ def to_svg(graph: Graph, *, style: bool = True, links: Mapping[Node, str] | None
     Args:
         graph: The connections.
         style: Whether the style is within it. A page that holds the picture, and allows no style
-            but its own files, brings :data:`STYLE` itself.
+            but its own files, has rules of its own.
         links: Addresses that boxes lead to.
     """
     rows = graph.rows
@@ -63,7 +63,7 @@ def to_svg(graph: Graph, *, style: bool = True, links: Mapping[Node, str] | None
         "<title>signals and their receivers</title>",
     ]
     if style:
-        parts.append(f"<style>{STYLE}</style>")
+        parts.append(f"<style>{_STYLE}</style>")
     parts.append(_ARROW)
     if style:
         parts.append(f'<rect {size} style="fill:#fff;stroke:none"/>')

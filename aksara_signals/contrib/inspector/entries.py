@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import CodeType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -64,14 +66,50 @@ class Savepoint:
     __slots__ = ("is_rolled_back", "number", "outer")
 
     def __init__(self, number: int, outer: Savepoint | None) -> None:
-        self.number = number
-        self.outer = outer
-        self.is_rolled_back = False
+        self.number: int = number
+        self.outer: Savepoint | None = outer
+        self.is_rolled_back: bool = False
 
     @property
     def is_undone(self) -> bool:
         """Whether it was rolled back, or one around it was."""
         return self.is_rolled_back or (self.outer is not None and self.outer.is_undone)
+
+
+@dataclass(slots=True)
+class Flush:
+    """A flush that is under way."""
+
+    number: int
+    cause: Entry | None
+    """The entry whose receiver has caused it."""
+    has_written: bool = False
+
+
+class Callback(NamedTuple):
+    """What is remembered of a callback of ``on_commit``, in place of its connection.
+
+    The connection holds the function, and with it whatever that refers to, such as a request.
+    """
+
+    phase: str
+    place: tuple[str, CodeType | None]
+
+    @property
+    def durable_name(self) -> None:
+        """It is no durable receiver."""
+
+
+Remembered = Connection | Callback
+
+
+def remembered(connection: Connection) -> Remembered:
+    """What an entry may hold of a connection."""
+    if connection.address is not None:
+        return connection
+    receiver = connection.receiver
+    place = ("a receiver that is gone", None) if receiver is None else receiver_place(receiver)
+    return Callback(connection.phase, place)
 
 
 class Group:
@@ -109,31 +147,30 @@ class Group:
         parent: Entry | None = None,
         connection: Connection | None = None,
     ) -> None:
-        self.number = 0
+        self.number: int = 0
         """That of its first entry; 0 before it has one."""
         self.state: GroupState = state
         self.session: type | None = None
         """The class of its session, as far as it is known."""
-        self.parent = parent
-        self.connection = connection
-        self.started = time.time()
+        self.parent: Entry | None = parent
+        self.connection: Remembered | None = None if connection is None else remembered(connection)
+        self.started: float = time.time()
         self.finished: float | None = None
         self.entries: list[Entry] = []
-        self.omitted = 0
-        self.flushes_begun = 0
-        self.flushes: list[tuple[int, Entry | None]] = []
-        """The flushes that are under way, by number, with the entries whose receivers have caused
-        them; innermost last."""
+        self.omitted: int = 0
+        self.flushes_begun: int = 0
+        self.flushes: list[Flush] = []
+        """The flushes that are under way, innermost last."""
         self.savepoint: Savepoint | None = None
         """The innermost open one, as far as it is known."""
         self.savepoints: dict[object, Savepoint] = {}
         """Those that are open and known, by SQLAlchemy's transaction."""
-        self.savepoints_begun = 0
+        self.savepoints_begun: int = 0
         self.committed: set[object] = set()
         """The transactions that were committed, or savepoints released, and are about to end."""
         self.seen: dict[object, tuple[int, int]] = {}
         """By transaction, how many entries of its queue are recorded, and rows of the last one."""
-        self.period = 0
+        self.period: int = 0
         """The period of the timeline in which it has changed."""
 
     def view(self, entries: Sequence[Entry], max_entries: int | None) -> GroupView:
@@ -145,9 +182,10 @@ class Group:
         """
         shown = entries if max_entries is None else entries[:max_entries]
         end = self.finished
-        if self.state == "none" and entries:
-            last = entries[-1]
-            end = None if last.seconds is None else last.started + last.seconds
+        if self.state == "none":
+            sends = [each for each in entries if each.kind == "send"]
+            ends = [each.started + each.seconds for each in sends if each.seconds is not None]
+            end = max(ends) if ends and len(ends) == len(sends) else None
         return GroupView(
             number=self.number,
             state=self.state,
@@ -163,8 +201,7 @@ class Group:
     def _cause(self) -> tuple[int, str] | None:
         if self.parent is None or self.parent.group is self:
             return None
-        receiver = None if self.connection is None else self.connection.receiver
-        name = "" if receiver is None else receiver_place(receiver)[0]
+        name = "" if self.connection is None else receiver_view(self.connection, "ok").name
         return self.parent.group.number, name
 
 
@@ -186,25 +223,30 @@ class Call:
         "timed",
     )
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, connection: Remembered) -> None:
+        self.connection: Remembered = connection
         self.error: str | None = None
         """The class of its exception."""
         self.error_text: str | None = None
         self.notes: tuple[str, ...] = ()
         self.seconds: list[float] = []
         """How long it took for each row."""
-        self.started = 0.0
+        self.started: float = 0.0
         """The clock when the call began that is under way; 0 if none is."""
         self.receiver: Any = None
         """What is called, while the send is under way: the receiver, or a mock in its place."""
         self.timed: Any = None
         """The same with a look at the clock before and after."""
 
-    def view(self) -> ReceiverView:
-        """The call as plain values."""
+    def view(self, is_over: bool) -> ReceiverView:
+        """The call as plain values.
+
+        Args:
+            is_over: Whether the send is over. A receiver that was not called then has failed: its
+                arguments could not be made.
+        """
         state: ReceiverState = "ok"
-        if self.error is not None:
+        if self.error is not None or (is_over and not self.seconds):
             state = "failed"
         elif self.started:
             state = "running"
@@ -255,37 +297,35 @@ class Entry:
         sender: Any,
         connections: tuple[Connection, ...],
     ) -> None:
-        self.number = 0
+        self.number: int = 0
         self.kind: EntryKind = kind
-        self.group = group
-        self.signal = signal
+        self.group: Group = group
+        self.signal: Source = signal
         # An instance that sends may be large: it isn't held for as long as the entry.
         self._sender: Any = sender if isinstance(sender, type) else describe_sender(sender)
-        self.connections = connections
-        self.started = time.time()
-        self._clock = time.perf_counter()
-        self.flush: int | None = group.flushes[-1][0] if group.flushes else None
+        self.connections: tuple[Remembered, ...] = connections
+        if connections and connections[0].address is None:
+            self.connections = tuple(map(remembered, connections))
+        self.started: float = time.time()
+        self._clock: float = time.perf_counter()
+        self.flush: int | None = group.flushes[-1].number if group.flushes else None
         self.savepoint: Savepoint | None = group.savepoint
         self.parent: Entry | None = None
-        self.depth = 0
+        self.depth: int = 0
         self.identities: list[tuple[Any, ...] | None] = []
         """The primary keys of its rows."""
         self.event: UUID | None = None
         """The id of the event that was stored, or that a durable receiver is given."""
-        self.rows = 1
+        self.rows: int = 1
         self.phase: str = connections[0].phase if connections else IMMEDIATE
-        self.values = _NO_VALUES
-        self.calls: dict[Connection, Call] = {}
+        self.values: Mapping[str, str] = _NO_VALUES
+        self.calls: dict[Connection | None, Call] = {}
+        """By connection; that of a callback isn't held."""
         self.context: str | None = None
         self.stored: Mapping[str, RowState] = _NOTHING_STORED
         """What is known of stored rows, by the name of the receiver."""
         self.seconds: float | None = None
-        self.size = ENTRY_BYTES + CALL_BYTES * len(connections)
-
-    def add_row(self, identity: Any) -> None:
-        """Add a row for which the same is sent."""
-        self.rows += 1
-        self.identities.append(identity)
+        self.size: int = ENTRY_BYTES + CALL_BYTES * len(connections)
 
     def end(self) -> None:
         """Note that a send is over."""
@@ -333,7 +373,7 @@ class Entry:
     def _receivers(self) -> Iterator[ReceiverView]:
         if self.kind == "send":
             for call in tuple(self.calls.values()):
-                yield call.view()
+                yield call.view(self.seconds is not None)
             return
         for connection in self.connections:
             if self.kind == "silenced":
@@ -355,7 +395,7 @@ class Entry:
             else "dropped"
         )
 
-    def _stored(self, connection: Connection) -> ReceiverView:
+    def _stored(self, connection: Remembered) -> ReceiverView:
         is_undone = self.savepoint is not None and self.savepoint.is_undone
         if is_undone or self.group.state == "rolled back":
             return receiver_view(connection, "dropped")
@@ -375,12 +415,14 @@ class Entry:
         )
 
 
-def receiver_view(connection: Connection, state: ReceiverState, **more: Any) -> ReceiverView:
+def receiver_view(connection: Remembered, state: ReceiverState, **more: Any) -> ReceiverView:
     """A receiver as plain values."""
-    receiver = connection.receiver
-    if receiver is None:
+    if isinstance(connection, Callback):
+        name, code = connection.place
+    elif (receiver := connection.receiver) is None:
         return ReceiverView("a receiver that is gone", None, None, state, **more)
-    name, code = receiver_place(receiver)
+    else:
+        name, code = receiver_place(receiver)
     if code is None:
         return ReceiverView(name, None, None, state, **more)
     return ReceiverView(name, printable(code.co_filename), code.co_firstlineno, state, **more)

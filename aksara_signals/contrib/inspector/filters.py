@@ -56,7 +56,7 @@ class Filters:
 
     def query(self, **others: object) -> str:
         """The query of an address with these filters, without its question mark."""
-        slower = "" if self.slower is None else f"{self.slower:g}"
+        slower = "" if self.slower is None else f"{self.slower!r}"
         values: dict[str, object] = {
             "signal": self.signal,
             "sender": self.sender,

@@ -158,3 +158,8 @@ def _parts(address: str) -> tuple[str, str]:
 
 def _digest(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
+
+
+def is_cross_site(request: Request) -> bool:
+    """Whether a page of another site has caused a request, as far as the browser says so."""
+    return request.headers.get("sec-fetch-site") == "cross-site"

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from aksara_signals.contrib.inspector.guard import Guard, with_headers
+from aksara_signals.contrib.inspector.guard import Guard, is_cross_site, with_headers
 from aksara_signals.contrib.inspector.options import LOCAL_HOSTS, Options
 from aksara_signals.contrib.inspector.outbox_pages import OutboxPages
 from aksara_signals.contrib.inspector.pages import Pages, root_of
@@ -77,6 +77,7 @@ class Inspector:
             outbox=outbox,
             sessions=sessions,
         )
+        self._sessions: Any = sessions
         self._guard: Guard = Guard(options.allowed_hosts, options.token)
         self._recorder: Recorder = Recorder(tuple(options.show), options.show_errors)
         self._pages: Pages = Pages()
@@ -115,13 +116,23 @@ class Inspector:
         Raises:
             ImportError: uvicorn is not installed.
             InspectorError: The port is in use, or nobody can listen there.
-            InvalidOptionError: Other machines could reach it, and it has no token.
+            InvalidOptionError: Other machines could reach it, and it has no token; or the sessions
+                of its outbox are async, and belong to the event loop of the application.
         """
         # What mounts the inspector needs no uvicorn.
-        from aksara_signals.contrib.inspector.serving import InspectorThread, require_protection
+        from aksara_signals.contrib.inspector.serving import (
+            InspectorThread,
+            require_own_loop,
+            require_protection,
+        )
 
-        require_protection(host, self._guard.needs_token)
-        return InspectorThread(self, self.close, host, port)
+        try:
+            require_protection(host, self._guard.needs_token)
+            require_own_loop(self._sessions)
+            return InspectorThread(self, self.close, host, port)
+        except BaseException:
+            self.close()  # nobody else could
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -155,6 +166,8 @@ class Inspector:
             return PlainTextResponse("this form was not sent by a page of the inspector", 403)
         root = root_of(request)
         path = request.scope["path"].removeprefix(request.scope["root_path"])
+        if path in ("/stream", "/export.json") and is_cross_site(request):
+            return PlainTextResponse("no page of another site may read this", 403)
         if not path:
             query = f"?{request.url.query}" if request.url.query else ""
             return RedirectResponse(f"{root}/{query}", 307)

@@ -23,6 +23,9 @@ __all__ = [
 SHORT = 50
 """Entries of a group that the timeline shows; its own page shows them all."""
 
+SEARCHED = 1_000
+"""Entries of a group that a filter looks at, on the timeline and in the stream."""
+
 GROUPS = 100
 """Groups that are read at once."""
 
@@ -80,7 +83,7 @@ class Timeline(Protocol):
 
 def entries_to_read(filters: Filters) -> int | None:
     """How many entries of each group to read, if it is cut to ``SHORT`` ones that match."""
-    return SHORT if filters.is_empty else None
+    return SHORT if filters.is_empty else SEARCHED
 
 
 async def matching(

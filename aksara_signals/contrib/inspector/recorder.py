@@ -13,9 +13,17 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.attributes import instance_dict
 
-from aksara_signals.contrib.inspector.entries import MAX_ROWS, ROW_BYTES, Call, Entry, Group
+from aksara_signals.contrib.inspector.entries import (
+    MAX_KEYS,
+    MAX_ROWS,
+    ROW_BYTES,
+    Call,
+    Entry,
+    Group,
+    remembered,
+)
 from aksara_signals.contrib.inspector.timeline import Timeline
 from aksara_signals.contrib.inspector.transactions import Transactions, is_own_callback
 from aksara_signals.contrib.outbox.hooks import write_observers
@@ -54,7 +62,7 @@ class Recorder(DeliveryRecorder):
         self._show_errors = show_errors
         self._name = f"inspected_{id(self)}"
         """The attribute of a frame that holds the entry of its send."""
-        self.timeline = Timeline(self._catch_up)
+        self.timeline: Timeline = Timeline(self._catch_up)
         self._transactions = Transactions(self._place, self._cause, self.timeline.note_change)
         self._is_recording = False
 
@@ -100,7 +108,8 @@ class Recorder(DeliveryRecorder):
                     and entry.rows < MAX_ROWS
                 ):
                     entry.rows += 1
-                    entry.identities.append(_identity_of(arguments))
+                    if entry.rows <= MAX_KEYS:
+                        entry.identities.append(_identity_of(arguments))
                 else:
                     if entry is not None:
                         self._end(entry)
@@ -122,9 +131,10 @@ class Recorder(DeliveryRecorder):
         entry: Entry | None = vars(frame).get(self._name)
         if entry is None:  # the send began before the recorder
             return receiver
-        call = entry.calls.get(connection)
+        key = None if connection.address is None else connection
+        call = entry.calls.get(key)
         if call is None:
-            call = entry.calls[connection] = Call(connection)
+            call = entry.calls[key] = Call(remembered(connection))
         elif call.receiver is receiver:
             known: Receiver = call.timed
             return known
@@ -179,13 +189,17 @@ class Recorder(DeliveryRecorder):
         return entry
 
     def _values_of(self, instance: object) -> dict[str, str]:
-        loaded = getattr(instance, "__dict__", {})
+        # Not getattr(), which may run the user's code.
+        loaded = {} if state_of(instance) is None else instance_dict(instance)
         return {name: shortened(loaded[name]) for name in self._show if name in loaded}
 
     def _end(self, entry: Entry) -> None:
         entry.end()
+        more = sum(map(_bytes_of, entry.identities))
         if entry.rows > 1:
-            self.timeline.grow(entry, ROW_BYTES * (entry.rows - 1) * (1 + len(entry.calls)))
+            more += ROW_BYTES * (entry.rows - 1) * (1 + len(entry.calls))
+        if more:
+            self.timeline.grow(entry, more)
         self.timeline.note_change(entry.group)
 
     def _note_error(self, entry: Entry, call: Call, frame: Frame, error: BaseException) -> None:
@@ -193,10 +207,13 @@ class Recorder(DeliveryRecorder):
         call.seconds.append(perf_counter() - call.started)
         call.started = 0.0
         is_first = call.error is None  # the texts of a further row take the place of these
-        call.error = type_name(error)
-        advice = get_adapter().advice(error, call.connection)
-        if frame.current is not None:
-            note = note_of(named(frame.current), call.connection)
+        # A coroutine is closed where nobody can await it: that it had to wait is what failed.
+        is_closed = isinstance(error, GeneratorExit)
+        call.error = "not awaited to its end" if is_closed else type_name(error)
+        connection = frame.connection
+        if frame.current is not None and connection is not None:
+            advice = get_adapter().advice(error, connection)
+            note = note_of(named(frame.current), connection)
             call.notes = (note,) if advice is None else (advice, note)
         if self._show_errors:
             call.error_text = printable(safe_str(error))[:MAX_TEXT]
@@ -212,11 +229,11 @@ class Recorder(DeliveryRecorder):
         parent, _ = self._cause()
         group = self._transactions.current() or self._group_for(None, parent, IMMEDIATE)
         entry = Entry("silenced", group, signal, sender, tuple(silenced))
-        entry.context = repr(context)
+        entry.context = safe_str(context, repr)
         entry.rows = 0
         if group.flushes:  # several moments of it ask for the receivers
-            parent = group.flushes[-1][1]
-            if any(each.is_same_silence(entry) for each in tuple(group.entries)[-20:]):
+            parent = group.flushes[-1].cause
+            if any(each.is_same_silence(entry) for each in group.entries[-20:]):
                 return
         self._place(entry, parent)
 
@@ -272,9 +289,11 @@ class Recorder(DeliveryRecorder):
 
 def _identity_of(arguments: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """The primary key of the instance that is sent, if there is one and it has a key."""
-    instance = arguments.get("instance")
-    try:
-        key: tuple[Any, tuple[Any, ...], Any] | None = instance_state(instance).key
-    except AttributeError:  # it is no instance of a mapped class
-        return None
-    return None if key is None else key[1]
+    state = state_of(arguments.get("instance"))
+    return None if state is None or state.key is None else state.key[1]
+
+
+def _bytes_of(identity: tuple[Any, ...] | None) -> int:
+    """What a key takes beyond what every entry is counted with."""
+    parts = () if identity is None else identity
+    return sum(getsizeof(each) for each in parts if type(each) is not int)

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from sqlalchemy.ext.asyncio import async_sessionmaker
 from starlette.types import ASGIApp
 
 from aksara_signals.exceptions import InspectorError, InvalidOptionError
@@ -198,6 +199,20 @@ def require_protection(host: str, has_token: bool) -> None:
         raise InvalidOptionError(
             f"an inspector without a token can't be served at {host or 'all addresses'}, where "
             f"other machines reach it; serve it at 127.0.0.1, or give it a token"
+        )
+
+
+def require_own_loop(sessions: object) -> None:
+    """Refuse sessions that belong to another event loop than that of the thread.
+
+    Raises:
+        InvalidOptionError: They are async.
+    """
+    if isinstance(sessions, async_sessionmaker):
+        raise InvalidOptionError(
+            "an inspector that a thread serves can't use the application's async sessions, whose "
+            "connections belong to the application's event loop; give sessions= a plain "
+            "sessionmaker on the same database, or mount the inspector"
         )
 
 

@@ -41,4 +41,4 @@ class Store:
         if isinstance(session, AsyncSession):
             async with session:
                 return await session.run_sync(call)
-        return await anyio.to_thread.run_sync(call_in_thread)
+        return await anyio.to_thread.run_sync(call_in_thread, abandon_on_cancel=True)

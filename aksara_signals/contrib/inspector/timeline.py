@@ -61,7 +61,7 @@ class Timeline:
         self._numbers = count(1)
         self.last: Entry | None = None
         """The entry that was added last."""
-        self.period = 1
+        self.period: int = 1
         """Raised with each reading. A group that has noted it is known to have changed."""
 
     # -- writing -------------------------------------------------------------------------------
@@ -93,7 +93,8 @@ class Timeline:
         """Note that something in a group has changed."""
         if group.period != self.period and group.entries:
             with self._lock:
-                self._note_change(group)
+                if group.entries:  # it may be forgotten meanwhile
+                    self._note_change(group)
 
     def _note_change(self, group: Group) -> None:
         group.period = self.period

@@ -1,6 +1,6 @@
 """Follows the transactions, savepoints and flushes of sessions, and what they have queued.
 
-There are three listeners only, because every flush pays for them.
+Every flush pays for what is done here.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from contextvars import ContextVar
 from threading import RLock
 from typing import Any
 
-from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from aksara_signals.contrib.inspector.entries import MAX_KEYS, Entry, Group, Savepoint
+from aksara_signals.contrib.inspector.entries import MAX_KEYS, Entry, Flush, Group, Savepoint
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import Source
 from aksara_signals.dispatch.signal import Signal
 from aksara_signals.orm.bridge.sessions import live_sessions
 from aksara_signals.orm.outcome.entries import Entry as QueueEntry
 from aksara_signals.orm.outcome.entries import Queued
+from aksara_signals.orm.outcome.observers import SessionObserver, session_observers
 from aksara_signals.orm.outcome.queue import is_committed, queued_in
 from aksara_signals.orm.outcome.rows import QueuedRows
 
@@ -32,7 +32,7 @@ _current: ContextVar[Group | None] = ContextVar("aksara_signals_inspected", defa
 """The group whose flush is under way, or whose deferred receivers are being called."""
 
 
-class Transactions:
+class Transactions(SessionObserver):
     """The groups of the transactions that are open.
 
     Args:
@@ -56,17 +56,12 @@ class Transactions:
         the session would take longer: its dict would have to grow."""
 
     def start(self) -> None:
-        """Listen to all sessions."""
-        event.listen(Session, "before_flush", self._begin_flush, insert=True)
-        event.listen(Session, "after_commit", self._note_commit)
-        # First: deferred receivers are called by the library's own listener.
-        event.listen(Session, "after_transaction_end", self._end, insert=True)
+        """Follow all sessions."""
+        session_observers.add(self)
 
     def stop(self) -> None:
-        """Listen no more."""
-        event.remove(Session, "before_flush", self._begin_flush)
-        event.remove(Session, "after_commit", self._note_commit)
-        event.remove(Session, "after_transaction_end", self._end)
+        """Follow them no more."""
+        session_observers.remove(self)
 
     # -- groups --------------------------------------------------------------------------------
 
@@ -79,13 +74,10 @@ class Transactions:
         """
         group = self._known(session)
         if group is None or (group.finished is not None and not is_finished):
-            group = Group("open", *self._cause())
-            if len(self._groups) >= MANY_SESSIONS:
-                self._forget_finished()
-            self._groups[id(session)] = weakref.ref(session), group
+            group = self._begun(session)
         nested = session.get_nested_transaction()
         if nested is not None:
-            group.savepoint = _savepoint_of(group, nested)
+            group.savepoint = self._savepoint_of(group, nested)
         return group
 
     def current(self, *, is_finished: bool = False) -> Group | None:
@@ -101,6 +93,32 @@ class Transactions:
         # The address may have been that of another session.
         return known[1] if known is not None and known[0]() is session else None
 
+    def _begun(self, session: Session) -> Group:
+        with self._lock:  # a page may be read in another thread
+            known = self._known(session)
+            if known is not None and known.finished is None:
+                return known
+            if len(self._groups) >= MANY_SESSIONS:
+                self._forget_finished()
+            group = Group("open", *self._cause())
+            self._groups[id(session)] = weakref.ref(session), group
+            return group
+
+    def _savepoint_of(self, group: Group, nested: SessionTransaction) -> Savepoint:
+        """The savepoint of a nested transaction, made with those around it if it is new."""
+        found = group.savepoints.get(nested)
+        if found is not None:
+            return found
+        outer: Any = nested.parent
+        while outer is not None and not outer.nested:
+            outer = outer.parent
+        around = None if outer is None else self._savepoint_of(group, outer)
+        with self._lock:
+            if nested not in group.savepoints:
+                group.savepoints_begun += 1
+                group.savepoints[nested] = Savepoint(group.savepoints_begun, around)
+            return group.savepoints[nested]
+
     def _forget_finished(self) -> None:
         for address, (session, group) in list(self._groups.items()):
             if group.finished is not None or session() is None:
@@ -108,42 +126,62 @@ class Transactions:
 
     # -- listeners -----------------------------------------------------------------------------
 
-    def _begin_flush(self, session: Session, *_: object) -> None:
+    def begin_flush(self, session: Session) -> None:
+        """Number the flush."""
         group = self.group_of(session)
         if group.flushes:  # a receiver flushes: what was queued before it belongs to the outer one
             self._record_queue(session, group)
         group.flushes_begun += 1
-        group.flushes.append((group.flushes_begun, self._cause()[0]))
+        group.flushes.append(Flush(group.flushes_begun, self._cause()[0]))
         _current.set(group)
 
-    def _note_commit(self, session: Session) -> None:
+    def note_written(self, session: Session) -> None:
+        """Note that the flush ends by itself."""
         group = self._known(session)
-        if group is not None:
+        if group is not None and group.flushes:
+            group.flushes[-1].has_written = True
+
+    def end_flush(self, session: Session) -> None:
+        """Record what was queued, and go on with the flush around it."""
+        group = self._known(session)
+        if group is not None and group.flushes:
+            self._record_queue(session, group)
+            group.flushes.pop()
+
+    def note_commit(self, session: Session) -> None:
+        """Note what the transaction that is about to end was."""
+        group = self._known(session)
+        if group is not None and group.finished is None:
             group.committed.add(session.get_nested_transaction() or session.get_transaction())
 
-    def _end(self, session: Session, transaction: SessionTransaction) -> None:
+    def end(self, session: Session, transaction: SessionTransaction) -> None:
+        """Note how a transaction or a savepoint has ended."""
         group = self._known(session)
         if group is None or group.finished is not None:
             if transaction.parent is not None or not queued_in(session):
                 return
             group = self.group_of(session)
-        self._record_queue(session, group)
         if transaction.parent is None:
+            is_kept = self._is_kept(session, group, transaction)
+            with self._lock:  # nothing is recorded any more, once it is finished
+                self._record_queue(session, group)
+                group.finished = time.time()
+            group.state = "committed" if is_kept else "rolled back"
             group.flushes.clear()
-            group.state = (
-                "committed" if self._is_kept(session, group, transaction) else "rolled back"
-            )
-            group.finished = time.time()
             group.seen.clear()
+            group.committed.clear()
+            group.savepoints.clear()
             _current.set(group)
         elif transaction.nested:
+            self._record_queue(session, group)
+            is_kept = self._is_kept(session, group, transaction)
             savepoint = group.savepoints.pop(transaction, None)
             if savepoint is not None:
-                savepoint.is_rolled_back = not self._is_kept(session, group, transaction)
+                savepoint.is_rolled_back = not is_kept
                 group.savepoint = savepoint.outer
             self._expect_moved(session, group, transaction)
-        else:  # that of a flush, which ends with it, whatever has happened
-            if group.flushes:
+        else:  # that of a flush; if it has failed in the database, nobody else says that it is over
+            if group.flushes and not group.flushes[-1].has_written:
                 group.flushes.pop()
             return
         self._note_change(group)
@@ -182,7 +220,8 @@ class Transactions:
         queued = queued_in(session)
         if queued:
             with self._lock:  # a page may be read in another thread
-                self._record(queued, group)
+                if group.finished is None:
+                    self._record(queued, group)
 
     def _record(
         self, queued: list[tuple[SessionTransaction, list[QueueEntry]]], group: Group
@@ -193,22 +232,11 @@ class Transactions:
                 continue
             start = count - 1 if rows else count  # the last one may have got more rows
             group.seen[key] = _seen(entries)
-            parent = group.flushes[-1][1] if group.flushes else self._cause()[0]
+            parent = group.flushes[-1].cause if group.flushes else self._cause()[0]
+            savepoint = self._savepoint_of(group, key) if key.nested else None
             for entry in _entries_of(group, entries[max(start, 0) :], rows):
+                entry.savepoint = savepoint
                 self._add(entry, parent)
-
-
-def _savepoint_of(group: Group, nested: SessionTransaction) -> Savepoint:
-    """The savepoint of a nested transaction, made with those around it if it is new."""
-    found = group.savepoints.get(nested)
-    if found is None:
-        outer: Any = nested.parent
-        while outer is not None and not outer.nested:
-            outer = outer.parent
-        around = None if outer is None else _savepoint_of(group, outer)
-        group.savepoints_begun += 1
-        found = group.savepoints[nested] = Savepoint(group.savepoints_begun, around)
-    return found
 
 
 def _seen(entries: list[QueueEntry]) -> tuple[int, int]:

@@ -94,7 +94,8 @@ if the step fails. The steps of receivers are inside the step of their send."""
 class DeliveryRecorder:
     """A hook for whatever is sent very often: it is not called for each step, which costs objects.
 
-    It is added by :func:`add_delivery_hook`, and is inside of all hooks that are called.
+    It is added by :func:`add_delivery_hook`. Of the hooks that are called, it is outside for sends,
+    and inside for receivers.
     """
 
     def sends(self, deliveries: Iterable[AnyDelivery]) -> Generator[AnyDelivery, None, None]:
@@ -164,13 +165,14 @@ def _change(changed: list[DeliveryHook]) -> None:
 
 def _around(step: DeliveryStep) -> AbstractContextManager[Any]:
     """What the hooks return for a step, as one context manager, which isn't entered yet."""
-    return _by(_step_hooks[0], step) if len(_step_hooks) == 1 else _all_around(step)
+    steps = tuple(_step_hooks)  # another thread may change them
+    return _by(steps[0], step) if len(steps) == 1 else _all_around(steps, step)
 
 
 @contextmanager
-def _all_around(step: DeliveryStep) -> Iterator[None]:
+def _all_around(steps: tuple[DeliveryHook, ...], step: DeliveryStep) -> Iterator[None]:
     with ExitStack() as stack:
-        for hook in tuple(_step_hooks):
+        for hook in steps:
             stack.enter_context(_by(hook, step))
         yield
 
@@ -196,12 +198,24 @@ def each_send(
         failures: Takes what the hooks raise, as if the receiver had raised it. If a hook raises
             before the delivery, the receiver isn't called.
     """
-    recorded: Any = deliveries
+    around_each: list[Generator[AnyDelivery, None, None]] = []
     for recorder in _recorders:
-        recorded = recorder.sends(recorded)
-    if not _step_hooks and recorded is not deliveries:
-        return recorded  # type: ignore[no-any-return]  # a generator of a recorder
-    return _each_step(recorded, failures)
+        deliveries = recorder.sends(deliveries)
+        around_each.append(deliveries)
+    if _step_hooks or not around_each:
+        around_each.append(_each_step(deliveries, failures))
+    return around_each[0] if len(around_each) == 1 else _closing(around_each)
+
+
+def _closing(
+    around_each: list[Generator[AnyDelivery, None, None]],
+) -> Generator[AnyDelivery, None, None]:
+    """The last of some generators, each of which reads the one before it; closes all at its end."""
+    try:
+        yield from around_each[-1]
+    finally:
+        for each in reversed(around_each):
+            each.close()
 
 
 def _each_step(

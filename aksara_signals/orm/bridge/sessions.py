@@ -23,7 +23,9 @@ from aksara_signals.orm.bridge.states import State
 
 def live_sessions() -> list[Session]:
     """Every live session of this process, oldest first."""
-    return [session for _, session in sorted(_sessions.items())]
+    # The references are copied at once: other threads open and close sessions meanwhile.
+    references: list[Any] = sorted(_sessions.valuerefs(), key=lambda each: each.key)
+    return [session for each in references if (session := each()) is not None]
 
 
 def is_flushing(session: Session) -> bool:

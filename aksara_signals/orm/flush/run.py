@@ -53,6 +53,7 @@ from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping import unwired
 from aksara_signals.orm.outcome.durable import write_sends
 from aksara_signals.orm.outcome.entries import Written
+from aksara_signals.orm.outcome.observers import session_observers
 from aksara_signals.orm.outcome.queue import entries_in
 from aksara_signals.orm.relations.origins import RELATIONS
 from aksara_signals.orm.relations.signals import RelationshipRun
@@ -73,36 +74,46 @@ def before_flush(
     session: Session, flush_context: UOWTransaction, objects: list[object] | None
 ) -> None:
     """Send the pre signals of a flush."""
-    require_own_flush(session)
-    if unwired.is_check_due:
-        unwired.check_unwired()
-    if LIFE_CYCLE.is_connected or RELATIONS.is_connected:
-        requested = requested_in(session)
-        run: InsertRun | FlushRun | None = None
-        try:
-            inserting = None if objects is not None or requested else InsertRun.of(session)
-            run = inserting
-            if inserting is None or not inserting.before() or requested:
-                run = whole = FlushRun(session, objects, requested, inserting)
-                whole.before()
-            if requested:
-                flag_again(session, requested)
-        except AksaraSignalsError:
-            raise
-        except BaseException:
-            if run is None or not run.is_sending:
-                # The prediction has met an error of SQLAlchemy's, as the flush itself would have.
-                # Leave the session as that would have left it.
-                fail_flush(session)
-            raise
-        finally:
-            requested.clear()
-        flush_context.attributes[_RUN] = run
-    reveal_edited(session)
+    observers = session_observers.all
+    for each in observers:
+        each.begin_flush(session)
+    try:
+        require_own_flush(session)
+        if unwired.is_check_due:
+            unwired.check_unwired()
+        if LIFE_CYCLE.is_connected or RELATIONS.is_connected:
+            requested = requested_in(session)
+            run: InsertRun | FlushRun | None = None
+            try:
+                inserting = None if objects is not None or requested else InsertRun.of(session)
+                run = inserting
+                if inserting is None or not inserting.before() or requested:
+                    run = whole = FlushRun(session, objects, requested, inserting)
+                    whole.before()
+                if requested:
+                    flag_again(session, requested)
+            except AksaraSignalsError:
+                raise
+            except BaseException:
+                if run is None or not run.is_sending:
+                    # The prediction has met an error of SQLAlchemy's, as the flush itself would
+                    # have. Leave the session as that would have left it.
+                    fail_flush(session)
+                raise
+            finally:
+                requested.clear()
+            flush_context.attributes[_RUN] = run
+        reveal_edited(session)
+    except BaseException:
+        for each in observers:
+            each.end_flush(session)
+        raise
 
 
 def after_flush(session: Session, flush_context: UOWTransaction) -> None:
     """Record what a flush has written, while history still shows it."""
+    for each in session_observers.all:
+        each.note_written(session)
     run: InsertRun | FlushRun | None = flush_context.attributes.get(_RUN)
     if isinstance(run, InsertRun):
         if run.record(flush_context):
@@ -112,11 +123,15 @@ def after_flush(session: Session, flush_context: UOWTransaction) -> None:
         run.record(flush_context)
 
 
-def after_flush_postexec(_: Session, flush_context: UOWTransaction) -> None:
+def after_flush_postexec(session: Session, flush_context: UOWTransaction) -> None:
     """Send the post signals of a flush."""
     run: InsertRun | FlushRun | None = flush_context.attributes.pop(_RUN, None)
-    if run is not None:
-        run.after()
+    try:
+        if run is not None:
+            run.after()
+    finally:
+        for each in session_observers.all:
+            each.end_flush(session)
 
 
 class FlushRun:

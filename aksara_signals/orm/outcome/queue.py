@@ -39,6 +39,7 @@ from aksara_signals.orm.outcome.entries import (
     report_unwritten,
 )
 from aksara_signals.orm.outcome.net import Due, due
+from aksara_signals.orm.outcome.observers import session_observers
 from aksara_signals.orm.outcome.rows import QueuedRows
 from aksara_signals.orm.session.current import outside_of_sessions, sync_session_of
 from aksara_signals.types import Receiver
@@ -240,6 +241,8 @@ def prepare_commit(session: Session, *_: object) -> None:
 
 def note_commit(session: Session) -> None:
     """Note that a transaction or a savepoint is about to end without a rollback."""
+    for each in session_observers.all:
+        each.note_commit(session)
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is not None:
         # Not delivered yet: SQLAlchemy fires after_commit for the release of a savepoint, too.
@@ -248,6 +251,8 @@ def note_commit(session: Session) -> None:
 
 def end_transaction(session: Session, transaction: SessionTransaction) -> None:
     """Deliver the entries of a transaction, or pass those of a savepoint on to the outer one."""
+    for observer in session_observers.all:
+        observer.end(session, transaction)
     queue: Queue | None = vars(session).get(_QUEUE)
     if queue is None:
         return

@@ -74,6 +74,12 @@
       }
     };
     source.addEventListener("restart", () => {
+      const address = new URL(location);
+      if (address.searchParams.has("after")) { // a number of the application as it was before
+        address.searchParams.delete("after");
+        location.replace(address);
+        return;
+      }
       timeline.replaceChildren(); meanwhile.clear(); cameMeanwhile.clear(); leftOff = leftOffMeanwhile = 0; missed.hidden = true;
       news.textContent = "The application has started anew.";
       show();

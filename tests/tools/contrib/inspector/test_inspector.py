@@ -220,3 +220,10 @@ def test_a_missing_package_is_named_with_the_way_out(
     monkeypatch.delitem(sys.modules, package.__name__)
     with pytest.raises(ImportError, match=r"aksara-signals\[inspector\]"):
         importlib.import_module(package.__name__)
+
+
+@pytest.mark.parametrize("path", ["/stream", "/export.json"])
+async def test_a_page_of_another_site_reads_nothing(client, path: str) -> None:
+    """As far as the browser says so: it could take all streams, though it couldn't read them."""
+    answer = await client.get(path, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403

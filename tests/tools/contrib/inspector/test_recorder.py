@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
+import sys
+import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kit.databases import Database
-from sqlalchemy import Engine
+from sqlalchemy import Engine, StaticPool, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from aksara_signals import Signal, SignalContext, add_delivery_hook, post_save, remove_delivery_hook
+from aksara_signals import (
+    AsyncReceiverError,
+    Signal,
+    SignalContext,
+    add_delivery_hook,
+    post_save,
+    pre_save,
+    remove_delivery_hook,
+)
 from aksara_signals.contrib.inspector.recorder import Recorder
 from aksara_signals.contrib.inspector.views import EntryView, GroupView
 from aksara_signals.contrib.outbox import Outbox
@@ -480,8 +493,6 @@ async def test_concurrent_receivers_and_what_they_send_are_recorded(recording: R
 
 async def test_a_task_of_a_receiver_shows_its_cause(recording: Recorder) -> None:
     """Also after the send has ended: what it sends is recorded, and breaks nothing."""
-    import asyncio
-
     tasks: list[asyncio.Task[None]] = []
 
     async def later() -> None:
@@ -503,8 +514,6 @@ async def test_a_task_of_a_receiver_shows_its_cause(recording: Recorder) -> None
 
 async def test_a_running_receiver_is_shown_as_running(recording: Recorder) -> None:
     """Before it has returned, without a duration."""
-    import asyncio
-
     release = asyncio.Event()
 
     async def slow(**kwargs: Any) -> None:
@@ -638,3 +647,280 @@ def test_a_failed_flush_leaves_the_numbers_right(
     first, outside = groups(recording)
     assert [(each.key, each.flush) for each in first.entries] == [("1", 1), ("3", 3)]
     assert (outside.state, outside.entries[0].flush) == ("none", None)
+
+
+def test_a_receiver_may_start_and_stop_a_recorder(plain: Session) -> None:
+    """In the middle of a flush and of a commit, whose listeners are being called."""
+    recorder = Recorder()
+
+    @pre_save(Post)
+    def begin(**kwargs: Any) -> None:
+        recorder.start()
+
+    @post_save(Post, phase="after_commit")
+    def end(**kwargs: Any) -> None:
+        recorder.stop()
+
+    for _ in range(3):
+        plain.add(Post(slug="a"))
+        plain.commit()
+    assert tracing.hooks == []
+
+
+class Evasive:
+    """Has whatever is asked for, or raises."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        vars(self)["error"] = error
+
+    def __getattr__(self, name: str) -> Any:
+        if self.error is not None:
+            raise self.error
+        return 7
+
+
+@pytest.mark.parametrize("make", [Evasive, lambda: Evasive(RuntimeError("no")), object, int])
+def test_any_object_may_be_sent_as_an_instance(make: Any) -> None:
+    """What it answers to questions doesn't matter: no code of it is run."""
+
+    def pong(**kwargs: Any) -> str:
+        return "pong"
+
+    for recorder in recorded(show=("slug",)):
+        with ping.connected_to(pong):
+            assert ping.send_sync("sender", instance=make()) == [(pong, "pong")]
+            assert one(recorder).key is None
+
+
+def test_a_context_that_has_no_words_for_itself_is_recorded(
+    recording: Recorder, plain: Session
+) -> None:
+    """Its class is shown."""
+
+    class Wordless(SignalContext):
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    @post_save(Post)
+    def at_once(**kwargs: Any) -> None: ...
+
+    with Wordless(Post):
+        plain.add(Post(slug="a"))
+        plain.commit()
+    assert "Wordless object>" in str(one(recording).context)
+
+
+def test_what_a_callback_refers_to_is_not_held(recording: Recorder, plain: Session) -> None:
+    """Its name and place are."""
+
+    class Request:
+        pass
+
+    request = Request()
+    reference = weakref.ref(request)
+    on_commit(plain, lambda request=request: None)
+    del request
+    plain.execute(text("SELECT 1"))
+    plain.commit()
+    gc.collect()
+    assert reference() is None
+    queued, called = only(recording).entries
+    assert (queued.receivers[0].file, queued.receivers[0].state) == (__file__, "delivered")
+    assert called.receivers[0].name.endswith("<lambda>")
+
+
+def test_sessions_are_not_held(recording: Recorder, sync_engine: Engine) -> None:
+    """Neither by commits without a flush, nor by savepoints without a signal."""
+    Base.metadata.create_all(sync_engine)
+
+    @post_save(Post)
+    def at_once(**kwargs: Any) -> None: ...
+
+    session = Session(sync_engine)
+    session.add(Post(slug="a"))
+    session.commit()
+    for _ in range(3):
+        with session.begin_nested():
+            session.execute(text("SELECT 1"))
+        session.commit()
+    session.add(Post(slug="b"))
+    session.flush()
+    with session.begin_nested():
+        session.execute(text("SELECT 1"))
+    session.commit()
+    session.close()
+    reference = weakref.ref(session)
+    del session
+    gc.collect()
+    assert reference() is None
+    assert len(groups(recording)) == 2
+
+
+async def test_what_is_queued_belongs_to_its_own_savepoint(
+    recording: Recorder, sessions: Any
+) -> None:
+    """Also if it is recorded later than it was queued, in another savepoint or after it."""
+
+    @post_save(Post)
+    def at_once(**kwargs: Any) -> None: ...
+
+    called: list[str] = []
+    async with sessions.begin() as session:
+        on_commit(session, lambda: called.append("outside"))
+        inner = await session.begin_nested()
+        session.add(Post(slug="a"))
+        await session.flush()
+        await inner.rollback()
+        inner = await session.begin_nested()
+        on_commit(session, lambda: called.append("inside"))
+        await inner.rollback()
+    assert called == ["outside"]
+    queued = [each for each in only(recording).entries if each.kind == "queued"]
+    assert [(each.is_undone, each.receivers[0].state) for each in queued] == [
+        (False, "delivered"),
+        (True, "dropped"),
+    ]
+
+
+def test_a_flush_that_a_receiver_stops_is_over(recording: Recorder, plain: Session) -> None:
+    """What is sent after it in the same transaction belongs to no flush."""
+
+    @pre_save(Post)
+    def refuse_it(**kwargs: Any) -> None:
+        raise ValueError
+
+    plain.add(Post(slug="a"))
+    with pytest.raises(ValueError):
+        plain.flush()
+    plain.expunge_all()
+    with ping.connected_to(lambda **kwargs: None):
+        ping.send_sync("outside")
+        ping.send_sync("with a session", session=plain)
+    plain.rollback()
+    failed, outside = groups(recording)
+    assert [each.flush for each in failed.entries] == [1, None]
+    assert (outside.state, outside.entries[0].flush) == ("none", None)
+
+
+def test_a_bulk_operation_of_a_receiver_does_not_end_the_flush(
+    recording: Recorder, plain: Session
+) -> None:
+    """SQLAlchemy's legacy operations have transactions of their own, as flushes have."""
+
+    @post_save(Post)
+    def insert_tags(session: Any, **kwargs: Any) -> None:
+        session.bulk_insert_mappings(Tag, [{"slug": "t"}])
+
+    @post_save(Post)
+    def announce(**kwargs: Any) -> None:
+        ping.send_sync("by hand")
+
+    with ping.connected_to(lambda **kwargs: None):
+        plain.add(Post(slug="a"))
+        plain.commit()
+    assert [(each.signal, each.flush) for each in only(recording).entries] == [
+        ("post_save", 1),
+        ("ping", 1),
+    ]
+
+
+def test_a_failed_send_has_a_duration_beside_another_hook(recording: Recorder) -> None:
+    """The send is over when it fails, and not when its exception is forgotten."""
+
+    @contextlib.contextmanager
+    def around(step: DeliveryStep) -> Iterator[None]:
+        yield
+
+    def fail(**kwargs: Any) -> None:
+        raise ValueError
+
+    add_delivery_hook(around)
+    try:
+        with ping.connected_to(fail), pytest.raises(ValueError) as held:
+            ping.send_sync("x")
+    finally:
+        remove_delivery_hook(around)
+    assert held.value
+    assert one(recording).milliseconds is not None
+
+
+def test_a_send_without_a_transaction_takes_as_long_as_its_first_one(recording: Recorder) -> None:
+    """And not as long as the one that was begun last."""
+
+    def outer(depth: int = 0, **kwargs: Any) -> None:
+        if not depth:
+            ping.send_sync("inner", depth=1)
+            time.sleep(0.02)
+
+    with ping.connected_to(outer):
+        ping.send_sync("outer")
+    found = only(recording).milliseconds
+    assert found is not None
+    assert found >= 20
+
+
+async def test_a_receiver_that_had_to_wait_says_so(recording: Recorder) -> None:
+    """Where nobody could await it: the error of the send is another one."""
+
+    async def slow(**kwargs: Any) -> None:
+        await asyncio.sleep(1)
+
+    with ping.connected_to(slow), pytest.raises(AsyncReceiverError):
+        ping.send_sync("x")
+    [receiver] = one(recording).receivers
+    assert (receiver.state, receiver.error) == ("failed", "not awaited to its end")
+
+
+def test_only_the_keys_that_are_shown_are_held(recording: Recorder, plain: Session) -> None:
+    """Of many rows, the first ones; and long keys are counted."""
+
+    def pong(**kwargs: Any) -> None: ...
+
+    @post_save(Post)
+    def at_once(**kwargs: Any) -> None: ...
+
+    plain.add_all([Post(slug="a") for _ in range(50)])
+    plain.commit()
+    [entry] = recording.timeline.entries()
+    assert (entry.rows, len(entry.identities)) == (50, 8)
+
+
+def test_a_page_may_be_read_while_sessions_write(recording: Recorder) -> None:
+    """In other threads: nothing is recorded twice, and reading never fails."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+
+    @post_save(Post, phase="after_commit")
+    def after(**kwargs: Any) -> None: ...
+
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not over.is_set():
+                recording.timeline.groups(3)
+        except BaseException as error:
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    try:
+        for each in readers:
+            each.start()
+        for _ in range(60):
+            with Session(engine) as session:
+                for _ in range(5):
+                    session.add(Post(slug="a"))
+                    session.flush()
+                session.commit()
+    finally:
+        over.set()
+        for each in readers:
+            each.join()
+        sys.setswitchinterval(interval)
+    engine.dispose()
+    assert failures == []
+    for group in groups(recording):
+        assert sum(each.rows for each in group.entries if each.kind == "queued") == 5

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from aksara_signals import InspectorError, Signal
 from aksara_signals.contrib.inspector import Inspector, serving
+from aksara_signals.dispatch.delivery import tracing
 from aksara_signals.exceptions import InvalidOptionError
 
 TOKEN = "a long enough token"
@@ -204,3 +206,19 @@ def test_uvicorn_is_named_if_it_is_missing(monkeypatch) -> None:
         pytest.raises(ImportError, match=r"uvicorn: pip install 'aksara-signals\[inspector\]'"),
     ):
         inspector.in_thread(port=0)
+
+
+def test_what_cannot_be_served_records_nothing() -> None:
+    """Nobody else could close it: in_thread() returns nothing then."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InspectorError):
+        Inspector(debug=True).in_thread(port=taken.getsockname()[1])
+    with pytest.raises(InvalidOptionError, match="without a token"):
+        Inspector(debug=True).in_thread(host="0.0.0.0")
+    assert tracing.hooks == []
+
+
+def test_async_sessions_are_refused() -> None:
+    """Their connections belong to the event loop of the application."""
+    with pytest.raises(InvalidOptionError, match="plain sessionmaker"):
+        Inspector(debug=True, sessions=async_sessionmaker()).in_thread(port=0)
+    assert tracing.hooks == []
