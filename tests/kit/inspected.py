@@ -191,8 +191,10 @@ def inspected() -> Iterator[Inspected]:
     """Run the application."""
     command = [sys.executable, "-m", "kit.inspected"]
     directory = Path(__file__).parents[1]
+    # Under a safe path, the current folder alone would not be enough.
+    environment = {**os.environ, "PYTHONPATH": str(directory)}
     with subprocess.Popen(
-        command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             yield Inspected(process)

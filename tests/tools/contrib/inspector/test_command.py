@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from functools import partial
 
 import httpx
@@ -136,6 +137,7 @@ def test_an_outbox_is_shown(project, exchange) -> None:
         "inspect", "--app", "outbox_app:app", "--port", "0",
         "--outbox", "outbox_app:outbox", "--sessions", "outbox_app:Sessions",
     )  # fmt: skip
+    sys.modules["outbox_app"].engine.dispose()
     assert (status, err) == (0, "")
     assert "The outbox is empty" in responses[0].text
 

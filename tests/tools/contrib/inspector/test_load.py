@@ -359,12 +359,14 @@ def by_sends(receiver: Callable[..., None], receivers: int) -> Iterator[None]:
 def by_flushes_of_many_rows() -> Iterator[None]:
     engine = create_engine("sqlite://", poolclass=StaticPool)
     Base.metadata.create_all(engine)
-    with post_save.connected_to(receive, sender=Post):
-        for _ in range(100):
-            with Session(engine) as session:
-                session.add_all([Post(title="") for _ in range(MAX_ROWS)])
-                yield session.flush()
-    engine.dispose()
+    try:
+        with post_save.connected_to(receive, sender=Post):
+            for _ in range(100):
+                with Session(engine) as session:
+                    session.add_all([Post(title="") for _ in range(MAX_ROWS)])
+                    yield session.flush()
+    finally:
+        engine.dispose()
 
 
 @pytest.mark.parametrize(
