@@ -1,4 +1,4 @@
-"""What is recorded: groups of entries, and the calls of receivers in each.
+"""What is recorded: transactions, and what was sent, queued, silenced or stored in each.
 
 Each is made in the middle of somebody's flush. So they hold what is at hand, and put it into words
 only when it is looked at.
@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import CodeType
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from aksara_signals.contrib.inspector.calls import Call
+from aksara_signals.contrib.inspector.remembered import Remembered, receiver_view, remembered
 from aksara_signals.contrib.inspector.views import (
     EntryKind,
     EntryView,
@@ -24,12 +25,7 @@ from aksara_signals.contrib.inspector.views import (
 )
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.dispatch.delivery.delivery import Source
-from aksara_signals.dispatch.receivers.naming import (
-    describe_sender,
-    printable,
-    receiver_place,
-    shortened,
-)
+from aksara_signals.dispatch.receivers.naming import describe_sender, printable, shortened
 from aksara_signals.types import AFTER_COMMIT, AFTER_ROLLBACK, IMMEDIATE
 
 ENTRY_BYTES = 1_500
@@ -84,32 +80,6 @@ class Flush:
     cause: Entry | None
     """The entry whose receiver has caused it."""
     has_written: bool = False
-
-
-class Callback(NamedTuple):
-    """What is remembered of a callback of ``on_commit``, in place of its connection.
-
-    The connection holds the function, and with it whatever that refers to, such as a request.
-    """
-
-    phase: str
-    place: tuple[str, CodeType | None]
-
-    @property
-    def durable_name(self) -> None:
-        """It is no durable receiver."""
-
-
-Remembered = Connection | Callback
-
-
-def remembered(connection: Connection) -> Remembered:
-    """What an entry may hold of a connection."""
-    if connection.address is not None:
-        return connection
-    receiver = connection.receiver
-    place = ("a receiver that is gone", None) if receiver is None else receiver_place(receiver)
-    return Callback(connection.phase, place)
 
 
 class Group:
@@ -203,62 +173,6 @@ class Group:
             return None
         name = "" if self.connection is None else receiver_view(self.connection, "ok").name
         return self.parent.group.number, name
-
-
-class Call:
-    """The calls of one receiver for the rows of an entry.
-
-    Args:
-        connection: The connection of the receiver.
-    """
-
-    __slots__ = (
-        "connection",
-        "error",
-        "error_text",
-        "notes",
-        "receiver",
-        "seconds",
-        "started",
-        "timed",
-    )
-
-    def __init__(self, connection: Remembered) -> None:
-        self.connection: Remembered = connection
-        self.error: str | None = None
-        """The class of its exception."""
-        self.error_text: str | None = None
-        self.notes: tuple[str, ...] = ()
-        self.seconds: list[float] = []
-        """How long it took for each row."""
-        self.started: float = 0.0
-        """The clock when the call began that is under way; 0 if none is."""
-        self.receiver: Any = None
-        """What is called, while the send is under way: the receiver, or a mock in its place."""
-        self.timed: Any = None
-        """The same with a look at the clock before and after."""
-
-    def view(self, is_over: bool) -> ReceiverView:
-        """The call as plain values.
-
-        Args:
-            is_over: Whether the send is over. A receiver that was not called then has failed: its
-                arguments could not be made.
-        """
-        state: ReceiverState = "ok"
-        if self.error is not None or (is_over and not self.seconds):
-            state = "failed"
-        elif self.started:
-            state = "running"
-        return receiver_view(
-            self.connection,
-            state,
-            milliseconds=sum(self.seconds) * 1000 if self.seconds else None,
-            slowest=max(self.seconds) * 1000 if self.seconds else None,
-            error=self.error,
-            error_text=self.error_text,
-            notes=self.notes,
-        )
 
 
 class Entry:
@@ -413,19 +327,6 @@ class Entry:
             other._sender,
             other.context,
         )
-
-
-def receiver_view(connection: Remembered, state: ReceiverState, **more: Any) -> ReceiverView:
-    """A receiver as plain values."""
-    if isinstance(connection, Callback):
-        name, code = connection.place
-    elif (receiver := connection.receiver) is None:
-        return ReceiverView("a receiver that is gone", None, None, state, **more)
-    else:
-        name, code = receiver_place(receiver)
-    if code is None:
-        return ReceiverView(name, None, None, state, **more)
-    return ReceiverView(name, printable(code.co_filename), code.co_firstlineno, state, **more)
 
 
 def _iso(seconds: float) -> str:

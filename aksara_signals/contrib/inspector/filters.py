@@ -43,7 +43,7 @@ class Filters:
             receiver=given.get("receiver", "").strip(),
             slower=_milliseconds(given.get("slower", "").strip(), problems),
             errors=given.get("errors", "") not in ("", "0"),
-            after=_number(given.get("after", "").strip(), problems),
+            after=_after(given.get("after", "").strip(), problems),
             problems=tuple(problems),
         )
 
@@ -127,10 +127,17 @@ def _milliseconds(text: str, problems: list[str]) -> float | None:
     return None
 
 
-def _number(text: str, problems: list[str]) -> int:
+def number_of(text: str) -> int | None:
+    """The number in an address or a form; None if it is none, or larger than any that is given."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_LARGEST))
+    return int(text) if is_number and int(text) <= _LARGEST else None
+
+
+def _after(text: str, problems: list[str]) -> int:
     if not text:
         return 0
-    if text.isascii() and text.isdecimal() and len(text) <= len(str(_LARGEST)):
-        return int(text)
+    found = number_of(text)
+    if found is not None:
+        return found
     problems.append(f"after: {text[:50]!r} is not the number of a transaction; it was left out")
     return 0

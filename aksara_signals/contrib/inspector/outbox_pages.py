@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from aksara_signals.contrib.inspector.filters import number_of
 from aksara_signals.contrib.inspector.options import Options
 from aksara_signals.contrib.inspector.pages import Pages, root_of
 from aksara_signals.contrib.inspector.store import Store
@@ -27,7 +28,6 @@ __all__ = ["OutboxPages"]
 ROWS = 100
 """Dead rows that the page shows."""
 
-_LARGEST = 2**63 - 1
 _CLASSES = re.compile(
     r"[A-Za-z_][\w.]*(?: from [A-Za-z_][\w.]*)*(?: \(SQLSTATE \w+\))?(?=$|:| of )"
 )
@@ -79,7 +79,7 @@ class OutboxPages:
             figures=figures,
             problem=problem,
             error_of=self._error_of,
-            requeued=_number(request.query_params.get("requeued", "")),
+            requeued=number_of(request.query_params.get("requeued", "")),
         )
 
     async def confirm(self, request: Request) -> Response:
@@ -124,7 +124,7 @@ class OutboxPages:
             )
         if self._store is None:
             raise HTTPException(404, "This inspector has no outbox.")
-        seq, receiver = _number(given.get("seq", "")), given.get("receiver", "")
+        seq, receiver = number_of(given.get("seq", "")), given.get("receiver", "")
         if seq is not None:
             return self._store, Selection(seqs=(seq,))
         # A "*" would be a pattern, of which the page says nothing.
@@ -159,8 +159,3 @@ def _figures(connection: Connection, tables: Tables) -> Figures:
         load_breakers(connection, tables),
         upkeep.dead(connection, tables, Selection(), limit=ROWS),
     )
-
-
-def _number(text: str) -> int | None:
-    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_LARGEST))
-    return int(text) if is_number and int(text) <= _LARGEST else None

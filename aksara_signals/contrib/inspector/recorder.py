@@ -15,15 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_dict
 
-from aksara_signals.contrib.inspector.entries import (
-    MAX_KEYS,
-    MAX_ROWS,
-    ROW_BYTES,
-    Call,
-    Entry,
-    Group,
-    remembered,
-)
+from aksara_signals.contrib.inspector.calls import Call
+from aksara_signals.contrib.inspector.entries import MAX_KEYS, MAX_ROWS, ROW_BYTES, Entry, Group
+from aksara_signals.contrib.inspector.remembered import remembered
 from aksara_signals.contrib.inspector.timeline import Timeline
 from aksara_signals.contrib.inspector.transactions import Transactions, is_own_callback
 from aksara_signals.contrib.outbox.hooks import write_observers

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from aksara_signals import all_signals
-from aksara_signals.contrib.inspector.filters import Filters
+from aksara_signals.contrib.inspector.filters import Filters, number_of
 from aksara_signals.contrib.inspector.guard import Guard
 from aksara_signals.contrib.inspector.pages import LONG, Pages, asset, root_of, window
 from aksara_signals.contrib.inspector.reading import (
@@ -185,9 +185,8 @@ async def _export(timeline: Timeline, filters: Filters) -> AsyncIterator[str]:
 
 
 def _page_number(request: Request, name: str) -> int | None:
-    text = request.query_params.get(name, "")
-    is_number = text.isascii() and text.isdecimal() and 0 < len(text) < 19
-    return max(1, int(text)) if is_number else None
+    found = number_of(request.query_params.get(name, ""))
+    return None if found is None else max(1, found)
 
 
 def _graph(entries: Sequence[ReceiverEntry], page: str) -> str:

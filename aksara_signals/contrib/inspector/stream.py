@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from aksara_signals.contrib.inspector.filters import Filters
+from aksara_signals.contrib.inspector.filters import Filters, number_of
 from aksara_signals.contrib.inspector.pages import Pages, root_of
 from aksara_signals.contrib.inspector.reading import (
     Changed,
@@ -151,8 +151,9 @@ class Streams:
         run, _, text = given.partition("-")
         if not given:
             return now, False
-        if run == self._run and text.isascii() and text.isdecimal() and len(text) < 20:
-            return min(int(text), now), False
+        position = number_of(text)
+        if run == self._run and position is not None:
+            return min(position, now), False
         return 0, True
 
     def _message(self, changed: Changed, filters: Filters, root: str) -> dict[str, Any] | None:
