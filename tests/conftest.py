@@ -69,13 +69,23 @@ def postgresql_server() -> Iterator[URL]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def mariadb_server() -> URL:
+    """The MariaDB server; without one, what asks for it is skipped."""
+    server = databases.mariadb_server()
+    if server is None:
+        pytest.skip(f"no MariaDB server answers ({databases.MARIADB})")
+    return server
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[databases.Database]:
     """An empty database; a test that asks for it runs once on each."""
     if request.param == "sqlite":
         yield databases.sqlite_database(tmp_path)
         return
-    with databases.postgresql_database(request.getfixturevalue("postgresql_server")) as found:
+    make = getattr(databases, f"{request.param}_database")
+    with make(request.getfixturevalue(f"{request.param}_server")) as found:
         yield found
 
 

@@ -1,7 +1,11 @@
-"""The databases under test: a SQLite file and a schema of a PostgreSQL server, both per test."""
+"""The databases under test, each empty for each test.
+
+A SQLite file, a schema of a PostgreSQL server and a database of a MariaDB server.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -12,7 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, MetaData, NullPool, create_engine, event, make_url
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    ForeignKeyConstraint,
+    MetaData,
+    NullPool,
+    String,
+    create_engine,
+    event,
+    make_url,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -30,13 +47,20 @@ max_connections = 200
 max_prepared_transactions = 20
 """
 
+MARIADB = "AKSARA_TEST_MARIADB_URL"
+"""The variable that names a MariaDB server, by the URL of an async driver."""
+
 
 @dataclass(frozen=True)
 class Database:
     """One empty database, reached by an async and by a sync driver."""
 
     dialect: str
-    """``"sqlite"`` or ``"postgresql"``."""
+    """``"sqlite"``, ``"postgresql"`` or ``"mariadb"``.
+
+    The URLs of the last are of both kinds: the async one says ``mysql``, the sync one ``mariadb``,
+    and so do the names of SQLAlchemy's dialects.
+    """
     async_url: URL
     sync_url: URL
     schema: str | None = None
@@ -131,6 +155,63 @@ def postgresql_database(server: URL) -> Iterator[Database]:
             # A transaction that a test left open shows as an error here, not as a hang.
             connection.exec_driver_sql("SET lock_timeout = '10s'")
             connection.exec_driver_sql(f'DROP SCHEMA "{schema}" CASCADE')
+
+
+def mariadb_server() -> URL | None:
+    """The server given by ``AKSARA_TEST_MARIADB_URL``, else a local one; None if none answers."""
+    given = os.environ.get(MARIADB)
+    if given:
+        return make_url(given)
+    local = make_url("mysql+asyncmy://root@127.0.0.1:3306/test")
+    engine = create_engine(local.set(drivername="mysql+pymysql"), poolclass=NullPool)
+    try:
+        engine.connect().close()
+    except DBAPIError:
+        return None
+    finally:
+        engine.dispose()
+    return local
+
+
+@contextmanager
+def mariadb_database(server: URL) -> Iterator[Database]:
+    """An empty database of ``server``, dropped with all it holds at the end.
+
+    Args:
+        server: Its driver is the async one.
+    """
+    name = f"test_{uuid.uuid4().hex}"
+    sync_url = server.set(drivername="mariadb+pymysql")
+    engine = create_engine(sync_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    try:
+        yield Database(
+            dialect="mariadb",
+            async_url=server.set(database=name),
+            sync_url=sync_url.set(database=name),
+        )
+    finally:
+        with engine.connect() as connection:
+            # A transaction that a test left open shows as an error here, not as a hang.
+            connection.exec_driver_sql("SET lock_wait_timeout = 10")
+            connection.exec_driver_sql(f"DROP DATABASE {name}")
+
+
+@compiles(String, "mysql", "mariadb")
+def string_of_any_length(element: String, compiler: Any, **options: Any) -> str:
+    """Let models give no length to strings: on MySQL each needs one."""
+    if element.length is None and type(element) is String:
+        return "VARCHAR(255)"
+    text: str = compiler.visit_string(element, **options)
+    return text
+
+
+@compiles(ForeignKeyConstraint, "mysql", "mariadb")
+def constraint_checked_at_once(element: Any, compiler: Any, **options: Any) -> str:
+    """Let models defer a foreign key: MySQL checks each with its row."""
+    text: str = compiler.visit_foreign_key_constraint(element, **options)
+    return text.replace(" DEFERRABLE", "").replace(" INITIALLY DEFERRED", "")
 
 
 def take_for(engine: Engine, version: tuple[int, ...]) -> None:
