@@ -56,7 +56,10 @@ class Store:
     """The tables of an outbox in a database; each method is a transaction of its own."""
 
     def __init__(self, engine: Engine | AsyncEngine, tables: Tables | None = None) -> None:
-        self.engine = engine
+        # As a worker sets it on MySQL; elsewhere it is the default, or doesn't matter.
+        is_mysql = engine.dialect.name in ("mysql", "mariadb")
+        level = {"isolation_level": "READ COMMITTED"} if is_mysql else {}
+        self.engine = engine.execution_options(**level)
         self.tables = tables or make_tables(MetaData())
 
     async def run(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     NullPool,
     String,
+    Uuid,
     create_engine,
     event,
     make_url,
@@ -204,6 +205,13 @@ def string_of_any_length(element: String, compiler: Any, **options: Any) -> str:
     if element.length is None and type(element) is String:
         return "VARCHAR(255)"
     text: str = compiler.visit_string(element, **options)
+    return text
+
+
+@compiles(Uuid, "mysql")
+def native_uuid(element: Any, compiler: Any, **options: Any) -> str:
+    """Let both of SQLAlchemy's dialects make the same tables of models with UUIDs."""
+    text: str = "UUID" if element.native_uuid else compiler.visit_uuid(element, **options)
     return text
 
 

@@ -18,10 +18,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from aksara_signals.contrib.outbox.rows.locking import beside_pool
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.contrib.outbox.worker.error_texts import error_text
 from aksara_signals.contrib.outbox.worker.reports import log
-from aksara_signals.contrib.outbox.worker.waking import beside_pool, channel_of
+from aksara_signals.contrib.outbox.worker.waking import channel_of
 
 DEBOUNCE_SECONDS = 0.01
 """How long commits are gathered after a NOTIFY."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection as DatabaseConnection
-from sqlalchemy import Engine, MetaData, Table, delete, insert, inspect
+from sqlalchemy import Engine, MetaData, Table, delete, inspect
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
@@ -20,6 +20,7 @@ from aksara_signals.contrib.outbox.hooks import header_hooks, write_observers
 from aksara_signals.contrib.outbox.options import Durable, options_of
 from aksara_signals.contrib.outbox.payloads import model_of, payload_of, values_of
 from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
+from aksara_signals.contrib.outbox.rows.inserting import insert_into, insert_rows
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.exceptions import OutboxError
@@ -181,7 +182,7 @@ def _connection(
         mapper = mapper.base_mapper
         arguments["mapper"], written = mapper, mapper.local_table
     if isinstance(written, Table):  # a session may send everything but such statements to a replica
-        arguments["clause"] = _insert_into(written)
+        arguments["clause"] = insert_into(written)
     try:
         return session.connection(bind_arguments=arguments)
     except UnboundExecutionError as error:
@@ -195,7 +196,7 @@ def _connection(
 def _insert(connection: DatabaseConnection, target: Target, found: list[dict[str, Any]]) -> None:
     table = target.tables.outbox
     try:
-        connection.execute(_insert_into(table), found)
+        insert_rows(connection, table, found)
         if target.deletes:
             identifiers = list({values["id"] for values in found})
             for start in range(0, len(identifiers), _DELETED_AT_ONCE):
@@ -206,11 +207,6 @@ def _insert(connection: DatabaseConnection, target: Target, found: list[dict[str
             what = "nothing can be stored for durable receivers"
             raise missing_table(what, table, error) from error
         raise
-
-
-@lru_cache(maxsize=32)
-def _insert_into(table: Table) -> Any:
-    return insert(table).inline()  # the generated key isn't needed
 
 
 @lru_cache(maxsize=1024)

@@ -59,6 +59,7 @@ def change(session: Session, ware: Ware, chance: random.Random) -> bool:
 def transaction(session: Session, chance: random.Random) -> bool:
     """One transaction; whether it was committed."""
     keys = list(session.scalars(select(Ware.id)))
+    session.rollback()  # on MariaDB, what is read below would be as it was here
     chosen = chance.sample(keys, min(len(keys), chance.randint(1, 3)))
     # Locked in one order, so that writers wait for each other instead of being in a deadlock.
     locked = select(Ware).where(Ware.id.in_(chosen)).order_by(Ware.id).with_for_update()

@@ -12,7 +12,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, literal, select, update
 
-from aksara_signals.contrib.outbox.rows.tables import INSERTS, WAITING, Tables, clock
+from aksara_signals.contrib.outbox.rows.tables import (
+    WAITING,
+    Tables,
+    clock,
+    insert_or_update,
+)
 
 FAILURES_IN_A_ROW: int = 20
 """So many failures without a success between them open the breaker."""
@@ -59,18 +64,14 @@ def note_failure(connection: Connection, tables: Tables, receiver: str) -> Break
     table = tables.breaker
     count = table.c.failures + 1
     opens = and_(table.c.opened_at.is_(None), count >= FAILURES_IN_A_ROW)
-    insert = INSERTS[connection.dialect.name](table).values(receiver=receiver, failures=1)
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=[table.c.receiver],
-            set_={
-                "failures": count,
-                "probes": case((opens, 0), else_=table.c.probes),
-                "opened_at": case((opens, clock()), else_=table.c.opened_at),
-                "probe_at": case((opens, clock(FIRST_STEP_SECONDS)), else_=table.c.probe_at),
-            },
-        )
+    changes = (
+        ("probes", case((opens, 0), else_=table.c.probes)),
+        ("probe_at", case((opens, clock(FIRST_STEP_SECONDS)), else_=table.c.probe_at)),
+        ("opened_at", case((opens, clock()), else_=table.c.opened_at)),
+        ("failures", count),
     )
+    values = {"receiver": receiver, "failures": 1}
+    connection.execute(insert_or_update(table, connection.dialect.name, values, changes))
     return _breaker(connection.execute(_states(tables).where(table.c.receiver == receiver)).one())
 
 

@@ -200,8 +200,9 @@ def release(
             select(func.min(given.c.seq))
             .where(is_in(connection, given.c.seq, seqs), given.c.lane.isnot(None))
             .group_by(given.c.lane)
+            .subquery()  # MySQL can't read the table that it updates in any other way
         )
-        first = or_(outbox.c.lane.is_(None), outbox.c.seq.in_(heads))
+        first = or_(outbox.c.lane.is_(None), outbox.c.seq.in_(select(heads)))
         statement = statement.values(visible_at=case((first, clock(delay_seconds)), else_=None))
     return _change(connection, statement)
 
@@ -276,7 +277,7 @@ def _lease(
         crashes = outbox.c.crashes
         count = case((outbox.c.leased_by.isnot(None), crashes + 1), else_=crashes)
         statement = statement.values(crashes=count)
-    if not connection.dialect.update_returning:  # SQLite before 3.35
+    if not connection.dialect.update_returning:  # MySQL, MariaDB, SQLite before 3.35
         connection.execute(statement)
         return _load(connection, tables, scope, and_(is_one, outbox.c.leased_by == worker))
     found = connection.execute(statement.returning(*columns_of(tables)))

@@ -18,12 +18,20 @@ _KEEPING = {"preserve_rowcount": True}
 """psycopg forgets the number when its cursor is closed, which it is at once after an INSERT."""
 
 
-class _Compiled(NamedTuple):
+class Compiled(NamedTuple):
+    """A statement as a driver takes it."""
+
     text: str
     names: tuple[str, ...] | None
     """The parameters in order, if the driver takes them by position."""
     processors: dict[str, Callable[[Any], Any]]
     """What makes of a value what the driver takes, where that differs."""
+
+    def processed(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The values as the driver takes them."""
+        if not self.processors:
+            return values
+        return values | {name: to(values[name]) for name, to in self.processors.items()}
 
 
 class CompiledStatement:
@@ -37,7 +45,7 @@ class CompiledStatement:
     def __init__(self, make: Callable[[Table, str], Statement]) -> None:
         self._make = make
         self._known: weakref.WeakKeyDictionary[
-            Table, weakref.WeakKeyDictionary[Dialect, _Compiled]
+            Table, weakref.WeakKeyDictionary[Dialect, Compiled]
         ] = weakref.WeakKeyDictionary()
 
     def execute(self, connection: Connection, table: Table, values: dict[str, Any]) -> int:
@@ -56,13 +64,15 @@ class CompiledStatement:
             return connection.execute(
                 self._make(table, dialect.name), values, execution_options=_KEEPING
             ).rowcount
-        text, names, processors = self._compiled(table, dialect)
-        if processors:
-            values = values | {name: to(values[name]) for name, to in processors.items()}
+        found = self.compiled(table, dialect)
+        values, names = found.processed(values), found.names
         parameters: Any = values if names is None else tuple(values[name] for name in names)
-        return connection.exec_driver_sql(text, parameters, execution_options=_KEEPING).rowcount
+        return connection.exec_driver_sql(
+            found.text, parameters, execution_options=_KEEPING
+        ).rowcount
 
-    def _compiled(self, table: Table, dialect: Dialect) -> _Compiled:
+    def compiled(self, table: Table, dialect: Dialect) -> Compiled:
+        """The statement as the driver takes it."""
         of_table = self._known.get(table)
         if of_table is None:
             of_table = self._known[table] = weakref.WeakKeyDictionary()
@@ -72,7 +82,7 @@ class CompiledStatement:
         return found
 
 
-def _compile(statement: Statement, dialect: Dialect) -> _Compiled:
+def _compile(statement: Statement, dialect: Dialect) -> Compiled:
     compiled: Any = statement.compile(dialect=dialect)
     names = compiled.positiontup
     processors = {
@@ -80,4 +90,4 @@ def _compile(statement: Statement, dialect: Dialect) -> _Compiled:
         for name, parameter in compiled.binds.items()
         if (processor := parameter.type.dialect_impl(dialect).bind_processor(dialect)) is not None
     }
-    return _Compiled(str(compiled), None if names is None else tuple(names), processors)
+    return Compiled(str(compiled), None if names is None else tuple(names), processors)

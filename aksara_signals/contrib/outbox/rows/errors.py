@@ -8,10 +8,26 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aksara_signals.exceptions import OutboxError
 
+MYSQL_DRIVERS: frozenset[str] = frozenset(
+    ("MySQLdb", "aiomysql", "asyncmy", "mariadb", "mysql", "pymysql")
+)
+"""The packages of the drivers of MySQL and MariaDB."""
 _OUTAGES = ("08", "57P", "53300")
 """Connection lost, server shutting down or starting, too many connections."""
 _UNKNOWN_TABLE = ("42P01", "42703")
 """A table and a column that don't exist."""
+_MYSQL_UNKNOWN_TABLE = (1146, 1054)
+_MYSQL_OUTAGES = frozenset(
+    (
+        *(1020, 1205, 1213),  # another transaction was in the way: changed a row, held one for long
+        *(1040, 1203, 1226),  # too many connections, of all or of this user
+        *(1053, 1077, 1079, 1080, 1927, 3169, 4031),  # shutting down; the connection was killed
+        *(1152, 1158, 1159, 1160, 1161, 1184),  # the network
+        *(1290, 1792, 1836),  # read-only, as a replica is until it is promoted
+        1317,  # the statement was interrupted
+        *(2002, 2003, 2005, 2006, 2012, 2013, 2055),  # no connection, as the client says it
+    )
+)
 
 
 def sqlstate_of(error: BaseException) -> str | None:
@@ -21,10 +37,19 @@ def sqlstate_of(error: BaseException) -> str | None:
     return state if isinstance(state, str) else None
 
 
+def mysql_number_of(error: BaseException) -> int | None:
+    """The number of an error of MySQL or MariaDB, whose drivers give no SQLSTATE."""
+    original = getattr(error, "orig", error)
+    number = original.args[0] if isinstance(original, BaseException) and original.args else None
+    is_mysql = type(original).__module__.partition(".")[0] in MYSQL_DRIVERS
+    return number if is_mysql and isinstance(number, int) else None
+
+
 def is_missing(error: DBAPIError) -> bool:
     """Whether a statement has failed because a table or a column doesn't exist."""
     text = str(error.orig)
     is_unknown = sqlstate_of(error) in _UNKNOWN_TABLE
+    is_unknown = is_unknown or mysql_number_of(error) in _MYSQL_UNKNOWN_TABLE
     return is_unknown or "no such table" in text or "has no column named" in text
 
 
@@ -52,6 +77,9 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return True
+        number = mysql_number_of(error)
+        if number is not None:
+            return number in _MYSQL_OUTAGES
         name = getattr(error.orig, "sqlite_errorname", None)
         if name is not None:
             return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))

@@ -17,24 +17,23 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.rows import upkeep
 from aksara_signals.contrib.outbox.rows.compiled import CompiledStatement
 from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
-from aksara_signals.contrib.outbox.rows.tables import INSERTS, Tables, clock
+from aksara_signals.contrib.outbox.rows.tables import Tables, clock, insert_or_nothing
 
 
 def _note(inbox: Table, dialect: str) -> Insert:
     columns = inbox.c
-    insert = INSERTS[dialect](inbox).values(
-        receiver=bindparam("the_receiver", type_=columns.receiver.type),
-        id=bindparam("the_id", type_=columns.id.type),
-        generation=bindparam("the_generation", type_=columns.generation.type),
-    )
-    statement: Insert = insert.on_conflict_do_nothing()
-    return statement
+    values = {
+        "receiver": bindparam("the_receiver", type_=columns.receiver.type),
+        "id": bindparam("the_id", type_=columns.id.type),
+        "generation": bindparam("the_generation", type_=columns.generation.type),
+    }
+    return insert_or_nothing(inbox, dialect, values)
 
 
 _NOTE = CompiledStatement(_note)
@@ -54,7 +53,10 @@ def note(connection: Connection, tables: Tables, message: Message) -> bool:
         "the_generation": message.generation,
     }
     with _required(tables):
-        return bool(_NOTE.execute(connection, tables.inbox, values))
+        try:
+            return bool(_NOTE.execute(connection, tables.inbox, values))
+        except IntegrityError:
+            return False
 
 
 def is_noted(connection: Connection, tables: Tables, message: Message) -> bool:
@@ -72,8 +74,9 @@ def purge(connection: Connection, tables: Tables, keep_seconds: float) -> int:
     """Delete a chunk of what was delivered long ago, and return how many rows that were."""
     inbox = tables.inbox
     key = (inbox.c.receiver, inbox.c.id, inbox.c.generation)
-    old = select(*key).where(inbox.c.done_at < clock(-keep_seconds)).limit(upkeep.CHUNK)
-    return connection.execute(delete(inbox).where(tuple_(*key).in_(old))).rowcount
+    old = select(*key).where(inbox.c.done_at < clock(-keep_seconds)).limit(upkeep.CHUNK).subquery()
+    # As a table of its own: MySQL takes no LIMIT right within IN, nor the table it deletes from.
+    return connection.execute(delete(inbox).where(tuple_(*key).in_(select(old)))).rowcount
 
 
 @contextmanager

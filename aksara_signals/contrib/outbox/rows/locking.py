@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import BigInteger, Connection, Engine, Table, event, func, select
+from sqlalchemy import BigInteger, Connection, Engine, Pool, Table, event, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from aksara_signals.contrib.outbox.rows.tables import Tables
+from aksara_signals.contrib.outbox.rows.tables import (
+    Tables,
+    insert_or_update,
+    is_mysql,
+)
 from aksara_signals.exceptions import OutboxError
 
 _IMMEDIATE = re.compile(r"\s*BEGIN\s+(IMMEDIATE|EXCLUSIVE)", re.IGNORECASE)
+_LOCKED_ROW = "(claims)"
+"""The row of the breaker that is locked on MySQL; no receiver has such a name."""
+_with_row: WeakKeyDictionary[Pool, set[str]] = WeakKeyDictionary()
+"""The tables that have that row, by the pools of their databases."""
 _LOCK_SPACE = int.from_bytes(b"aksa", "big") << 32
 
 
@@ -82,6 +91,9 @@ def serialize(connection: Connection, tables: Tables) -> None:
     """Hold up all other claims until the transaction ends."""
     if ensure_begun(connection):
         return
+    if is_mysql(connection.dialect):
+        _lock_row(connection, tables.breaker)
+        return
     lock = func.pg_advisory_xact_lock(_LockKey(tables.outbox))
     level = connection.execute(
         select(func.current_setting("transaction_isolation"), lock)
@@ -93,6 +105,33 @@ def serialize(connection: Connection, tables: Tables) -> None:
             f"{level.upper()}; give the worker sessions of "
             f"engine.execution_options(isolation_level='READ COMMITTED')"
         )
+
+
+def _lock_row(connection: Connection, breaker: Table) -> None:
+    """Lock a row, which the end of the transaction unlocks, as it doesn't with GET_LOCK()."""
+    name, row = connection.dialect.name, {"receiver": _LOCKED_ROW}
+    # An exclusive lock in any case: one that is shared first would be a deadlock of two.
+    lock = insert_or_update(breaker, name, row, (("failures", breaker.c.failures),))
+    options = connection.get_execution_options()
+    where = f"{breaker.fullname} {options.get('schema_translate_map')}"
+    with_row = _with_row.setdefault(connection.engine.pool, set())
+    if where not in with_row:
+        # Its INSERT has to be committed: if it was rolled back, as in a test, those that have
+        # waited for it would be in a deadlock.
+        beside = beside_pool(connection.engine)
+        try:
+            with beside.connect() as other:
+                other.execute(lock, execution_options=options)
+                other.commit()
+        finally:
+            beside.dispose()
+        with_row.add(where)
+    connection.execute(lock)
+
+
+def beside_pool(engine: Engine) -> Engine:
+    """An engine that connects in the same way, with a pool of its own."""
+    return Engine(engine.pool.recreate(), engine.dialect, engine.url)
 
 
 def _has_begun(connection: Connection) -> bool:

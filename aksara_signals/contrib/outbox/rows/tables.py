@@ -19,6 +19,7 @@ from sqlalchemy import (
     FromClause,
     Identity,
     Index,
+    Insert,
     Integer,
     MetaData,
     SmallInteger,
@@ -32,8 +33,9 @@ from sqlalchemy import (
     literal_column,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
@@ -46,6 +48,9 @@ DONE: int = 1
 
 DEAD: int = 2
 """The status of a row that is given up: its receiver failed, or ended its worker, too often."""
+
+_MYSQL = ("mysql", "mariadb")
+"""The names of SQLAlchemy's dialects for the two: of a MariaDB, either."""
 
 # SQLAlchemy 2.0 has no option for storage parameters of a table, and Alembic copies options but no
 # DDL events into a migration. USING takes any text, and stands where WITH follows.
@@ -91,7 +96,7 @@ def _outbox(metadata: MetaData, name: str, schema: str | None) -> Table:
         metadata,
         # A cache of sequence numbers is per connection: a later row could get a lower number.
         Column("seq", _big_integer(), Identity(cache=1), primary_key=True),
-        Column("id", Uuid(), nullable=False),
+        Column("id", _uuid(), nullable=False),
         Column("receiver", String(200), nullable=False),
         Column("type", String(200), nullable=False),
         Column("aggregatetype", String(500), nullable=False),
@@ -101,32 +106,34 @@ def _outbox(metadata: MetaData, name: str, schema: str | None) -> Table:
         Column("headers", _json()),
         Column("version", Integer(), server_default=text("1"), nullable=False),
         Column("generation", Integer(), server_default=text("0"), nullable=False),
-        # The server's default is spelled so that one migration runs on every database; ours,
-        # which stands in our INSERT, has a fraction of a second on SQLite, too.
+        # The server's default is spelled so that one migration runs on PostgreSQL and on SQLite;
+        # ours, which stands in our INSERT, has a fraction of a second on SQLite, too.
         Column(
             "created_at",
-            DateTime(timezone=True),
+            _moment(),
             default=_Now(),
-            server_default=text("CURRENT_TIMESTAMP"),
+            server_default=_Created(),
             nullable=False,
         ),
         Column("status", SmallInteger(), server_default=text("0"), nullable=False),
         Column("attempts", Integer(), server_default=text("0"), nullable=False),
         Column("crashes", Integer(), server_default=text("0"), nullable=False),
-        Column("visible_at", DateTime(timezone=True)),
+        Column("visible_at", _moment()),
         Column("leased_by", String(200)),
         Column("last_error", Text()),
-        Column("done_at", DateTime(timezone=True)),
+        Column("done_at", _moment()),
         schema=schema,
         sqlite_autoincrement=True,  # a number of a purged row must not come back
         postgresql_using=_STORAGE,
     )
+    # MySQL has no partial indexes. There, the rows of a receiver that wait, fresh ones or due ones,
+    # are all found by the second one, whose first columns the conditions name.
     condition = f"status = {WAITING}"
     _index(table, "fresh", ("receiver", "seq"), f"{condition} AND visible_at IS NULL")
     _index(
         table,
         "due",
-        ("receiver", "visible_at"),
+        ("receiver", "status", "visible_at"),
         f"{condition} AND visible_at IS NOT NULL",
         postgresql_include=["lane"],
     )
@@ -142,8 +149,8 @@ def _breaker(metadata: MetaData, name: str, schema: str | None) -> Table:
         Column("receiver", String(200), primary_key=True),
         Column("failures", Integer(), server_default=text("0"), nullable=False),
         Column("probes", Integer(), server_default=text("0"), nullable=False),
-        Column("opened_at", DateTime(timezone=True)),
-        Column("probe_at", DateTime(timezone=True)),
+        Column("opened_at", _moment()),
+        Column("probe_at", _moment()),
         schema=schema,
     )
 
@@ -153,13 +160,13 @@ def _inbox(metadata: MetaData, name: str, schema: str | None) -> Table:
         f"{name.removesuffix('_outbox')}_inbox",
         metadata,
         Column("receiver", String(200), primary_key=True),
-        Column("id", Uuid(), primary_key=True),
+        Column("id", _uuid(), primary_key=True),
         Column("generation", Integer(), primary_key=True, autoincrement=False),
         Column(
             "done_at",
-            DateTime(timezone=True),
+            _moment(),
             default=_Now(),
-            server_default=text("CURRENT_TIMESTAMP"),
+            server_default=_Created(),
             nullable=False,
         ),
         schema=schema,
@@ -184,6 +191,16 @@ def _big_integer() -> TypeEngine[int]:
     return BigInteger().with_variant(Integer(), "sqlite")
 
 
+def _uuid() -> TypeEngine[Any]:
+    # MariaDB has a type of its own, which SQLAlchemy uses by one of its dialects for it alone.
+    return Uuid().with_variant(Uuid(native_uuid=False), *_MYSQL)
+
+
+def _moment() -> TypeEngine[datetime]:
+    # In UTC where the database stores no time zone. MySQL's would have no fraction of a second.
+    return DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *_MYSQL)
+
+
 def _json() -> TypeEngine[Any]:
     binary = JSONB(none_as_null=True)
     # Alembic, on another database, would write "astext_type=Text()" into the migration, and import
@@ -201,6 +218,11 @@ def is_waiting(table: FromClause) -> ColumnElement[bool]:
     return table.c.status == literal_column(str(WAITING), Integer())
 
 
+def is_mysql(dialect: Dialect) -> bool:
+    """Whether a dialect is that of MySQL or MariaDB."""
+    return dialect.name in _MYSQL
+
+
 def is_in(
     connection: Connection, column: ColumnElement[Any], values: Sequence[Any]
 ) -> ColumnElement[bool]:
@@ -212,19 +234,56 @@ def is_in(
     return column.in_(values)
 
 
-INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-"""What makes an INSERT that may meet a row of the same key, by the name of the dialect."""
+def insert_or_update(table: Table, dialect: str, values: dict[str, Any], changes: Changes) -> Any:
+    """An INSERT that changes the row of the same primary key, if there is one.
+
+    Args:
+        table: The table.
+        dialect: The name of the dialect.
+        values: Those of a new row.
+        changes: The names and values of columns of the old one, in the order in which MySQL sets
+            them: an expression has the new value of a column that stands before.
+    """
+    if dialect in _MYSQL:
+        return mysql.insert(table).values(values).on_duplicate_key_update(list(changes))
+    insert: Any = _INSERTS[dialect](table).values(values)
+    return insert.on_conflict_do_update(index_elements=[*table.primary_key], set_=dict(changes))
+
+
+def insert_or_nothing(table: Table, dialect: str, values: dict[str, Any]) -> Insert:
+    """An INSERT that does nothing if there is a row of the same primary key.
+
+    On MySQL it raises ``IntegrityError``, which there leaves the transaction as it was: of an
+    ``INSERT IGNORE`` that does nothing, drivers warn.
+    """
+    if dialect in _MYSQL:
+        return mysql.insert(table).values(values)
+    insert: Any = _INSERTS[dialect](table).values(values)
+    statement: Insert = insert.on_conflict_do_nothing()
+    return statement
+
+
+Changes = Sequence[tuple[str, Any]]
+_INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 # -- the clock ------------------------------------------------------------------------------------
 
 
 class _Now(FunctionElement[Any]):
-    """When the transaction began, or, on SQLite, now."""
+    """When the transaction began, or, on SQLite and MySQL, now."""
 
     inherit_cache = True
     type = DateTime(timezone=True)
     name = "now"
+
+
+class _Created(FunctionElement[Any]):
+    """The default of a column in its table."""
+
+    inherit_cache = True
+    type = DateTime(timezone=True)
+    name = "created"
 
 
 class _Clock(FunctionElement[Any]):
@@ -240,6 +299,17 @@ def clock(seconds: float = 0) -> FunctionElement[Any]:
     return _Clock(literal(float(seconds), Float())) if seconds else _Clock()
 
 
+@compiles(_Created)
+def _created(*_: object, **__: object) -> str:
+    return "CURRENT_TIMESTAMP"
+
+
+@compiles(_Created, *_MYSQL)
+def _created_mysql(*_: object, **__: object) -> str:
+    # CURRENT_TIMESTAMP would be in the time zone of the connection.
+    return "(utc_timestamp(6))"
+
+
 @compiles(_Now, "postgresql")
 def _now_postgresql(*_: object, **__: object) -> str:
     return "now()"
@@ -248,6 +318,11 @@ def _now_postgresql(*_: object, **__: object) -> str:
 @compiles(_Now, "sqlite")
 def _now_sqlite(*_: object, **__: object) -> str:
     return "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+
+
+@compiles(_Now, *_MYSQL)
+def _now_mysql(*_: object, **__: object) -> str:
+    return "utc_timestamp(6)"
 
 
 @compiles(_Clock, "postgresql")
@@ -266,7 +341,15 @@ def _clock_sqlite(element: _Clock, compiler: Any, **options: Any) -> str:
     return f"strftime('%Y-%m-%d %H:%M:%f', 'now'{later})"
 
 
+@compiles(_Clock, *_MYSQL)
+def _clock_mysql(element: _Clock, compiler: Any, **options: Any) -> str:
+    # The time at which the statement began, also in a subquery.
+    seconds = compiler.process(element.clauses, **options)
+    later = f" + INTERVAL {seconds} SECOND" if seconds else ""
+    return f"(utc_timestamp(6){later})"
+
+
 def aware(moment: datetime) -> datetime:
     """A time that was read from the database, in UTC."""
-    # SQLite has no time zones; its clock is UTC. psycopg gives the time zone of the connection.
+    # SQLite and MySQL have no time zones; their clock is UTC. psycopg gives that of the connection.
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -25,7 +25,7 @@ from aksara_signals.contrib.outbox.rows.locking import ensure_begun
 from aksara_signals.contrib.outbox.rows.marking import mark_one_done
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.contrib.outbox.worker.calls import Call, load_arguments
-from aksara_signals.contrib.outbox.worker.gateway import Gateway, connection_to
+from aksara_signals.contrib.outbox.worker.gateway import Gateway, begin, connection_to
 from aksara_signals.dispatch.provenance import provenance_of, restored_provenance
 from aksara_signals.dispatch.receivers.naming import counted
 from aksara_signals.orm.sending import ForbiddenMethods, Run, send_within
@@ -181,7 +181,7 @@ class Caller:
         def run(session: Session) -> bool:
             if driver is not None:
                 driver.session = session
-            session.begin()  # as a context manager, it wouldn't commit an inactive one, silently
+            begin(session, gateway.tables)
             was_called = call_in_session(session, call, gateway.tables, receipt, driver)
             before_commit()
             session.commit()

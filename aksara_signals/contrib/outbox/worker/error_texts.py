@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 from sqlalchemy.exc import PendingRollbackError, StatementError
 
-from aksara_signals.contrib.outbox.rows.errors import sqlstate_of
+from aksara_signals.contrib.outbox.rows.errors import MYSQL_DRIVERS, mysql_number_of, sqlstate_of
 from aksara_signals.dispatch.receivers.identity import type_name
 from aksara_signals.dispatch.receivers.naming import safe_str
 
 _WITH_VALUES = (StatementError, PendingRollbackError)
-_DRIVERS = frozenset(("asyncpg", "psycopg", "psycopg2", "sqlite3"))
+_DRIVERS = frozenset(("asyncpg", "psycopg", "psycopg2", "sqlite3")) | MYSQL_DRIVERS
 """Packages whose own errors have values of rows, too."""
 _LONGEST = 500
 
@@ -27,7 +27,10 @@ def error_text(error: BaseException) -> str:
     if any(_has_values(each) for each in chain):
         names = " from ".join(dict.fromkeys(_name(each) for each in chain))
         state = next((state for each in chain if (state := sqlstate_of(each))), None)
-        return f"{names} (SQLSTATE {state})" if state else names
+        if state:
+            return f"{names} (SQLSTATE {state})"
+        number = next((number for each in chain if (number := mysql_number_of(each))), None)
+        return f"{names} (error {number})" if number else names
     if isinstance(error, BaseExceptionGroup):
         inner = ", ".join(dict.fromkeys(_name(each) for each in error.exceptions))
         return f"{_name(error)} of {inner}"

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from aksara_signals.contrib.outbox.rows.tables import Tables
+from aksara_signals.contrib.outbox.rows.tables import Tables, is_mysql
 from aksara_signals.contrib.outbox.worker.threads import Threads
 from aksara_signals.dispatch.delivery.delivery import Delivery
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
@@ -26,6 +26,8 @@ from aksara_signals.exceptions import InvalidOptionError
 from aksara_signals.orm.session.current import ActiveSession, AnySession, user_session
 
 ResultT = TypeVar("ResultT")
+
+_READ_COMMITTED = {"isolation_level": "READ COMMITTED"}
 
 Sessions = Callable[..., AnySession]
 """What makes sessions: an ``async_sessionmaker`` or a ``sessionmaker``."""
@@ -43,11 +45,22 @@ def _closing(
         return function(session, *arguments)
 
 
+def begin(session: Session, tables: Tables) -> Connection:
+    """Begin a transaction of a worker, which is ``READ COMMITTED`` on MySQL as elsewhere.
+
+    By default it would be ``REPEATABLE READ`` there: locks would also hold up who inserts beside
+    the locked rows, and a heartbeat could make the receiver fail whose row it has changed.
+    """
+    session.begin()  # as a context manager, it wouldn't commit an inactive one, silently
+    bind = session.get_bind(clause=tables.outbox)
+    options = _READ_COMMITTED if is_mysql(bind.dialect) and isinstance(bind, Engine) else None
+    return session.connection(bind_arguments={"clause": tables.outbox}, execution_options=options)
+
+
 def _in_transaction(
     session: Session, tables: Tables, function: Callable[..., ResultT], arguments: Iterable[Any]
 ) -> ResultT:
-    session.begin()
-    result = function(connection_to(session, tables), *arguments)
+    result = function(begin(session, tables), *arguments)
     session.commit()
     return result
 

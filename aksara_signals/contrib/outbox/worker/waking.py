@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from aksara_signals.contrib.outbox.rows.locking import beside_pool
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.contrib.outbox.worker.error_texts import error_text
 from aksara_signals.contrib.outbox.worker.reports import log
@@ -57,11 +58,6 @@ class Wake:
 def channel_of(tables: Tables) -> str:
     """The channel of PostgreSQL on which rows in a table are announced; needs no quotes."""
     return f"aksara_{blake2b(tables.outbox.fullname.encode(), digest_size=8).hexdigest()}"
-
-
-def beside_pool(engine: Engine) -> Engine:
-    """An engine that connects in the same way, with a pool of its own."""
-    return Engine(engine.pool.recreate(), engine.dialect, engine.url)
 
 
 class Listener:

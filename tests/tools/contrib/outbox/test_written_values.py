@@ -187,6 +187,8 @@ async def test_what_is_refused_in_a_flush_rolls_it_back(session: AsyncSession, n
     """So the change isn't stored without its row."""
     connect(post_save, Reading, Durable(name, include=("value",)))
     at = datetime(2026, 1, 2, tzinfo=UTC)
+    if session.get_bind().dialect.name == "mysql":
+        pytest.skip("MariaDB's drivers store no infinity, and say so before the row is made")
     reading = Reading(sensor=uuid4(), at=at, color=Color.RED, value=float("inf"))
     session.add(reading)
     with pytest.raises(SignalPayloadError, match=r"the column value is not a finite number"):

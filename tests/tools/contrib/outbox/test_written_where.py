@@ -178,9 +178,9 @@ async def test_tenants_have_schemas(
     if database.dialect == "sqlite":
         tenant = "main"
     else:
-        tenant = f"{database.schema}_tenant"
+        tenant = f"{database.schema or database.sync_url.database}_tenant"
         async with async_engine.begin() as connection:
-            await connection.execute(text(f'CREATE SCHEMA "{tenant}"'))
+            await connection.execute(text(f"CREATE SCHEMA {tenant}"))
     engine = async_engine.execution_options(schema_translate_map={None: tenant})
     try:
         await create_all(engine, Base.metadata)
@@ -189,12 +189,13 @@ async def test_tenants_have_schemas(
             await session.commit()
             assert len(await stored(session)) == 1
         async with async_engine.connect() as connection:
-            there = await connection.scalar(text(f'SELECT count(*) FROM "{tenant}".aksara_outbox'))
+            there = await connection.scalar(text(f"SELECT count(*) FROM {tenant}.aksara_outbox"))
         assert there == 1
     finally:
         if database.dialect != "sqlite":
             async with async_engine.begin() as connection:
-                await connection.execute(text(f'DROP SCHEMA "{tenant}" CASCADE'))
+                with_all = " CASCADE" if database.dialect == "postgresql" else ""
+                await connection.execute(text(f"DROP SCHEMA {tenant}{with_all}"))
 
 
 # -- several outboxes -----------------------------------------------------------------------------

@@ -46,7 +46,9 @@ async def make_probe_due(store: Store) -> None:
 async def seconds_to_probe(store: Store) -> float:
     table = store.tables.breaker
     probe_at, now = await store.run(
-        lambda connection: connection.execute(select(table.c.probe_at, clock())).one()
+        lambda connection: connection.execute(
+            select(table.c.probe_at, clock()).where(table.c.failures > 0)
+        ).one()
     )
     return (probe_at - now).total_seconds()
 
