@@ -21,7 +21,6 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    update,
 )
 
 from aksara_signals.contrib.outbox.rows.breaker import begin_probe, load_breakers
@@ -41,6 +40,7 @@ from aksara_signals.contrib.outbox.rows.tables import (
     clock,
     is_in,
     is_waiting,
+    update_by_seq,
 )
 
 LONGEST_ERROR: int = 4_000
@@ -241,7 +241,7 @@ def _bury(connection: Connection, tables: Tables, scope: Scope, seqs: Sequence[i
     outbox = tables.outbox
     are_these = is_in(connection, outbox.c.seq, seqs)
     connection.execute(
-        update(outbox)
+        update_by_seq(outbox)
         .where(are_these)
         .values(
             status=DEAD,
@@ -269,7 +269,7 @@ def _lease(
     outbox = tables.outbox
     is_one = is_in(connection, outbox.c.seq, seqs)
     statement = (
-        update(outbox)
+        update_by_seq(outbox)
         .where(is_one, is_waiting(outbox))
         .values(leased_by=worker, visible_at=clock(lease_seconds))
     )
@@ -293,7 +293,7 @@ def _load(
 def _leased(connection: Connection, tables: Tables, worker: str, seqs: Sequence[int]) -> Update:
     """An update of rows that the worker still has."""
     outbox = tables.outbox
-    return update(outbox).where(
+    return update_by_seq(outbox).where(
         is_in(connection, outbox.c.seq, seqs),
         outbox.c.leased_by == worker,
         is_waiting(outbox),

@@ -26,12 +26,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    Update,
     Uuid,
     any_,
     bindparam,
     literal,
     literal_column,
     text,
+    update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
@@ -232,6 +234,18 @@ def is_in(
         kind = String() if isinstance(column.type, String) else column.type
         return column == any_(bindparam(None, list(values), ARRAY(kind), unique=True))
     return column.in_(values)
+
+
+def update_by_seq(outbox: Table) -> Update:
+    """An UPDATE of rows that are named by their numbers.
+
+    Of a small table, MySQL would look at each row, and lock it: also those of transactions that
+    wait for this one.
+    """
+    statement = update(outbox)
+    for name in _MYSQL:
+        statement = statement.with_hint("FORCE INDEX (PRIMARY)", dialect_name=name)
+    return statement
 
 
 def insert_or_update(table: Table, dialect: str, values: dict[str, Any], changes: Changes) -> Any:

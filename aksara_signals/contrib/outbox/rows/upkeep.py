@@ -24,7 +24,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    update,
 )
 
 from aksara_signals.contrib.outbox.rows.breaker import load_breakers
@@ -37,6 +36,7 @@ from aksara_signals.contrib.outbox.rows.tables import (
     clock,
     is_in,
     is_waiting,
+    update_by_seq,
 )
 
 CHUNK: int = 1_000
@@ -309,7 +309,7 @@ def _update(
         return 0
     outbox = tables.outbox
     these = is_in(connection, outbox.c.seq, seqs)
-    statement = update(outbox).where(these, outbox.c.status == status).values(values)
+    statement = update_by_seq(outbox).where(these, outbox.c.status == status).values(values)
     return connection.execute(statement).rowcount
 
 
