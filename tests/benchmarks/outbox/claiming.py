@@ -205,11 +205,12 @@ async def _retry(engine: AsyncEngine, count: int, delay_seconds: float) -> None:
         .where(table.c.receiver != DOWN, table.c.status == 0)
         .order_by(table.c.seq)
         .limit(count)
+        .subquery()
     )
     async with engine.begin() as connection:
         await connection.execute(
             update(tables)
-            .where(table.c.seq.in_(is_first))
+            .where(table.c.seq.in_(select(is_first)))
             .values(attempts=1, visible_at=clock(delay_seconds))
         )
 
@@ -225,14 +226,21 @@ async def _open_breaker(engine: AsyncEngine) -> None:
 
 async def _size(engine: AsyncEngine) -> int:
     """Bytes of the table with its indexes; on SQLite, of the file."""
-    statement = "SELECT pg_total_relation_size('aksara_outbox')"
-    if engine.dialect.name == "sqlite":
-        statement = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    statement = {
+        "sqlite": "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+        "postgresql": "SELECT pg_total_relation_size('aksara_outbox')",
+        "mariadb": "SELECT file_size FROM information_schema.innodb_sys_tablespaces "
+        "WHERE name = concat(database(), '/aksara_outbox')",
+    }[engine.dialect.name]
     async with engine.connect() as connection:
         return int((await connection.execute(text(statement))).scalar_one())
 
 
 async def _pack(engine: AsyncEngine) -> None:
+    if engine.dialect.name == "mariadb":
+        async with engine.connect() as connection:
+            await connection.exec_driver_sql("OPTIMIZE TABLE aksara_outbox")
+        return
     statement = "VACUUM FULL aksara_outbox" if engine.dialect.name == "postgresql" else "VACUUM"
     async with engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection

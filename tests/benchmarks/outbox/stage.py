@@ -26,7 +26,8 @@ from aksara_signals.contrib.outbox import Durable, Outbox
 from aksara_signals.contrib.outbox.models import model_name
 from aksara_signals.orm import SignalMixin
 
-DIALECTS = ("sqlite", "postgresql")
+DIALECTS = ("sqlite", "postgresql", "mariadb")
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 
 SERVER_SETTINGS = """
 max_connections = 200
@@ -180,8 +181,9 @@ def use_immediate_recipe(engine: AsyncEngine, synchronous: str) -> None:
 class Stage:
     """Makes empty databases on one server and in one folder."""
 
-    def __init__(self, server: Any, folder: Path) -> None:
+    def __init__(self, server: Any, mariadb: Any, folder: Path) -> None:
         self._server = server
+        self._mariadb = mariadb
         self._folder = folder
         self._count = 0
 
@@ -199,7 +201,9 @@ class Stage:
             for file in folder.iterdir():
                 file.unlink()
             return
-        with databases.postgresql_database(self._server) as database:
+        is_mariadb = dialect == "mariadb"
+        make = databases.mariadb_database if is_mariadb else databases.postgresql_database
+        with make(self._mariadb if is_mariadb else self._server) as database:
             url = database.async_url.render_as_string(hide_password=False)
             place = Place(dialect, url, database.schema)
             asyncio.run(create_tables(place))
@@ -210,12 +214,15 @@ def server_version(stage: Stage, dialect: str) -> str:
     """Name and version of a database."""
     with stage.empty(dialect) as place:
         number = asyncio.run(with_engine(place, _version))
-    return f"{'PostgreSQL' if dialect == 'postgresql' else 'SQLite'} {number.partition(' ')[0]}"
+    return f"{NAMES[dialect]} {number.partition(' ')[0].partition('-')[0]}"
 
 
 async def _version(engine: AsyncEngine) -> str:
-    is_server = engine.dialect.name == "postgresql"
-    statement = "SHOW server_version" if is_server else "SELECT sqlite_version()"
+    statement = {
+        "sqlite": "SELECT sqlite_version()",
+        "postgresql": "SHOW server_version",
+        "mariadb": "SELECT version()",
+    }[engine.dialect.name]
     async with engine.connect() as connection:
         return str((await connection.exec_driver_sql(statement)).scalar_one())
 
@@ -230,14 +237,22 @@ async def create_tables(place: Place) -> None:
 
 @contextmanager
 def opened() -> Iterator[Stage]:
-    """Both databases: the server of ``AKSARA_TEST_POSTGRES_URL``, or a throw-away one."""
+    """All databases: the servers of the variables of the tests; or a throw-away PostgreSQL.
+
+    Raises:
+        RuntimeError: No MariaDB server answers.
+    """
+    mariadb = databases.mariadb_server()
+    if mariadb is None:
+        raise RuntimeError(f"no MariaDB server answers ({databases.MARIADB})")
+    mariadb = mariadb.set(drivername=mariadb.drivername.replace("mysql", "mariadb"))
     given = os.environ.get("AKSARA_TEST_POSTGRES_URL")
     with tempfile.TemporaryDirectory(prefix="aksara-bench-") as folder:
         if given:
-            yield Stage(make_url(given), Path(folder))
+            yield Stage(make_url(given), mariadb, Path(folder))
             return
         with databases.throw_away_server(SERVER_SETTINGS) as server:
-            yield Stage(server, Path(folder))
+            yield Stage(server, mariadb, Path(folder))
 
 
 async def with_engine(
@@ -278,6 +293,14 @@ _PARTS = {
         "SELECT number + 1 FROM all_ WHERE number < :last) SELECT number FROM all_)",
     },
 }
+_STORE_IN_MARIADB = """
+    INSERT INTO aksara_outbox
+        (id, receiver, type, aggregatetype, aggregateid, lane, payload, created_at)
+    SELECT replace(uuid(), '-', ''), :receiver, 'post_save', :model, concat('[', seq, ']'),
+        conv(left(md5(concat(:receiver, seq)), 15), 16, 10),
+        concat('{{"v"\: 1, "key"\: [', seq, '], "created"\: true}}'), utc_timestamp(6)
+    FROM seq_{first}_to_{last}
+"""
 
 
 async def store(connection: AsyncConnection, receiver: str, count: int, first: int = 1) -> None:
@@ -289,12 +312,17 @@ async def store(connection: AsyncConnection, receiver: str, count: int, first: i
         count: How many rows.
         first: The key of the first object.
     """
+    values: dict[str, Any] = {"receiver": receiver, "model": model_name(Plain)}
+    limits = {"first": first, "last": first + count - 1}
+    if connection.dialect.name == "mariadb":
+        await connection.execute(text(_STORE_IN_MARIADB.format(**limits)), values)
+        return
     statement = text(_STORE.format(**_PARTS[connection.dialect.name]))
-    values = {"receiver": receiver, "model": model_name(Plain)}
-    await connection.execute(statement, {**values, "first": first, "last": first + count - 1})
+    await connection.execute(statement, values | limits)
 
 
 async def analyze(engine: AsyncEngine) -> None:
     """Let the database look at what it holds, as it does by itself sooner or later."""
     async with engine.begin() as connection:
-        await connection.exec_driver_sql("ANALYZE")
+        is_mariadb = engine.dialect.name == "mariadb"
+        await connection.exec_driver_sql(f"ANALYZE{' TABLE aksara_outbox' * is_mariadb}")
