@@ -1,4 +1,4 @@
-"""Fixtures of every test: both databases, and built-in signals that are left as they were found."""
+"""Fixtures of every test: the databases, and built-in signals that are left as they were found."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in dict.fromkeys(lines):
             terminalreporter.write_line(line)
+    if "mariadb" not in databases.ON:
+        terminalreporter.section("databases")
+        terminalreporter.write_line(
+            f"not tried for want of a server: MariaDB ({databases.MARIADB})"
+        )
     if find_chromium() is None:
         terminalreporter.section("browsers")
         terminalreporter.write_line(
@@ -78,7 +83,7 @@ def mariadb_server() -> URL:
     return server
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture(params=databases.ON)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[databases.Database]:
     """An empty database; a test that asks for it runs once on each."""
     if request.param == "sqlite":

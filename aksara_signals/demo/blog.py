@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, String
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -28,6 +28,8 @@ from aksara_signals.types import Changes
 
 class Base(SignalMixin, DeclarativeBase):
     """The base of the blog's models; inheriting the mixin is the whole set-up."""
+
+    type_annotation_map = {str: String(200)}  # noqa: RUF012 - as SQLAlchemy reads it; MySQL asks for a length
 
 
 class Author(Base):

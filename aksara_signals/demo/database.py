@@ -19,7 +19,7 @@ def make_engine(url: str) -> AsyncEngine:
     Raises:
         SystemExit: The URL is malformed, or its driver is not installed or not async.
     """
-    hint = f"try {EMBEDDED} or postgresql+asyncpg://…"
+    hint = f"try {EMBEDDED}, postgresql+asyncpg://… or mysql+asyncmy://…"
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -30,8 +30,10 @@ def make_engine(url: str) -> AsyncEngine:
     try:
         engine = create_async_engine(parsed)
     except ModuleNotFoundError as error:
-        package = {"aiosqlite": "aksara-signals[sqlite]", "asyncpg": "aksara-signals[postgres]"}
-        wanted = package.get(str(error.name), error.name)
+        extra = {"aiosqlite": "sqlite", "asyncpg": "postgres", "asyncmy": "mariadb"}
+        wanted = error.name
+        if error.name in extra:
+            wanted = f"aksara-signals[{extra[error.name]}]"
         raise SystemExit(f"{error.name} is not installed; run: pip install '{wanted}'") from error
     except ImportError as error:
         raise SystemExit(f"{parsed.drivername} can't be loaded: {one_line(error)}") from error

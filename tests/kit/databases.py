@@ -13,6 +13,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def postgresql_database(server: URL) -> Iterator[Database]:
             connection.exec_driver_sql(f'DROP SCHEMA "{schema}" CASCADE')
 
 
+@lru_cache(maxsize=1)
 def mariadb_server() -> URL | None:
     """The server given by ``AKSARA_TEST_MARIADB_URL``, else a local one; None if none answers."""
     given = os.environ.get(MARIADB)
@@ -197,6 +199,10 @@ def mariadb_database(server: URL) -> Iterator[Database]:
             # A transaction that a test left open shows as an error here, not as a hang.
             connection.exec_driver_sql("SET lock_wait_timeout = 10")
             connection.exec_driver_sql(f"DROP DATABASE {name}")
+
+
+ON = ("sqlite", "postgresql", *["mariadb"] * (mariadb_server() is not None))
+"""What each test that asks for a database runs on."""
 
 
 @compiles(String, "mysql", "mariadb")

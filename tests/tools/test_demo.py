@@ -214,6 +214,7 @@ async def test_a_bad_url_is_explained(url: str) -> None:
     [
         ("sqlite+aiosqlite://", "aiosqlite", "sqlite"),
         ("postgresql+asyncpg://u@h/d", "asyncpg", "postgres"),
+        ("mysql+asyncmy://u@h/d", "asyncmy", "mariadb"),
         ("mysql+aiomysql://u@h/d", "aiomysql", None),
     ],
 )

@@ -293,7 +293,7 @@ _PARTS = {
         "SELECT number + 1 FROM all_ WHERE number < :last) SELECT number FROM all_)",
     },
 }
-_STORE_IN_MARIADB = """
+_STORE_IN_MARIADB = r"""
     INSERT INTO aksara_outbox
         (id, receiver, type, aggregatetype, aggregateid, lane, payload, created_at)
     SELECT replace(uuid(), '-', ''), :receiver, 'post_save', :model, concat('[', seq, ']'),
