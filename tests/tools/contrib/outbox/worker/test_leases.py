@@ -20,7 +20,7 @@ from kit.outbox_workers import (
     past,
     table,
 )
-from sqlalchemy import update
+from sqlalchemy import event, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from aksara_signals.contrib.outbox import Durable, Retry
@@ -318,3 +318,39 @@ async def test_a_worker_extends_what_it_has(async_world: World) -> None:
         await eventually(are_extended)
         is_over.set()
         await eventually(lambda: worker.health()["done"] == 3)
+
+
+# -- isolation on MariaDB ---------------------------------------------------------------------------
+
+
+def level(session: Session) -> str:
+    """The isolation level of the connection of a session."""
+    return str(session.scalar(select(literal_column("@@tx_isolation"))))
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+async def test_a_heartbeat_may_change_the_row_of_a_receiver(async_world: World) -> None:
+    """Snapshots that are checked, as by default since MariaDB 11.6, don't refuse the mark of its end."""
+    levels: list[str] = []
+
+    @event.listens_for(async_world.engine.sync_engine, "connect")
+    def check_snapshots(dbapi_connection: Any, _record: object) -> None:
+        cursor = dbapi_connection.cursor()
+        cursor.execute("SET innodb_snapshot_isolation = ON")
+        cursor.close()
+
+    async def slow(event: Any, session: Any, **_: Any) -> None:
+        levels.append(await session.run_sync(level))
+        await session.get_one(Note, event.key[0])
+        await asyncio.sleep(LEASE_SECONDS)
+        session.add(effect(event))
+
+    connect(slow)
+    (key,) = await async_world.write("x")
+    health = await async_world.drain(lease_seconds=LEASE_SECONDS)
+    assert (health["done"], health["failed"]) == (1, 0)
+    assert await async_world.effects() == [(key, "done")]
+    assert levels == ["READ-COMMITTED"]
+    async with async_world.sessions() as session:
+        found = await session.run_sync(level)
+    assert found == "REPEATABLE-READ", "the application's own transactions are as they were"
