@@ -10,8 +10,10 @@ from typing import Any
 from sqlalchemy import Column, TextClause, select
 from sqlalchemy.orm import Mapper, ORMExecuteState
 from sqlalchemy.orm import bulk_persistence as orm_statements
+from sqlalchemy.sql import dml
 
 _orm: Any = orm_statements
+_DeleteState: Any = dml.DeleteDMLState
 _UpdateOrDelete: Any = (
     _orm._BulkUDCompileState
     if hasattr(orm_statements, "_BulkUDCompileState")
@@ -208,13 +210,50 @@ def select_of(statement: Any, entity: Any, columns: Sequence[Any]) -> Any:
     of its base.
     """
     found = select(*columns).where(*statement._where_criteria).options(*statement._with_options)
+    further = getattr(statement, "_extra_froms", ())  # SQLAlchemy 2.1 has delete().using()
     table = getattr(entity, "local_table", None)
     if table is None or entity.persist_selectable is table:
-        return found.select_from(entity)
+        return found.select_from(entity, *further)
     # A SELECT of a joined class would join the tables of its bases, but the statement doesn't.
+    return found.select_from(table, *further).where(*_further_criteria(statement, entity))
+
+
+def _further_criteria(statement: Any, mapper: Mapper[Any]) -> Any:
+    """The criteria of the options of a statement, and those of a subclass in the table of its base."""
     attributes: dict[Any, Any] = {}
     for option in statement._with_options:
         if option._is_criteria_option:
             option.get_global_criteria(attributes)
-    criteria = _UpdateOrDelete._adjust_for_extra_criteria(attributes, entity)
-    return found.select_from(table).where(*criteria)
+    return _UpdateOrDelete._adjust_for_extra_criteria(attributes, mapper)
+
+
+def deletes_by_others(statement: Any, mapper: Mapper[Any], selectable: Any) -> bool:
+    """Whether the criteria of a DELETE join other tables: DELETE..USING.
+
+    Args:
+        statement: The statement.
+        mapper: The mapper of the class that it names.
+        selectable: The table that it deletes from, or its alias.
+    """
+    found = statement.where(*_further_criteria(statement, mapper))
+    found.table = selectable
+    return bool(_DeleteState(found, None).is_multitable)
+
+
+def limit_of(statement: Any, dialect: str) -> Any:
+    """The most rows that an UPDATE or DELETE of MySQL writes; None without a LIMIT.
+
+    Args:
+        statement: The statement.
+        dialect: The name of the dialect.
+    """
+    clause = getattr(statement, "_post_criteria_clause", None)
+    if clause is not None:
+        return getattr(clause, "_limit_clause", None)
+    return statement.kwargs.get(f"{dialect}_limit")
+
+
+def has_unknown_ending(statement: Any) -> bool:
+    """Whether an UPDATE or DELETE has other syntax than a LIMIT after its criteria."""
+    clause = getattr(statement, "_post_criteria_clause", None)
+    return clause is not None and not hasattr(clause, "_limit_clause")

@@ -3,6 +3,10 @@
 Old values are read before an UPDATE, where its RETURNING doesn't know them, and everything is read
 before a DELETE whose rows are spread over several tables. Both are locked, so that they are what
 the statement then writes. What a RETURNING of one table doesn't have is read after the statement.
+
+On MySQL and MariaDB every one of these SELECTs locks. One that doesn't reads the rows as they were
+at the begin of the transaction, while a statement writes them as they are. What it has found as it
+would have left it is no row of its own, and would be read as it was.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from sqlalchemy.orm import Mapper
 
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
 from aksara_signals.orm.bridge.results import Row
-from aksara_signals.orm.bridge.statements import select_of
+from aksara_signals.orm.bridge.statements import limit_of, select_of
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.statements.layout import ClassLayout, Identity
 from aksara_signals.orm.statements.statement import OrmStatement
@@ -37,6 +41,8 @@ class ReadRows:
     def __init__(self, connection: Connection, statement: OrmStatement) -> None:
         self._connection = connection
         self._layout = statement.layout
+        self._reads_snapshots = connection.dialect.name in ("mysql", "mariadb")
+        """Whether a SELECT that doesn't lock may read rows older than those that are written."""
 
     def locked(self, statement: OrmStatement) -> dict[Identity, Row]:
         """The rows that an UPDATE or DELETE is going to write, locked until the transaction ends.
@@ -49,7 +55,11 @@ class ReadRows:
         """
         layout, entity, state = self._layout, statement.entity, statement.state
         reading = select_of(state.statement, entity, statement.returned)
-        reading = reading.with_for_update(of=statement.selectable)
+        reading = reading.limit(limit_of(state.statement, self._connection.dialect.name))
+        # Tables that are only joined have to be read as they are, too.
+        reading = reading.with_for_update(
+            of=None if self._reads_snapshots else statement.selectable
+        )
         self._lock_sqlite()
         # UPDATE..FROM may find a row several times.
         return {
@@ -70,7 +80,7 @@ class ReadRows:
         layout = self._layout
         key = [layout.columns[place] for place in layout.key_places]
         reading: Any = select(*layout.columns)
-        if is_locked:
+        if is_locked or self._reads_snapshots:
             reading = reading.with_for_update()
         wanted = [*identities]
         return {
@@ -133,6 +143,8 @@ class ReadRows:
     ) -> dict[Identity, Row]:
         key = [*mapper.primary_key]
         reading = select(*key, *columns).select_from(mapper.persist_selectable)
+        if self._reads_snapshots:
+            reading = reading.with_for_update()
         split = len(key)
         return {
             tuple(row[:split]): tuple(row[split:])
