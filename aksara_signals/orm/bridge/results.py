@@ -95,8 +95,8 @@ def defaults_taken(
 def _complete_cursor(context: Any, count: int, row_id: int) -> None:
     """Give an INSERT what its driver has lost because the statement returned rows.
 
-    With SQLAlchemy 2.0, aiosqlite has neither the last row id nor the number of rows then, and those
-    of MariaDB have no last row id.
+    With SQLAlchemy 2.0, aiosqlite has neither the last row id nor the number of rows then. The
+    drivers of MariaDB have no last row id.
     """
     cursor: Any = context.cursor
     if context.dialect.name == "sqlite":

@@ -55,9 +55,9 @@ def _insert_one(writing: Writing) -> WrittenRows:
     found = writing.reading.by_key([tuple(result.inserted_primary_key)])
     if not found:
         raise StatementSignalError(
-            f"the row of {writing.mapper.class_.__name__} that was inserted can't be found, because "
-            f"the database has made its primary key and {writing.dialect.name} doesn't return it; "
-            f"the statement was rolled back: give the key"
+            f"the row of {writing.mapper.class_.__name__} that was inserted can't be found, "
+            f"because {writing.dialect.name} has made its primary key and doesn't return it; the "
+            f"statement was rolled back: give the key"
         )
     return WrittenRows(result, [*found.values()])
 

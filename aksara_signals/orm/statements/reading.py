@@ -4,9 +4,10 @@ Old values are read before an UPDATE, where its RETURNING doesn't know them, and
 before a DELETE whose rows are spread over several tables. Both are locked, so that they are what
 the statement then writes. What a RETURNING of one table doesn't have is read after the statement.
 
-On MySQL and MariaDB every one of these SELECTs locks. One that doesn't reads the rows as they were
-at the begin of the transaction, while a statement writes them as they are. What it has found as it
-would have left it is no row of its own, and would be read as it was.
+On MySQL and MariaDB each of these SELECTs locks, and so do the subqueries of its criteria. One
+that doesn't lock reads the rows as they were when the transaction first read any, while a statement
+finds them as they are now. A row that an UPDATE finds with the values that it sets already isn't written,
+so that such a SELECT would read older values even after the UPDATE.
 """
 
 from __future__ import annotations
@@ -19,9 +20,16 @@ from sqlalchemy.orm import Mapper
 
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
 from aksara_signals.orm.bridge.results import Row
-from aksara_signals.orm.bridge.statements import limit_of, select_of
+from aksara_signals.orm.bridge.statements import (
+    criteria_of,
+    has_unknown_ending,
+    limit_of,
+    locking_criteria,
+    select_of,
+)
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.statements.layout import ClassLayout, Identity
+from aksara_signals.orm.statements.refusals import refused
 from aksara_signals.orm.statements.statement import OrmStatement
 
 Values = dict[str, Any]
@@ -52,9 +60,29 @@ class ReadRows:
 
         Args:
             statement: The statement; its criteria, options and parameters are those of the SELECT.
+
+        Raises:
+            StatementSignalError: A SELECT can't find the same rows; nothing was written.
         """
         layout, entity, state = self._layout, statement.entity, statement.state
-        reading = select_of(state.statement, entity, statement.returned)
+        if has_unknown_ending(state.statement):
+            raise refused(
+                state,
+                statement.mapper,
+                "its rows have to be read before it, and further syntax follows its criteria",
+                "leave that out",
+            )
+        find: Any = locking_criteria if self._reads_snapshots else criteria_of
+        criteria = find(state.statement)
+        if criteria is None:
+            raise refused(
+                state,
+                statement.mapper,
+                "its rows have to be read before it, and its criteria have a UNION or join a "
+                "subquery, which can't lock the rows that it reads",
+                "write IN or EXISTS with one SELECT, or name the keys",
+            )
+        reading = select_of(state.statement, entity, statement.returned, criteria)
         reading = reading.limit(limit_of(state.statement, self._connection.dialect.name))
         # Tables that are only joined have to be read as they are, too.
         reading = reading.with_for_update(

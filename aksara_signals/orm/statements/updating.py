@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapper
 from aksara_signals.exceptions import StatementSignalError
 from aksara_signals.orm.bridge.loading import key_is_in
 from aksara_signals.orm.bridge.results import Row
-from aksara_signals.orm.bridge.statements import has_unknown_ending, limit_of
+from aksara_signals.orm.bridge.statements import limit_of
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.statements.layout import Identity
 from aksara_signals.orm.statements.writing import Writing, WrittenRows
@@ -106,11 +106,6 @@ def _locked(writing: Writing) -> tuple[dict[Identity, Row], Any]:
         StatementSignalError: A SELECT can't find the same rows; nothing was written.
     """
     statement: Any = writing.state.statement
-    if has_unknown_ending(statement):
-        raise writing.refused(
-            "a SELECT can't find the same rows beforehand: it has further syntax after its criteria",
-            "leave that out",
-        )
     before = writing.reading.locked(writing.statement)
     key = writing.statement.key_attributes
     # SQLite has locked all of the database. Which rows a LIMIT leaves out, nobody knows beforehand.
