@@ -19,14 +19,20 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    exists,
     func,
     insert,
     inspect,
     select,
+    union,
     update,
 )
+from sqlalchemy.dialects import mysql as dialect_of_mysql
 from sqlalchemy.exc import OperationalError, PendingRollbackError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql import base as sql_base
 
 from aksara_signals import StatementSignalError, post_delete, post_save, post_update
 from aksara_signals.orm import SignalMixin
@@ -397,6 +403,54 @@ def test_rows_that_queries_do_not_see_yet_have_their_class_and_their_values(
     assert found == [(Tiger, set())]
 
 
+OTHER_SEAT = aliased(Seat)
+TAKEN = select(Seat.place).where(Seat.taken)
+SUBQUERIES = {
+    "in": Article.id.in_(TAKEN),
+    "exists": exists().where(Seat.place == Article.id, Seat.taken),
+    "correlated": select(func.count()).where(Seat.place == Article.id, Seat.taken).scalar_subquery()
+    > 0,
+    "nested": Article.id.in_(select(OTHER_SEAT.place).where(OTHER_SEAT.place.in_(TAKEN))),
+    "derived": Article.id.in_(select(TAKEN.subquery().c.place)),
+    "joined": (Article.id == Seat.place) & Seat.taken,
+}
+
+
+@on_mariadb
+@pytest.mark.parametrize("name", SUBQUERIES)
+def test_criteria_find_what_others_have_committed(
+    snapshot: Session, others: Engine, sent: Any, name: str
+) -> None:
+    """As those of the statement do without receivers: a plain SELECT would find an older state."""
+    _written_by(others, update(seats).where(seats.c.place == 2).values(taken=True))()
+    statement = update(Article).where(SUBQUERIES[name]).values(name="new")
+    options = {"synchronize_session": False}
+    snapshot.execute(statement, execution_options=options)
+    assert [key for key, _ in sent] == [(2,)]
+    names = snapshot.scalars(select(Article.name).with_for_update()).all()
+    assert names == ["title 1", "new", "title 3", "title 4"]
+
+
+@on_mariadb
+@pytest.mark.parametrize(
+    "criterion",
+    [Article.id.in_(union(TAKEN, TAKEN)), Article.id == TAKEN.subquery().c.place],
+    ids=["union", "joined subquery"],
+)
+def test_subqueries_that_cannot_lock_are_refused(
+    snapshot: Session, sent: Any, criterion: Any
+) -> None:
+    """What they find could be older than what the statement finds."""
+    statement = update(Article).where(criterion).values(name="new")
+    options = {"synchronize_session": False}
+    with pytest.raises(
+        StatementSignalError, match=r"can't lock.*nothing was written.*IN or EXISTS"
+    ):
+        snapshot.execute(statement, execution_options=options)
+    snapshot.execute(statement, execution_options={**options, "signals": False})
+    assert sent == []
+
+
 # -- statements of MySQL and MariaDB -----------------------------------------------------------------
 
 
@@ -408,16 +462,27 @@ def mysql(request: pytest.FixtureRequest, engine: Engine) -> Engine:
     return engine
 
 
+def _limited_by_option(statement: Any) -> Any:
+    return statement.with_dialect_options(mariadb_limit=2)
+
+
+def _limited_by_clause(statement: Any) -> Any:
+    if not hasattr(dialect_of_mysql, "limit"):
+        pytest.skip("SQLAlchemy 2.0 has no such clause")
+    return statement.ext(dialect_of_mysql.limit(2))
+
+
 @on_mariadb
+@pytest.mark.parametrize("limit", [_limited_by_option, _limited_by_clause], ids=["2.0", "2.1"])
 @pytest.mark.parametrize("maximum", [updating.MAX_RESTRICTED, 1])
 @pytest.mark.parametrize("verb", ["update", "delete"])
 def test_a_limit_holds_for_the_rows_that_are_sent(
-    mysql: Engine, sent: Any, verb: str, maximum: int, monkeypatch: pytest.MonkeyPatch
+    mysql: Engine, sent: Any, verb: str, maximum: int, limit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many are written, and they are those that are sent."""
     monkeypatch.setattr(updating, "MAX_RESTRICTED", maximum)
     statement: Any = update(Article).values(name="new") if verb == "update" else delete(Article)
-    limited = statement.where(Article.id > 1).with_dialect_options(mariadb_limit=2)
+    limited = limit(statement.where(Article.id > 1))
     with Session(mysql) as session:
         assert session.execute(limited).rowcount == 2
         left = session.scalars(select(Article.id).where(Article.name != "new"))
@@ -426,22 +491,51 @@ def test_a_limit_holds_for_the_rows_that_are_sent(
 
 
 @on_mariadb
-@pytest.mark.parametrize("mode", ["evaluate", "fetch", False])
+def test_other_syntax_after_the_criteria_is_refused(mysql: Engine, sent: Any) -> None:
+    """A SELECT of the same rows isn't known; a DELETE of MariaDB returns them."""
+    if not hasattr(sql_base, "SyntaxExtension"):
+        pytest.skip("SQLAlchemy 2.0 knows none")
+
+    class Newest(sql_base.SyntaxExtension, ClauseElement):
+        inherit_cache = False
+
+        def apply_to_update(self, statement: Any) -> None:
+            statement.apply_syntax_extension_point(lambda _: [self], "post_criteria")
+
+        apply_to_delete = apply_to_update
+
+    @compiles(Newest)
+    def newest(*_: Any, **__: Any) -> str:
+        return "ORDER BY article.id DESC LIMIT 1"
+
+    with Session(mysql) as session:
+        with pytest.raises(StatementSignalError, match=r"syntax follows.*nothing was written"):
+            session.execute(update(Article).values(name="new").ext(Newest()))
+        gone = delete(Article).ext(Newest())
+        if mysql.dialect.delete_returning:
+            session.execute(gone, execution_options={"synchronize_session": False})
+            assert sent == [((4,), None)]
+            return
+        with pytest.raises(StatementSignalError, match="syntax follows"):
+            session.execute(gone)
+        assert sent == []
+
+
+@on_mariadb
+@pytest.mark.parametrize("mode", ["auto", "fetch", False])
 def test_criteria_of_other_tables(mysql: Engine, sent: Any, mode: Any) -> None:
     """UPDATE..FROM is an UPDATE of several tables; DELETE..USING returns nothing on MariaDB either."""
     options = {"synchronize_session": mode, "is_delete_using": True, "is_update_from": True}
     matches = Article.id == Seat.place
     with Session(mysql) as session:
         changed = update(Article).where(matches, Seat.taken.is_(False)).values(name=Seat.row)
-        if mode != "evaluate":  # which can't
-            assert session.execute(changed, execution_options=options).rowcount == 2
-            assert [key for key, _ in sent] == [(1,), (2,)]
-            sent.clear()
+        assert session.execute(changed, execution_options=options).rowcount == 2
+        assert [key for key, _ in sent] == [(1,), (2,)]
+        sent.clear()
         gone = delete(Article).where(matches, Seat.row == "A")
-        if mode != "evaluate":
-            assert session.execute(gone, execution_options=options).rowcount == 2
-            assert sent == [((1,), None), ((2,), None)]
-            assert session.scalars(select(Article.id)).all() == [3, 4]
+        assert session.execute(gone, execution_options=options).rowcount == 2
+        assert sent == [((1,), None), ((2,), None)]
+        assert session.scalars(select(Article.id)).all() == [3, 4]
 
 
 @on_mariadb
