@@ -77,7 +77,7 @@ def defaults_taken(
         result._metadata, result.cursor_strategy = _NOTHING, _cursor._NO_CURSOR_DML
         context.returned_default_rows = None
         if row_id_of is not None:
-            _complete_cursor(context, len(rows), row_id_of(rows))
+            _complete_cursor(context, rows, row_id_of)
         if by_row_id:
             context.inserted_primary_key_rows = context._setup_ins_pk_from_lastrowid()
     else:
@@ -92,7 +92,7 @@ def defaults_taken(
     return rows
 
 
-def _complete_cursor(context: Any, count: int, row_id: int) -> None:
+def _complete_cursor(context: Any, rows: list[Row], row_id_of: Callable[[list[Row]], int]) -> None:
     """Give an INSERT what its driver has lost because the statement returned rows.
 
     With SQLAlchemy 2.0, aiosqlite has neither the last row id nor the number of rows then. The
@@ -101,9 +101,10 @@ def _complete_cursor(context: Any, count: int, row_id: int) -> None:
     cursor: Any = context.cursor
     if context.dialect.name == "sqlite":
         if cursor.rowcount == cursor.lastrowid == -1:
-            cursor.rowcount = count
+            cursor.rowcount = len(rows)
             cursor.lastrowid = context.root_connection.scalar(select(func.last_insert_rowid()))
     elif context.dialect.postfetch_lastrowid:
+        row_id = row_id_of(rows)
         context.get_lastrowid = lambda: row_id
 
 
@@ -212,7 +213,7 @@ def plain_result(
     if is_bulk:
         return _cursor.null_dml_result(), rows
     raw = result.raw
-    _complete_cursor(raw.context, len(rows), row_id_of(rows))
+    _complete_cursor(raw.context, rows, row_id_of)
     raw._soft_close()
     raw._metadata, raw.cursor_strategy = _NOTHING, _cursor._NO_CURSOR_DML
     raw.context._is_explicit_returning = False

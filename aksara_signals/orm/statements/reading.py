@@ -6,8 +6,8 @@ the statement then writes. What a RETURNING of one table doesn't have is read af
 
 On MySQL and MariaDB each of these SELECTs locks, and so do the subqueries of its criteria. One
 that doesn't lock reads the rows as they were when the transaction first read any, while a statement
-finds them as they are now. A row that an UPDATE finds with the values that it sets already isn't written,
-so that such a SELECT would read older values even after the UPDATE.
+finds them as they are now. It would read older values even after an UPDATE, of a row that has had
+the new ones already and isn't written.
 """
 
 from __future__ import annotations

@@ -137,11 +137,12 @@ class Writing:
 
     def _row_id_of(self, rows: Sequence[Row]) -> int:
         """The last row id of MariaDB: the first key that it has given, or the last that it was."""
-        column = self.statement.selectable.autoincrement_column
-        if column is None or not rows:
+        column: Any = self.statement.selectable.autoincrement_column
+        places = [place for place, each in enumerate(self.layout.columns) if each is column]
+        if not places or not rows:
             return 0
         is_given = self.mapper.get_property_by_column(column).key in self.statement.names
-        row_id: int = rows[-1 if is_given else 0][self.layout.columns.index(column)]
+        row_id: int = rows[-1 if is_given else 0][places[0]]
         return row_id
 
     @property
