@@ -392,6 +392,11 @@ def _insert_several_values(_: str) -> Statement:
 
 
 @_scenario
+def _insert_several_values_with_their_keys(_: str) -> Statement:
+    return insert(Article).values([{"id": 60, "name": "one"}, {"id": 55, "name": "two"}]), None
+
+
+@_scenario
 def _insert_with_a_parameter(_: str) -> Statement:
     return insert(Article), {"name": "new"}
 
@@ -440,6 +445,12 @@ def _insert_returning_defaults(_: str) -> Statement:
 def _insert_from_select(_: str) -> Statement:
     found = select(Article.name, Article.status).where(Article.id < 3).order_by(Article.id)
     return insert(Article).from_select(["headline", "status"], found), None
+
+
+@_scenario
+def _insert_from_select_with_keys(_: str) -> Statement:
+    found = select(Article.id + 50, Article.name).where(Article.id < 3).order_by(Article.id)
+    return insert(Article).from_select(["id", "headline"], found), None
 
 
 @_scenario
