@@ -236,6 +236,19 @@ def take_for(engine: Engine, version: tuple[int, ...]) -> None:
         engine.dialect.server_version_info = version
 
 
+def take_for_mysql(engine: Engine) -> None:
+    """Let SQLAlchemy and the library take a MariaDB for a MySQL, whose statements return no rows."""
+
+    @event.listens_for(engine, "connect")
+    def pretend(*_: object) -> None:
+        dialect = engine.dialect
+        dialect.insert_returning = dialect.delete_returning = False
+        dialect.insert_executemany_returning = False
+        dialect.insert_executemany_returning_sort_by_parameter_order = False
+
+    pretend()  # again later, as the first connection sets what the server can do
+
+
 @contextmanager
 def own_database(server: URL) -> Iterator[URL]:
     """An empty database on ``server``, for programs that make tables as they like."""

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import (
     Bundle,
     DeclarativeBase,
@@ -126,12 +126,16 @@ _ROWS: dict[str, list[dict[str, Any]]] = {
 
 def fill(connection: Connection) -> None:
     """Insert the rows that statements find, without signals, and let new keys begin at 100."""
-    if connection.dialect.name == "postgresql":  # it returns rows in the order of their places
+    dialect = connection.dialect.name
+    if dialect == "postgresql":  # it returns rows in the order of their places
         connection.exec_driver_sql("TRUNCATE article, seat, animal, cat")
+    if dialect in MYSQL:  # commits, so it comes first
+        for name in ("article", "animal"):
+            connection.exec_driver_sql(f"ALTER TABLE {name} AUTO_INCREMENT = 100")
     for name, rows in _ROWS.items():
         connection.execute(insert(Base.metadata.tables[name]), rows)
     for name in ("article", "animal"):
-        if connection.dialect.name == "postgresql":
+        if dialect == "postgresql":
             connection.exec_driver_sql(f"SELECT setval('{name}_id_seq', 99)")
 
 
@@ -149,6 +153,15 @@ Scenario = Callable[[str], Statement]
 """Makes a statement for a dialect."""
 
 SCENARIOS: dict[str, Scenario] = {}
+MYSQL = ("mysql", "mariadb")
+"""The names of the dialects of one family."""
+UNKNOWN_TO_MARIADB = (
+    "delete_of_an_alias",
+    "update_returning_entities",
+    "update_returning_columns",
+    "update_returning_a_bundle",
+)
+"""Statements for which it has no syntax."""
 
 
 def _scenario(make: Scenario) -> Scenario:
@@ -156,8 +169,29 @@ def _scenario(make: Scenario) -> Scenario:
     return make
 
 
-def _insert_into(dialect: str, cls: Any) -> Any:
-    return sqlite.insert(cls) if dialect == "sqlite" else postgresql.insert(cls)
+def upsert(dialect: str, cls: Any, set_: Any, *, many: bool = False, **values: Any) -> Any:
+    """An upsert of a class by its slug, in the words of a dialect.
+
+    Args:
+        dialect: Its name.
+        cls: The class.
+        set_: What is set of a row that exists; a function makes it of the row that was proposed.
+        many: Whether the values are parameters.
+        values: Those of a new row.
+    """
+    written: Any
+    if dialect in MYSQL:
+        written = mysql.insert(cls) if many else mysql.insert(cls).values(**values)
+        changed = set_(written.inserted) if callable(set_) else set_
+        return written.on_duplicate_key_update(changed)
+    module: Any = sqlite if dialect == "sqlite" else postgresql
+    written = module.insert(cls) if many else module.insert(cls).values(**values)
+    changed = set_(written.excluded) if callable(set_) else set_
+    return written.on_conflict_do_update(index_elements=["slug"], set_=changed)
+
+
+def _renamed(proposed: Any) -> dict[str, Any]:
+    return {"headline": proposed.headline}
 
 
 @_scenario
@@ -274,9 +308,12 @@ def _update_by_key_of_a_joined_class(_: str) -> Statement:
 
 
 @_scenario
-def _update_of_an_alias(_: str) -> Statement:
+def _update_of_an_alias(dialect: str) -> Statement:
     other = aliased(Article)
-    return update(other).where(other.id < 3).values(name="new"), None
+    written = update(other).where(other.id < 3).values(name="new")
+    if dialect in MYSQL:  # SQLAlchemy would read the keys of all rows to synchronise the session
+        written = written.execution_options(synchronize_session=False)
+    return written, None
 
 
 @_scenario
@@ -291,9 +328,12 @@ def _update_returning_one_default(_: str) -> Statement:
 
 
 @_scenario
-def _delete_of_an_alias(_: str) -> Statement:
+def _delete_of_an_alias(dialect: str) -> Statement:
     other = aliased(Article)
-    return delete(other).where(other.id < 3), None
+    written = delete(other).where(other.id < 3)
+    if dialect in MYSQL:  # as above
+        written = written.execution_options(synchronize_session=False)
+    return written, None
 
 
 @_scenario
@@ -352,6 +392,11 @@ def _insert_several_values(_: str) -> Statement:
 
 
 @_scenario
+def _insert_several_values_with_their_keys(_: str) -> Statement:
+    return insert(Article).values([{"id": 60, "name": "one"}, {"id": 55, "name": "two"}]), None
+
+
+@_scenario
 def _insert_with_a_parameter(_: str) -> Statement:
     return insert(Article), {"name": "new"}
 
@@ -403,6 +448,12 @@ def _insert_from_select(_: str) -> Statement:
 
 
 @_scenario
+def _insert_from_select_with_keys(_: str) -> Statement:
+    found = select(Article.id + 50, Article.name).where(Article.id < 3).order_by(Article.id)
+    return insert(Article).from_select(["id", "headline"], found), None
+
+
+@_scenario
 def _insert_returning_an_entity(_: str) -> Statement:
     return insert(Article).values(name="new").returning(Article), None
 
@@ -426,44 +477,37 @@ def _insert_from_select_returning(_: str) -> Statement:
 
 @_scenario
 def _upsert_of_a_new_row(dialect: str) -> Statement:
-    written = _insert_into(dialect, Article).values(name="new", slug="z")
-    return written.on_conflict_do_update(index_elements=["slug"], set_={"views": 9}), None
+    return upsert(dialect, Article, {"views": 9}, name="new", slug="z"), None
 
 
 @_scenario
 def _upsert_of_an_old_row(dialect: str) -> Statement:
-    written = _insert_into(dialect, Article).values(name="new", slug="a")
-    renamed = {"headline": written.excluded.headline}
-    return written.on_conflict_do_update(index_elements=["slug"], set_=renamed), None
+    return upsert(dialect, Article, _renamed, name="new", slug="a"), None
 
 
 @_scenario
 def _upsert_of_a_deferred_column(dialect: str) -> Statement:
-    written = _insert_into(dialect, Article).values(name="new", slug="a")
-    return written.on_conflict_do_update(index_elements=["slug"], set_={"body": "new"}), None
+    return upsert(dialect, Article, {"body": "new"}, name="new", slug="a"), None
 
 
 @_scenario
 def _upsert_many(dialect: str) -> Statement:
-    written = _insert_into(dialect, Article)
-    renamed = {"headline": written.excluded.headline}
-    upsert = written.on_conflict_do_update(index_elements=["slug"], set_=renamed)
-    return upsert, [{"name": "one", "slug": "a"}, {"name": "two", "slug": "z"}]
+    rows = [{"name": "one", "slug": "a"}, {"name": "two", "slug": "z"}]
+    return upsert(dialect, Article, _renamed, many=True), rows
 
 
 @_scenario
 def _upsert_returning(dialect: str) -> Statement:
-    written = _insert_into(dialect, Article).values(name="new", slug="a")
-    renamed = {"headline": written.excluded.headline}
-    upsert = written.on_conflict_do_update(index_elements=["slug"], set_=renamed)
-    return upsert.returning(Article), None
+    return upsert(dialect, Article, _renamed, name="new", slug="a").returning(Article), None
 
 
 @_scenario
 def _insert_or_nothing(dialect: str) -> Statement:
-    written = _insert_into(dialect, Article)
     rows = [{"name": "one", "slug": "a"}, {"name": "two", "slug": "z"}]
-    return written.values(rows).on_conflict_do_nothing(), None
+    if dialect in MYSQL:
+        return insert(Article).values(rows).prefix_with("IGNORE"), None
+    module: Any = sqlite if dialect == "sqlite" else postgresql
+    return module.insert(Article).values(rows).on_conflict_do_nothing(), None
 
 
 USES: dict[str, Callable[[Any], object]] = {

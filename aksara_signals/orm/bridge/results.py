@@ -48,6 +48,7 @@ def defaults_taken(
     expected: Sequence[str] | None,
     *,
     by_row_id: bool = False,
+    row_id_of: Callable[[list[Row]], int] | None = None,
     keeps_others: bool = False,
 ) -> list[Row]:
     """Take what :func:`with_defaults` has added out of a result.
@@ -58,6 +59,7 @@ def defaults_taken(
         expected: The columns that SQLAlchemy itself would have fetched; None if it wouldn't.
         keeps_others: Whether it would have fetched all but the added columns, as the caller said.
         by_row_id: Whether it would have taken the key of an INSERT from the driver's last row id.
+        row_id_of: The last row id of an INSERT, by its rows.
 
     Returns:
         The values of the added columns, by row.
@@ -74,8 +76,8 @@ def defaults_taken(
     if expected is None:
         result._metadata, result.cursor_strategy = _NOTHING, _cursor._NO_CURSOR_DML
         context.returned_default_rows = None
-        if context.isinsert:
-            _complete_cursor(context, len(rows))
+        if row_id_of is not None:
+            _complete_cursor(context, rows, row_id_of)
         if by_row_id:
             context.inserted_primary_key_rows = context._setup_ins_pk_from_lastrowid()
     else:
@@ -90,15 +92,20 @@ def defaults_taken(
     return rows
 
 
-def _complete_cursor(context: Any, count: int) -> None:
-    """Give a cursor of SQLite what its driver has lost because the statement returned rows.
+def _complete_cursor(context: Any, rows: list[Row], row_id_of: Callable[[list[Row]], int]) -> None:
+    """Give an INSERT what its driver has lost because the statement returned rows.
 
-    With SQLAlchemy 2.0, aiosqlite's has neither the last row id nor the number of rows then.
+    With SQLAlchemy 2.0, aiosqlite has neither the last row id nor the number of rows then. The
+    drivers of MariaDB have no last row id.
     """
     cursor: Any = context.cursor
-    if context.dialect.name == "sqlite" and cursor.rowcount == cursor.lastrowid == -1:
-        cursor.rowcount = count
-        cursor.lastrowid = context.root_connection.scalar(select(func.last_insert_rowid()))
+    if context.dialect.name == "sqlite":
+        if cursor.rowcount == cursor.lastrowid == -1:
+            cursor.rowcount = len(rows)
+            cursor.lastrowid = context.root_connection.scalar(select(func.last_insert_rowid()))
+    elif context.dialect.postfetch_lastrowid:
+        row_id = row_id_of(rows)
+        context.get_lastrowid = lambda: row_id
 
 
 def fetched_by_insert(statement: Any, connection: Connection) -> tuple[Sequence[str] | None, bool]:
@@ -192,18 +199,21 @@ def rows_counted(result: Any) -> int | None:
     return len(rows)
 
 
-def plain_result(result: Any, *, is_bulk: bool) -> tuple[Any, list[Row]]:
+def plain_result(
+    result: Any, *, is_bulk: bool, row_id_of: Callable[[list[Row]], int]
+) -> tuple[Any, list[Row]]:
     """The result without RETURNING of an INSERT that was given one, and its rows.
 
     Args:
         result: The result of :func:`with_returned`.
         is_bulk: Whether parameters were given beside the statement.
+        row_id_of: The last row id, by the rows.
     """
     rows = [tuple(row) for row in result.iterator]
     if is_bulk:
         return _cursor.null_dml_result(), rows
     raw = result.raw
-    _complete_cursor(raw.context, len(rows))
+    _complete_cursor(raw.context, rows, row_id_of)
     raw._soft_close()
     raw._metadata, raw.cursor_strategy = _NOTHING, _cursor._NO_CURSOR_DML
     raw.context._is_explicit_returning = False

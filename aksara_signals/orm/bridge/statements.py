@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, TextClause, select
+from sqlalchemy import CTE, Column, CompoundSelect, Select, Subquery, TextClause, select
 from sqlalchemy.orm import Mapper, ORMExecuteState
 from sqlalchemy.orm import bulk_persistence as orm_statements
+from sqlalchemy.sql import dml, visitors
+from sqlalchemy.sql.selectable import ForUpdateArg
 
 _orm: Any = orm_statements
+_DeleteState: Any = dml.DeleteDMLState
 _UpdateOrDelete: Any = (
     _orm._BulkUDCompileState
     if hasattr(orm_statements, "_BulkUDCompileState")
@@ -201,20 +204,93 @@ def key_columns_in(mapper: Mapper[Any], selectable: Any) -> list[Any] | None:
     return found
 
 
-def select_of(statement: Any, entity: Any, columns: Sequence[Any]) -> Any:
+def locking_criteria(statement: Any) -> list[Any] | None:
+    """The criteria of an UPDATE or DELETE, whose subqueries lock the rows that they read.
+
+    Returns:
+        None if it has a subquery that can't lock, a UNION or one that it joins.
+    """
+    found = []
+    for each in statement._where_criteria:
+        parts = [*visitors.iterate(each)]
+        if any(isinstance(part, CompoundSelect) for part in parts):
+            return None
+        if any(isinstance(origin, (CTE, Subquery)) for origin in each._from_objects):
+            return None
+        has_subqueries = any(isinstance(part, Select) for part in parts)
+        found.append(
+            visitors.cloned_traverse(each, {}, {"select": _lock}) if has_subqueries else each
+        )
+    return found
+
+
+def _lock(subquery: Any) -> None:
+    subquery._for_update_arg = ForUpdateArg(read=True)
+
+
+def criteria_of(statement: Any) -> Sequence[Any]:
+    """The criteria of an UPDATE or DELETE."""
+    criteria: Sequence[Any] = statement._where_criteria
+    return criteria
+
+
+def select_of(statement: Any, entity: Any, columns: Sequence[Any], criteria: Sequence[Any]) -> Any:
     """A SELECT of the rows that an UPDATE or DELETE is going to write.
 
-    It has the criteria of the statement, those of its options, and those of a subclass in the table
-    of its base.
+    It has criteria, those of the options of the statement, and those of a subclass in the table of
+    its base.
+
+    Args:
+        statement: The statement.
+        entity: What it writes to, as its criteria name it.
+        columns: What is selected.
+        criteria: Its own criteria, or what stands for them.
     """
-    found = select(*columns).where(*statement._where_criteria).options(*statement._with_options)
+    found = select(*columns).where(*criteria).options(*statement._with_options)
+    further = getattr(statement, "_extra_froms", ())  # SQLAlchemy 2.1 has delete().using()
     table = getattr(entity, "local_table", None)
     if table is None or entity.persist_selectable is table:
-        return found.select_from(entity)
+        return found.select_from(entity, *further)
     # A SELECT of a joined class would join the tables of its bases, but the statement doesn't.
+    return found.select_from(table, *further).where(*_further_criteria(statement, entity))
+
+
+def _further_criteria(statement: Any, mapper: Mapper[Any]) -> Any:
+    """The criteria of a statement's options, and those of a subclass in the table of its base."""
     attributes: dict[Any, Any] = {}
     for option in statement._with_options:
         if option._is_criteria_option:
             option.get_global_criteria(attributes)
-    criteria = _UpdateOrDelete._adjust_for_extra_criteria(attributes, entity)
-    return found.select_from(table).where(*criteria)
+    return _UpdateOrDelete._adjust_for_extra_criteria(attributes, mapper)
+
+
+def deletes_by_others(statement: Any, mapper: Mapper[Any], selectable: Any) -> bool:
+    """Whether the criteria of a DELETE join other tables: DELETE..USING.
+
+    Args:
+        statement: The statement.
+        mapper: The mapper of the class that it names.
+        selectable: The table that it deletes from, or its alias.
+    """
+    found = statement.where(*_further_criteria(statement, mapper))
+    found.table = selectable
+    return bool(_DeleteState(found, None).is_multitable)
+
+
+def limit_of(statement: Any, dialect: str) -> Any:
+    """The most rows that an UPDATE or DELETE of MySQL writes; None without a LIMIT.
+
+    Args:
+        statement: The statement.
+        dialect: The name of the dialect.
+    """
+    clause = getattr(statement, "_post_criteria_clause", None)
+    if clause is not None:
+        return getattr(clause, "_limit_clause", None)
+    return statement.kwargs.get(f"{dialect}_limit")
+
+
+def has_unknown_ending(statement: Any) -> bool:
+    """Whether an UPDATE or DELETE has other syntax than a LIMIT after its criteria."""
+    clause = getattr(statement, "_post_criteria_clause", None)
+    return clause is not None and not hasattr(clause, "_limit_clause")

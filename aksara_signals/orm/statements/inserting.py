@@ -50,7 +50,15 @@ def _insert_one(writing: Writing) -> WrittenRows:
             f"{writing.dialect.name} doesn't return its rows", "add the instances to the session"
         )
     result = writing.execute()
+    if result.rowcount == 0:  # INSERT IGNORE
+        return WrittenRows(result, [])
     found = writing.reading.by_key([tuple(result.inserted_primary_key)])
+    if not found:
+        raise StatementSignalError(
+            f"the row of {writing.mapper.class_.__name__} that was inserted can't be found, "
+            f"because {writing.dialect.name} has made its primary key and doesn't return it; the "
+            f"statement was rolled back: give the key"
+        )
     return WrittenRows(result, [*found.values()])
 
 

@@ -3,6 +3,11 @@
 Old values are read before an UPDATE, where its RETURNING doesn't know them, and everything is read
 before a DELETE whose rows are spread over several tables. Both are locked, so that they are what
 the statement then writes. What a RETURNING of one table doesn't have is read after the statement.
+
+On MySQL and MariaDB each of these SELECTs locks, and so do the subqueries of its criteria. One
+that doesn't lock reads the rows as they were when the transaction first read any, while a statement
+finds them as they are now. It would read older values even after an UPDATE, of a row that has had
+the new ones already and isn't written.
 """
 
 from __future__ import annotations
@@ -15,9 +20,16 @@ from sqlalchemy.orm import Mapper
 
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
 from aksara_signals.orm.bridge.results import Row
-from aksara_signals.orm.bridge.statements import select_of
+from aksara_signals.orm.bridge.statements import (
+    criteria_of,
+    has_unknown_ending,
+    limit_of,
+    locking_criteria,
+    select_of,
+)
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.statements.layout import ClassLayout, Identity
+from aksara_signals.orm.statements.refusals import refused
 from aksara_signals.orm.statements.statement import OrmStatement
 
 Values = dict[str, Any]
@@ -37,6 +49,8 @@ class ReadRows:
     def __init__(self, connection: Connection, statement: OrmStatement) -> None:
         self._connection = connection
         self._layout = statement.layout
+        self._reads_snapshots = connection.dialect.name in ("mysql", "mariadb")
+        """Whether a SELECT that doesn't lock may read rows older than those that are written."""
 
     def locked(self, statement: OrmStatement) -> dict[Identity, Row]:
         """The rows that an UPDATE or DELETE is going to write, locked until the transaction ends.
@@ -46,10 +60,34 @@ class ReadRows:
 
         Args:
             statement: The statement; its criteria, options and parameters are those of the SELECT.
+
+        Raises:
+            StatementSignalError: A SELECT can't find the same rows; nothing was written.
         """
         layout, entity, state = self._layout, statement.entity, statement.state
-        reading = select_of(state.statement, entity, statement.returned)
-        reading = reading.with_for_update(of=statement.selectable)
+        if has_unknown_ending(state.statement):
+            raise refused(
+                state,
+                statement.mapper,
+                "its rows have to be read before it, and further syntax follows its criteria",
+                "leave that out",
+            )
+        find: Any = locking_criteria if self._reads_snapshots else criteria_of
+        criteria = find(state.statement)
+        if criteria is None:
+            raise refused(
+                state,
+                statement.mapper,
+                "its rows have to be read before it, and its criteria have a UNION or join a "
+                "subquery, which can't lock the rows that it reads",
+                "write IN or EXISTS with one SELECT, or name the keys",
+            )
+        reading = select_of(state.statement, entity, statement.returned, criteria)
+        reading = reading.limit(limit_of(state.statement, self._connection.dialect.name))
+        # Tables that are only joined have to be read as they are, too.
+        reading = reading.with_for_update(
+            of=None if self._reads_snapshots else statement.selectable
+        )
         self._lock_sqlite()
         # UPDATE..FROM may find a row several times.
         return {
@@ -70,7 +108,7 @@ class ReadRows:
         layout = self._layout
         key = [layout.columns[place] for place in layout.key_places]
         reading: Any = select(*layout.columns)
-        if is_locked:
+        if is_locked or self._reads_snapshots:
             reading = reading.with_for_update()
         wanted = [*identities]
         return {
@@ -133,6 +171,8 @@ class ReadRows:
     ) -> dict[Identity, Row]:
         key = [*mapper.primary_key]
         reading = select(*key, *columns).select_from(mapper.persist_selectable)
+        if self._reads_snapshots:
+            reading = reading.with_for_update()
         split = len(key)
         return {
             tuple(row[:split]): tuple(row[split:])

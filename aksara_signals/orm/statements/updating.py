@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapper
 from aksara_signals.exceptions import StatementSignalError
 from aksara_signals.orm.bridge.loading import key_is_in
 from aksara_signals.orm.bridge.results import Row
+from aksara_signals.orm.bridge.statements import limit_of
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.statements.layout import Identity
 from aksara_signals.orm.statements.writing import Writing, WrittenRows
@@ -99,12 +100,19 @@ def _update_by_key(writing: Writing) -> WrittenRows:
 
 
 def _locked(writing: Writing) -> tuple[dict[Identity, Row], Any]:
-    """The rows before a statement, locked, and the statement restricted to them."""
+    """The rows before a statement, locked, and the statement restricted to them.
+
+    Raises:
+        StatementSignalError: A SELECT can't find the same rows; nothing was written.
+    """
     statement: Any = writing.state.statement
     before = writing.reading.locked(writing.statement)
     key = writing.statement.key_attributes
-    # SQLite has locked all of the database.
-    if writing.dialect.name != "sqlite" and len(before) * len(key) <= MAX_RESTRICTED:
+    # SQLite has locked all of the database. Which rows a LIMIT leaves out, nobody knows beforehand.
+    if writing.dialect.name != "sqlite" and (
+        len(before) * len(key) <= MAX_RESTRICTED
+        or limit_of(statement, writing.dialect.name) is not None
+    ):
         statement = statement.where(key_is_in(key, [*before]))
     return before, statement
 

@@ -24,6 +24,7 @@ from aksara_signals.orm.bridge.results import (
     with_returned,
 )
 from aksara_signals.orm.bridge.statements import (
+    deletes_by_others,
     has_own_defaults,
     is_from_select,
     returned_columns,
@@ -110,7 +111,9 @@ class Writing:
             return WrittenRows(*returned_taken(result, given, len(columns)))
         if self.state.is_insert and (self.is_bulk or is_from_select(statement)):
             result = self.execute(with_returned(statement, columns, in_order=in_order))
-            return WrittenRows(*plain_result(result, is_bulk=self.is_bulk))
+            return WrittenRows(
+                *plain_result(result, is_bulk=self.is_bulk, row_id_of=self._row_id_of)
+            )
         return self._defaults(statement, columns)
 
     def _defaults(self, statement: Any, columns: Sequence[Any]) -> WrittenRows:
@@ -128,8 +131,19 @@ class Writing:
             expected,
             keeps_others=has_own_defaults(statement),
             by_row_id=by_row_id,
+            row_id_of=self._row_id_of if self.state.is_insert else None,
         )
         return WrittenRows(result, rows)
+
+    def _row_id_of(self, rows: Sequence[Row]) -> int:
+        """The last row id of MariaDB: the first key that it has given, or the last that it was."""
+        column: Any = self.statement.selectable.autoincrement_column
+        places = [place for place, each in enumerate(self.layout.columns) if each is column]
+        if not places or not rows:
+            return 0
+        is_given = self.mapper.get_property_by_column(column).key in self.statement.names
+        row_id: int = rows[-1 if is_given else 0][places[0]]
+        return row_id
 
     @property
     def knows_old(self) -> bool:
@@ -139,9 +153,18 @@ class Writing:
 
     def can_return(self, what: str) -> bool:
         """Whether the database returns the rows of a statement, such as ``update``."""
+        statement: Any = self.state.statement
+        if returned_columns(statement):
+            return True  # the caller says so
         table: Any = self.mapper.local_table
-        able: bool = getattr(self.dialect, f"{what}_returning")
-        return able and (table.implicit_returning or bool(returned_columns(self.state.statement)))
+        if not (table.implicit_returning and getattr(self.dialect, f"{what}_returning")):
+            return False
+        # MariaDB returns the rows of a DELETE from one table only.
+        return (
+            not self.state.is_delete
+            or self.dialect.delete_returning_multifrom
+            or not deletes_by_others(statement, self.mapper, self.statement.selectable)
+        )
 
     def refused(self, why: str, remedy: str) -> StatementSignalError:
         """The error for the statement, before it has written anything."""

@@ -1,6 +1,6 @@
 """The unit of work at random: what is sent is what is written, before and after, once each.
 
-Random classes, relationships and steps, on both databases. When one of these tests fails, Hypothesis
+Random classes, relationships and steps, on all databases. When one of these tests fails, Hypothesis
 prints the smallest script that it found; it runs by itself.
 """
 
@@ -17,7 +17,13 @@ from kit import databases
 from kit.effort import IS_ORDINARY, times
 from kit.properties.blueprints import Blueprint, blueprints
 from kit.properties.stories import REACTIONS, STEPS, Reaction, Step
-from kit.properties.trials import BEFORE_18, Trial, postgresql_session, sqlite_session
+from kit.properties.trials import (
+    BEFORE_18,
+    Trial,
+    mariadb_session,
+    postgresql_session,
+    sqlite_session,
+)
 from sqlalchemy import StaticPool
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -112,4 +118,42 @@ def test_receivers_may_write_on_postgresql(
         engine = database.create_async_engine()
         if is_old:
             databases.take_for(engine.sync_engine, BEFORE_18)
+        play_async(engine, blueprint, steps, reactions)
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+@settings(
+    max_examples=times(10),
+    deadline=None,
+    derandomize=IS_ORDINARY,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(blueprints(), STEPS, st.booleans())
+def test_on_mariadb(
+    database: databases.Database, blueprint: Blueprint, steps: list[Step], is_mysql: bool
+) -> None:
+    """The same on MariaDB, also where it returns no rows, as MySQL."""
+    play_twice(lambda: mariadb_session(database, is_mysql=is_mysql), blueprint, steps)
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+@settings(
+    max_examples=times(10),
+    deadline=None,
+    derandomize=IS_ORDINARY,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(blueprints(), STEPS, REACTIONS, st.booleans())
+def test_receivers_may_write_on_mariadb(
+    database: databases.Database,
+    blueprint: Blueprint,
+    steps: list[Step],
+    reactions: list[Reaction],
+    is_mysql: bool,
+) -> None:
+    """What receivers write on MariaDB, in an async session, is sent like everything else."""
+    with mariadb_session(database):
+        engine = database.create_async_engine()
+        if is_mysql:
+            databases.take_for_mysql(engine.sync_engine)
         play_async(engine, blueprint, steps, reactions)

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from sqlalchemy import Column, ForeignKey, Integer, String, Table
 from sqlalchemy import delete, func, insert, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
 

@@ -23,12 +23,17 @@ class WrittenRow(NamedTuple):
     """What stands for the ORM statement that has written it; None if a flush has."""
 
 
-LOG = {
-    "sqlite": "CREATE TABLE row_log (id INTEGER PRIMARY KEY, "
-    "name TEXT, operation TEXT, old_row TEXT, new_row TEXT)",
-    "postgresql": "CREATE TABLE row_log (id SERIAL PRIMARY KEY, "
-    "name TEXT, operation TEXT, old_row TEXT, new_row TEXT)",
+KEYS = {
+    "sqlite": "INTEGER",
+    "postgresql": "SERIAL",
+    "mysql": "INTEGER AUTO_INCREMENT",
+    "mariadb": "INTEGER AUTO_INCREMENT",
 }
+"""The type of a key that the database counts up."""
+LOG = (
+    "CREATE TABLE row_log (id {} PRIMARY KEY, "
+    "name TEXT, operation TEXT, old_row TEXT, new_row TEXT)"
+)
 FUNCTION = """
 CREATE FUNCTION log_row() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -47,17 +52,17 @@ def log_rows(engine: Engine, metadata: MetaData, note: Callable[[WrittenRow], No
     """
     with engine.begin() as connection:
         metadata.create_all(connection)
-        connection.exec_driver_sql(LOG[engine.dialect.name])
+        connection.exec_driver_sql(LOG.format(KEYS[engine.dialect.name]))
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql(FUNCTION)
         for table in metadata.tables.values():
             columns = [column.name for column in table.columns]
             for operation in ("INSERT", "UPDATE", "DELETE"):
                 connection.exec_driver_sql(
-                    _sqlite_trigger(table.name, columns, operation)
-                    if engine.dialect.name == "sqlite"
-                    else f"CREATE TRIGGER log_{operation} AFTER {operation} ON {table.name} "
+                    f"CREATE TRIGGER log_{operation} AFTER {operation} ON {table.name} "
                     f"FOR EACH ROW EXECUTE FUNCTION log_row()"
+                    if engine.dialect.name == "postgresql"
+                    else _trigger(table.name, columns, operation)
                 )
 
     @event.listens_for(engine, "after_cursor_execute")
@@ -90,15 +95,18 @@ def _row(text: str | None) -> dict[str, Any]:
     return dict(json.loads(text)) if text else {}
 
 
-def _sqlite_trigger(table: str, columns: list[str], operation: str) -> str:
+def _trigger(table: str, columns: list[str], operation: str) -> str:
+    """A trigger of SQLite or MariaDB."""
+
     def row(which: str) -> str:
-        pairs = ", ".join(f"'{column}', {which}.{column}" for column in columns)
+        pairs = ", ".join(f"'{column}', {which}.`{column}`" for column in columns)
         return f"json_object({pairs})"
 
     old = row("OLD") if operation != "INSERT" else "NULL"
     new = row("NEW") if operation != "DELETE" else "NULL"
     return (
-        f"CREATE TRIGGER log_{operation}_{table} AFTER {operation} ON {table} BEGIN "
+        f"CREATE TRIGGER log_{operation}_{table} AFTER {operation} ON {table} "
+        f"FOR EACH ROW BEGIN "
         f"INSERT INTO row_log (name, operation, old_row, new_row) "
         f"VALUES ('{table}', '{operation}', {old}, {new}); END"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kit.properties.blueprints import Blueprint
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["INSERTS", "STATEMENTS", "StatementLines"]
 
 INSERTS = ["insert", "insert_many", "insert_select"]
+SEVERAL = ["insert_many", "insert_select", "upsert"]
+"""The verbs of INSERTs that may write several rows, or none."""
 STATEMENTS = ["update", "update", "update_by_key", "delete_where", *INSERTS, "upsert"]
 """The verbs of the statements."""
 MODES = ('"auto"', '"evaluate"', '"fetch"', "False")
@@ -32,6 +34,10 @@ class StatementLines:
     def _blueprint(self) -> Blueprint:
         return self._story.blueprint
 
+    @property
+    def _dialect(self) -> Any:
+        return self._story.session.get_bind().dialect
+
     def line_of(
         self, verb: str, name: str, choice: int, how: int, *, in_receiver: bool = False
     ) -> str:
@@ -45,6 +51,8 @@ class StatementLines:
             in_receiver: Whether a receiver executes it.
         """
         self._in_receiver = in_receiver
+        if verb in SEVERAL and not self._dialect.insert_returning:
+            return ""  # refused
         make = {
             "update": self._update,
             "update_by_key": self._update_by_key,
@@ -147,13 +155,15 @@ class StatementLines:
         values = self._values(number, count, 0)
         if "id" not in values or not self._is_in_one_table(number):
             return ""
-        dialect: str = self._story.session.get_bind().dialect.name
+        dialect: str = self._dialect.name.replace("mariadb", "mysql")
         if how % 2:
             values["id"] = f"{name}.id"
         given = ", ".join(f"{key}={value}" for key, value in values.items())
         statement = f"{dialect}.insert({self._blueprint.name(number)}).values({given})"
         if self._story.knows_upserted and how % 3:
             conflict = f'on_conflict_do_update(index_elements=["id"], set_={{"name": "s{count}"}})'
+        elif dialect == "mysql":
+            conflict = 'prefix_with("IGNORE")'
         else:
             conflict = "on_conflict_do_nothing()"
         # The session doesn't know which of its objects an INSERT changes.
@@ -169,7 +179,9 @@ class StatementLines:
         """The line that executes a statement; RETURNING, mode and silence depend on its number."""
         cls = self._blueprint.name(number)
         ending = ""
-        if count % 4 == 1:
+        if statement.startswith("update") and not self._dialect.update_returning:
+            pass
+        elif count % 4 == 1:
             statement, ending = f"{statement}.returning({cls}.id)", ".all()"
         elif count % 4 == 2 and self._is_in_one_table(number):
             statement, ending = f"{statement}.returning({cls})", ".all()"

@@ -18,7 +18,7 @@ from kit.properties.row_log import log_rows
 from kit.properties.stories import Reaction, Step, Story
 from kit.properties.witness import Witness
 
-__all__ = ["BEFORE_18", "Trial", "postgresql_session", "sqlite_session"]
+__all__ = ["BEFORE_18", "Trial", "mariadb_session", "postgresql_session", "sqlite_session"]
 
 
 class Trial:
@@ -106,6 +106,29 @@ def postgresql_session(database: databases.Database, *, is_old: bool = False) ->
     with engine.begin() as connection:
         connection.exec_driver_sql(f'DROP SCHEMA "{database.schema}" CASCADE')
         connection.exec_driver_sql(f'CREATE SCHEMA "{database.schema}"')
+    try:
+        with Session(engine) as session:
+            yield session
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def mariadb_session(database: databases.Database, *, is_mysql: bool = False) -> Iterator[Session]:
+    """A session on a database that is emptied first.
+
+    Args:
+        database: The database.
+        is_mysql: Whether it is taken for a MySQL, which returns no rows.
+    """
+    engine = database.create_sync_engine()
+    name = database.sync_url.database
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    engine.dispose()  # the connection was to the database that is gone
+    if is_mysql:
+        databases.take_for_mysql(engine)
     try:
         with Session(engine) as session:
             yield session

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from kit.databases import create_all
 from kit.statements import (
+    MYSQL,
     SCENARIOS,
+    UNKNOWN_TO_MARIADB,
     USES,
     Base,
     fill,
@@ -17,12 +19,15 @@ from kit.statements import (
     states_of,
 )
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from aksara_signals import post_delete, post_save, post_statement, post_update
 
 MODES = ("auto", "evaluate", "fetch", False)
+COUNTED_TWICE = ("upsert_of_an_old_row", "upsert_of_a_deferred_column")
+"""A row that is updated by an INSERT is counted twice by MariaDB, unless it is returned."""
 READS_ALL = ("all", "scalars", "mappings", "partitions")
 
 
@@ -40,6 +45,8 @@ def _options_of(name: str, dialect: str) -> list[dict[str, Any]]:
         return [{}, {"populate_existing": True}]
     if isinstance(parameters, list):
         return [{"synchronize_session": mode} for mode in ("auto", "evaluate", False)]
+    if name.endswith("of_an_alias") and dialect in MYSQL:
+        return [{"synchronize_session": False}]  # see there
     return [{"synchronize_session": mode} for mode in MODES]
 
 
@@ -57,6 +64,8 @@ def _seen(session: Session, name: str, options: dict[str, Any], use: str | None)
     instances = load(session)
     try:
         result = session.execute(statement, parameters, execution_options=options)
+    except DBAPIError as error:
+        return error.orig.args[0] if error.orig else None  # the SQL, which it shows, is longer
     except Exception as error:
         return str(error)
     found = [seen_of(result, use), rows_of(connection)]
@@ -84,7 +93,12 @@ def _compare(session: Session, name: str, uses: list[str | None] | None = None) 
             with _ReceiverOfAll(silent, name, dialect):
                 sent = _seen(session, name, options, use)
             session.close()
-            assert _differences(plain, sent) == [], (options, use)
+            expected: list[Any] = []
+            if use is None and dialect in MYSQL and name in COUNTED_TWICE:
+                expected = [("rowcount: 2", "rowcount: 1")]
+            assert _differences(plain, sent) == expected, (options, use)
+    if dialect in MYSQL and name in UNKNOWN_TO_MARIADB:
+        return
     assert post_statement in calls
     assert name.endswith("of_nothing") or {*calls} != {post_statement}
 
@@ -104,7 +118,7 @@ class _ReceiverOfAll:
     def __init__(self, receiver: Any, name: str, dialect: str) -> None:
         self._receiver = receiver
         self._signals = [post_save, post_update, post_delete]
-        if dialect == "sqlite" and name.startswith("upsert"):
+        if dialect != "postgresql" and name.startswith("upsert"):
             self._signals.remove(post_update)  # nobody knows which rows are updated
 
     def __enter__(self) -> None:

@@ -6,14 +6,33 @@ from typing import Any
 
 import pytest
 from kit.committing import COMMIT
+from kit.databases import take_for_mysql
 from kit.properties.row_log import WrittenRow, log_rows
-from kit.statements import SCENARIOS, Article, Base, fill
+from kit.statements import (
+    MYSQL,
+    SCENARIOS,
+    UNKNOWN_TO_MARIADB,
+    Article,
+    Base,
+    fill,
+    upsert,
+)
 from sqlalchemy import Engine, inspect
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InvalidRequestError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from aksara_signals import StatementSignalError, post_delete, post_save, post_update
 
+on_mariadb = pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+REFUSED_BY_MYSQL = (
+    "insert_several",
+    "insert_with_a_parameter",
+    "insert_many",
+    "insert_from",
+    "insert_or_nothing",
+    "upsert",
+)
+"""How the names of statements begin that may insert several rows, or none."""
 Sent = dict[str, Any]
 
 
@@ -98,6 +117,18 @@ def _execute(engine: Engine, name: str, written: list[WrittenRow]) -> str:
     return str(mapper.base_mapper.local_table.name)
 
 
+def _is_unknown(engine: Engine, name: str) -> bool:
+    """Whether the database has no syntax for a statement."""
+    return engine.dialect.name in MYSQL and name in UNKNOWN_TO_MARIADB
+
+
+def _require_unknown(engine: Engine, name: str, written: list[WrittenRow], sends: Sends) -> None:
+    """The error is the database's, and nothing is sent."""
+    with pytest.raises(ProgrammingError, match="1064"):
+        _execute(engine, name, written)
+    assert written == sends.saved == sends.updated == sends.deleted == []
+
+
 def _tells_upserts(engine: Engine) -> bool:
     return engine.dialect.name == "postgresql"
 
@@ -111,7 +142,14 @@ def test_each_row_is_sent_once_with_its_values(
     engine: Engine, written: list[WrittenRow], name: str
 ) -> None:
     """Triggers see the same rows, and the same values in them, as receivers."""
+    _require_all_rows(engine, written, name)
+
+
+def _require_all_rows(engine: Engine, written: list[WrittenRow], name: str) -> None:
     sends = Sends(with_changes=False)
+    if _is_unknown(engine, name):
+        _require_unknown(engine, name, written, sends)
+        return
     root = _execute(engine, name, written)
     rows = _by_row(written, root)
     sent = [*sends.saved, *sends.deleted]
@@ -145,8 +183,48 @@ def test_changes_are_what_was_changed_before_postgresql_18(
     _require_true_changes(engine, written, name)
 
 
+@on_mariadb
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_each_row_is_sent_once_with_its_values_by_mysql(
+    engine: Engine, written: list[WrittenRow], name: str
+) -> None:
+    """Also where the database returns nothing at all, or the statement is refused."""
+    take_for_mysql(engine)
+    error = _error_by_mysql(name)
+    if error is None:
+        _require_all_rows(engine, written, name)
+        return
+    Sends(with_changes=False)
+    with pytest.raises(error):
+        _execute(engine, name, written)
+    assert written == []
+
+
+@on_mariadb
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_changes_are_what_was_changed_by_mysql(
+    engine: Engine, written: list[WrittenRow], name: str
+) -> None:
+    """The old values of what isn't refused are read."""
+    take_for_mysql(engine)
+    if _error_by_mysql(name) is None:
+        _require_true_changes(engine, written, name)
+
+
+def _error_by_mysql(name: str) -> type[Exception] | None:
+    """The error of a statement whose rows aren't returned; MariaDB itself has a RETURNING."""
+    if not name.startswith(REFUSED_BY_MYSQL):
+        return None
+    if name.endswith("returning_defaults") or "returning" not in name:
+        return StatementSignalError
+    return InvalidRequestError if "many" in name else None
+
+
 def _require_true_changes(engine: Engine, written: list[WrittenRow], name: str) -> None:
     sends = Sends(with_changes=True)
+    if _is_unknown(engine, name):
+        _require_unknown(engine, name, written, sends)
+        return
     if name.startswith("upsert") and not _tells_old_values(engine):
         with pytest.raises(StatementSignalError, match="doesn't return"):
             _execute(engine, name, written)
@@ -216,7 +294,6 @@ def test_rows_are_sent_in_the_order_of_the_database(
 def test_the_net_has_what_an_upsert_sets_of_a_row_that_exists(engine: Engine) -> None:
     """Also if it wouldn't set that of a new row; a receiver of flushes gets the row as it is."""
     sent: dict[str, list[tuple[str, int]]] = {"statements": [], "net": []}
-    dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
 
     def connect(name: str, **options: Any) -> None:
         def note(instance: Article, **_: Any) -> None:
@@ -229,7 +306,6 @@ def test_the_net_has_what_an_upsert_sets_of_a_row_that_exists(engine: Engine) ->
     with Session(engine) as session:
         session.add(Article(id=1, name="flushed", slug="a", views=1))
         session.flush()
-        upsert = dialect.insert(Article).values(name="new", slug="a")
-        session.execute(upsert.on_conflict_do_update(index_elements=["slug"], set_={"views": 9}))
+        session.execute(upsert(engine.dialect.name, Article, {"views": 9}, name="new", slug="a"))
         session.commit()
     assert sent == {"statements": [("flushed", 1), ("flushed", 9)], "net": [("flushed", 9)]}

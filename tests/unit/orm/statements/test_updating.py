@@ -11,20 +11,28 @@ from typing import Any
 import pytest
 from kit import databases
 from kit.databases import Database
-from kit.statements import Animal, Article, Base, Cat, Seat, fill
+from kit.statements import Animal, Article, Base, Cat, Seat, Tiger, fill
+from kit.support import Recorder
 from sqlalchemy import (
     Connection,
     Engine,
     create_engine,
     delete,
     event,
+    exists,
+    func,
     insert,
     inspect,
     select,
+    union,
     update,
 )
+from sqlalchemy.dialects import mysql as dialect_of_mysql
 from sqlalchemy.exc import OperationalError, PendingRollbackError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql import base as sql_base
 
 from aksara_signals import StatementSignalError, post_delete, post_save, post_update
 from aksara_signals.orm import SignalMixin
@@ -33,6 +41,8 @@ from aksara_signals.orm.statements import updating
 BEFORE_18 = (15, 0)
 """The version of a PostgreSQL whose RETURNING doesn't know old values."""
 on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+on_mariadb = pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+on_servers = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 PATIENCE = 20.0
 """The seconds after which something that never happens fails the test."""
@@ -65,8 +75,11 @@ def others(database: Database) -> Iterator[Engine]:
 
 
 def _wait_only_a_moment(connection: Any, _record: object) -> None:
+    is_postgresql = hasattr(connection, "pgconn")
     with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '50ms'")
+        cursor.execute(
+            "SET lock_timeout = '50ms'" if is_postgresql else "SET innodb_lock_wait_timeout = 0"
+        )
     connection.commit()
 
 
@@ -122,7 +135,20 @@ def _written_by(engine: Engine, *statements: Any) -> Callable[[], None]:
 articles, seats, animals, cats = (each.__table__ for each in (Article, Seat, Animal, Cat))
 CHANGE = update(articles).where(articles.c.id == 2).values(headline="other")
 ADD = insert(articles).values(id=50, headline="phantom", status="draft", revision=1)
-LOCKED = {"sqlite": "database is locked", "postgresql": "lock timeout"}
+LOCKED = {
+    "sqlite": "database is locked",
+    "postgresql": "lock timeout",
+    "mariadb": "Lock wait timeout",
+}
+
+
+PROCESS = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT connection_id()"}
+BLOCKED = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE {} = ANY(pg_blocking_pids(pid))",
+    "mariadb": "SELECT count(*) FROM information_schema.innodb_lock_waits JOIN "
+    "information_schema.innodb_trx ON trx_id = blocking_trx_id WHERE trx_mysql_thread_id = {}",
+}
+"""Counts those who wait for a process."""
 
 
 # -- nobody comes between --------------------------------------------------------------------------
@@ -167,7 +193,7 @@ def test_sqlite_is_locked_before_the_reading(
     assert [changes["name"][0] for _, changes in sent] == [f"title {n}" for n in (1, 2, 3, 4)]
 
 
-@on_postgresql
+@on_servers
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -182,7 +208,7 @@ def test_a_row_that_another_transaction_is_changing_is_waited_for(
     """Its old values are those that the other one has committed, if it is found then."""
     with engine.connect() as other:
         other.execute(update(articles).where(articles.c.id == 2).values(values))
-        holder = other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        holder = other.exec_driver_sql(PROCESS[engine.dialect.name]).scalar_one()
         errors: list[BaseException] = []
 
         def rename() -> None:
@@ -209,12 +235,12 @@ def test_a_row_that_another_transaction_is_changing_is_waited_for(
 
 def _wait_for_a_blocked_one(engine: Engine, holder: int) -> None:
     deadline = time.monotonic() + PATIENCE
-    query = f"SELECT count(*) FROM pg_stat_activity WHERE {holder} = ANY(pg_blocking_pids(pid))"
+    query = BLOCKED[engine.dialect.name].format(holder)
     while time.monotonic() < deadline:
         with engine.connect() as connection:
             if connection.exec_driver_sql(query).scalar_one():
                 return
-        time.sleep(0.01)
+        time.sleep(0.15)  # MariaDB looks anew only where nobody has asked for a tenth of a second
     raise AssertionError("nobody waits")
 
 
@@ -240,7 +266,27 @@ PHANTOMS = {
 }
 
 
-@on_postgresql
+def _without_locks_of_gaps(engine: Engine) -> Engine:
+    """The engine as PostgreSQL is by default; MariaDB would lock where no rows are yet."""
+    return engine.execution_options(isolation_level="READ COMMITTED")
+
+
+@on_mariadb
+@pytest.mark.parametrize("name", PHANTOMS)
+def test_rows_cannot_come_after_the_reading_by_default(
+    engine: Engine, others: Engine, sent: Any, name: str
+) -> None:
+    """MariaDB's locks of a REPEATABLE READ hold off new rows as well."""
+    statement, beginning, additions, key = PHANTOMS[name]
+    with Session(engine) as session:
+        with _before(engine, beginning, _written_by(others, *additions)) as errors:
+            session.execute(statement)
+        session.commit()
+    assert len(errors) == 1
+    assert key not in [each for each, _ in sent]
+
+
+@on_servers
 @pytest.mark.parametrize("name", PHANTOMS)
 def test_rows_that_come_after_the_reading_are_left_alone(
     engine: Engine, others: Engine, sent: Any, name: str
@@ -248,7 +294,7 @@ def test_rows_that_come_after_the_reading_are_left_alone(
     """They are neither written nor sent; the statement could as well have been executed before."""
     statement, beginning, additions, key = PHANTOMS[name]
     cls = statement.table._annotations["parententity"].class_
-    with Session(engine) as session:
+    with Session(_without_locks_of_gaps(engine)) as session:
         with _before(engine, beginning, _written_by(others, *additions)) as errors:
             result = session.execute(statement)
         assert errors == []
@@ -260,7 +306,7 @@ def test_rows_that_come_after_the_reading_are_left_alone(
         assert getattr(phantom, "taken", False) is False
 
 
-@on_postgresql
+@on_servers
 @pytest.mark.parametrize("name", PHANTOMS)
 def test_rows_that_come_after_the_reading_of_very_many_fail_the_statement(
     engine: Engine, others: Engine, sent: Any, name: str, monkeypatch: pytest.MonkeyPatch
@@ -269,7 +315,7 @@ def test_rows_that_come_after_the_reading_of_very_many_fail_the_statement(
     monkeypatch.setattr(updating, "MAX_RESTRICTED", 1)
     statement, beginning, additions, key = PHANTOMS[name]
     cls = statement.table._annotations["parententity"].class_
-    with Session(engine) as session:
+    with Session(_without_locks_of_gaps(engine)) as session:
         session.execute(insert(Article).values(name="earlier", status="other"))
         with (
             _before(engine, beginning, _written_by(others, *additions)),
@@ -287,6 +333,274 @@ def test_rows_that_come_after_the_reading_of_very_many_fail_the_statement(
         session.execute(statement)
         session.commit()
     assert key in [each for each, _ in sent]
+
+
+# -- snapshots of MariaDB ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def snapshot(engine: Engine) -> Iterator[Session]:
+    """A session whose queries read the rows as they are now, whatever others commit."""
+    with Session(engine) as session:
+        session.scalars(select(Article.id)).all()
+        yield session
+
+
+@on_mariadb
+@pytest.mark.parametrize("parameters", [None, [{"id": 2, "name": "other"}]], ids=["one", "by key"])
+def test_a_row_that_was_left_as_it_is_is_sent_as_it_is(
+    snapshot: Session, others: Engine, sent: Any, parameters: Any
+) -> None:
+    """InnoDB makes no version of a row that has the values already: queries read an older one."""
+    sent_names: list[str] = []
+    post_save.connect(
+        lambda instance, **_: sent_names.append(instance.name),
+        sender=Article,
+        statements=True,
+        weak=False,
+    )
+    _written_by(others, CHANGE.values(revision=articles.c.revision))()
+    changed = update(Article)
+    if parameters is None:
+        changed = changed.where(Article.id == 2).values(name="other", revision=Article.revision)
+    else:
+        parameters[0]["revision"] = 1
+    snapshot.execute(changed, parameters)
+    assert sent == [((2,), {})]
+    assert sent_names == ["other"]
+
+
+@on_mariadb
+@pytest.mark.parametrize(
+    ("statement", "parameters"),
+    [
+        (delete(Cat).where(Cat.id == 50), None),
+        (update(Cat).where(Cat.id == 50).values(lives=9), None),
+        (update(Cat), [{"id": 50, "lives": 9}]),
+        (update(Animal).where(Animal.id == 50).values(name="new"), None),
+        (delete(Animal).where(Animal.id == 50), None),
+    ],
+    ids=["delete", "update", "update by key", "update of a base", "delete of a base"],
+)
+def test_rows_that_queries_do_not_see_yet_have_their_class_and_their_values(
+    snapshot: Session, others: Engine, sent: Any, statement: Any, parameters: Any
+) -> None:
+    """A statement writes what others have committed meanwhile, in all of its tables."""
+    found: list[Any] = []
+
+    def note(sender: Any, instance: Any, **_: Any) -> None:
+        found.append((sender, {"id", "name", "kind", "lives", "stripes"} - {*vars(instance)}))
+
+    for signal in (post_save, post_delete):
+        signal.connect(note, sender=Animal, statements=True)
+    added = [
+        insert(animals).values(id=50, kind="tiger", name="shy"),
+        insert(cats).values(id=50, lives=1, stripes=3),
+    ]
+    _written_by(others, *added)()
+    snapshot.execute(statement, parameters)
+    assert [key for key, _ in sent] == [(50,)]
+    assert found == [(Tiger, set())]
+
+
+OTHER_SEAT = aliased(Seat)
+TAKEN = select(Seat.place).where(Seat.taken)
+SUBQUERIES = {
+    "in": Article.id.in_(TAKEN),
+    "exists": exists().where(Seat.place == Article.id, Seat.taken),
+    "correlated": select(func.count()).where(Seat.place == Article.id, Seat.taken).scalar_subquery()
+    > 0,
+    "nested": Article.id.in_(select(OTHER_SEAT.place).where(OTHER_SEAT.place.in_(TAKEN))),
+    "derived": Article.id.in_(select(TAKEN.subquery().c.place)),
+    "joined": (Article.id == Seat.place) & Seat.taken,
+}
+
+
+@on_mariadb
+@pytest.mark.parametrize("name", SUBQUERIES)
+def test_criteria_find_what_others_have_committed(
+    snapshot: Session, others: Engine, sent: Any, name: str
+) -> None:
+    """As those of the statement do without receivers: a plain SELECT would find an older state."""
+    _written_by(others, update(seats).where(seats.c.place == 2).values(taken=True))()
+    statement = update(Article).where(SUBQUERIES[name]).values(name="new")
+    options = {"synchronize_session": False}
+    snapshot.execute(statement, execution_options=options)
+    assert [key for key, _ in sent] == [(2,)]
+    names = snapshot.scalars(select(Article.name).with_for_update()).all()
+    assert names == ["title 1", "new", "title 3", "title 4"]
+
+
+@on_mariadb
+@pytest.mark.parametrize(
+    "criterion",
+    [Article.id.in_(union(TAKEN, TAKEN)), Article.id == TAKEN.subquery().c.place],
+    ids=["union", "joined subquery"],
+)
+def test_subqueries_that_cannot_lock_are_refused(
+    snapshot: Session, sent: Any, criterion: Any
+) -> None:
+    """What they find could be older than what the statement finds."""
+    statement = update(Article).where(criterion).values(name="new")
+    options = {"synchronize_session": False}
+    with pytest.raises(
+        StatementSignalError, match=r"can't lock.*nothing was written.*IN or EXISTS"
+    ):
+        snapshot.execute(statement, execution_options=options)
+    snapshot.execute(statement, execution_options={**options, "signals": False})
+    assert sent == []
+
+
+# -- statements of MySQL and MariaDB -----------------------------------------------------------------
+
+
+@pytest.fixture(params=[False, True], ids=["MariaDB", "MySQL"])
+def mysql(request: pytest.FixtureRequest, engine: Engine) -> Engine:
+    """The engine, also as one of a MySQL, which returns no rows at all."""
+    if request.param:
+        databases.take_for_mysql(engine)
+    return engine
+
+
+def _limited_by_option(statement: Any) -> Any:
+    return statement.with_dialect_options(mariadb_limit=2)
+
+
+def _limited_by_clause(statement: Any) -> Any:
+    if not hasattr(dialect_of_mysql, "limit"):
+        pytest.skip("SQLAlchemy 2.0 has no such clause")
+    return statement.ext(dialect_of_mysql.limit(2))
+
+
+@on_mariadb
+@pytest.mark.parametrize("limit", [_limited_by_option, _limited_by_clause], ids=["2.0", "2.1"])
+@pytest.mark.parametrize("maximum", [updating.MAX_RESTRICTED, 1])
+@pytest.mark.parametrize("verb", ["update", "delete"])
+def test_a_limit_holds_for_the_rows_that_are_sent(
+    mysql: Engine, sent: Any, verb: str, maximum: int, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many are written, and they are those that are sent."""
+    monkeypatch.setattr(updating, "MAX_RESTRICTED", maximum)
+    statement: Any = update(Article).values(name="new") if verb == "update" else delete(Article)
+    limited = limit(statement.where(Article.id > 1))
+    with Session(mysql) as session:
+        assert session.execute(limited).rowcount == 2
+        left = session.scalars(select(Article.id).where(Article.name != "new"))
+        assert {1, 2, 3, 4} - {*left} == {key[0] for key, _ in sent}
+    assert len(sent) == 2
+
+
+@on_mariadb
+def test_other_syntax_after_the_criteria_is_refused(mysql: Engine, sent: Any) -> None:
+    """A SELECT of the same rows isn't known; a DELETE of MariaDB returns them."""
+    if not hasattr(sql_base, "SyntaxExtension"):
+        pytest.skip("SQLAlchemy 2.0 knows none")
+
+    class Newest(sql_base.SyntaxExtension, ClauseElement):
+        inherit_cache = False
+
+        def apply_to_update(self, statement: Any) -> None:
+            statement.apply_syntax_extension_point(lambda _: [self], "post_criteria")
+
+        apply_to_delete = apply_to_update
+
+    @compiles(Newest)
+    def newest(*_: Any, **__: Any) -> str:
+        return "ORDER BY article.id DESC LIMIT 1"
+
+    with Session(mysql) as session:
+        with pytest.raises(StatementSignalError, match=r"syntax follows.*nothing was written"):
+            session.execute(update(Article).values(name="new").ext(Newest()))
+        gone = delete(Article).ext(Newest())
+        if mysql.dialect.delete_returning:
+            session.execute(gone, execution_options={"synchronize_session": False})
+            assert sent == [((4,), None)]
+            return
+        with pytest.raises(StatementSignalError, match="syntax follows"):
+            session.execute(gone)
+        assert sent == []
+
+
+@on_mariadb
+@pytest.mark.parametrize("mode", ["auto", "fetch", False])
+def test_criteria_of_other_tables(mysql: Engine, sent: Any, mode: Any) -> None:
+    """UPDATE..FROM is an UPDATE of several tables; DELETE..USING returns nothing on MariaDB either."""
+    options = {"synchronize_session": mode, "is_delete_using": True, "is_update_from": True}
+    matches = Article.id == Seat.place
+    with Session(mysql) as session:
+        changed = update(Article).where(matches, Seat.taken.is_(False)).values(name=Seat.row)
+        assert session.execute(changed, execution_options=options).rowcount == 2
+        assert [key for key, _ in sent] == [(1,), (2,)]
+        sent.clear()
+        gone = delete(Article).where(matches, Seat.row == "A")
+        assert session.execute(gone, execution_options=options).rowcount == 2
+        assert sent == [((1,), None), ((2,), None)]
+        assert session.scalars(select(Article.id)).all() == [3, 4]
+
+
+@on_mariadb
+def test_subqueries_of_the_same_table(mysql: Engine, sent: Any) -> None:
+    """Where the database takes them, the library doesn't stand in the way."""
+    newest = select(Article.id).order_by(Article.id.desc()).limit(1).scalar_subquery()
+    with Session(mysql) as session:
+        assert session.execute(update(Article).where(Article.id == newest).values(name="new"))
+        assert [key for key, _ in sent] == [(4,)]
+        session.execute(delete(Article).where(Article.id == newest))
+        assert sent[1:] == [((4,), None)]
+
+
+@on_mariadb
+def test_a_key_that_the_database_spells_otherwise(mysql: Engine, sent: Any) -> None:
+    """Its collation finds ``A`` by ``a``: what is sent is the row, as it is spelled."""
+    with Session(mysql) as session:
+        held = session.get_one(Seat, ("A", 1))
+        session.execute(update(Seat), [{"row": "a", "place": 1, "taken": True}])
+        assert sent == [(("A", 1), {"taken": (False, True)})]
+        session.execute(update(Seat).where(Seat.row == "a").values(taken=False))
+        assert sorted(sent[1:]) == [(("A", 1), {"taken": (True, False)}), (("A", 2), {})]
+        session.refresh(held)
+        assert held.taken is False
+        session.execute(delete(Seat).where(Seat.row == "b", Seat.place == 1))
+        assert sent[3:] == [(("B", 1), None)]
+
+
+@on_mariadb
+@pytest.mark.parametrize("key", [{}, {"id": 1}], ids=["key by the database", "given key"])
+def test_an_insert_that_ignores_a_row_sends_nothing(
+    mysql: Engine, recorder: Recorder, key: dict[str, int]
+) -> None:
+    """By ``INSERT IGNORE``, whose key may be that of the row which is there already."""
+    recorder.record(post_save, Article, statements=True)
+    with Session(mysql) as session:
+        ignored = insert(Article).values(name="new", slug="a", **key).prefix_with("IGNORE")
+        session.execute(ignored)
+        assert recorder.calls == []
+        session.execute(insert(Article).values(name="new", slug="z").prefix_with("IGNORE"))
+    assert [call.payload["created"] for call in recorder.calls] == [True]
+
+
+class Token(Base):
+    """A key that the database makes, and MySQL doesn't return."""
+
+    __tablename__ = "token"
+    id: Mapped[str] = mapped_column(primary_key=True)
+
+
+@on_mariadb
+def test_a_key_that_nobody_returns_fails_the_insert(mysql: Engine, recorder: Recorder) -> None:
+    """Rolled back, as its row can't be sent; MariaDB returns it."""
+    recorder.record(post_save, Token, statements=True)
+    added = insert(Token).values(id=func.concat("a", "b"))
+    with Session(mysql) as session:
+        if mysql.dialect.insert_returning:
+            session.execute(added)
+            assert [call.payload["instance"].id for call in recorder.calls] == ["ab"]
+            return
+        with pytest.raises(StatementSignalError, match=r"can't be found.*give the key"):
+            session.execute(added)
+        session.rollback()
+        assert session.scalars(select(Token.id)).all() == []
+        assert recorder.calls == []
 
 
 # -- tables without RETURNING ------------------------------------------------------------------------
@@ -397,7 +711,7 @@ def test_a_primary_key_that_changes_is_refused_elsewhere(engine: Engine, sent: A
 
 
 def test_a_primary_key_may_change_if_nobody_asks_for_changes(engine: Engine) -> None:
-    """The rows are returned with their new keys."""
+    """The rows are returned with their new keys; MariaDB returns none."""
     sent: list[Any] = []
 
     @post_save(Seat, statements=True)
@@ -405,6 +719,10 @@ def test_a_primary_key_may_change_if_nobody_asks_for_changes(engine: Engine) -> 
         sent.append((instance.row, instance.place))
 
     with Session(engine) as session:
+        if not engine.dialect.update_returning:
+            with pytest.raises(StatementSignalError, match="it changes the primary key"):
+                session.execute(MOVE)
+            return
         session.execute(MOVE)
         session.commit()
     assert sent == [("A", 7)]
