@@ -208,10 +208,12 @@ def string_of_any_length(element: String, compiler: Any, **options: Any) -> str:
 
 
 @compiles(ForeignKeyConstraint, "mysql", "mariadb")
-def constraint_checked_at_once(element: Any, compiler: Any, **options: Any) -> str:
-    """Let models defer a foreign key: MySQL checks each with its row."""
+def constraint_checked_at_once(element: Any, compiler: Any, **options: Any) -> str | None:
+    """Let models defer a foreign key: there is none on MySQL, which would check it at once."""
+    if element.deferrable:
+        return None
     text: str = compiler.visit_foreign_key_constraint(element, **options)
-    return text.replace(" DEFERRABLE", "").replace(" INITIALLY DEFERRED", "")
+    return text
 
 
 def take_for(engine: Engine, version: tuple[int, ...]) -> None:

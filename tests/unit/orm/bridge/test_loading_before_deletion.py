@@ -127,13 +127,13 @@ def test_rows_are_read_as_without_receivers_or_all_at_once(
 ) -> None:
     """Rows with references one by one, as the flush reads all of them; others by one SELECT."""
     selects = selects_of_deletion(
-        session, *(cls(id=number, name=f"no. {number}") for number in range(count))
+        session, *(cls(id=number, name=f"no. {number}") for number in range(1, count + 1))
     )
-    assert sorted(names) == [f"no. {number}" for number in range(count)]
+    assert sorted(names) == [f"no. {number}" for number in range(1, count + 1)]
     for connection in post_delete.connections:
         post_delete.disconnect(connection.receiver, sender=connection.sender)
     plain = selects_of_deletion(
-        session, *(cls(id=number, name=f"no. {number}") for number in range(count))
+        session, *(cls(id=number, name=f"no. {number}") for number in range(1, count + 1))
     )
     assert len(plain) == count
     if count == 1 or issubclass(cls, (Guest, Letter)):
@@ -149,8 +149,8 @@ def test_no_expression_is_worked_out(
 ) -> None:
     """Neither for one row nor for several, where the flush wouldn't."""
     selects = selects_of_deletion(
-        session, *(cls(id=number, name=f"no. {number}") for number in range(count))
+        session, *(cls(id=number, name=f"no. {number}") for number in range(1, count + 1))
     )
-    assert sorted(names) == [f"no. {number}" for number in range(count)]
+    assert sorted(names) == [f"no. {number}" for number in range(1, count + 1)]
     assert len(selects) == 1
     assert "||" not in selects[0]

@@ -362,13 +362,13 @@ def test_moving_many_children_costs_one_select_for_their_parents(
     session: Session, received: list[Any]
 ) -> None:
     """The old parents of children that move are loaded together."""
-    session.add_all(Parent(id=number) for number in range(20))
-    session.add_all(Child(id=number, parent_id=number) for number in range(1, 20))
+    session.add_all(Parent(id=number) for number in range(1, 21))
+    session.add_all(Child(id=number, parent_id=number) for number in range(2, 21))
     session.commit()
     session.expunge_all()
     listen(received)
     children = session.scalars(select(Child)).all()
-    parent = session.get_one(Parent, 0)
+    parent = session.get_one(Parent, 1)
     selects: list[str] = []
 
     @event.listens_for(session.get_bind(), "before_cursor_execute")
