@@ -216,6 +216,16 @@ def constraint_checked_at_once(element: Any, compiler: Any, **options: Any) -> s
     return text
 
 
+def without_returning(engine: Engine) -> None:
+    """Let SQLAlchemy and the library take a server for one without any RETURNING, such as MySQL."""
+    dialect: Any = engine.dialect
+
+    @event.listens_for(engine, "connect")
+    def pretend(_connection: object, _record: object) -> None:
+        dialect.insert_returning = dialect.update_returning = dialect.delete_returning = False
+        dialect.insert_executemany_returning = dialect.use_insertmanyvalues = False
+
+
 def take_for(engine: Engine, version: tuple[int, ...]) -> None:
     """Let SQLAlchemy and the library take a server for one of another version."""
 

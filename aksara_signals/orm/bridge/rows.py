@@ -16,6 +16,7 @@ from sqlalchemy.orm import (
     Session,
 )
 from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.bulk_persistence import _bulk_insert
 
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_attributes, key_is_in
 from aksara_signals.orm.bridge.states import State
@@ -35,6 +36,20 @@ def counts_keys_up(session: Session, mapper: Mapper[Any]) -> bool:
         and column.type._type_affinity is Integer
         and session.get_bind(mapper).dialect.name == "sqlite"
     )
+
+
+def insert_rows(session: Session, mapper: Mapper[Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, and complete them with their primary keys, in databases without RETURNING.
+
+    SQLAlchemy inserts rows that have no key one by one, to ask for each key.
+
+    Args:
+        session: The session that executes the statements; it isn't flushed.
+        mapper: The mapper of the rows.
+        rows: Values by attribute name; all have the same names.
+    """
+    transaction = session._autobegin_t()
+    _bulk_insert(mapper, rows, transaction, isstates=False, return_defaults=True, render_nulls=True)
 
 
 def read_rows(
