@@ -85,11 +85,22 @@ def read_rows(
         else connect(mapper, instances[identities[0]])
     )
     rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+    def read(wanted: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+        found: Sequence[Any] = connection.execute(statement.where(key_is_in(primary, wanted))).all()
+        return found
+
     for start in range(0, len(identities), MAX_KEYS):
-        criterion = key_is_in(primary, identities[start : start + MAX_KEYS])
-        for row in connection.execute(statement.where(criterion)):
+        for row in read(identities[start : start + MAX_KEYS]):
             rows[tuple(row[:split])] = tuple(row[split:])
-    return rows
+    if rows.keys() <= instances.keys():
+        return rows
+    # The database takes different strings for the same, such as "a" and "A". Only a SELECT for each
+    # key says which row it means.
+    for identity in identities:
+        for row in () if identity in rows else read([identity]):
+            rows[identity] = tuple(row[split:])
+    return {identity: rows[identity] for identity in identities if identity in rows}
 
 
 def instances_with_keys(
