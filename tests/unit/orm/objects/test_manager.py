@@ -188,6 +188,17 @@ async def test_an_update_is_one_silent_statement(recorder: Recorder) -> None:
     assert await Post.objects.count() == 2
 
 
+async def test_a_limit_holds_for_one_statement_on_a_key_of_two_columns() -> None:
+    """The first rows are updated and deleted, and no others."""
+    for number in (1, 2, 3):
+        await Badge.objects.create(row=1, number=number, code=str(number))
+    rows = Badge.objects.filter().order_by("-number")
+    assert await rows.limit(1).update(code="last") == 1
+    assert (await Badge.objects.get((1, 3))).code == "last"
+    assert await rows.limit(2).delete() == 2
+    assert [each.number for each in await Badge.objects.all()] == [1]
+
+
 async def test_with_signals_sends_those_of_each_instance(recorder: Recorder) -> None:
     """As in Edgy and Mongoz: every row is sent, and receivers may change what is written."""
     a, b, c = await three()
