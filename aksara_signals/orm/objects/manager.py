@@ -92,7 +92,7 @@ class Manager(Generic[ModelT]):
         """The one instance that matches, created if there is none.
 
         The INSERT runs in a savepoint. If another transaction inserts the same row first, that row
-        is returned.
+        is returned, under a lock if the snapshot of a MySQL transaction lacks it.
 
         Args:
             defaults: Constructor arguments of a new instance, in addition to ``equals``.

@@ -64,15 +64,17 @@ class Link:
             )
             for owner_column, child_column in self.prop.synchronize_pairs
         ]
-        names = [name for _, name in pairs]
         is_linked = child not in deleted and (
             all(child.dict.get(name, value) == value for value, name in pairs)
-            or (bool(spellings) and (owner, *map(child.dict.get, names)) in spellings)
+            or (
+                bool(spellings)
+                and (owner, *(child.dict.get(name) for _, name in pairs)) in spellings
+            )
         )
         if self.is_added:
             return is_linked
         was_linked = all(old_value_is(child, name, value) for value, name in pairs) or (
-            bool(spellings) and (owner, *(old_value(child, name) for name in names)) in spellings
+            bool(spellings) and (owner, *(old_value(child, name) for _, name in pairs)) in spellings
         )
         return was_linked and not is_linked
 
