@@ -222,10 +222,22 @@ def native_uuid(element: Any, compiler: Any, **options: Any) -> str:
 
 
 @compiles(ForeignKeyConstraint, "mysql", "mariadb")
-def constraint_checked_at_once(element: Any, compiler: Any, **options: Any) -> str:
-    """Let models defer a foreign key: MySQL checks each with its row."""
+def constraint_checked_at_once(element: Any, compiler: Any, **options: Any) -> str | None:
+    """Let models defer a foreign key: there is none on MySQL, which would check it at once."""
+    if element.deferrable:
+        return None
     text: str = compiler.visit_foreign_key_constraint(element, **options)
-    return text.replace(" DEFERRABLE", "").replace(" INITIALLY DEFERRED", "")
+    return text
+
+
+def without_returning(engine: Engine) -> None:
+    """Let SQLAlchemy and the library take a server for one without any RETURNING, such as MySQL."""
+    dialect: Any = engine.dialect
+
+    @event.listens_for(engine, "connect")
+    def pretend(_connection: object, _record: object) -> None:
+        dialect.insert_returning = dialect.update_returning = dialect.delete_returning = False
+        dialect.insert_executemany_returning = dialect.use_insertmanyvalues = False
 
 
 def take_for(engine: Engine, version: tuple[int, ...]) -> None:

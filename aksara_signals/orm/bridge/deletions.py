@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Delete, event
 from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.base import NO_VALUE
 
 from aksara_signals.orm.bridge.states import State
 
@@ -84,7 +85,10 @@ class DeletedRows:
                     if each.table is table
                     for key in each.keys
                 }
-            statement = found.get(tuple(state.identity or ()))
+            # If a receiver has emptied the instance, SQLAlchemy finds no key, and gives NO_VALUE to
+            # the driver. Those of MySQL take it, as it is an integer.
+            nothing = (NO_VALUE,) * len(names)
+            statement = found.get(tuple(state.identity or ()), found.get(nothing))
             if statement is None:
                 continue
             if statement.matched == 0:

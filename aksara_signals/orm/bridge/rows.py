@@ -16,6 +16,7 @@ from sqlalchemy.orm import (
     Session,
 )
 from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm.bulk_persistence import _bulk_insert
 
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_attributes, key_is_in
 from aksara_signals.orm.bridge.states import State
@@ -35,6 +36,20 @@ def counts_keys_up(session: Session, mapper: Mapper[Any]) -> bool:
         and column.type._type_affinity is Integer
         and session.get_bind(mapper).dialect.name == "sqlite"
     )
+
+
+def insert_rows(session: Session, mapper: Mapper[Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, and complete them with their primary keys, in databases without RETURNING.
+
+    SQLAlchemy inserts rows that have no key one by one, to ask for each key.
+
+    Args:
+        session: The session that executes the statements; it isn't flushed.
+        mapper: The mapper of the rows.
+        rows: Values by attribute name; all have the same names.
+    """
+    transaction = session._autobegin_t()
+    _bulk_insert(mapper, rows, transaction, isstates=False, return_defaults=True, render_nulls=True)
 
 
 def read_rows(
@@ -70,11 +85,22 @@ def read_rows(
         else connect(mapper, instances[identities[0]])
     )
     rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+    def read(wanted: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+        found: Sequence[Any] = connection.execute(statement.where(key_is_in(primary, wanted))).all()
+        return found
+
     for start in range(0, len(identities), MAX_KEYS):
-        criterion = key_is_in(primary, identities[start : start + MAX_KEYS])
-        for row in connection.execute(statement.where(criterion)):
+        for row in read(identities[start : start + MAX_KEYS]):
             rows[tuple(row[:split])] = tuple(row[split:])
-    return rows
+    if rows.keys() <= instances.keys():
+        return rows
+    # The database takes different strings for the same, such as "a" and "A". Only a SELECT for each
+    # key says which row it means.
+    for identity in identities:
+        for row in () if identity in rows else read([identity]):
+            rows[identity] = tuple(row[split:])
+    return {identity: rows[identity] for identity in identities if identity in rows}
 
 
 def instances_with_keys(

@@ -17,7 +17,7 @@ from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InstanceStateError
 from aksara_signals.orm.bridge.column_edits import LITERALS, expressions_of_new, is_expression
 from aksara_signals.orm.bridge.history import has_members
-from aksara_signals.orm.bridge.rows import counts_keys_up, register_inserted
+from aksara_signals.orm.bridge.rows import counts_keys_up, insert_rows, read_rows, register_inserted
 from aksara_signals.orm.bridge.states import describe
 from aksara_signals.orm.kind import Kind
 from aksara_signals.orm.mapping.info import info_of
@@ -195,6 +195,9 @@ def _insert(
     if not wanted:
         session.execute(insert(cls), rows, execution_options=options)
         fetched: Iterable[Sequence[Any]] = [()] * len(part)
+    elif not session.connection(bind_arguments={"mapper": mapper}).dialect.insert_returning:
+        insert_rows(session, mapper, rows)
+        fetched = _read(session, mapper, wanted, part)
     elif not set(keys).difference(given):
         # The rows that come back are in no order. Their keys are known, so they say which is which.
         by_key = {
@@ -216,6 +219,21 @@ def _insert(
             values.update(zip(wanted, found))  # noqa: B905 - as many as requested
         else:
             values[only] = found[0]
+
+
+def _read(
+    session: Session, mapper: Mapper[Any], wanted: Sequence[str], part: Sequence[tuple[Any, Row]]
+) -> list[list[Any]]:
+    """The columns of rows that have just been inserted, and whose keys are known."""
+    keys = info_of(mapper).key_names
+    others = [key for key in wanted if key not in keys]
+    identities = [tuple(row[key] for key in keys) for _, row in part]
+    instances = dict(zip(identities, (instance for instance, _ in part), strict=True))
+    found = read_rows(session, mapper, others, instances) if others else dict.fromkeys(identities)
+    return [
+        [*map({**row, **dict(zip(others, found[identity] or (), strict=True))}.get, wanted)]
+        for (_, row), identity in zip(part, identities, strict=True)
+    ]
 
 
 def _returned(

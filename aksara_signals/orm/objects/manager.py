@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import QueryableAttribute
 
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError, UnknownFieldError
+from aksara_signals.orm.bridge.dialects import is_mysql
 from aksara_signals.orm.bridge.sessions import is_flushing
 from aksara_signals.orm.objects.bulk import check_batch_size, instances_given
 from aksara_signals.orm.objects.bulk_create import bulk_create
 from aksara_signals.orm.objects.bulk_update import bulk_update, changed_fields, column_fields
-from aksara_signals.orm.objects.criteria import require_mapped
+from aksara_signals.orm.objects.criteria import matching, require_mapped
 from aksara_signals.orm.objects.queryset import QuerySet
 from aksara_signals.orm.objects.values import require_constructible
 from aksara_signals.orm.session.current import (
@@ -91,7 +92,7 @@ class Manager(Generic[ModelT]):
         """The one instance that matches, created if there is none.
 
         The INSERT runs in a savepoint. If another transaction inserts the same row first, that row
-        is returned.
+        is returned, under a lock if the snapshot of a MySQL transaction lacks it.
 
         Args:
             defaults: Constructor arguments of a new instance, in addition to ``equals``.
@@ -125,8 +126,22 @@ class Manager(Generic[ModelT]):
             except IntegrityError:
                 instance = await self.get_or_none(session=owner, **equals)
                 if instance is None:
+                    instance = await run_sync(found, lambda plain: self._committed(plain, equals))
+                if instance is None:
                     raise
                 return instance, False
+
+    def _committed(self, session: Session, equals: dict[str, Any]) -> ModelT | None:
+        """The instance that matches, on MySQL, whatever the snapshot of the transaction holds.
+
+        By default a transaction of MySQL reads from a snapshot (REPEATABLE READ). It lacks rows
+        that others have committed since; an INSERT collides with them nevertheless. Only a SELECT
+        that locks rows sees them.
+        """
+        if not is_mysql(session.get_bind(inspect(self.model)).dialect):
+            return None
+        statement = select(self.model).where(*matching(self.model, (), equals)).with_for_update()
+        return session.scalars(statement.limit(2)).unique().one_or_none()
 
     def _insert(self, session: Session, values: dict[str, Any]) -> ModelT:
         if "pk" in values:

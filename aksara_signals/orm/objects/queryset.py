@@ -262,7 +262,8 @@ class QuerySet(Generic[ModelT]):
         if self.limited_to is None:
             return self.criteria
         keys = key_columns(self.model)
-        chosen = self._ordered().with_only_columns(*keys)
+        # MySQL takes a LIMIT, and the table that is written, in a subquery of a subquery only.
+        chosen = select(self._ordered().with_only_columns(*keys).subquery())
         return ((tuple_(*keys) if len(keys) > 1 else keys[0]).in_(chosen),)
 
     async def _one(

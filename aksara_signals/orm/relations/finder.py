@@ -28,6 +28,7 @@ from aksara_signals.orm.relations.basis import are_written, basis_of, is_same
 from aksara_signals.orm.relations.links import (
     Link,
     LinkKey,
+    Spelling,
     chosen_side,
     is_forward,
     reverses,
@@ -119,6 +120,11 @@ class LinkFinder:
         chosen = [chosen_side(sides) for sides in self._sides.values()]
         wired = {cls for cls in {type(link.owner) for link in chosen} if is_wired(cls)}
         return [link for link in chosen if type(link.owner) in wired]
+
+    @property
+    def spellings(self) -> Collection[Spelling]:
+        """Foreign keys that aren't equal to the primary keys they refer to."""
+        return self._parents.spellings
 
     def was_searched(self, link: Link) -> bool:
         """Whether the links of a relationship were searched before the flush as well.

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.orm import RelationshipDirection
 from sqlalchemy.orm.attributes import instance_state
 
-from aksara_signals.orm.bridge.column_edits import old_value_is
+from aksara_signals.orm.bridge.column_edits import old_value, old_value_is
 from aksara_signals.orm.bridge.history import reverse_keys, was_declared_before
 from aksara_signals.orm.bridge.loading import attribute_name
 from aksara_signals.orm.bridge.states import State
@@ -21,6 +21,9 @@ from aksara_signals.orm.mapping.info import Relationship, info_of
 from aksara_signals.orm.relations.origins import Edits
 
 LinkKey = tuple[Relationship, bool, State, State]
+
+Spelling = tuple[Any, ...]
+"""An owner, and the values of a foreign key that refers to it without being equal to its key."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +44,7 @@ class Link:
     edits: Edits | None
     """The edits of the owner's relationships, if there are any."""
 
-    def is_written(self, deleted: Collection[State]) -> bool:
+    def is_written(self, deleted: Collection[State], spellings: Collection[Spelling]) -> bool:
         """Whether a finished flush has really made the link, or cut it.
 
         History may claim a link that the foreign key contradicts: a child in two collections with
@@ -49,6 +52,7 @@ class Link:
 
         Args:
             deleted: The instances that the flush has deleted.
+            spellings: Foreign keys that aren't equal to the primary keys they refer to.
         """
         if self.prop.direction is not RelationshipDirection.ONETOMANY:
             return True
@@ -60,12 +64,18 @@ class Link:
             )
             for owner_column, child_column in self.prop.synchronize_pairs
         ]
-        is_linked = child not in deleted and all(
-            child.dict.get(name, value) == value for value, name in pairs
+        is_linked = child not in deleted and (
+            all(child.dict.get(name, value) == value for value, name in pairs)
+            or (
+                bool(spellings)
+                and (owner, *(child.dict.get(name) for _, name in pairs)) in spellings
+            )
         )
         if self.is_added:
             return is_linked
-        was_linked = all(old_value_is(child, name, value) for value, name in pairs)
+        was_linked = all(old_value_is(child, name, value) for value, name in pairs) or (
+            bool(spellings) and (owner, *(old_value(child, name) for _, name in pairs)) in spellings
+        )
         return was_linked and not is_linked
 
 

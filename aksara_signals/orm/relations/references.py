@@ -20,6 +20,7 @@ from aksara_signals.orm.bridge.loading import attribute_name
 from aksara_signals.orm.bridge.rows import instances_with_keys, read_rows
 from aksara_signals.orm.bridge.states import State
 from aksara_signals.orm.mapping.info import Relationship, info_of
+from aksara_signals.orm.relations.links import Spelling
 
 
 class Reference:
@@ -100,6 +101,8 @@ class Parents:
         self._session = session
         self._by_key: dict[tuple[Any, ...], object] = {}
         self._old_keys: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self.spellings: set[Spelling] = set()
+        """The foreign keys met so far that aren't equal to the primary keys they refer to."""
 
     def read(
         self,
@@ -194,9 +197,19 @@ class Parents:
         if not absent:
             return
         with self._session.no_autoflush:
-            for found in instances_with_keys(self._session, mapper, absent):
-                identity = instance_state(found).identity or ()
-                self._by_key[mapper, tuple(identity)] = found
+            loaded = {
+                tuple(instance_state(found).identity or ()): found
+                for found in instances_with_keys(self._session, mapper, absent)
+            }
+            if not loaded.keys() <= {*absent}:
+                # The database takes different strings for the same, such as "a" and "A". Only a
+                # SELECT for each key says which instance it means.
+                for identity in [each for each in absent if each not in loaded]:
+                    for found in instances_with_keys(self._session, mapper, [identity]):
+                        loaded[identity] = found
+                        self.spellings.add((instance_state(found), *identity))
+            for identity, found in loaded.items():
+                self._by_key[mapper, identity] = found
 
     def _instances_with_new_keys(self) -> dict[tuple[Any, ...], object]:
         found: dict[tuple[Any, ...], object] = {}

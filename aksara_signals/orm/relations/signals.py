@@ -84,7 +84,7 @@ class RelationshipRun:
             The number of links among them that no pre signals were sent for.
         """
         found = self._finder.find(deleted, is_flushed=True)
-        links = [link for link in found if link.is_written(deleted)]
+        links = [link for link in found if link.is_written(deleted, self._finder.spellings)]
         self._happened = [*_batches_of(links)]
         for instance in (*self._session.new, *self._session.dirty):
             forget_edits(instance_state(instance))

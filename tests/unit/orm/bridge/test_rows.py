@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, event, func, inspect, select
+from sqlalchemy import Engine, ForeignKey, String, event, func, inspect, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from aksara_signals import InstanceStateError
 from aksara_signals.orm import SignalMixin
+from aksara_signals.orm.bridge.rows import read_rows
 
 
 class Base(SignalMixin, DeclarativeBase):
@@ -34,6 +35,14 @@ class Place(Base):
     __tablename__ = "place"
     row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+class Label(Base):
+    __tablename__ = "label"
+    code: Mapped[str] = mapped_column(
+        String(10).with_variant(String(10, collation="NOCASE"), "sqlite"), primary_key=True
+    )
+    note: Mapped[str]
 
 
 @pytest.fixture
@@ -129,3 +138,14 @@ def test_listeners_of_the_session_are_called_for_each(session: Session) -> None:
     of_one = [name for name, thing in received if thing in (one, inspect(one))]
     of_two = [name for name, thing in received if thing in (two, inspect(two))]
     assert of_one == of_two == names
+
+
+def test_rows_are_read_by_keys_in_another_case(session: Session) -> None:
+    """Each under the key that was asked for, if the database finds it by that key."""
+    labels = create(session, *(Label(code=each, note=each * 2) for each in ("a", "b", "c")))
+    wanted = dict(zip([("A",), ("b",), ("x",)], labels, strict=True))
+    found = read_rows(session, inspect(Label), ["note"], wanted)
+    if session.get_bind().dialect.name == "postgresql":
+        assert found == {("b",): ("bb",)}
+    else:
+        assert found == {("A",): ("aa",), ("b",): ("bb",)}

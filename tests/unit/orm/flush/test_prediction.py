@@ -51,7 +51,7 @@ def test_a_flush_of_some_deleted_objects(sync_engine: Engine, recorder: Recorder
     """Whatever else was deleted, changed or added is left for the next flush, which sends it."""
     Base.metadata.create_all(sync_engine)
     with Session(sync_engine, expire_on_commit=False) as session:
-        notes = [Note(id=number) for number in range(3)]
+        notes = [Note(id=number) for number in (1, 2, 3)]
         session.add_all(notes)
         session.commit()
         for signal in (pre_save, post_save, pre_delete, post_delete):
@@ -60,15 +60,15 @@ def test_a_flush_of_some_deleted_objects(sync_engine: Engine, recorder: Recorder
             session.delete(note)
         session.add(Note(id=7))
         session.flush(notes[1:2])
-        assert _sent(recorder) == [("pre_delete", 1), ("post_delete", 1)]
+        assert _sent(recorder) == [("pre_delete", 2), ("post_delete", 2)]
         recorder.clear()
         session.commit()
         assert sorted(_sent(recorder)) == [
-            ("post_delete", 0),
-            ("post_delete", 2),
+            ("post_delete", 1),
+            ("post_delete", 3),
             ("post_save", 7),
-            ("pre_delete", 0),
-            ("pre_delete", 2),
+            ("pre_delete", 1),
+            ("pre_delete", 3),
             ("pre_save", 7),
         ]
         assert session.scalars(select(Note.id)).all() == [7]

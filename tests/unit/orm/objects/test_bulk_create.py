@@ -147,6 +147,26 @@ async def test_a_natural_key_is_inserted_in_one_statement(
     assert [(each.code, each.rank) for each in rows] == [("de", 1), ("at", 1), ("ch", 1)]
 
 
+async def test_bulk_create_without_returning(database: databases.Database) -> None:
+    """On MySQL, too, instances have keys and defaults; rows with keys share their statement."""
+    engine = database.create_async_engine()
+    databases.without_returning(engine.sync_engine)
+    async with databases.bound(Base, engine):
+        rows = await Entry.objects.bulk_create(entries(3))
+        assert [(each.id, each.title, each.views, each.shout) for each in rows] == [
+            (each.id, each.title, 7, each.title.upper()) for each in await Entry.objects.all()
+        ]
+        dogs = await Dog.objects.bulk_create([Dog(name="a", trick="x"), Dog(name="b", trick="y")])
+        assert [(each.id, each.name, each.trick) for each in dogs] == [
+            (each.id, each.name, each.trick) for each in await Dog.objects.all()
+        ]
+        with statements(engine) as found:
+            made = await Country.objects.bulk_create(Country(code=each) for each in ("de", "at"))
+        assert [each.partition(" ")[0] for each in found] == ["INSERT", "SELECT"]
+        assert [(each.code, each.rank) for each in made] == [("de", 1), ("at", 1)]
+    await engine.dispose()
+
+
 async def test_keys_made_by_python_versions_and_inheritance(sessions: Any) -> None:
     """UUID keys, version counters, joined inheritance and mixed classes are complete."""
     tokens = await Token.objects.bulk_create([Token(note="x"), Token(note="y")])

@@ -314,9 +314,12 @@ async def legacy_delete(world: World) -> None:
 
 @operation("an upsert: ``insert(Post).on_conflict_do_nothing()``", False, True)
 async def upsert(world: World) -> None:
-    dialects = {"sqlite": sqlite, "postgresql": postgresql}
-    dialect = dialects[world.session.get_bind().dialect.name]
-    statement = dialect.insert(Post).on_conflict_do_nothing()
+    dialect = world.session.get_bind().dialect.name
+    if dialect == "mysql":
+        statement: Any = insert(Post).prefix_with("IGNORE")
+    else:
+        dialects = {"sqlite": sqlite, "postgresql": postgresql}
+        statement = dialects[dialect].insert(Post).on_conflict_do_nothing()
     await world.session.execute(statement.values(title="new"))
 
 

@@ -278,7 +278,7 @@ async def test_bulk_update_without_fields_refuses_what_it_would_lose() -> None:
     pre_bulk_update.connect(lambda **kwargs: called.append(kwargs), sender=Thing)
     owner = await Owner.objects.create()
     one, two = [await Thing.objects.create(label=each) for each in "ab"]
-    two.label, one.id = "B", one.id + 100
+    two.label, one.id = "c", one.id + 100
     with pytest.raises(InstanceStateError, match="primary key 'id' was changed"):
         await Thing.objects.bulk_update([two, one])
     one = await Thing.objects.get(label="a")
@@ -288,7 +288,7 @@ async def test_bulk_update_without_fields_refuses_what_it_would_lose() -> None:
     with pytest.raises(InstanceStateError, match="no row yet"):
         await Thing.objects.bulk_update([two, Thing()])
     assert called == []
-    assert await Thing.objects.filter(label="B").count() == 0
+    assert await Thing.objects.filter(label="c").count() == 0
 
 
 # -- callbacks ------------------------------------------------------------------------------------
