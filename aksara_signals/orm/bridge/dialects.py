@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Dialect
 
+MYSQL: tuple[str, ...] = ("mysql", "mariadb")
+"""The names of SQLAlchemy's dialects for MySQL and MariaDB: of a MariaDB, the URL says which."""
+
 
 def is_mysql(dialect: Dialect) -> bool:
-    """Whether this is MySQL or MariaDB; SQLAlchemy has a dialect of each name for MariaDB."""
-    return dialect.name in ("mysql", "mariadb")
+    """Whether this is MySQL or MariaDB."""
+    return dialect.name in MYSQL

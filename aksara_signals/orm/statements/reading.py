@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, false, select, update
 from sqlalchemy.orm import Mapper
 
+from aksara_signals.orm.bridge.dialects import is_mysql
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
 from aksara_signals.orm.bridge.results import Row
 from aksara_signals.orm.bridge.statements import (
@@ -49,7 +50,7 @@ class ReadRows:
     def __init__(self, connection: Connection, statement: OrmStatement) -> None:
         self._connection = connection
         self._layout = statement.layout
-        self._reads_snapshots = connection.dialect.name in ("mysql", "mariadb")
+        self._reads_snapshots = is_mysql(connection.dialect)
         """Whether a SELECT that doesn't lock may read rows older than those that are written."""
 
     def locked(self, statement: OrmStatement) -> dict[Identity, Row]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Insert, Table, bindparam, insert
 
 from aksara_signals.contrib.outbox.rows.compiled import CompiledStatement
-from aksara_signals.contrib.outbox.rows.tables import is_mysql
+from aksara_signals.orm.bridge.dialects import is_mysql
 
 COLUMNS: tuple[str, ...] = (
     "id",

@@ -13,9 +13,9 @@ from sqlalchemy.sql.functions import FunctionElement
 from aksara_signals.contrib.outbox.rows.tables import (
     Tables,
     insert_or_update,
-    is_mysql,
 )
 from aksara_signals.exceptions import OutboxError
+from aksara_signals.orm.bridge.dialects import is_mysql
 
 _IMMEDIATE = re.compile(r"\s*BEGIN\s+(IMMEDIATE|EXCLUSIVE)", re.IGNORECASE)
 _LOCKED_ROW = "(claims)"

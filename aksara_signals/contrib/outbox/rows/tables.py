@@ -37,10 +37,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
+
+from aksara_signals.orm.bridge.dialects import MYSQL
 
 WAITING: int = 0
 """The status of a row whose receiver has not succeeded yet."""
@@ -50,9 +51,6 @@ DONE: int = 1
 
 DEAD: int = 2
 """The status of a row that is given up: its receiver failed, or ended its worker, too often."""
-
-_MYSQL = ("mysql", "mariadb")
-"""The names of SQLAlchemy's dialects for the two: of a MariaDB, either."""
 
 # SQLAlchemy 2.0 has no option for storage parameters of a table, and Alembic copies options but no
 # DDL events into a migration. USING takes any text, and stands where WITH follows.
@@ -195,12 +193,12 @@ def _big_integer() -> TypeEngine[int]:
 
 def _uuid() -> TypeEngine[Any]:
     # MariaDB has a type of its own, which SQLAlchemy uses by one of its dialects for it alone.
-    return Uuid().with_variant(Uuid(native_uuid=False), *_MYSQL)
+    return Uuid().with_variant(Uuid(native_uuid=False), *MYSQL)
 
 
 def _moment() -> TypeEngine[datetime]:
     # In UTC where the database stores no time zone. MySQL's would have no fraction of a second.
-    return DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *_MYSQL)
+    return DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *MYSQL)
 
 
 def _json() -> TypeEngine[Any]:
@@ -218,11 +216,6 @@ def is_waiting(table: FromClause) -> ColumnElement[bool]:
     """A condition of rows: their receiver has not succeeded yet."""
     # As a literal: a plan for any value could not use the partial indexes.
     return table.c.status == literal_column(str(WAITING), Integer())
-
-
-def is_mysql(dialect: Dialect) -> bool:
-    """Whether a dialect is that of MySQL or MariaDB."""
-    return dialect.name in _MYSQL
 
 
 def is_in(
@@ -243,7 +236,7 @@ def update_by_seq(outbox: Table) -> Update:
     wait for this one.
     """
     statement = update(outbox)
-    for name in _MYSQL:
+    for name in MYSQL:
         statement = statement.with_hint("FORCE INDEX (PRIMARY)", dialect_name=name)
     return statement
 
@@ -258,7 +251,7 @@ def insert_or_update(table: Table, dialect: str, values: dict[str, Any], changes
         changes: The names and values of columns of the old one, in the order in which MySQL sets
             them: an expression has the new value of a column that stands before.
     """
-    if dialect in _MYSQL:
+    if dialect in MYSQL:
         return mysql.insert(table).values(values).on_duplicate_key_update(list(changes))
     insert: Any = _INSERTS[dialect](table).values(values)
     return insert.on_conflict_do_update(index_elements=[*table.primary_key], set_=dict(changes))
@@ -270,7 +263,7 @@ def insert_or_nothing(table: Table, dialect: str, values: dict[str, Any]) -> Ins
     On MySQL it raises ``IntegrityError``, which there leaves the transaction as it was: of an
     ``INSERT IGNORE`` that does nothing, drivers warn.
     """
-    if dialect in _MYSQL:
+    if dialect in MYSQL:
         return mysql.insert(table).values(values)
     insert: Any = _INSERTS[dialect](table).values(values)
     statement: Insert = insert.on_conflict_do_nothing()
@@ -318,7 +311,7 @@ def _created(*_: object, **__: object) -> str:
     return "CURRENT_TIMESTAMP"
 
 
-@compiles(_Created, *_MYSQL)
+@compiles(_Created, *MYSQL)
 def _created_mysql(*_: object, **__: object) -> str:
     # CURRENT_TIMESTAMP would be in the time zone of the connection.
     return "(utc_timestamp(6))"
@@ -334,7 +327,7 @@ def _now_sqlite(*_: object, **__: object) -> str:
     return "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 
 
-@compiles(_Now, *_MYSQL)
+@compiles(_Now, *MYSQL)
 def _now_mysql(*_: object, **__: object) -> str:
     return "utc_timestamp(6)"
 
@@ -355,7 +348,7 @@ def _clock_sqlite(element: _Clock, compiler: Any, **options: Any) -> str:
     return f"strftime('%Y-%m-%d %H:%M:%f', 'now'{later})"
 
 
-@compiles(_Clock, *_MYSQL)
+@compiles(_Clock, *MYSQL)
 def _clock_mysql(element: _Clock, compiler: Any, **options: Any) -> str:
     # The time at which the statement began, also in a subquery.
     seconds = compiler.process(element.clauses, **options)

@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from aksara_signals.contrib.outbox.rows.tables import Tables, is_mysql
+from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.contrib.outbox.worker.threads import Threads
 from aksara_signals.dispatch.delivery.delivery import Delivery
 from aksara_signals.dispatch.delivery.loop import deliver, deliver_sync
 from aksara_signals.dispatch.receivers.naming import describe_sender
 from aksara_signals.exceptions import InvalidOptionError
+from aksara_signals.orm.bridge.dialects import is_mysql
 from aksara_signals.orm.session.current import ActiveSession, AnySession, user_session
 
 ResultT = TypeVar("ResultT")
