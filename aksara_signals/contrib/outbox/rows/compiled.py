@@ -27,12 +27,6 @@ class Compiled(NamedTuple):
     processors: dict[str, Callable[[Any], Any]]
     """What makes of a value what the driver takes, where that differs."""
 
-    def processed(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The values as the driver takes them."""
-        if not self.processors:
-            return values
-        return values | {name: to(values[name]) for name, to in self.processors.items()}
-
 
 class CompiledStatement:
     """A statement that changes rows of a table.
@@ -65,7 +59,9 @@ class CompiledStatement:
                 self._make(table, dialect.name), values, execution_options=_KEEPING
             ).rowcount
         found = self.compiled(table, dialect)
-        values, names = found.processed(values), found.names
+        names, processors = found.names, found.processors
+        if processors:
+            values = values | {name: to(values[name]) for name, to in processors.items()}
         parameters: Any = values if names is None else tuple(values[name] for name in names)
         return connection.exec_driver_sql(
             found.text, parameters, execution_options=_KEEPING

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Table, bindparam, insert
@@ -27,7 +28,9 @@ COLUMNS: tuple[str, ...] = (
 
 _NAMED = re.compile(r"%\((\w+)\)s")
 _LONGEST = 1_000_000
-"""Characters of texts in one statement on MySQL, whose servers limit the size of one."""
+"""Characters of one statement on MySQL, whose servers limit its size."""
+_BESIDE = 500
+"""About so many of each row are not its payload."""
 
 
 @lru_cache(maxsize=32)
@@ -53,23 +56,25 @@ def insert_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]
     start, values, one = compiled.text.rpartition("VALUES ")
     names = compiled.names or _NAMED.findall(one)
     one = _NAMED.sub("%s", one)  # some drivers take names, which would be the same in each row
-    given = (compiled.processed({f"the_{name}": row[name] for name in COLUMNS}) for row in rows)
-    for chunk in _chunks(tuple(row[name] for name in names) for row in given):
+    columns = [(name.removeprefix("the_"), compiled.processors.get(name)) for name in names]
+    given = [
+        tuple([row[name] if to is None else to(row[name]) for name, to in columns]) for row in rows
+    ]
+    payload = names.index("the_payload")
+    for chunk in _chunks(given, [len(row[payload]) for row in given]):
         many = start + values + ", ".join([one] * len(chunk))
-        connection.exec_driver_sql(many, tuple(value for row in chunk for value in row))
+        connection.exec_driver_sql(many, tuple(chain.from_iterable(chunk)))
 
 
-def _chunks(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    chunk: list[tuple[Any, ...]] = []
-    length = 0
-    for row in rows:
-        longer = sum(len(value) for value in row if isinstance(value, str))
-        if chunk and length + longer > _LONGEST:
-            yield chunk
-            chunk, length = [], 0
-        chunk.append(row)
-        length += longer
-    yield chunk
+def _chunks(rows: list[tuple[Any, ...]], lengths: list[int]) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows in order, so many at once that their lengths are few enough together."""
+    start = length = 0
+    for place, longer in enumerate(lengths):
+        length += longer + _BESIDE
+        if place > start and length > _LONGEST:
+            yield rows[start:place]
+            start, length = place, longer + _BESIDE
+    yield rows[start:]
 
 
 def _one_row(outbox: Table, _dialect: str) -> Insert:
