@@ -230,16 +230,6 @@ def constraint_checked_at_once(element: Any, compiler: Any, **options: Any) -> s
     return text
 
 
-def without_returning(engine: Engine) -> None:
-    """Let SQLAlchemy and the library take a server for one without any RETURNING, such as MySQL."""
-    dialect: Any = engine.dialect
-
-    @event.listens_for(engine, "connect")
-    def pretend(_connection: object, _record: object) -> None:
-        dialect.insert_returning = dialect.update_returning = dialect.delete_returning = False
-        dialect.insert_executemany_returning = dialect.use_insertmanyvalues = False
-
-
 def take_for(engine: Engine, version: tuple[int, ...]) -> None:
     """Let SQLAlchemy and the library take a server for one of another version."""
 
@@ -249,13 +239,13 @@ def take_for(engine: Engine, version: tuple[int, ...]) -> None:
 
 
 def take_for_mysql(engine: Engine) -> None:
-    """Let SQLAlchemy and the library take a MariaDB for a MySQL, whose statements return no rows."""
+    """Let SQLAlchemy and the library take a database for a MySQL, whose statements return no rows."""
 
     @event.listens_for(engine, "connect")
     def pretend(*_: object) -> None:
         dialect = engine.dialect
-        dialect.insert_returning = dialect.delete_returning = False
-        dialect.insert_executemany_returning = False
+        dialect.insert_returning = dialect.update_returning = dialect.delete_returning = False
+        dialect.insert_executemany_returning = dialect.use_insertmanyvalues = False
         dialect.insert_executemany_returning_sort_by_parameter_order = False
 
     pretend()  # again later, as the first connection sets what the server can do

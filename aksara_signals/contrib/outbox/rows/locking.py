@@ -54,6 +54,24 @@ def require_immediate(engine: Engine) -> None:
         )
 
 
+def require_skip_locked(connection: Connection) -> None:
+    """Check that a MySQL or MariaDB server can leave out locked rows; others pass.
+
+    Raises:
+        OutboxError: It is too old.
+    """
+    dialect: Any = connection.dialect
+    if not is_mysql(dialect):
+        return
+    name, least = ("MariaDB", (10, 6)) if dialect.is_mariadb else ("MySQL", (8, 0, 1))
+    version = dialect.server_version_info
+    if version < least:
+        raise OutboxError(
+            f"workers need SKIP LOCKED, which {name} has since {'.'.join(map(str, least))}; this "
+            f"server is {'.'.join(map(str, version))}"
+        )
+
+
 class _LockKey(FunctionElement[int]):
     """The key of the lock: the table, in whatever schema it is found."""
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from aksara_signals.contrib.outbox.registry import ReceiverEntry
 from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
-from aksara_signals.contrib.outbox.rows.locking import require_immediate
+from aksara_signals.contrib.outbox.rows.locking import require_immediate, require_skip_locked
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.exceptions import OutboxError
 
@@ -42,7 +42,9 @@ def check_start(
     if not isinstance(bind, Connection):
         require_immediate(bind)
     with session.begin():
-        _require_tables(session.connection(bind_arguments={"clause": tables.outbox}), tables, kind)
+        connection = session.connection(bind_arguments={"clause": tables.outbox})
+        require_skip_locked(connection)
+        _require_tables(connection, tables, kind)
 
 
 def _require_receivers(entries: list[ReceiverEntry], modules: list[str], kind: str) -> None:

@@ -150,7 +150,7 @@ async def test_a_natural_key_is_inserted_in_one_statement(
 async def test_bulk_create_without_returning(database: databases.Database) -> None:
     """On MySQL, too, instances have keys and defaults; rows with keys share their statement."""
     engine = database.create_async_engine()
-    databases.without_returning(engine.sync_engine)
+    databases.take_for_mysql(engine.sync_engine)
     async with databases.bound(Base, engine):
         rows = await Entry.objects.bulk_create(entries(3))
         assert [(each.id, each.title, each.views, each.shout) for each in rows] == [

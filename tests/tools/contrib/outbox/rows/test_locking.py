@@ -1,19 +1,22 @@
-"""One claim at a time: how SQLite's transactions have to begin."""
+"""One claim at a time: how SQLite's transactions have to begin, and the row that is locked on MariaDB."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kit.claims import Store, begin_immediately, outbox_engine, seqs
+from kit.claims import Store, async_outbox_engine, begin_immediately, outbox_engine, seqs
 from kit.databases import Database, sqlite_database, use_begin_recipe
 from sqlalchemy import URL, Engine, create_engine, event, select
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from aksara_signals.contrib.outbox.rows.locking import require_immediate
+from aksara_signals.contrib.outbox.rows import claiming
+from aksara_signals.contrib.outbox.rows.locking import require_immediate, require_skip_locked
 from aksara_signals.exceptions import OutboxError
 
 
@@ -85,7 +88,7 @@ async def test_async_engines_are_checked_alike(tmp_path: Path) -> None:
 
 
 def test_other_databases_pass(database: Database) -> None:
-    """PostgreSQL has a lock of its own for claims."""
+    """PostgreSQL has a lock of its own for claims, and on MariaDB they lock a row."""
     engine = outbox_engine(database)
     require_immediate(engine)
     engine.dispose()
@@ -116,3 +119,46 @@ async def test_claims_begin_where_the_driver_does_not(tmp_path: Path, driver: st
         assert list(connection.scalars(select(table.c.status).order_by(table.c.seq))) == [1, 0]
     own.dispose()
     await first.dispose()
+
+
+# -- MariaDB and MySQL ----------------------------------------------------------------------------
+
+
+def test_a_server_that_cant_skip_locked_rows_is_refused(database: Database) -> None:
+    """A MariaDB before 10.6 has no SKIP LOCKED: a worker says so at its start, not at each claim."""
+    engine = outbox_engine(database)
+    with engine.connect() as connection:
+        require_skip_locked(connection)
+        connection.dialect.server_version_info = (5, 7)
+        with (
+            pytest.raises(OutboxError, match=r"since 10\.6; this server is 5\.7")
+            if (database.dialect == "mariadb")
+            else nullcontext()
+        ):
+            require_skip_locked(connection)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+async def test_first_claims_at_once_are_no_deadlock(database: Database) -> None:
+    """The row that claims lock is inserted by the first of them, also if that is rolled back."""
+    stores = [Store(async_outbox_engine(database)) for _ in range(8)]
+    await stores[0].create()
+    await stores[0].write(*[{}] * 16)
+
+    async def claim(number: int) -> list[int]:
+        store = stores[number]
+        limits = {"mail": 2}
+        if number % 2:
+            async with store.engine.connect() as connection:  # rolled back
+                options = {"limits": limits, "lease_seconds": 60, "is_busy": False}
+                await connection.run_sync(
+                    claiming.claim, store.tables, worker=str(number), **options
+                )
+            return []
+        return seqs(await store.claim(str(number), limits=limits))
+
+    found = await asyncio.gather(*map(claim, range(8)))
+    assert sorted(seq for each in found for seq in each) == list(range(1, 9))
+    for store in stores:
+        await store.dispose()
