@@ -10,9 +10,17 @@ from typing import Any
 
 import pytest
 from kit import databases
-from kit.committing import COMMIT, ROLLBACK, Sessions, begin_block, commit, maker_begin
+from kit.committing import (
+    COMMIT,
+    ROLLBACK,
+    Sessions,
+    begin_block,
+    commit,
+    failing_commit,
+    maker_begin,
+)
 from kit.databases import Database
-from kit.models import Audit, Base, Post, Promise
+from kit.models import Audit, Base, Post
 from kit.support import Recorder
 from sqlalchemy import NullPool, event, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -249,10 +257,10 @@ async def test_a_cancellation_that_a_failed_commit_has_held_back_surfaces(
     """The error of the commit comes first; the cancellation isn't lost."""
     recorder.record(post_save, Post, phase=ROLLBACK)
     async with sessions() as session:
-        session.add_all([Post(title="x"), Promise(author_id=77)])
+        session.add(Post(title="x"))
         await session.flush()
-        asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
-        with pytest.raises(IntegrityError):
+        with failing_commit(session.sync_session), pytest.raises(IntegrityError):
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
             await session.commit()
         with pytest.raises(asyncio.CancelledError):
             await session.rollback()
