@@ -304,8 +304,10 @@ class RestartableMariaDB:
         as_root = ["--user=root"] if os.geteuid() == 0 else []
         data = f"--datadir={folder / 'data'}"
         subprocess.run(
-            ["mariadb-install-db", "--no-defaults", data, *as_root, "--skip-test-db"]
-            + ["--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"],
+            [
+                *("mariadb-install-db", "--no-defaults", data, *as_root, "--skip-test-db"),
+                *("--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"),
+            ],
             check=True,
             capture_output=True,
         )

@@ -26,7 +26,6 @@ from kit.faulty import (
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-
 pytestmark = with_async_drivers
 
 
