@@ -31,7 +31,8 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from aksara_signals import post_save, pre_save
+from aksara_signals import Signal, post_save, pre_save
+from aksara_signals.orm.outcome import durable
 
 pytestmark = only_on("mariadb", because="PostgreSQL executes nothing more in such a transaction")
 
@@ -330,4 +331,53 @@ async def test_a_statement_that_commits(
     assert server.rows() == ({3, 4} if end == "commit" else {3})
     assert sent.of(COMMIT) == ([3, 4] if end == "commit" else [])
     assert sent.of(ROLLBACK) == ([] if end == "commit" else [3, 4])  # no commit is known
+    await check_next_transaction(twin, sent, server)
+
+
+# -- durable receivers -----------------------------------------------------------------------------
+
+
+class RowWriter:
+    """Writes a row for each that a durable receiver is sent: its key, and a hundred more."""
+
+    def prepare(self, sends: Any) -> list[int]:
+        return [100 + send.payload["key"] for send in sends]
+
+    def write(self, session: Session, rows: list[int]) -> None:
+        session.connection().execute(insert(Row), [{"id": key, "secret": ""} for key in rows])
+
+
+@pytest.fixture
+def writer() -> Iterator[None]:
+    before = durable._writer
+    durable.install_writer(RowWriter())
+    yield
+    durable.install_writer(before)
+
+
+async def test_what_is_sent_to_durable_receivers_is_lost_with_the_changes(
+    twin: Twin, server: Server, sent: ReceivedKeys, writer: None
+) -> None:
+    """Also what couldn't be written yet; what is sent later is stored."""
+    server.write(1, 2)
+    signal = Signal(f"lost_{twin.driver}")
+    signal.connect(lambda **kwargs: None, durable=f"test_lost_transactions.{twin.driver}")
+
+    async def write_change(key: int) -> None:
+        twin.session.add(Row(id=key))
+        await twin.do(Session.flush)
+        # An AsyncSession writes this at its next flush, or before COMMIT.
+        signal.send_sync(session=twin.session, key=key)
+
+    def lose(session: Session) -> None:
+        with pytest.raises(DBAPIError):
+            deadlock(session, server)
+
+    await write_change(3)
+    await twin.do(lose)
+    await write_change(4)
+    await twin.do(Session.commit)
+    assert server.rows() == {1, 2, 4, 104}
+    assert sent.of(COMMIT) == [4]
+    assert sent.of(ROLLBACK) == [3]
     await check_next_transaction(twin, sent, server)
