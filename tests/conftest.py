@@ -94,6 +94,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[databas
         yield found
 
 
+@pytest.fixture(params=["postgresql", "mariadb"])
+def served_database(request: pytest.FixtureRequest) -> Iterator[databases.Database]:
+    """An empty database of a server, in which many write at once."""
+    make = getattr(databases, f"{request.param}_database")
+    with make(request.getfixturevalue(f"{request.param}_server")) as found:
+        yield found
+
+
 @pytest.fixture
 async def async_engine(database: databases.Database) -> AsyncIterator[AsyncEngine]:
     """An async engine on ``database``."""

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper, Session
 from aksara_signals.dispatch.adapter import install_adapter
 from aksara_signals.dispatch.registry import senders_changed
 from aksara_signals.orm.adapter.adapter import sqlalchemy_adapter
-from aksara_signals.orm.bridge.aborted import notice_errors
+from aksara_signals.orm.bridge.aborted import loss_listeners, notice_errors
 from aksara_signals.orm.construction import wrap_constructor, wrap_constructors
 from aksara_signals.orm.flush.recipients import forget_recipients
 from aksara_signals.orm.flush.run import after_flush, after_flush_postexec, before_flush
@@ -23,9 +23,10 @@ from aksara_signals.orm.outcome.queue import (
     note_commit,
     prepare_commit,
     refuse_what_is_lost,
+    undo_entries,
 )
 from aksara_signals.orm.relations.origins import attach_listeners
-from aksara_signals.orm.sending import note_end
+from aksara_signals.orm.sending import note_end, note_loss
 from aksara_signals.orm.statements.execute import attach_execute
 
 
@@ -35,6 +36,7 @@ def install_listeners() -> None:
         return
     for target, name, listener in _LISTENERS:
         event.listen(target, name, listener)
+    loss_listeners.extend((undo_entries, note_loss))
     install_adapter(sqlalchemy_adapter)
     for follow in (wrap_constructors, attach_listeners, forget_recipients, attach_execute):
         follow()  # receivers may have been connected before

@@ -119,13 +119,15 @@ class _ReceiverScope:
         forbidden: The methods that its receivers may not call.
     """
 
-    __slots__ = ("_forbidden", "_session", "ended_by", "methods")
+    __slots__ = ("_forbidden", "_session", "ended_by", "lost_by", "methods")
 
     def __init__(self, session: Session, forbidden: ForbiddenMethods) -> None:
         self._session = session
         self._forbidden = forbidden
         self.ended_by: str | None = None
         """The other task or thread that has ended the transaction meanwhile, if any."""
+        self.lost_by: BaseException | None = None
+        """The error after which the database has rolled back the transaction, if any."""
         # Another task may close the session: the one that has opened it may be cancelled, and leave
         # its ``async with`` block while receivers run.
         self.methods: dict[str, Any] = {
@@ -186,6 +188,8 @@ def send_within(
             "a receiver ended the transaction of the write that called it; raise an exception to "
             "roll back, and commit after the write"
         )
+    if scope.lost_by is not None:
+        raise scope.lost_by
     if connections_in_doubt:
         require_working_transaction(session)
 
@@ -206,6 +210,12 @@ def note_end(session: Session, transaction: SessionTransaction) -> None:
         for each in shadows_of(session):
             if not in_receiver_of(session):
                 each.ended_by = other_task()
+
+
+def note_loss(session: Session, error: BaseException) -> None:
+    """Note, for the writes whose receivers run, that the database has rolled them back."""
+    for each in shadows_of(session):
+        each.lost_by = error
 
 
 def send(runs: Iterable[Run], drive: Drive | None = None) -> None:

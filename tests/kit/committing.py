@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from kit.models import Post
+from sqlalchemy import Connection, event, insert
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
+
+from kit.models import Post, Promise
 
 COMMIT, ROLLBACK = "after_commit", "after_rollback"
 Sessions = async_sessionmaker[AsyncSession]
@@ -24,3 +29,21 @@ async def begin_block(sessions: Sessions) -> None:
 async def maker_begin(sessions: Sessions) -> None:
     async with sessions.begin() as session:
         session.add(Post(title="x"))
+
+
+@contextmanager
+def failing_commit(session: Session) -> Iterator[None]:
+    """Let the database refuse the COMMIT of a session, by an ``IntegrityError``.
+
+    MariaDB checks each constraint with its row, so it refuses what comes right before COMMIT.
+    """
+    engine = session.get_bind()
+
+    def break_a_promise(connection: Connection) -> None:
+        connection.execute(insert(Promise).values(author_id=77))
+
+    event.listen(engine, "commit", break_a_promise)
+    try:
+        yield
+    finally:
+        event.remove(engine, "commit", break_a_promise)

@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL that cuts a connection within one statement."""
+"""A proxy before a server that cuts a connection within one statement."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class CuttingProxy:
     def __init__(self, database: Database) -> None:
         url = database.sync_url
         host = url.query.get("host", url.host) or "localhost"
-        port = int(url.query.get("port", url.port or 5432))
+        self._is_postgresql = database.dialect == "postgresql"
+        port = int(url.query.get("port", url.port or (5432 if self._is_postgresql else 3306)))
         self._server: Any = f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._stop, self._stopped = socket.socketpair()
@@ -40,10 +41,12 @@ class CuttingProxy:
             database,
             async_url=database.async_url.difference_update_query(query)
             .set(**here)
-            .update_query_dict({"ssl": "disable"}),
+            .update_query_dict({"ssl": "disable"} if self._is_postgresql else {}),
             sync_url=url.difference_update_query(query)
             .set(**here)
-            .update_query_dict({"sslmode": "disable", "gssencmode": "disable"}),
+            .update_query_dict(
+                {"sslmode": "disable", "gssencmode": "disable"} if self._is_postgresql else {}
+            ),
         )
 
     def start(self) -> None:
@@ -96,7 +99,9 @@ class CuttingProxy:
                         marker = self.marker
                         is_marked = is_marked or (marker is not None and marker in data)
                         is_meant = source is client and (marker is None or is_marked)
-                        if is_meant and self.cut and self.cut[0] in data:
+                        # MariaDB's drivers begin with SET AUTOCOMMIT, which is no COMMIT.
+                        sent = data.replace(b"AUTOCOMMIT", b"")
+                        if is_meant and self.cut and self.cut[0] in sent:
                             how, self.cut = self.cut[1], None
                             return self._cut(how, data, server)
                         if not data:
@@ -110,8 +115,9 @@ class CuttingProxy:
             return
         server.sendall(data)
         answer = server.recv(65536)
-        # A simple query, as COMMIT is, has been executed when the server is ready for the next one.
-        while data.startswith(b"Q") and b"Z\x00\x00\x00\x05" not in answer:
+        # A simple query, as COMMIT is, has been executed when PostgreSQL is ready for the next one.
+        # MariaDB has executed it when it answers.
+        while self._is_postgresql and data.startswith(b"Q") and b"Z\x00\x00\x00\x05" not in answer:
             answer += server.recv(65536)
         if how == SILENT:
             self._is_silent.set()

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
 import tempfile
+import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import (
     URL,
     Connection,
@@ -48,6 +52,15 @@ full_page_writes = off
 max_connections = 200
 max_prepared_transactions = 20
 """
+
+MARIADB_SETTINGS = (
+    # What is committed outlives a crash of the server, though not one of the machine.
+    "--innodb-flush-log-at-trx-commit=2",
+    "--innodb-buffer-pool-size=16M",
+    "--innodb-log-file-size=8M",
+    "--performance-schema=off",
+    "--skip-name-resolve",
+)
 
 MARIADB = "AKSARA_TEST_MARIADB_URL"
 """The variable that names a MariaDB server, by the URL of an async driver."""
@@ -308,6 +321,80 @@ class RestartableServer:
             user=self._server.system_user,
         )
         self._server.ensure_postgres_running()  # looks up the new process, to end it at last
+
+
+class RestartableMariaDB:
+    """A MariaDB server of our own, without other users, in a folder."""
+
+    def __init__(self, folder: Path, options: Sequence[str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.url: URL = make_url(f"mysql+asyncmy://root@127.0.0.1:{port}/mysql")
+        as_root = ["--user=root"] if os.geteuid() == 0 else []
+        data = f"--datadir={folder / 'data'}"
+        subprocess.run(
+            [
+                *("mariadb-install-db", "--no-defaults", data, *as_root, "--skip-test-db"),
+                *("--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        self._command = [
+            *("mariadbd", "--no-defaults", data, *as_root, f"--port={port}"),
+            *("--bind-address=127.0.0.1", f"--socket={folder / 'socket'}"),
+            *(f"--pid-file={folder / 'pid'}", f"--log-error={folder / 'log'}"),
+            *options,
+        ]
+        self._start()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(self._command)
+        engine = create_engine(self.url.set(drivername="mysql+pymysql"), poolclass=NullPool)
+        until = time.monotonic() + 60
+        while True:
+            try:
+                engine.connect().close()
+            except DBAPIError:
+                assert self._process.poll() is None, "the server doesn't start"
+                assert time.monotonic() < until, "the server doesn't answer"
+                time.sleep(0.01)
+            else:
+                return
+
+    def stop(self, mode: str = "fast") -> None:
+        """End the server; the modes are those of :meth:`restart`."""
+        (self._process.kill if mode == "immediate" else self._process.terminate)()
+        self._process.wait(60)
+
+    def restart(self, mode: str) -> None:
+        """End the server and start it again.
+
+        Args:
+            mode: ``"fast"`` ends all connections, ``"immediate"`` crashes.
+        """
+        self.stop(mode)
+        self._start()
+
+
+@contextmanager
+def restartable_mariadb(*options: str) -> Iterator[RestartableMariaDB]:
+    """A throw-away MariaDB server that can be restarted; skips if none is installed.
+
+    Args:
+        options: Further ones of ``mariadbd``.
+    """
+    if not (shutil.which("mariadbd") and shutil.which("mariadb-install-db")):
+        pytest.skip("no MariaDB server is installed")
+    folder = Path(tempfile.mkdtemp(prefix="aksara-"))  # short, as the path of its socket has to be
+    try:
+        server = RestartableMariaDB(folder, [*MARIADB_SETTINGS, *options])
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, Engine, event, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import async_sessionmaker
@@ -24,6 +25,33 @@ from kit.effort import EFFORT
 IMMEDIATE, COMMIT, ROLLBACK = "immediate", "after_commit", "after_rollback"
 PHASES = (IMMEDIATE, COMMIT, ROLLBACK)
 Work = Callable[[Session], Any]
+
+ASYNC_DRIVERS, SYNC_DRIVERS = ("asyncpg", "asyncmy"), ("psycopg", "pymysql")
+DRIVERS = {
+    "asyncpg": "postgresql",
+    "psycopg": "postgresql",
+    "asyncmy": "mariadb",
+    "pymysql": "mariadb",
+}
+"""The drivers with their databases: SQLite has no connection to lose."""
+
+
+def only_on(dialect: str, *, because: str) -> pytest.MarkDecorator:
+    """For a test of what only one of the databases does."""
+    assert because
+    drivers = [driver for driver, its in DRIVERS.items() if its == dialect]
+    return pytest.mark.parametrize("driver", drivers, indirect=True)
+
+
+with_async_drivers = pytest.mark.parametrize("driver", ASYNC_DRIVERS, indirect=True)
+"""For a test of what is cancelled: only tasks are."""
+
+
+def code_of(error: BaseException | None) -> str | int:
+    """What the database calls an error: PostgreSQL's SQLSTATE, MariaDB's number."""
+    assert isinstance(error, DBAPIError)
+    found = getattr(error.orig, "sqlstate", None)
+    return error.orig.args[0] if error.orig and isinstance(error.orig.args[0], int) else found
 
 
 class Base(SignalMixin, DeclarativeBase):
@@ -81,6 +109,7 @@ class Server:
     """A second connection, which does harm to the first and looks at what is left."""
 
     def __init__(self, database: Database) -> None:
+        self.is_mariadb: bool = database.dialect == "mariadb"
         self.engine = database.create_sync_engine(isolation_level="AUTOCOMMIT", pool_pre_ping=True)
 
     def execute(self, statement: str, **values: Any) -> Any:
@@ -91,9 +120,14 @@ class Server:
 
     def kill(self, process: int) -> None:
         """End a connection; it is gone when this returns."""
-        assert self.execute("select pg_terminate_backend(:process)", process=process)
-        # The server's own way to wait looks ten times a second only.
-        while self.execute("select 1 from pg_stat_activity where pid = :pid", pid=process):
+        if self.is_mariadb:
+            self.execute(f"kill {process}")
+            find = "select 1 from information_schema.processlist where id = :pid"
+        else:
+            assert self.execute("select pg_terminate_backend(:process)", process=process)
+            # The server's own way to wait looks ten times a second only.
+            find = "select 1 from pg_stat_activity where pid = :pid"
+        while self.execute(find, pid=process):
             time.sleep(0.001)
 
     def rows(self) -> set[int]:
@@ -120,7 +154,8 @@ class Twin:
 
     def __init__(self, driver: str, database: Database, **options: Any) -> None:
         self.driver = driver
-        self.is_async = driver == "asyncpg"
+        self.is_async = driver in ASYNC_DRIVERS
+        self.is_mariadb: bool = DRIVERS[driver] == "mariadb"
         options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 10} | options
         if self.is_async:
             self._async_engine = database.create_async_engine(**options)
@@ -177,6 +212,8 @@ def process_of(connection: Connection) -> int:
     driver: Any = connection.connection.driver_connection
     if hasattr(driver, "get_server_pid"):
         return driver.get_server_pid()
+    if hasattr(driver, "thread_id"):
+        return driver.thread_id()
     return driver.info.backend_pid
 
 

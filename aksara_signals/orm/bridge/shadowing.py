@@ -33,6 +33,8 @@ class Shadow(Protocol):
 
     ended_by: str | None
     """The other task or thread that has ended the session's transaction meanwhile, if any."""
+    lost_by: BaseException | None
+    """The error after which the database has rolled back the session's transaction, if any."""
 
 
 _SHADOWS = "_aksara_signals_shadows"

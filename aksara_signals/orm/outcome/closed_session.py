@@ -26,7 +26,7 @@ _FORBIDDEN = ("commit", "rollback", "close", "reset", "invalidate", "expunge_all
 class _Delivering:
     """The period in which the deferred receivers of one transaction are called."""
 
-    __slots__ = ("ended_by", "methods", "session")
+    __slots__ = ("ended_by", "lost_by", "methods", "session")
 
     def __init__(self, session: Session) -> None:
         self.session: Session | None = session
@@ -35,6 +35,7 @@ class _Delivering:
             name: partial(self._call, session, name) for name in _FORBIDDEN
         }
         self.ended_by: str | None = None
+        self.lost_by: BaseException | None = None
 
     def _call(self, session: Session, name: str, *positional: Any, **keywords: Any) -> Any:
         if self in _around.get():

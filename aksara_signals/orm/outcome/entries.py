@@ -98,7 +98,7 @@ class Queued:
     sent: SentSignal
     connection: Connection
     undone_by: SessionTransaction | None = None
-    """The rolled-back savepoint that it belongs to, if any."""
+    """The savepoint that was rolled back with it, or the transaction, if any."""
 
     def is_due(self, is_committed: bool) -> bool:
         """Whether the receiver is called after this outcome."""
@@ -128,7 +128,7 @@ class Written:
     values: Mapping[str, Any] = field(default_factory=_no_arguments)
     """The column values that a bulk update has written."""
     undone_by: SessionTransaction | None = None
-    """The rolled-back savepoint that it belongs to, if any."""
+    """The savepoint that was rolled back with it, or the transaction, if any."""
 
 
 @dataclass(slots=True, eq=False)
@@ -140,7 +140,7 @@ class Unwritten:
     write: Callable[[Session, list[Any]], object]
     """Writes rows in the transaction of a session."""
     undone_by: SessionTransaction | None = None
-    """The rolled-back savepoint that it belongs to, if any."""
+    """The savepoint that was rolled back with it, or the transaction, if any."""
 
 
 Entry = Queued | QueuedRows | Written | Unwritten

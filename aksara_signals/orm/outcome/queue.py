@@ -249,6 +249,17 @@ def note_commit(session: Session) -> None:
         queue.committed.add(session.get_nested_transaction() or session.get_transaction())
 
 
+def undo_entries(session: Session, _: BaseException) -> None:
+    """Note that the database has rolled back all that a session has written in its transaction.
+
+    What it writes from now on may still be committed.
+    """
+    queue: Queue | None = vars(session).get(_QUEUE)
+    if queue is not None:
+        for each in chain.from_iterable(queue.by_transaction.values()):
+            each.undone_by = each.undone_by or session.get_transaction()
+
+
 def end_transaction(session: Session, transaction: SessionTransaction) -> None:
     """Deliver the entries of a transaction, or pass those of a savepoint on to the outer one."""
     for observer in session_observers.all:

@@ -55,7 +55,7 @@ class QueuedRows:
     is_closed: bool = False
     """Whether further rows need an entry of their own."""
     undone_by: SessionTransaction | None = None
-    """The rolled-back savepoint that they belong to, if any."""
+    """The savepoint that was rolled back with them, or the transaction, if any."""
 
     def takes(self, other: QueuedRows) -> bool:
         """Whether rows of another one, which come right after these, can be added to these."""

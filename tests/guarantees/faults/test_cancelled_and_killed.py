@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kit.databases import Database
 from kit.effort import times
 from kit.faulty import (
     COMMIT,
@@ -22,17 +21,12 @@ from kit.faulty import (
     process_of,
     recover,
     trips,
+    with_async_drivers,
 )
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-
-@pytest.fixture
-async def twin(postgresql: Database, server: Server) -> AsyncIterator[Twin]:
-    """An AsyncSession: only tasks are cancelled."""
-    twin = Twin("asyncpg", postgresql)
-    yield twin
-    await twin.dispose()
+pytestmark = with_async_drivers
 
 
 async def two_flushes(twin: Twin, sent: ReceivedKeys) -> None:

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 from kit.databases import Database
-from kit.faulty import COMMIT, ReceivedKeys, Row, Server, Twin, recover
+from kit.faulty import (
+    COMMIT,
+    DRIVERS,
+    SYNC_DRIVERS,
+    ReceivedKeys,
+    Row,
+    Server,
+    Twin,
+    recover,
+)
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -18,13 +27,14 @@ from sqlalchemy.orm import Session
 from aksara_signals import on_delivery_error, post_save, pre_save
 
 SECRET = "correct horse battery staple"
+SYNC = {DRIVERS[driver]: driver for driver in SYNC_DRIVERS}
 SIGNALS = {"pre_save": pre_save, "post_save": post_save}
 
 
-@pytest.fixture(params=["asyncpg", "psycopg"])
-async def hiding(request: pytest.FixtureRequest, postgresql: Database, server: Server) -> Any:
+@pytest.fixture
+async def hiding(driver: str, database: Database, server: Server) -> Any:
     """A session whose engine hides parameters, so that nothing of SQLAlchemy's shows them."""
-    twin = Twin(request.param, postgresql, hide_parameters=True)
+    twin = Twin(driver, database, hide_parameters=True)
     yield twin
     await twin.dispose()
 
@@ -48,8 +58,12 @@ def add(session: Session) -> None:
 
 def fail(session: Any) -> None:
     """A statement with the value in it, which fails."""
-    statement = text("select 1 / length(:secret) from pg_sleep(0) where 1 / 0 = 1")
-    getattr(session, "sync_session", session).execute(statement, {"secret": SECRET})
+    plain = getattr(session, "sync_session", session)
+    if plain.get_bind().dialect.name == "postgresql":
+        statement = text("select 1 / length(:secret) from pg_sleep(0) where 1 / 0 = 1")
+    else:
+        statement = text("select length(:secret), (select 1 union select 2)")
+    plain.execute(statement, {"secret": SECRET})
 
 
 @pytest.mark.parametrize("name", SIGNALS)
@@ -74,7 +88,7 @@ async def test_an_error_of_a_receivers_statement_shows_no_values(
 
 
 async def test_a_log_line_of_a_failed_delivery_shows_no_values(
-    hiding: Twin, postgresql: Database, sent: ReceivedKeys, log: io.StringIO
+    hiding: Twin, database: Database, sent: ReceivedKeys, log: io.StringIO
 ) -> None:
     """Neither of a receiver that fails, nor of an observer of failures that fails."""
 
@@ -86,7 +100,7 @@ async def test_a_log_line_of_a_failed_delivery_shows_no_values(
     def observe(payload: dict[str, Any], **kwargs: Any) -> None:
         raise LookupError("observer")
 
-    other = Twin("psycopg", postgresql, hide_parameters=True)
+    other = Twin(SYNC[database.dialect], database, hide_parameters=True)
     engine = other.engine
     with (
         post_save.connected_to(receiver, sender=Row, phase=COMMIT),

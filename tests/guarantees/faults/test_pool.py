@@ -60,14 +60,14 @@ async def test_one_connection_is_enough_after_a_commit(
 
 
 async def test_an_exhausted_pool_after_a_commit_is_logged(
-    postgresql: Database,
+    database: Database,
     server: Server,
     twin: Twin,
     sent: ReceivedKeys,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Another session took the connection meanwhile: other receivers run, the commit stands."""
-    mine = Twin(twin.driver, postgresql, pool_timeout=0.05)
+    mine = Twin(twin.driver, database, pool_timeout=0.05)
     holder = mine.sessions()
     caplog.set_level(logging.ERROR, "aksara_signals")
 
@@ -98,10 +98,10 @@ async def test_an_exhausted_pool_after_a_commit_is_logged(
 
 
 async def test_an_exhausted_pool_in_an_immediate_receiver_undoes_the_write(
-    postgresql: Database, server: Server, twin: Twin, sent: ReceivedKeys
+    database: Database, server: Server, twin: Twin, sent: ReceivedKeys
 ) -> None:
     """The transaction holds the only connection: SQLAlchemy's timeout comes through."""
-    mine = Twin(twin.driver, postgresql, pool_timeout=0.05)
+    mine = Twin(twin.driver, database, pool_timeout=0.05)
     receiver, seen = own_session(mine)
     with (
         post_save.connected_to(receiver, sender=Row),
@@ -118,10 +118,10 @@ async def test_an_exhausted_pool_in_an_immediate_receiver_undoes_the_write(
 
 
 async def test_an_exhausted_pool_before_the_transaction(
-    postgresql: Database, server: Server, twin: Twin, sent: ReceivedKeys
+    database: Database, server: Server, twin: Twin, sent: ReceivedKeys
 ) -> None:
     """No connection at all: nothing was flushed, and callbacks of the rollback are called."""
-    mine = Twin(twin.driver, postgresql, pool_timeout=0.05)
+    mine = Twin(twin.driver, database, pool_timeout=0.05)
     await mine.do(lambda session: session.execute(text("select 1")))
     holder, mine.session = mine.session, mine.sessions()
 
@@ -176,10 +176,10 @@ async def test_a_dead_connection_in_the_pool(
 
 
 async def test_pre_ping_replaces_a_dead_connection(
-    postgresql: Database, server: Server, twin: Twin, sent: ReceivedKeys
+    database: Database, server: Server, twin: Twin, sent: ReceivedKeys
 ) -> None:
     """No error is raised, and each receiver is called once."""
-    mine = Twin(twin.driver, postgresql, pool_pre_ping=True)
+    mine = Twin(twin.driver, database, pool_pre_ping=True)
     server.kill(await process_in_pool(mine))
     await mine.do(write)
     assert sent.of(IMMEDIATE) == sent.of(COMMIT) == [1]

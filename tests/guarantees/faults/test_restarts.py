@@ -108,16 +108,37 @@ POINTS["in_a_receiver"] = _in_receiver(IMMEDIATE)
 POINTS["in_a_receiver_after_the_commit"] = _in_receiver(COMMIT)
 
 
+Restartable = databases.RestartableServer | databases.RestartableMariaDB
+
+
 @pytest.fixture(scope="module")
-def restartable() -> Iterator[databases.RestartableServer]:
+def restartable_postgresql() -> Iterator[Restartable]:
     with databases.restartable_server() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def postgresql_server(restartable: databases.RestartableServer) -> URL:
+def restartable_mariadb() -> Iterator[Restartable]:
+    with databases.restartable_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgresql_server(restartable_postgresql: Restartable) -> URL:
     """In the place of the server that others use."""
-    return restartable.url
+    return restartable_postgresql.url
+
+
+@pytest.fixture(scope="module")
+def mariadb_server(restartable_mariadb: Restartable) -> URL:
+    """Likewise."""
+    return restartable_mariadb.url
+
+
+@pytest.fixture
+def restartable(request: pytest.FixtureRequest, database: databases.Database) -> Restartable:
+    """The server of the database."""
+    return request.getfixturevalue(f"restartable_{database.dialect}")
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
@@ -125,13 +146,14 @@ async def test_the_server_is_restarted(
     twin: Twin,
     server: Server,
     sent: ReceivedKeys,
-    restartable: databases.RestartableServer,
+    restartable: Restartable,
     mode: str,
 ) -> None:
     """What is sent as committed is there afterwards, and the same session goes on."""
-    # Without it a crash silently loses what was committed last.
-    server.execute("alter system set synchronous_commit = on")
-    server.execute("select pg_reload_conf()")
+    if not server.is_mariadb:
+        # Without it a crash silently loses what was committed last.
+        server.execute("alter system set synchronous_commit = on")
+        server.execute("select pg_reload_conf()")
     restarts: list[str] = []
 
     def restart() -> None:

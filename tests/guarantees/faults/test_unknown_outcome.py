@@ -22,6 +22,7 @@ from kit.faulty import (
     is_empty,
     is_sqlalchemys,
     recover,
+    with_async_drivers,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -31,17 +32,15 @@ HOW = {BEFORE: set(), AFTER: {1}}
 
 
 @pytest.fixture
-def proxy(postgresql: Database) -> Iterator[CuttingProxy]:
-    with cutting_proxy(postgresql) as found:
+def proxy(database: Database) -> Iterator[CuttingProxy]:
+    with cutting_proxy(database) as found:
         yield found
 
 
-@pytest.fixture(params=["asyncpg", "psycopg"])
-async def cut_twin(
-    request: pytest.FixtureRequest, proxy: CuttingProxy, server: Server
-) -> AsyncIterator[Twin]:
+@pytest.fixture
+async def cut_twin(driver: str, proxy: CuttingProxy, server: Server) -> AsyncIterator[Twin]:
     """A session whose connections lead through the proxy."""
-    twin = Twin(request.param, proxy.database)
+    twin = Twin(driver, proxy.database)
     yield twin
     await twin.dispose()
 
@@ -136,9 +135,9 @@ async def test_other_statements_without_an_answer(
 
 
 @pytest.fixture
-async def silent(proxy: CuttingProxy, server: Server) -> AsyncIterator[Twin]:
+async def silent(driver: str, proxy: CuttingProxy, server: Server) -> AsyncIterator[Twin]:
     """An AsyncSession whose COMMIT is executed and never answered."""
-    twin = Twin("asyncpg", proxy.database)
+    twin = Twin(driver, proxy.database)
     yield twin
     await twin.dispose()
 
@@ -158,6 +157,7 @@ async def silence(proxy: CuttingProxy) -> None:
             await asyncio.sleep(0.001)
 
 
+@with_async_drivers
 @pytest.mark.parametrize("end", ["rollback", "close", "block"])
 async def test_a_cancellation_waits_for_a_commit_that_gets_lost(
     silent: Twin, proxy: CuttingProxy, server: Server, sent: ReceivedKeys, end: str
@@ -192,6 +192,7 @@ async def test_a_cancellation_waits_for_a_commit_that_gets_lost(
     await check_next_transaction(silent, sent, server)
 
 
+@with_async_drivers
 async def test_a_time_limit_that_is_over_cancels_nothing_later(
     silent: Twin, proxy: CuttingProxy, server: Server, sent: ReceivedKeys
 ) -> None:
@@ -217,6 +218,7 @@ async def test_a_time_limit_that_is_over_cancels_nothing_later(
     await check_next_transaction(silent, sent, server)
 
 
+@with_async_drivers
 async def test_code_that_closes_the_session_later_isnt_cancelled(
     silent: Twin, proxy: CuttingProxy, server: Server, sent: ReceivedKeys
 ) -> None:
@@ -236,6 +238,7 @@ async def test_code_that_closes_the_session_later_isnt_cancelled(
 
 if EFFORT > 1:  # it waits for a limit that no other statement may exceed
 
+    @pytest.mark.parametrize("driver", ["asyncpg"], indirect=True)  # asyncmy's is in whole seconds
     async def test_the_drivers_own_limit_ends_a_silent_commit(
         proxy: CuttingProxy, server: Server, sent: ReceivedKeys
     ) -> None:
