@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -23,7 +22,6 @@ from kit.faulty import (
     code_of,
     is_sqlalchemys,
     only_on,
-    process_of,
     recover,
     trips,
 )
@@ -37,6 +35,7 @@ from aksara_signals.orm.outcome import durable
 pytestmark = only_on("mariadb", because="PostgreSQL executes nothing more in such a transaction")
 
 DEADLOCK, RECORD_CHANGED, LOCK_TIMEOUT, NO_SAVEPOINT = 1213, 1020, 1205, 1305
+XA_ROLLBACK_ONLY = 1399
 CHANGE = text("update row_of_faults set secret = concat(secret, 'x') where id = :id")
 Loss = Callable[[Session, Server], None]
 
@@ -51,14 +50,9 @@ def deadlock(session: Session, server: Server) -> None:
         other.execute(insert(Row), [{"id": 1000 + number} for number in range(50)])
         other.execute(CHANGE, {"id": 2})
         session.execute(CHANGE, {"id": 1})
+        # Whoever comes last closes the circle; the one that has written less is given up.
         waiting = threading.Thread(target=other.execute, args=(CHANGE, {"id": 1}))
-        process = process_of(other)
         waiting.start()
-        state = (
-            "select trx_state from information_schema.innodb_trx where trx_mysql_thread_id = :id"
-        )
-        while server.execute(state, id=process) != "LOCK WAIT":
-            time.sleep(0.001)
         try:
             session.execute(CHANGE, {"id": 2})
         finally:
@@ -380,4 +374,31 @@ async def test_what_is_sent_to_durable_receivers_is_lost_with_the_changes(
     assert server.rows() == {1, 2, 4, 104}
     assert sent.of(COMMIT) == [4]
     assert sent.of(ROLLBACK) == [3]
+    await check_next_transaction(twin, sent, server)
+
+
+# -- two phases ------------------------------------------------------------------------------------
+
+
+async def test_a_deadlock_before_two_phases(twin: Twin, server: Server, sent: ReceivedKeys) -> None:
+    """MariaDB prepares nothing then: ``commit()`` raises, and everything is sent as rolled back."""
+    await twin.renew(twophase=True)
+    server.write(1, 2)
+
+    def write(session: Session) -> None:
+        session.add(Row(id=3))
+        with session.begin_nested():
+            session.add(Row(id=4))
+        with pytest.raises(DBAPIError):
+            deadlock(session, server)
+        session.commit()
+
+    with pytest.raises(DBAPIError) as raised:
+        await twin.do(write)
+    assert is_sqlalchemys(raised.value)
+    assert code_of(raised.value) == XA_ROLLBACK_ONLY
+    await twin.do(recover)
+    assert server.rows() == {1, 2}
+    assert sent.of(COMMIT) == []
+    assert sent.of(ROLLBACK) == sent.of(IMMEDIATE) == [3, 4]
     await check_next_transaction(twin, sent, server)
