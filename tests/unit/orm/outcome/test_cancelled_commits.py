@@ -285,7 +285,7 @@ async def test_a_killed_connection_commits_nothing(
         async with sessions() as other:
             await other.execute(text(kill.format(process)))
         await asyncio.sleep(0.05)
-        with pytest.raises(DBAPIError, match="connection|server has gone away") as raised:
+        with pytest.raises(DBAPIError, match=r"connection|server has gone away") as raised:
             await session.commit()
         assert raised.value.connection_invalidated
     assert recorder.calls == []
