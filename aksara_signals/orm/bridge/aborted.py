@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Dialect, ExceptionContext
@@ -57,8 +56,9 @@ def _notice_loss(context: ExceptionContext) -> None:
     connection = context.connection
     if connection is None or context.is_disconnect or connection._is_autocommit_isolation():
         return
-    dialect: Any = connection.dialect
-    code = dialect._extract_error_code(context.original_exception)
+    original, dialect = context.original_exception, connection.dialect
+    is_by_database = isinstance(original, dialect.loaded_dbapi.Error) and original.args
+    code = original.args[0] if is_by_database else None
     if code in _ROLLED_BACK or (code == _LOCK_TIMEOUT and _rolls_back_on_timeout(connection)):
         error = context.sqlalchemy_exception or context.original_exception
         for session in live_sessions():

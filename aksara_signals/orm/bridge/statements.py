@@ -225,7 +225,8 @@ def locking_criteria(statement: Any) -> list[Any] | None:
 
 
 def _lock(subquery: Any) -> None:
-    subquery._for_update_arg = ForUpdateArg(read=True)
+    # Exclusively: shared first, and exclusively by the statement then, would be a deadlock of two.
+    subquery._for_update_arg = ForUpdateArg()
 
 
 def criteria_of(statement: Any) -> Sequence[Any]:

@@ -140,8 +140,10 @@ class Manager(Generic[ModelT]):
         """
         if not is_mysql(session.get_bind(inspect(self.model)).dialect):
             return None
-        statement = select(self.model).where(*matching(self.model, (), equals)).with_for_update()
-        return session.scalars(statement.limit(2)).unique().one_or_none()
+        # The collision has left a shared lock, also to others; an exclusive one would be a deadlock.
+        statement = select(self.model).where(*matching(self.model, (), equals))
+        statement = statement.with_for_update(read=True).limit(2)
+        return session.scalars(statement).unique().one_or_none()
 
     def _insert(self, session: Session, values: dict[str, Any]) -> ModelT:
         if "pk" in values:

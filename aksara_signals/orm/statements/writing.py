@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Dialect
 from sqlalchemy.orm import Mapper, ORMExecuteState
 
 from aksara_signals.exceptions import StatementSignalError
+from aksara_signals.orm.bridge.dialects import is_mysql
 from aksara_signals.orm.bridge.results import (
     Row,
     defaults_taken,
@@ -160,10 +161,8 @@ class Writing:
         if not (table.implicit_returning and getattr(self.dialect, f"{what}_returning")):
             return False
         # MariaDB returns the rows of a DELETE from one table only.
-        return (
-            not self.state.is_delete
-            or self.dialect.delete_returning_multifrom
-            or not deletes_by_others(statement, self.mapper, self.statement.selectable)
+        return not (self.state.is_delete and is_mysql(self.dialect)) or not deletes_by_others(
+            statement, self.mapper, self.statement.selectable
         )
 
     def refused(self, why: str, remedy: str) -> StatementSignalError:
