@@ -24,6 +24,7 @@ from aksara_signals.contrib.outbox import registry
 from aksara_signals.dispatch import live
 from aksara_signals.dispatch.connections.durable import durable_connections
 
+ROOT = Path(__file__).parent
 SERVERS = (("RabbitMQ", RABBITMQ), ("Redis", REDIS))
 """What the tests of transports can't start themselves, and the variables that name it."""
 
@@ -55,6 +56,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if missing:
         terminalreporter.section("transports")
         terminalreporter.write_line(f"not tried for want of a server: {', '.join(missing)}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave MariaDB to the slow tests where a test is about something else than the database."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if parameters.get("database") == "mariadb" and not item.path.is_relative_to(ROOT / "unit"):
+            if not item.path.is_relative_to(ROOT / "guarantees"):
+                item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish() -> None:

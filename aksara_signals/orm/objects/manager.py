@@ -140,7 +140,7 @@ class Manager(Generic[ModelT]):
         """
         if not is_mysql(session.get_bind(inspect(self.model)).dialect):
             return None
-        # The collision has left a shared lock, also to others; an exclusive one would be a deadlock.
+        # The collision has left a shared lock, also to others: an exclusive one is a deadlock.
         statement = select(self.model).where(*matching(self.model, (), equals))
         statement = statement.with_for_update(read=True).limit(2)
         return session.scalars(statement).unique().one_or_none()
