@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection as DatabaseConnection
-from sqlalchemy import Engine, MetaData, Table, delete, inspect
+from sqlalchemy import Engine, MetaData, Table, inspect
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
@@ -19,17 +19,17 @@ from aksara_signals.contrib.outbox.encoding import Encoding
 from aksara_signals.contrib.outbox.hooks import header_hooks, write_observers
 from aksara_signals.contrib.outbox.options import Durable, options_of
 from aksara_signals.contrib.outbox.payloads import model_of, payload_of, values_of
-from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
-from aksara_signals.contrib.outbox.rows.inserting import insert_into, insert_rows
+from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table, mysql_number_of
+from aksara_signals.contrib.outbox.rows.inserting import delete_rows, insert_into, insert_rows
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.dispatch.connections.connection import Connection
-from aksara_signals.exceptions import OutboxError
+from aksara_signals.exceptions import OutboxError, SignalPayloadError
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.outcome.durable import DurableSend
 from aksara_signals.types import DurableOptions
 
-_DELETED_AT_ONCE = 10_000
-"""How many rows one DELETE names: a statement has at most 32,767 parameters."""
+_NOT_JSON = 4025
+"""MariaDB's error of a column's CHECK."""
 
 
 class Target(Protocol):
@@ -198,11 +198,14 @@ def _insert(connection: DatabaseConnection, target: Target, found: list[dict[str
     try:
         insert_rows(connection, table, found)
         if target.deletes:
-            identifiers = list({values["id"] for values in found})
-            for start in range(0, len(identifiers), _DELETED_AT_ONCE):
-                few = identifiers[start : start + _DELETED_AT_ONCE]
-                connection.execute(delete(table).where(table.c.id.in_(few)))
+            delete_rows(connection, table, found)
     except DBAPIError as error:
+        if mysql_number_of(error) == _NOT_JSON:
+            raise SignalPayloadError(
+                f"a payload for a durable receiver can't be stored in {table.fullname}: it is "
+                f"nested too deeply for MariaDB, which takes 32 levels; send the keys, and let the "
+                f"receiver load the rest"
+            ) from error
         if is_missing(error):
             what = "nothing can be stored for durable receivers"
             raise missing_table(what, table, error) from error

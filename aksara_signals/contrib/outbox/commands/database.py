@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from aksara_signals.contrib.outbox.outbox import Outbox
 from aksara_signals.contrib.outbox.rows.errors import is_missing
-from aksara_signals.contrib.outbox.worker.gateway import connection_to
+from aksara_signals.contrib.outbox.worker.gateway import begin
 
 
 class OutboxCommandError(Exception):
@@ -38,9 +38,9 @@ class Store:
         """Call a function with a connection and ``arguments``, in a transaction of its own."""
 
         def call(session: Session) -> Any:
-            with session.begin():
-                connection = connection_to(session, self.outbox.tables)
-                return function(connection, *arguments, **options)
+            result = function(begin(session, self.outbox.tables), *arguments, **options)
+            session.commit()
+            return result
 
         return self.in_session(call)
 

@@ -15,7 +15,6 @@ from sqlalchemy import (
     delete,
     exists,
     select,
-    tuple_,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -74,9 +73,20 @@ def purge(connection: Connection, tables: Tables, keep_seconds: float) -> int:
     """Delete a chunk of what was delivered long ago, and return how many rows that were."""
     inbox = tables.inbox
     key = (inbox.c.receiver, inbox.c.id, inbox.c.generation)
-    old = select(*key).where(inbox.c.done_at < clock(-keep_seconds)).limit(upkeep.CHUNK).subquery()
-    # As a table of its own: MySQL takes no LIMIT right within IN, nor the table it deletes from.
-    return connection.execute(delete(inbox).where(tuple_(*key).in_(select(old)))).rowcount
+    old = (
+        select(*key)
+        .where(inbox.c.done_at < clock(-keep_seconds))
+        .limit(upkeep.CHUNK)
+        .with_for_update(skip_locked=True)  # the receivers that run have rows here, too
+    )
+    found = [tuple(row) for row in connection.execute(old)]
+    if found:
+        names = [f"the_{column.name}" for column in key]
+        one = delete(inbox).where(
+            *(column == bindparam(name) for column, name in zip(key, names, strict=True))
+        )
+        connection.execute(one, [dict(zip(names, row, strict=True)) for row in found])
+    return len(found)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Inserting rows, in one statement."""
+"""Inserting rows, in one statement; and deleting them, where they are for a log of changes only."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Table, bindparam, insert
+from sqlalchemy import Connection, Insert, Table, bindparam, delete, insert, select
 
 from aksara_signals.contrib.outbox.rows.compiled import CompiledStatement
+from aksara_signals.contrib.outbox.rows.tables import delete_by_seq
 from aksara_signals.orm.bridge.dialects import is_mysql
 
 COLUMNS: tuple[str, ...] = (
@@ -29,8 +30,11 @@ COLUMNS: tuple[str, ...] = (
 _NAMED = re.compile(r"%\((\w+)\)s")
 _LONGEST = 1_000_000
 """Characters of one statement on MySQL, whose servers limit its size."""
+_DELETED_AT_ONCE = 10_000
+"""How many rows one DELETE names: a statement has at most 32,767 parameters."""
+_TEXTS = ("payload", "headers", "aggregateid")
 _BESIDE = 500
-"""About so many of each row are not its payload."""
+"""About so many of each row are something else."""
 
 
 @lru_cache(maxsize=32)
@@ -60,10 +64,24 @@ def insert_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]
     given = [
         tuple([row[name] if to is None else to(row[name]) for name, to in columns]) for row in rows
     ]
-    payload = names.index("the_payload")
-    for chunk in _chunks(given, [len(row[payload]) for row in given]):
+    texts = [names.index(f"the_{name}") for name in _TEXTS]
+    lengths = [sum(len(row[place] or "") for place in texts) for row in given]
+    for chunk in _chunks(given, lengths):
         many = start + values + ", ".join([one] * len(chunk))
         connection.exec_driver_sql(many, tuple(chain.from_iterable(chunk)))
+
+
+def delete_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Delete rows that the same transaction has inserted."""
+    identifiers = list({values["id"] for values in rows})
+    for start in range(0, len(identifiers), _DELETED_AT_ONCE):
+        are_these = table.c.id.in_(identifiers[start : start + _DELETED_AT_ONCE])
+        if is_mysql(connection.dialect):
+            # By their key, as an UPDATE: a DELETE that has to look for rows locks those of others.
+            seqs = connection.scalars(select(table.c.seq).where(are_these)).all()
+            delete_by_seq(connection, table, seqs)
+        else:
+            connection.execute(delete(table).where(are_these))
 
 
 def _chunks(rows: list[tuple[Any, ...]], lengths: list[int]) -> Iterator[list[tuple[Any, ...]]]:

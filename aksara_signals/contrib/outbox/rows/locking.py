@@ -54,8 +54,8 @@ def require_immediate(engine: Engine) -> None:
         )
 
 
-def require_skip_locked(connection: Connection) -> None:
-    """Check that a MySQL or MariaDB server can leave out locked rows; others pass.
+def require_version(connection: Connection) -> None:
+    """Check that a MySQL or MariaDB server has what the outbox needs; others pass.
 
     Raises:
         OutboxError: It is too old.
@@ -63,12 +63,12 @@ def require_skip_locked(connection: Connection) -> None:
     dialect: Any = connection.dialect
     if not is_mysql(dialect):
         return
-    name, least = ("MariaDB", (10, 6)) if dialect.is_mariadb else ("MySQL", (8, 0, 1))
+    name, least = ("MariaDB", (10, 6)) if dialect.is_mariadb else ("MySQL", (8, 0, 13))
     version = dialect.server_version_info
     if version < least:
         raise OutboxError(
-            f"workers need SKIP LOCKED, which {name} has since {'.'.join(map(str, least))}; this "
-            f"server is {'.'.join(map(str, version))}"
+            f"workers need SKIP LOCKED and defaults that are expressions, which {name} has since "
+            f"{'.'.join(map(str, least))}; this server is {'.'.join(map(str, version))}"
         )
 
 

@@ -30,6 +30,7 @@ from sqlalchemy import (
     Uuid,
     any_,
     bindparam,
+    delete,
     literal,
     literal_column,
     text,
@@ -55,6 +56,14 @@ DEAD: int = 2
 # SQLAlchemy 2.0 has no option for storage parameters of a table, and Alembic copies options but no
 # DDL events into a migration. USING takes any text, and stands where WITH follows.
 _STORAGE = "heap WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01)"
+
+# A database may have a character set that lacks much of what an error's text can have, and compares
+# names without regard to case.
+_ON_MYSQL: dict[str, Any] = {
+    f"{name}_{option}": value
+    for name in MYSQL
+    for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,7 @@ def _outbox(metadata: MetaData, name: str, schema: str | None) -> Table:
         Column("last_error", Text()),
         Column("done_at", _moment()),
         schema=schema,
+        **_ON_MYSQL,
         sqlite_autoincrement=True,  # a number of a purged row must not come back
         postgresql_using=_STORAGE,
     )
@@ -152,6 +162,7 @@ def _breaker(metadata: MetaData, name: str, schema: str | None) -> Table:
         Column("opened_at", _moment()),
         Column("probe_at", _moment()),
         schema=schema,
+        **_ON_MYSQL,
     )
 
 
@@ -170,6 +181,7 @@ def _inbox(metadata: MetaData, name: str, schema: str | None) -> Table:
             nullable=False,
         ),
         schema=schema,
+        **_ON_MYSQL,
     )
     Index(f"ix_{table.name}_done", table.c.done_at)
     return table
@@ -239,6 +251,28 @@ def update_by_seq(outbox: Table) -> Update:
     for name in MYSQL:
         statement = statement.with_hint("FORCE INDEX (PRIMARY)", dialect_name=name)
     return statement
+
+
+def delete_by_seq(
+    connection: Connection, outbox: Table, seqs: Sequence[int], *conditions: ColumnElement[bool]
+) -> int:
+    """Delete rows that are named by their numbers, and return how many were.
+
+    Args:
+        connection: In a transaction.
+        outbox: The table.
+        seqs: The numbers.
+        conditions: What else must hold for them.
+    """
+    if not seqs:
+        return 0
+    statement = delete(outbox).where(*conditions)
+    if connection.dialect.name not in MYSQL:
+        return connection.execute(statement.where(is_in(connection, outbox.c.seq, seqs))).rowcount
+    # One by one: a list of them is looked for in all rows of a small table, as by an UPDATE. But a
+    # DELETE takes no hint.
+    one = statement.where(outbox.c.seq == bindparam("the_seq"))
+    return connection.execute(one, [{"the_seq": seq} for seq in seqs]).rowcount
 
 
 def insert_or_update(table: Table, dialect: str, values: dict[str, Any], changes: Changes) -> Any:

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Select,
     and_,
     case,
-    delete,
     func,
     literal_column,
     or_,
@@ -34,6 +33,7 @@ from aksara_signals.contrib.outbox.rows.tables import (
     Tables,
     aware,
     clock,
+    delete_by_seq,
     is_in,
     is_waiting,
     update_by_seq,
@@ -216,9 +216,8 @@ def discard(
 ) -> Chunk:
     """Delete rows that wait or are dead; not those that a worker has just now."""
     seqs, chunk = _next(connection, tables, "discard", selection, after)
-    conditions = _conditions(connection, tables, "discard", Selection(tuple(seqs)))
-    rows = connection.execute(delete(tables.outbox).where(*conditions)).rowcount if seqs else 0
-    return chunk(rows)
+    conditions = _conditions(connection, tables, "discard", Selection())
+    return chunk(delete_by_seq(connection, tables.outbox, seqs, *conditions))
 
 
 def purge(
@@ -248,13 +247,7 @@ def purge(
         )
         if len(seqs) < CHUNK:
             seqs += connection.scalars(rows if status == DEAD else rows.order_by("done_at"))
-    if not seqs:
-        return 0
-    return connection.execute(
-        delete(outbox).where(
-            is_in(connection, outbox.c.seq, seqs), outbox.c.status.in_([DONE, DEAD])
-        )
-    ).rowcount
+    return delete_by_seq(connection, outbox, seqs, ~is_waiting(outbox))
 
 
 def all_chunks(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from aksara_signals.contrib.outbox.registry import ReceiverEntry
 from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
-from aksara_signals.contrib.outbox.rows.locking import require_immediate, require_skip_locked
+from aksara_signals.contrib.outbox.rows.locking import require_immediate, require_version
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.exceptions import OutboxError
 
@@ -43,7 +43,7 @@ def check_start(
         require_immediate(bind)
     with session.begin():
         connection = session.connection(bind_arguments={"clause": tables.outbox})
-        require_skip_locked(connection)
+        require_version(connection)
         _require_tables(connection, tables, kind)
 
 

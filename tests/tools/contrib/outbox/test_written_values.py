@@ -198,6 +198,18 @@ async def test_what_is_refused_in_a_flush_rolls_it_back(session: AsyncSession, n
     assert await stored(session) == []
 
 
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_what_is_nested_too_deeply_for_mariadb_is_refused(plain: Session, name: str) -> None:
+    """Its CHECK of a JSON column allows 32 levels; the error says so."""
+    paid = Signal(name)
+    connect(paid, None, name)
+    deep: Any = 1
+    for _ in range(30):
+        deep = [deep]
+    with pytest.raises(SignalPayloadError, match="MariaDB, which takes 32 levels"):
+        paid.send_sync("shop", session=plain, items=deep)
+
+
 def test_encoders_are_those_of_the_outbox(plain: Session, name: str, outbox: Outbox) -> None:
     """For values of columns and for what a signal sends."""
     paid = Signal(name)

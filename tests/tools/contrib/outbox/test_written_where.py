@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
 from collections.abc import Iterator
@@ -315,12 +316,43 @@ def test_rows_for_change_data_capture_are_deleted_at_once(
             session.add_all(Item() for _ in range(3))
             session.flush()
             assert found == ["INSERT", "DELETE"]
-            monkeypatch.setattr("aksara_signals.contrib.outbox.writing._DELETED_AT_ONCE", 2)
+            monkeypatch.setattr("aksara_signals.contrib.outbox.rows.inserting._DELETED_AT_ONCE", 2)
             session.add_all(Item() for _ in range(3))
             session.commit()
             assert found[2:] == ["INSERT", "DELETE", "DELETE"]
         assert count(sync_engine, cdc.tables.outbox) == 0
         assert count(sync_engine, Item.__table__) == 6
+    finally:
+        cdc.uninstall()
+        CdcBase.registry.dispose()
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+async def test_writers_for_change_data_capture_dont_wait_for_each_other(
+    async_engine: AsyncEngine, name: str
+) -> None:
+    """Each deletes its own rows, beside those that others have written; SQLite has one writer anyway."""
+
+    class CdcBase(SignalMixin, DeclarativeBase): ...
+
+    class Item(CdcBase):
+        __tablename__ = "item"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    cdc = Outbox(CdcBase.metadata, mode="cdc")
+    cdc.install()
+    try:
+        await create_all(async_engine, CdcBase.metadata)
+        connect(post_save, Item, Durable(name))
+        async with asyncio.timeout(20), AsyncSession(async_engine) as one:
+            one.add_all(Item() for _ in range(3))
+            await one.flush()
+            async with AsyncSession(async_engine) as two:
+                two.add_all(Item() for _ in range(3))
+                await two.commit()
+            await one.commit()
+        async with AsyncSession(async_engine) as session:
+            assert len((await session.scalars(select(Item))).all()) == 6
     finally:
         cdc.uninstall()
         CdcBase.registry.dispose()

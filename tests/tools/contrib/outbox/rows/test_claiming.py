@@ -535,6 +535,24 @@ async def test_others_may_write_rows(store: Store) -> None:
     assert (await store.rows())[1].status == WAITING
 
 
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+async def test_tables_have_a_character_set_of_their_own(database: Database) -> None:
+    """The text of an error may have characters that the database's own set lacks."""
+    store = Store(outbox_engine(database))
+    name = database.sync_url.database
+    await store.run(
+        lambda connection: connection.exec_driver_sql(f"ALTER DATABASE {name} CHARACTER SET latin1")
+    )
+    await store.create()
+    await store.write({})
+    (row,) = (await store.claim()).rows
+    assert await store.fail("one", row, error="\N{SNOWMAN} \N{SPOUTING WHALE} \x00")
+    assert (await store.rows())[
+        1
+    ].last_error == "\N{SNOWMAN} \N{SPOUTING WHALE} \N{REPLACEMENT CHARACTER}"
+    await store.dispose()
+
+
 async def test_numbers_do_not_come_back(store: Store) -> None:
     """The number of a row that was purged is never given to another one."""
     await store.write({}, {})

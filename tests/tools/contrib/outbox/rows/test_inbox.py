@@ -84,6 +84,20 @@ async def test_old_rows_are_purged(store: Store) -> None:
     assert await store.call(inbox.note, first)
 
 
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+async def test_the_purge_leaves_out_what_is_just_received(store: Store, database: Database) -> None:
+    """A receiver that runs has a note that isn't committed yet; SQLite has one writer anyway."""
+    await store.call(inbox.note, message())
+    other = outbox_engine(database).execution_options(**store.engine.get_execution_options())
+    with other.connect() as connection:
+        assert inbox.note(connection, store.tables, message())
+        async with asyncio.timeout(10):
+            assert await store.call(inbox.purge, -60) == 1
+        connection.commit()
+    assert await store.call(inbox.purge, -60) == 1
+    other.dispose()
+
+
 async def test_a_note_that_is_rolled_back_was_none(store: Store) -> None:
     """If the receiver fails, its message is as new as before."""
     first = message()

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Engine, create_engine, event, select
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from aksara_signals.contrib.outbox.rows import claiming
-from aksara_signals.contrib.outbox.rows.locking import require_immediate, require_skip_locked
+from aksara_signals.contrib.outbox.rows.locking import require_immediate, require_version
 from aksara_signals.exceptions import OutboxError
 
 
@@ -128,14 +128,14 @@ def test_a_server_that_cant_skip_locked_rows_is_refused(database: Database) -> N
     """A MariaDB before 10.6 has no SKIP LOCKED: a worker says so at its start, not at each claim."""
     engine = outbox_engine(database)
     with engine.connect() as connection:
-        require_skip_locked(connection)
+        require_version(connection)
         connection.dialect.server_version_info = (5, 7)
         with (
             pytest.raises(OutboxError, match=r"since 10\.6; this server is 5\.7")
             if (database.dialect == "mariadb")
             else nullcontext()
         ):
-            require_skip_locked(connection)
+            require_version(connection)
     engine.dispose()
 
 

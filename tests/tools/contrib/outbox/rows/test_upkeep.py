@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from kit.claims import Store, async_outbox_engine, outbox_engine, seqs
+from kit.claims import Store, async_outbox_engine, outbox_engine, seqs, write_rows
 from kit.databases import Database
 
 from aksara_signals.contrib.outbox.rows import upkeep
@@ -238,3 +238,25 @@ async def test_old_rows_are_purged(store: Store, small_chunks: None) -> None:
     assert list(await store.rows()) == [5, 7, 8, 9]
     assert await store.call(upkeep.purge, done_seconds=0, dead_seconds=0) == 2
     assert list(await store.rows()) == [8, 9]
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("action", [upkeep.purge, upkeep.discard])
+async def test_rows_are_deleted_beside_those_of_open_transactions(
+    store: Store, database: Database, action: Any
+) -> None:
+    """Nothing waits for a transaction that has just written rows; SQLite has one writer anyway."""
+    await store.write(*[{}] * 20)
+    await store.set(range(1, 21), **ended(DONE if action is upkeep.purge else DEAD, hours=2))
+    other = outbox_engine(database)
+    options: Any = {"done_seconds": 60, "dead_seconds": 60}
+    if action is upkeep.discard:
+        options = {"selection": Selection(receiver="mail")}
+    with other.connect() as connection:
+        write_rows(connection, store.tables, [{}] * 3)
+        async with asyncio.timeout(10):
+            found = await store.call(action, **options)
+        connection.commit()
+    assert getattr(found, "rows", found) == 20
+    assert list(await store.rows()) == [21, 22, 23]
+    other.dispose()
