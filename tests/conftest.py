@@ -25,6 +25,8 @@ from aksara_signals.dispatch import live
 from aksara_signals.dispatch.connections.durable import durable_connections
 
 ROOT = Path(__file__).parent
+ON = ("sqlite", "postgresql", *["mariadb"] * (databases.mariadb_server() is not None))
+"""What each test that asks for a database runs on."""
 SERVERS = (("RabbitMQ", RABBITMQ), ("Redis", REDIS))
 """What the tests of transports can't start themselves, and the variables that name it."""
 
@@ -42,7 +44,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in dict.fromkeys(lines):
             terminalreporter.write_line(line)
-    if "mariadb" not in databases.ON:
+    if "mariadb" not in ON:
         terminalreporter.section("databases")
         terminalreporter.write_line(
             f"not tried for want of a server: MariaDB ({databases.MARIADB})"
@@ -59,11 +61,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave MariaDB to the slow tests where a test is about something else than the database."""
+    """Leave to the slow tests the browser, and MariaDB in tests of the tools."""
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         folder = item.path.relative_to(ROOT).parts[0]
-        if parameters.get("database") == "mariadb" and folder not in {"unit", "guarantees"}:
+        is_third = parameters.get("database") == "mariadb" and folder not in {"unit", "guarantees"}
+        if is_third or item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.slow)
 
 
@@ -93,7 +96,7 @@ def mariadb_server() -> URL:
     return server
 
 
-@pytest.fixture(params=databases.ON)
+@pytest.fixture(params=ON)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[databases.Database]:
     """An empty database; a test that asks for it runs once on each."""
     if request.param == "sqlite":

@@ -214,10 +214,6 @@ def mariadb_database(server: URL) -> Iterator[Database]:
             connection.exec_driver_sql(f"DROP DATABASE {name}")
 
 
-ON = ("sqlite", "postgresql", *["mariadb"] * (mariadb_server() is not None))
-"""What each test that asks for a database runs on."""
-
-
 @compiles(String, "mysql", "mariadb")
 def string_of_any_length(element: String, compiler: Any, **options: Any) -> str:
     """Let models give no length to strings: on MySQL each needs one."""
