@@ -506,6 +506,39 @@ def test_criteria_of_options_hold_for_joined_classes(
     assert [key for key, _ in sent] == [(2,)]
 
 
+@on_mariadb
+def test_statements_with_the_same_subquery_do_not_deadlock(engine: Engine, sent: Any) -> None:
+    """Shared locks of what a statement then writes would let each wait for the others."""
+    # Of few rows, InnoDB would read and lock all before it looks into the subquery.
+    _written_by(
+        engine, insert(articles).values([{"headline": "x", "status": "y", "revision": 1}] * 100)
+    )()
+    first = select(Article.id).order_by(Article.id).limit(2).subquery()
+    renamed = update(Article).where(Article.id.in_(select(first.c.id)))
+    count, rounds = 3, 10
+    start = threading.Barrier(count)
+    errors: list[BaseException] = []
+
+    def rename(number: int) -> None:
+        for each in range(rounds):
+            try:
+                with Session(engine) as session:
+                    session.connection()
+                    start.wait(PATIENCE)
+                    session.execute(renamed.values(name=f"{number} {each}"))
+                    session.commit()
+            except OperationalError as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=rename, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert errors == []
+    assert len(sent) == count * rounds * 2
+
+
 AS_TEXT = text("id IN (Select place FROM seat WHERE taken)")
 UNLOCKABLE = {
     "union": Article.id.in_(union(TAKEN, TAKEN)),
