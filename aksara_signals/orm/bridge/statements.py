@@ -4,11 +4,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import CTE, Column, CompoundSelect, Select, Subquery, TextClause, select
-from sqlalchemy.orm import Mapper, ORMExecuteState
+from sqlalchemy import (
+    CTE,
+    Column,
+    CompoundSelect,
+    Select,
+    Subquery,
+    TextClause,
+    TextualSelect,
+    select,
+)
+from sqlalchemy.orm import LoaderCriteriaOption, Mapper, ORMExecuteState
 from sqlalchemy.orm import bulk_persistence as orm_statements
 from sqlalchemy.sql import dml, visitors
 from sqlalchemy.sql.selectable import ForUpdateArg
@@ -204,24 +214,35 @@ def key_columns_in(mapper: Mapper[Any], selectable: Any) -> list[Any] | None:
     return found
 
 
-def locking_criteria(statement: Any) -> list[Any] | None:
-    """The criteria of an UPDATE or DELETE, whose subqueries lock the rows that they read.
+_SELECT = re.compile(r"\bselect\b", re.IGNORECASE)
 
-    Returns:
-        None if it has a subquery that can't lock, a UNION or one that it joins.
+
+class UnlockableError(Exception):
+    """A criterion has a subquery that can't lock the rows that it reads."""
+
+
+def _locking(criterion: Any) -> Any:
+    """A criterion whose subqueries lock the rows that they read.
+
+    Raises:
+        UnlockableError: One of them is a UNION or text, or it is joined.
     """
-    found = []
-    for each in statement._where_criteria:
-        parts = [*visitors.iterate(each)]
-        if any(isinstance(part, CompoundSelect) for part in parts):
-            return None
-        if any(isinstance(origin, (CTE, Subquery)) for origin in each._from_objects):
-            return None
-        has_subqueries = any(isinstance(part, Select) for part in parts)
-        found.append(
-            visitors.cloned_traverse(each, {}, {"select": _lock}) if has_subqueries else each
-        )
-    return found
+    parts = [*visitors.iterate(criterion)]
+    if any(isinstance(origin, (CTE, Subquery)) for origin in criterion._from_objects) or any(
+        isinstance(part, (CompoundSelect, TextualSelect)) or _SELECT.search(_text_of(part))
+        for part in parts
+    ):
+        raise UnlockableError
+    if not any(isinstance(part, Select) for part in parts):
+        return criterion
+    return visitors.cloned_traverse(criterion, {}, {"select": _lock})
+
+
+def _text_of(part: Any) -> str:
+    """The SQL that the caller has written in an element, if any."""
+    if isinstance(part, TextClause):
+        return part.text
+    return part.name if getattr(part, "is_literal", False) else ""
 
 
 def _lock(subquery: Any) -> None:
@@ -229,37 +250,65 @@ def _lock(subquery: Any) -> None:
     subquery._for_update_arg = ForUpdateArg()
 
 
-def criteria_of(statement: Any) -> Sequence[Any]:
-    """The criteria of an UPDATE or DELETE."""
-    criteria: Sequence[Any] = statement._where_criteria
-    return criteria
+class _LockingCriteria(LoaderCriteriaOption):
+    """``with_loader_criteria()`` whose subqueries lock the rows that they read.
+
+    It may be a function, and holds also for the entities of subqueries: which criteria there are
+    is known no earlier than when SQLAlchemy compiles the SELECT.
+    """
+
+    __slots__ = ()
+    # As SQLAlchemy caches the option itself; the class is a part of the key.
+    _traverse_internals: Any = LoaderCriteriaOption._traverse_internals
+
+    @classmethod
+    def of(cls, option: Any) -> Any:
+        """The option, or what stands for it."""
+        if not isinstance(option, LoaderCriteriaOption):
+            return option
+        found = cls.__new__(cls)
+        for name in LoaderCriteriaOption.__slots__:
+            setattr(found, name, getattr(option, name))
+        return found
+
+    def _resolve_where_criteria(self, ext_info: Any) -> Any:
+        return _locking(super()._resolve_where_criteria(ext_info))
 
 
-def select_of(statement: Any, entity: Any, columns: Sequence[Any], criteria: Sequence[Any]) -> Any:
+def select_of(
+    statement: Any, entity: Any, columns: Sequence[Any], *, locks_subqueries: bool
+) -> Any:
     """A SELECT of the rows that an UPDATE or DELETE is going to write.
 
-    It has criteria, those of the options of the statement, and those of a subclass in the table of
-    its base.
+    It has the criteria of the statement, those of its options, and those of a subclass in the table
+    of its base.
 
     Args:
         statement: The statement.
         entity: What it writes to, as its criteria name it.
         columns: What is selected.
-        criteria: Its own criteria, or what stands for them.
+        locks_subqueries: Whether the subqueries of all these criteria lock the rows that they read.
+
+    Raises:
+        UnlockableError: A subquery can't lock them; the execution of the SELECT may raise it, too.
     """
-    found = select(*columns).where(*criteria).options(*statement._with_options)
+    criteria, options = statement._where_criteria, statement._with_options
+    if locks_subqueries:
+        criteria = [*map(_locking, criteria)]
+        options = [*map(_LockingCriteria.of, options)]
+    found = select(*columns).where(*criteria).options(*options)
     further = getattr(statement, "_extra_froms", ())  # SQLAlchemy 2.1 has delete().using()
     table = getattr(entity, "local_table", None)
     if table is None or entity.persist_selectable is table:
         return found.select_from(entity, *further)
     # A SELECT of a joined class would join the tables of its bases, but the statement doesn't.
-    return found.select_from(table, *further).where(*_further_criteria(statement, entity))
+    return found.select_from(table, *further).where(*_further_criteria(options, entity))
 
 
-def _further_criteria(statement: Any, mapper: Mapper[Any]) -> Any:
+def _further_criteria(options: Iterable[Any], mapper: Mapper[Any]) -> Any:
     """The criteria of a statement's options, and those of a subclass in the table of its base."""
     attributes: dict[Any, Any] = {}
-    for option in statement._with_options:
+    for option in options:
         if option._is_criteria_option:
             option.get_global_criteria(attributes)
     return _UpdateOrDelete._adjust_for_extra_criteria(attributes, mapper)
@@ -273,7 +322,7 @@ def deletes_by_others(statement: Any, mapper: Mapper[Any], selectable: Any) -> b
         mapper: The mapper of the class that it names.
         selectable: The table that it deletes from, or its alias.
     """
-    found = statement.where(*_further_criteria(statement, mapper))
+    found = statement.where(*_further_criteria(statement._with_options, mapper))
     found.table = selectable
     return bool(_DeleteState(found, None).is_multitable)
 

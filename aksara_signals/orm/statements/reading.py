@@ -22,10 +22,9 @@ from aksara_signals.orm.bridge.dialects import is_mysql
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
 from aksara_signals.orm.bridge.results import Row
 from aksara_signals.orm.bridge.statements import (
-    criteria_of,
+    UnlockableError,
     has_unknown_ending,
     limit_of,
-    locking_criteria,
     select_of,
 )
 from aksara_signals.orm.mapping.info import info_of
@@ -65,7 +64,7 @@ class ReadRows:
         Raises:
             StatementSignalError: A SELECT can't find the same rows; nothing was written.
         """
-        layout, entity, state = self._layout, statement.entity, statement.state
+        state = statement.state
         if has_unknown_ending(state.statement):
             raise refused(
                 state,
@@ -73,28 +72,29 @@ class ReadRows:
                 "its rows have to be read before it, and further syntax follows its criteria",
                 "leave that out",
             )
-        find: Any = locking_criteria if self._reads_snapshots else criteria_of
-        criteria = find(state.statement)
-        if criteria is None:
+        try:
+            found = self._locked(statement)
+        except UnlockableError:
             raise refused(
                 state,
                 statement.mapper,
-                "its rows have to be read before it, and its criteria have a UNION or join a "
-                "subquery, which can't lock the rows that it reads",
-                "write IN or EXISTS with one SELECT, or name the keys",
-            )
-        reading = select_of(state.statement, entity, statement.returned, criteria)
+                "its rows have to be read before it, and its criteria have a UNION or a SELECT as "
+                "text, or join a subquery, which can't lock the rows that it reads",
+                "write IN or EXISTS with one select(), or name the keys",
+            ) from None
+        # UPDATE..FROM may find a row several times.
+        return {self._layout.identity_of(row): row for row in found}
+
+    def _locked(self, statement: OrmStatement) -> list[Row]:
+        state, snapshots = statement.state, self._reads_snapshots
+        reading = select_of(
+            state.statement, statement.entity, statement.returned, locks_subqueries=snapshots
+        )
         reading = reading.limit(limit_of(state.statement, self._connection.dialect.name))
         # Tables that are only joined have to be read as they are, too.
-        reading = reading.with_for_update(
-            of=None if self._reads_snapshots else statement.selectable
-        )
+        reading = reading.with_for_update(of=None if snapshots else statement.selectable)
         self._lock_sqlite()
-        # UPDATE..FROM may find a row several times.
-        return {
-            layout.identity_of(row): row
-            for row in map(tuple, self._connection.execute(reading, state.parameters or {}))
-        }
+        return [*map(tuple, self._connection.execute(reading, state.parameters or {}))]
 
     def locked_by_key(self, identities: Iterable[Identity]) -> dict[Identity, Row]:
         """The rows with these primary keys, locked until the transaction ends."""

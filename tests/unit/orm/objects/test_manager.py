@@ -10,7 +10,7 @@ import pytest
 from kit import databases
 from kit.models import Audit, Author, Base, Post
 from kit.support import Recorder
-from sqlalchemy import event, func
+from sqlalchemy import event, func, select
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapped, mapped_column
@@ -172,6 +172,33 @@ async def test_get_or_create_finds_a_row_that_its_snapshot_lacks(
         badge.code = "changed"
         await session.commit()
     assert (await Badge.objects.get(row=1, number=1)).code == "changed"
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+async def test_get_or_create_by_several_at_once(maker: Any) -> None:
+    """One of them creates the row, and the others, which have waited for it, find it."""
+    count = 3
+    ready = asyncio.Semaphore(0)
+    start = asyncio.Event()
+
+    async def find() -> tuple[str, bool]:
+        async with maker.begin() as session:
+            await session.execute(select(Badge))  # a snapshot from here on
+            ready.release()
+            await start.wait()
+            badge, made = await Badge.objects.get_or_create(
+                {"code": "x"}, session=session, row=1, number=1
+            )
+            if made:
+                await asyncio.sleep(0.3)  # the others come to wait for its commit
+            return badge.code, made
+
+    tasks = [asyncio.create_task(find()) for _ in range(count)]
+    for _ in tasks:
+        await ready.acquire()
+    start.set()
+    assert sorted(await asyncio.gather(*tasks)) == [("x", False), ("x", False), ("x", True)]
+    assert await Badge.objects.count() == 1
 
 
 async def test_an_update_is_one_silent_statement(recorder: Recorder) -> None:

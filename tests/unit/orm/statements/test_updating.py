@@ -23,14 +23,23 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    literal_column,
     select,
+    text,
     union,
     update,
 )
 from sqlalchemy.dialects import mysql as dialect_of_mysql
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    mapped_column,
+    with_loader_criteria,
+)
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql import base as sql_base
 
@@ -431,24 +440,145 @@ def test_criteria_find_what_others_have_committed(
     assert names == ["title 1", "new", "title 3", "title 4"]
 
 
+def _where_taken(cls: Any) -> Any:
+    return cls.id.in_(TAKEN)
+
+
+OPTIONS = {
+    "criterion": [with_loader_criteria(Article, Article.id.in_(TAKEN))],
+    "correlated": [
+        with_loader_criteria(
+            Article, exists().where(Seat.place == Article.id, Seat.taken), include_aliases=True
+        )
+    ],
+    "function": [with_loader_criteria(Article, _where_taken)],
+    "function for a base": [with_loader_criteria(Base, _where_taken, include_aliases=True)],
+    "of a subquery": [
+        with_loader_criteria(Article, Article.id.in_(select(Animal.id))),
+        with_loader_criteria(Animal, Animal.id.in_(TAKEN)),
+    ],
+}
+
+
 @on_mariadb
-@pytest.mark.parametrize(
-    "criterion",
-    [Article.id.in_(union(TAKEN, TAKEN)), Article.id == TAKEN.subquery().c.place],
-    ids=["union", "joined subquery"],
-)
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("verb", ["update", "delete"])
+def test_criteria_of_options_find_what_others_have_committed(
+    mysql: Engine, others: Engine, sent: Any, verb: str, name: str
+) -> None:
+    """Those of ``with_loader_criteria()`` too, also where they hold for a subquery."""
+    statement: Any = update(Article).values(name="new") if verb == "update" else delete(Article)
+    with Session(mysql) as snapshot:
+        snapshot.scalars(select(Article.id)).all()
+        _written_by(others, update(seats).where(seats.c.place == 2).values(taken=True))()
+        limited = statement.options(*OPTIONS[name])
+        result = snapshot.execute(limited, execution_options={"synchronize_session": False})
+        assert result.rowcount == 1
+        assert [key for key, _ in sent] == [(2,)]
+
+
+@on_mariadb
+def test_values_of_criteria_of_options_are_those_of_the_statement(
+    snapshot: Session, sent: Any
+) -> None:
+    """Of two statements alike, one of which SQLAlchemy has compiled, each has its own."""
+    for place in (1, 2):
+        by_place = select(Seat.place).where(Seat.place == place)
+        for criteria in (
+            Article.id.in_(by_place),
+            lambda cls: cls.id.in_(select(Seat.place).where(Seat.place == place)),
+        ):
+            option = with_loader_criteria(Article, criteria)
+            sent.clear()
+            snapshot.execute(update(Article).values(name="new").options(option))
+            assert [key for key, _ in sent] == [(place,)]
+
+
+@on_mariadb
+def test_criteria_of_options_hold_for_joined_classes(
+    snapshot: Session, others: Engine, sent: Any
+) -> None:
+    """Whose rows are read from the table that the statement names."""
+    _written_by(others, update(seats).where(seats.c.place == 2).values(taken=True))()
+    option = with_loader_criteria(Cat, Cat.id.in_(TAKEN))
+    options = {"synchronize_session": False}
+    snapshot.execute(update(Cat).values(lives=3).options(option), execution_options=options)
+    assert [key for key, _ in sent] == [(2,)]
+
+
+@on_mariadb
+def test_statements_with_the_same_subquery_do_not_deadlock(engine: Engine, sent: Any) -> None:
+    """Shared locks of what a statement then writes would let each wait for the others."""
+    # Of few rows, InnoDB would read and lock all before it looks into the subquery.
+    _written_by(
+        engine, insert(articles).values([{"headline": "x", "status": "y", "revision": 1}] * 100)
+    )()
+    first = select(Article.id).order_by(Article.id).limit(2).subquery()
+    renamed = update(Article).where(Article.id.in_(select(first.c.id)))
+    count, rounds = 3, 10
+    start = threading.Barrier(count)
+    errors: list[BaseException] = []
+
+    def rename(number: int) -> None:
+        for each in range(rounds):
+            try:
+                with Session(engine) as session:
+                    session.connection()
+                    start.wait(PATIENCE)
+                    session.execute(renamed.values(name=f"{number} {each}"))
+                    session.commit()
+            except OperationalError as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=rename, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert errors == []
+    assert len(sent) == count * rounds * 2
+
+
+AS_TEXT = text("id IN (Select place FROM seat WHERE taken)")
+UNLOCKABLE = {
+    "union": Article.id.in_(union(TAKEN, TAKEN)),
+    "joined subquery": Article.id == TAKEN.subquery().c.place,
+    "text": AS_TEXT,
+    "text in a subquery": Article.id.in_(select(Article.id).where(AS_TEXT)),
+    "textual select": Article.id.in_(text("TABLE seat").columns(Seat.place)),
+    "literal column": Article.id == literal_column("(SELECT min(place) FROM seat)"),
+}
+
+
+@on_mariadb
+@pytest.mark.parametrize("name", UNLOCKABLE)
+@pytest.mark.parametrize("is_option", [False, True], ids=["where", "option"])
 def test_subqueries_that_cannot_lock_are_refused(
-    snapshot: Session, sent: Any, criterion: Any
+    snapshot: Session, sent: Any, name: str, is_option: bool
 ) -> None:
     """What they find could be older than what the statement finds."""
-    statement = update(Article).where(criterion).values(name="new")
+    criterion, statement = UNLOCKABLE[name], update(Article).values(name="new")
+    if is_option and name == "text":
+        criterion = Article.id.is_not(None) & criterion  # an option takes no text alone
+    option = with_loader_criteria(Article, criterion) if is_option else None
+    statement = statement.where(criterion) if option is None else statement.options(option)
     options = {"synchronize_session": False}
     with pytest.raises(
         StatementSignalError, match=r"can't lock.*nothing was written.*IN or EXISTS"
     ):
         snapshot.execute(statement, execution_options=options)
-    snapshot.execute(statement, execution_options={**options, "signals": False})
+    if name not in ("textual select", "joined subquery"):  # which MariaDB may not know
+        snapshot.execute(statement, execution_options={**options, "signals": False})
     assert sent == []
+
+
+@on_mariadb
+def test_text_without_a_select_is_not_refused(snapshot: Session, sent: Any) -> None:
+    """Nor are criteria for classes of which the statement has none."""
+    other = with_loader_criteria(Seat, Seat.place.in_(union(TAKEN, TAKEN)))
+    statement = update(Article).where(text("id = 2 AND status <> 'selected'")).values(name="new")
+    snapshot.execute(statement.options(other))
+    assert [key for key, _ in sent] == [(2,)]
 
 
 # -- statements of MySQL and MariaDB -----------------------------------------------------------------
