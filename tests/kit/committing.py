@@ -35,11 +35,13 @@ async def maker_begin(sessions: Sessions) -> None:
 def failing_commit(session: Session) -> Iterator[None]:
     """Let the database refuse the COMMIT of a session, by an ``IntegrityError``.
 
-    MariaDB checks each constraint with its row, so it refuses what comes right before COMMIT.
+    MariaDB has no constraints that it checks then, so it is asked for the error right before.
     """
     engine = session.get_bind()
 
     def break_a_promise(connection: Connection) -> None:
+        if connection.dialect.name in ("mysql", "mariadb"):
+            connection.exec_driver_sql("SIGNAL SQLSTATE '23000' SET MYSQL_ERRNO = 1452")
         connection.execute(insert(Promise).values(author_id=77))
 
     event.listen(engine, "commit", break_a_promise)
