@@ -27,6 +27,12 @@ from aksara_signals.dispatch.connections.durable import durable_connections
 ROOT = Path(__file__).parent
 ON = ("sqlite", "postgresql", *["mariadb"] * (databases.mariadb_server() is not None))
 """What each test that asks for a database runs on."""
+WITH_PROCESSES = (
+    "guarantees/durable",
+    "tools/test_demo.py",
+    "compatibility/seeds/test_the_tests_mean_it.py",
+)
+"""Where most tests start processes, and many kill them."""
 SERVERS = (("RabbitMQ", RABBITMQ), ("Redis", REDIS))
 """What the tests of transports can't start themselves, and the variables that name it."""
 
@@ -61,12 +67,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to the slow tests the browser, and MariaDB in tests of the tools."""
+    """Leave to the slow tests the browser, what starts processes, and MariaDB in tests of the tools."""
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        folder = item.path.relative_to(ROOT).parts[0]
-        is_third = parameters.get("database") == "mariadb" and folder not in {"unit", "guarantees"}
-        if is_third or item.get_closest_marker("browser"):
+        path = item.path.relative_to(ROOT)
+        is_third = parameters.get("database") == "mariadb"
+        if (
+            (is_third and path.parts[0] not in {"unit", "guarantees"})
+            or any(map(path.is_relative_to, WITH_PROCESSES))
+            or item.get_closest_marker("browser")
+        ):
             item.add_marker(pytest.mark.slow)
 
 

@@ -184,6 +184,7 @@ def postgresql(request) -> Iterator[dict[str, str]]:
         yield {"DATABASE_URL": plain.render_as_string(hide_password=False)}
 
 
+@pytest.mark.slow  # each starts several processes
 @pytest.mark.parametrize("page", PAGES_WITH_FILES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_of_a_page_work_as_it_shows(page, run_files, request):
     """The files of a page, in a folder of their own, do by its commands what it says they do."""

@@ -315,7 +315,7 @@ async def legacy_delete(world: World) -> None:
 @operation("an upsert: ``insert(Post).on_conflict_do_nothing()``", False, True)
 async def upsert(world: World) -> None:
     dialect = world.session.get_bind().dialect.name
-    if dialect == "mysql":
+    if dialect in ("mysql", "mariadb"):
         statement: Any = insert(Post).prefix_with("IGNORE")
     else:
         dialects = {"sqlite": sqlite, "postgresql": postgresql}
