@@ -12,12 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, literal, select, update
 
-from aksara_signals.contrib.outbox.rows.tables import (
-    WAITING,
-    Tables,
-    clock,
-    insert_or_update,
-)
+from aksara_signals.contrib.outbox.rows.changing import insert_or_update
+from aksara_signals.contrib.outbox.rows.tables import WAITING, Tables, clock
 
 FAILURES_IN_A_ROW: int = 20
 """So many failures without a success between them open the breaker."""

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from aksara_signals.contrib.outbox.rows.breaker import begin_probe, load_breakers
+from aksara_signals.contrib.outbox.rows.changing import update_by_seq
 from aksara_signals.contrib.outbox.rows.locking import serialize
 from aksara_signals.contrib.outbox.rows.reading import Row, columns_of, read_rows, rows_of
 from aksara_signals.contrib.outbox.rows.selecting import (
@@ -33,15 +34,7 @@ from aksara_signals.contrib.outbox.rows.selecting import (
     look,
     pick,
 )
-from aksara_signals.contrib.outbox.rows.tables import (
-    DEAD,
-    DONE,
-    Tables,
-    clock,
-    is_in,
-    is_waiting,
-    update_by_seq,
-)
+from aksara_signals.contrib.outbox.rows.tables import DEAD, DONE, Tables, clock, is_in, is_waiting
 
 LONGEST_ERROR: int = 4_000
 """Characters of an error that are kept."""

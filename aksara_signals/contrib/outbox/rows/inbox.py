@@ -20,9 +20,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from aksara_signals.contrib.outbox.message import Message
 from aksara_signals.contrib.outbox.rows import upkeep
+from aksara_signals.contrib.outbox.rows.changing import insert_or_nothing
 from aksara_signals.contrib.outbox.rows.compiled import CompiledStatement
 from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
-from aksara_signals.contrib.outbox.rows.tables import Tables, clock, insert_or_nothing
+from aksara_signals.contrib.outbox.rows.tables import Tables, clock
 
 
 def _note(inbox: Table, dialect: str) -> Insert:

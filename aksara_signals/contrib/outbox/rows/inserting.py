@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Insert, Table, bindparam, delete, insert, select
 
+from aksara_signals.contrib.outbox.rows.changing import delete_by_seq
 from aksara_signals.contrib.outbox.rows.compiled import CompiledStatement
-from aksara_signals.contrib.outbox.rows.tables import delete_by_seq
 from aksara_signals.orm.bridge.dialects import is_mysql
 
 COLUMNS: tuple[str, ...] = (

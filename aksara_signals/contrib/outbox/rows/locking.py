@@ -10,10 +10,8 @@ from sqlalchemy import BigInteger, Connection, Engine, Pool, Table, event, func,
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from aksara_signals.contrib.outbox.rows.tables import (
-    Tables,
-    insert_or_update,
-)
+from aksara_signals.contrib.outbox.rows.changing import insert_or_update
+from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.exceptions import OutboxError
 from aksara_signals.orm.bridge.dialects import is_mysql
 

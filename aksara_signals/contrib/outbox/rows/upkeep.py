@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from aksara_signals.contrib.outbox.rows.breaker import load_breakers
+from aksara_signals.contrib.outbox.rows.changing import delete_by_seq, update_by_seq
 from aksara_signals.contrib.outbox.rows.tables import (
     DEAD,
     DONE,
@@ -33,10 +34,8 @@ from aksara_signals.contrib.outbox.rows.tables import (
     Tables,
     aware,
     clock,
-    delete_by_seq,
     is_in,
     is_waiting,
-    update_by_seq,
 )
 
 CHUNK: int = 1_000
