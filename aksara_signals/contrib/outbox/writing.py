@@ -19,17 +19,18 @@ from aksara_signals.contrib.outbox.encoding import Encoding
 from aksara_signals.contrib.outbox.hooks import header_hooks, write_observers
 from aksara_signals.contrib.outbox.options import Durable, options_of
 from aksara_signals.contrib.outbox.payloads import model_of, payload_of, values_of
-from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table, mysql_number_of
+from aksara_signals.contrib.outbox.rows.errors import is_missing, missing_table
 from aksara_signals.contrib.outbox.rows.inserting import delete_rows, insert_into, insert_rows
 from aksara_signals.contrib.outbox.rows.tables import Tables
 from aksara_signals.dispatch.connections.connection import Connection
 from aksara_signals.exceptions import OutboxError, SignalPayloadError
+from aksara_signals.orm.bridge.dialects import mysql_number_of
 from aksara_signals.orm.bridge.states import state_of
 from aksara_signals.orm.outcome.durable import DurableSend
 from aksara_signals.types import DurableOptions
 
-_NOT_JSON = 4025
-"""MariaDB's error of a column's CHECK."""
+_CHECK_FAILED = 4025
+"""MariaDB's error of a CHECK."""
 
 
 class Target(Protocol):
@@ -200,7 +201,7 @@ def _insert(connection: DatabaseConnection, target: Target, found: list[dict[str
         if target.deletes:
             delete_rows(connection, table, found)
     except DBAPIError as error:
-        if mysql_number_of(error) == _NOT_JSON:
+        if _is_unfit_json(error, table):
             raise SignalPayloadError(
                 f"a payload for a durable receiver can't be stored in {table.fullname}: it is "
                 f"nested too deeply for MariaDB, which takes 32 levels; send the keys, and let the "
@@ -210,6 +211,13 @@ def _insert(connection: DatabaseConnection, target: Target, found: list[dict[str
             what = "nothing can be stored for durable receivers"
             raise missing_table(what, table, error) from error
         raise
+
+
+def _is_unfit_json(error: DBAPIError, table: Table) -> bool:
+    """Whether MariaDB has refused a value of a JSON column, which has a CHECK of its own name."""
+    checks = (f"`{table.name}.{column}`" for column in ("payload", "headers"))
+    text = str(error.orig)
+    return mysql_number_of(error) == _CHECK_FAILED and any(check in text for check in checks)
 
 
 @lru_cache(maxsize=1024)

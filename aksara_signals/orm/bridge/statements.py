@@ -166,6 +166,13 @@ def _names_of(mapper: Mapper[Any], keys: Iterable[Any]) -> frozenset[str]:
     return frozenset(name for key in keys if (name := _name_of(mapper, key)) is not None)
 
 
+def sets_other_tables(state: ORMExecuteState, selectable: Any) -> bool:
+    """Whether an UPDATE sets columns of other tables than the one it names, which MySQL takes."""
+    statement: Any = state.statement
+    tables = (getattr(key, "table", selectable) for key in statement._values or ())
+    return any(table is not selectable for table in tables)
+
+
 def upserted_names(statement: Any, mapper: Mapper[Any]) -> frozenset[str]:
     """The attributes that an upsert sets of a row that exists already, and may set of no other."""
     clause: Any = getattr(statement, "_post_values_clause", None)

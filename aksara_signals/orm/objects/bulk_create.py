@@ -106,6 +106,14 @@ def _refusal_of_sql(instance: object, key: str) -> InstanceStateError:
     )
 
 
+def _error_of_another_key(cls: type, identity: Any) -> InstanceStateError:
+    return InstanceStateError(
+        f"bulk_create() of {describe_sender(cls)} was given the primary key {identity}, and the "
+        f"database has stored another, so nobody knows which values it has set for that row; roll "
+        f"back, and give the key as it is stored, or add() the instances to the session"
+    )
+
+
 class Gap(Enum):
     """What is inserted for a column where an instance has None, or no value at all."""
 
@@ -204,7 +212,10 @@ def _insert(
             tuple(found[: len(keys)]): found[len(keys) :]
             for found in _returned(session, cls, [*keys, *wanted], rows, options)
         }
-        fetched = [by_key[tuple(row[key] for key in keys)] for row in rows]
+        try:
+            fetched = [by_key[tuple(row[key] for key in keys)] for row in rows]
+        except KeyError as error:
+            raise _error_of_another_key(cls, *error.args) from None
     elif counts_keys_up(session, mapper):
         place = wanted.index(keys[0])
         found = _returned(session, cls, wanted, rows, options)

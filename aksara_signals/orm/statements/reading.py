@@ -12,13 +12,14 @@ the new ones already and isn't written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, false, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper
 
-from aksara_signals.orm.bridge.dialects import is_mysql
+from aksara_signals.orm.bridge.dialects import by_primary_key, is_mysql, lacks_primary_key
 from aksara_signals.orm.bridge.loading import MAX_KEYS, key_is_in
 from aksara_signals.orm.bridge.results import Row
 from aksara_signals.orm.bridge.statements import (
@@ -109,19 +110,40 @@ class ReadRows:
         layout = self._layout
         key = [layout.columns[place] for place in layout.key_places]
         reading: Any = select(*layout.columns)
-        if is_locked or self._reads_snapshots:
+        if is_locked:
             reading = reading.with_for_update()
-        wanted = [*identities]
-        return {
-            layout.identity_of(row): row
-            for start in range(0, len(wanted), MAX_KEYS)
-            for row in map(
-                tuple,
-                self._connection.execute(
-                    reading.where(key_is_in(key, wanted[start : start + MAX_KEYS]))
-                ),
-            )
-        }
+        rows = self._of_keys(reading, key, [*identities], [key[0].table])
+        return {layout.identity_of(row): row for row in rows}
+
+    def _of_keys(
+        self,
+        reading: Any,
+        key: Sequence[Any],
+        identities: Sequence[Identity],
+        tables: Sequence[Any],
+    ) -> Iterator[Row]:
+        """The rows of a SELECT that have these primary keys.
+
+        Args:
+            reading: The SELECT, without criteria.
+            key: The columns of the primary key.
+            identities: The keys.
+            tables: Those that the SELECT reads.
+        """
+        plain = reading
+        if self._reads_snapshots:
+            plain = reading.with_for_update()
+            reading = by_primary_key(plain, tables)
+        for start in range(0, len(identities), MAX_KEYS):
+            criterion = key_is_in(key, identities[start : start + MAX_KEYS])
+            try:
+                found = self._connection.execute(reading.where(criterion))
+            except DBAPIError as error:
+                if reading is plain or not lacks_primary_key(error):
+                    raise
+                reading = plain  # a view, or a table with a unique key instead
+                found = self._connection.execute(reading.where(criterion))
+            yield from map(tuple, found)
 
     def _lock_sqlite(self) -> None:
         """Begin writing on SQLite, which has no locks of rows.
@@ -172,13 +194,6 @@ class ReadRows:
     ) -> dict[Identity, Row]:
         key = [*mapper.primary_key]
         reading = select(*key, *columns).select_from(mapper.persist_selectable)
-        if self._reads_snapshots:
-            reading = reading.with_for_update()
+        rows = self._of_keys(reading, key, identities, mapper.tables)
         split = len(key)
-        return {
-            tuple(row[:split]): tuple(row[split:])
-            for start in range(0, len(identities), MAX_KEYS)
-            for row in self._connection.execute(
-                reading.where(key_is_in(key, identities[start : start + MAX_KEYS]))
-            )
-        }
+        return {row[:split]: row[split:] for row in rows}

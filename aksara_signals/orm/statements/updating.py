@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy.orm import Mapper
 
 from aksara_signals.exceptions import StatementSignalError
+from aksara_signals.orm.bridge.dialects import is_mysql
 from aksara_signals.orm.bridge.loading import key_is_in
 from aksara_signals.orm.bridge.results import Row
-from aksara_signals.orm.bridge.statements import limit_of
+from aksara_signals.orm.bridge.statements import limit_of, sets_other_tables
 from aksara_signals.orm.mapping.info import info_of
 from aksara_signals.orm.statements.layout import Identity
 from aksara_signals.orm.statements.writing import Writing, WrittenRows
@@ -45,6 +46,11 @@ def update_rows(writing: Writing) -> WrittenRows:
             f"it changes the primary key, and {writing.dialect.name} doesn't return which old "
             f"values belong to which new key",
             "load the instances and change them",
+        )
+    if not can_return and sets_other_tables(writing.state, writing.statement.selectable):
+        raise writing.refused(
+            "it sets columns of other tables as well, whose rows aren't sent",
+            "write a statement for each class",
         )
     before, statement = _locked(writing)
     if can_return:
@@ -124,12 +130,19 @@ def _require_same(writing: Writing, before: dict[Identity, Row], rows: list[Row]
 
 def _require_count(writing: Writing, result: Any, before: dict[Identity, Row]) -> None:
     if result.rowcount not in (-1, len(before)):
-        raise _changed_meanwhile(writing.mapper)
+        raise _changed_meanwhile(writing.mapper, _OTHER_COUNTS if is_mysql(writing.dialect) else "")
 
 
-def _changed_meanwhile(mapper: Mapper[Any]) -> StatementSignalError:
+_OTHER_COUNTS = (
+    "; or connect as SQLAlchemy does, with the flag FOUND_ROWS, if the engine has its own "
+    "creator=; or give the class a primary key that is no FLOAT"
+)
+"""Why MySQL may count fewer rows than were locked, though nobody has changed any."""
+
+
+def _changed_meanwhile(mapper: Mapper[Any], further: str = "") -> StatementSignalError:
     return StatementSignalError(
         f"other rows of {mapper.class_.__name__} were written than those that had been locked to "
-        f"read their values, because another transaction has changed them meanwhile; the "
-        f"statement was rolled back: repeat the transaction"
+        f"read their values, probably because another transaction has changed them meanwhile; the "
+        f"statement was rolled back: repeat the transaction{further}"
     )

@@ -7,11 +7,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aksara_signals.exceptions import OutboxError
+from aksara_signals.orm.bridge.dialects import mysql_number_of
 
-MYSQL_DRIVERS: frozenset[str] = frozenset(
-    ("MySQLdb", "aiomysql", "asyncmy", "mariadb", "mysql", "pymysql")
-)
-"""The packages of the drivers of MySQL and MariaDB."""
 _OUTAGES = ("08", "57P", "53300")
 """Connection lost, server shutting down or starting, too many connections."""
 _UNKNOWN_TABLE = ("42P01", "42703")
@@ -35,14 +32,6 @@ def sqlstate_of(error: BaseException) -> str | None:
     original = getattr(error, "orig", error)
     state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     return state if isinstance(state, str) else None
-
-
-def mysql_number_of(error: BaseException) -> int | None:
-    """The number of an error of MySQL or MariaDB, whose drivers give no SQLSTATE."""
-    original = getattr(error, "orig", error)
-    number = original.args[0] if isinstance(original, BaseException) and original.args else None
-    is_mysql = type(original).__module__.partition(".")[0] in MYSQL_DRIVERS
-    return number if is_mysql and isinstance(number, int) else None
 
 
 def is_missing(error: DBAPIError) -> bool:

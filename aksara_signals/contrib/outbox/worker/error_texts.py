@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 from sqlalchemy.exc import PendingRollbackError, StatementError
 
-from aksara_signals.contrib.outbox.rows.errors import MYSQL_DRIVERS, mysql_number_of, sqlstate_of
+from aksara_signals.contrib.outbox.rows.errors import sqlstate_of
 from aksara_signals.dispatch.receivers.identity import type_name
 from aksara_signals.dispatch.receivers.naming import safe_str
+from aksara_signals.orm.bridge.dialects import MYSQL_DRIVERS, mysql_number_of
 
 _WITH_VALUES = (StatementError, PendingRollbackError)
 _DRIVERS = frozenset(("asyncpg", "psycopg", "psycopg2", "sqlite3")) | MYSQL_DRIVERS

@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 from kit.databases import create_all
 from kit.outbox_world import Article, Base, Color, Reading, Storehouse, inserts, rows_in, stored
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -208,6 +209,19 @@ def test_what_is_nested_too_deeply_for_mariadb_is_refused(plain: Session, name: 
         deep = [deep]
     with pytest.raises(SignalPayloadError, match="MariaDB, which takes 32 levels"):
         paid.send_sync("shop", session=plain, items=deep)
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_a_check_of_the_users_own_is_not_taken_for_it(
+    plain: Session, name: str, outbox: Outbox
+) -> None:
+    """What fails it comes as the database says it."""
+    paid = Signal(name)
+    connect(paid, None, name)
+    table = outbox.tables.outbox.name
+    plain.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT shorter CHECK (length(payload) < 9)"))
+    with pytest.raises(DBAPIError, match="shorter"):
+        paid.send_sync("shop", session=plain, items=1)
 
 
 def test_encoders_are_those_of_the_outbox(plain: Session, name: str, outbox: Outbox) -> None:

@@ -378,3 +378,13 @@ async def test_rows_that_are_complete_are_inserted_without_reading_back(
     assert len(executed) == 1
     assert "RETURNING" not in executed[0]
     assert await Country.objects.filter(rank=2).count() == 2
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+async def test_a_key_that_is_stored_otherwise_is_named(
+    sessions: async_sessionmaker[AsyncSession],
+) -> None:
+    """A key of 0 means the next number there, so the row that comes back is nobody's."""
+    async with sessions() as session:
+        with pytest.raises(InstanceStateError, match=r"Entry was given the primary key \(0,\)"):
+            await Entry.objects.bulk_create([Entry(id=0, title="x")], session=session)

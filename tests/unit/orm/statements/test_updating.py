@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pymysql
 import pytest
 from kit import databases
 from kit.databases import Database
@@ -669,6 +670,49 @@ def test_criteria_of_other_tables(mysql: Engine, sent: Any, mode: Any) -> None:
 
 
 @on_mariadb
+def test_an_update_that_sets_columns_of_other_tables_is_refused(mysql: Engine, sent: Any) -> None:
+    """What it changes there would be sent to nobody; a column of the class's own table is sent."""
+    matches = Article.id == Seat.place
+    with Session(mysql) as session:
+        with pytest.raises(
+            StatementSignalError, match=r"other tables.*nothing was written: write a"
+        ):
+            session.execute(
+                update(Article).where(matches).values({Article.name: "new", Seat.taken: 1})
+            )
+        assert session.scalar(select(func.count()).where(Article.name == "new")) == 0
+        renamed = update(Article).where(matches, Seat.row == "A").values({Article.name: "new"})
+        session.execute(renamed)
+    assert [key for key, _ in sent] == [(1,), (2,)]
+
+
+@on_mariadb
+def test_a_connection_that_counts_rows_otherwise_is_named_in_the_error(
+    sync_engine: Engine, sent: Any
+) -> None:
+    """One of an engine's own ``creator=``, without the flag that SQLAlchemy sets."""
+    url = sync_engine.url
+    made = create_engine(
+        url,
+        creator=lambda: pymysql.connect(
+            host=url.host or "",
+            port=url.port or 3306,
+            user=url.username,
+            password=url.password or "",
+            database=url.database,
+        ),
+    )
+    Base.metadata.create_all(made)
+    with Session(made) as session:
+        session.execute(insert(Article).values(name="new", status="x", revision=1))
+        changed = update(Article).values(name="new", revision=1)
+        with pytest.raises(StatementSignalError, match=r"FOUND_ROWS, if the engine has its own"):
+            session.execute(changed)
+    assert sent == []
+    made.dispose()
+
+
+@on_mariadb
 def test_subqueries_of_the_same_table(mysql: Engine, sent: Any) -> None:
     """Where the database takes them, the library doesn't stand in the way."""
     newest = select(Article.id).order_by(Article.id.desc()).limit(1).scalar_subquery()
@@ -707,6 +751,92 @@ def test_an_insert_that_ignores_a_row_sends_nothing(
         assert recorder.calls == []
         session.execute(insert(Article).values(name="new", slug="z").prefix_with("IGNORE"))
     assert [call.payload["created"] for call in recorder.calls] == [True]
+
+
+OWN = range(5, 11)
+"""Of ten rows, those of one transaction: so many that MariaDB would sooner look at all of them."""
+BY_KEY = {
+    "list": (articles, update(Article), [{"id": each, "name": "new"} for each in OWN]),
+    "composite keys": (
+        seats,
+        update(Seat),
+        [{"row": "C", "place": each, "taken": True} for each in OWN],
+    ),
+    "joined class": (cats, update(Cat), [{"id": each, "lives": 3} for each in OWN]),
+    "base of a joined class": (cats, update(Animal), [{"id": each, "name": "new"} for each in OWN]),
+}
+
+
+@on_mariadb
+@pytest.mark.parametrize("with_changes", [False, True], ids=["rows", "changes"])
+@pytest.mark.parametrize("name", BY_KEY)
+def test_rows_of_other_transactions_are_not_waited_for(
+    mysql: Engine, others: Engine, recorder: Recorder, name: str, with_changes: bool
+) -> None:
+    """The rows are found by their keys, and others aren't looked at, which would lock them."""
+    table, statement, parameters = BY_KEY[name]
+    with mysql.begin() as connection:
+        for each in reversed(Base.metadata.sorted_tables):
+            connection.execute(delete(each))
+        values = {"status": "x", "headline": "x", "revision": 1, "taken": False, "row": "C"}
+        values |= {"kind": "cat", "name": "x", "lives": 9}
+        for filled in (articles, seats, animals, cats):
+            rows = [
+                {"id": number, "place": number, "slug": f"s{number}", **values}
+                for number in range(1, 11)
+            ]
+            known = [{key: row[key] for key in row if key in filled.c} for row in rows]
+            connection.execute(insert(filled), known)
+        connection.exec_driver_sql(f"ANALYZE TABLE {table.name}")
+
+    def changed(instance: Any, changes: Any, **_: Any) -> None:
+        assert changes
+
+    if with_changes:
+        post_update.connect(changed, sender=Base, statements=True)
+    recorder.record(post_update, Base, statements=True)
+    first = [column == ("C" if column.name == "row" else 1) for column in table.primary_key]
+    with mysql.connect() as holder, Session(others) as session:
+        holder.execute(select(table).where(*first).with_for_update())
+        session.execute(statement, parameters)
+    assert len(recorder.calls) == len(OWN)
+
+
+class Library(SignalMixin, DeclarativeBase):
+    """The base of a table of its own."""
+
+
+class Book(Library):
+    """Mapped to what has no primary key in the database: a view, a table with a unique key."""
+
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    title: Mapped[str]
+
+
+@on_mariadb
+@pytest.mark.parametrize("is_view", [False, True], ids=["unique key", "view"])
+def test_a_table_without_a_primary_key_is_read_as_well(
+    sync_engine: Engine, recorder: Recorder, is_view: bool
+) -> None:
+    """There the rows are found as the database likes."""
+    table = "shelf" if is_view else "book"
+    with sync_engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"CREATE TABLE {table} (id INT NOT NULL UNIQUE, title VARCHAR(9))"
+        )
+        if is_view:
+            connection.exec_driver_sql("CREATE VIEW book AS SELECT * FROM shelf")
+        connection.execute(
+            insert(Book.__table__), [{"id": 1, "title": "a"}, {"id": 2, "title": "b"}]
+        )
+    recorder.record(post_update, Book, statements=True)
+    with Session(sync_engine) as session:
+        session.execute(update(Book).values(title="c"))
+        session.execute(update(Book), [{"id": 2, "title": "d"}])
+        session.commit()
+        assert session.scalars(select(Book.title).order_by(Book.id)).all() == ["c", "d"]
+    assert [call.payload["instance"].title for call in recorder.calls] == ["c", "c", "d"]
 
 
 class Token(Base):
