@@ -149,13 +149,18 @@ def sqlite_database(folder: Path) -> Database:
     )
 
 
+@lru_cache(maxsize=8)
+def _administration(url: URL) -> Engine:
+    """An engine that creates and drops what tests use; it holds no connection while they run."""
+    return create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+
 @contextmanager
 def postgresql_database(server: URL) -> Iterator[Database]:
     """An empty schema on ``server``, dropped with all it holds at the end."""
     schema = f"test_{uuid.uuid4().hex}"
     sync_url = server.set(drivername="postgresql+psycopg")
-    # NullPool: the connection that creates and drops must not be open while the test runs.
-    engine = create_engine(sync_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    engine = _administration(sync_url)
     with engine.connect() as connection:
         connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
     try:
@@ -198,7 +203,7 @@ def mariadb_database(server: URL) -> Iterator[Database]:
     """
     name = f"test_{uuid.uuid4().hex}"
     sync_url = server.set(drivername="mariadb+pymysql")
-    engine = create_engine(sync_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    engine = _administration(sync_url)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
     try:
@@ -264,8 +269,7 @@ def take_for_mysql(engine: Engine) -> None:
 def own_database(server: URL) -> Iterator[URL]:
     """An empty database on ``server``, for programs that make tables as they like."""
     name = f"test_{uuid.uuid4().hex}"
-    sync_url = server.set(drivername="postgresql+psycopg")
-    engine = create_engine(sync_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    engine = _administration(server.set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
         connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
     try:

@@ -197,8 +197,9 @@ def test_what_ends_a_process_ends_the_loop(
     assert type(caught.value).__name__ == name
     assert engines.pop().pool.checkedout() == 0
     forget_all()
+    del caught  # by its traceback, it holds the connection
     with warnings.catch_warnings():
-        # aiomysql's connection can't be closed any more, as its loop has ended: this is no fault.
+        # The drivers' connections can't be closed any more, as their loop has ended: this is no fault.
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
     with Session(sync_engine) as session:
