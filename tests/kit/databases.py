@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -43,6 +42,8 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.ext.compiler import compiles
 
+from kit.ports import free_port
+
 # Speed only: the throw-away server's data need not outlive a crash. Prepared transactions are off
 # by default, and two-phase commits need them.
 SERVER_SETTINGS = """
@@ -52,9 +53,11 @@ full_page_writes = off
 max_connections = 200
 max_prepared_transactions = 20
 """
+# What is committed outlives a crash of the server, though not one of the machine.
+CRASH_SAFE_SETTINGS = SERVER_SETTINGS.replace("synchronous_commit = off", "synchronous_commit = on")
 
 MARIADB_SETTINGS = (
-    # What is committed outlives a crash of the server, though not one of the machine.
+    # As above.
     "--innodb-flush-log-at-trx-commit=2",
     "--innodb-buffer-pool-size=16M",
     "--innodb-log-file-size=8M",
@@ -327,21 +330,23 @@ class RestartableMariaDB:
     """A MariaDB server of our own, without other users, in a folder."""
 
     def __init__(self, folder: Path, options: Sequence[str]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.url: URL = make_url(f"mysql+asyncmy://root@127.0.0.1:{port}/mysql")
         as_root = ["--user=root"] if os.geteuid() == 0 else []
-        data = f"--datadir={folder / 'data'}"
+        # Where a server starts, it removes temporary tables, also those of servers that run.
+        temporary = folder / "tmp"
+        temporary.mkdir()
+        data = (f"--datadir={folder / 'data'}", f"--tmpdir={temporary}")
         subprocess.run(
             [
-                *("mariadb-install-db", "--no-defaults", data, *as_root, "--skip-test-db"),
+                *("mariadb-install-db", "--no-defaults", *data, *as_root, "--skip-test-db"),
                 *("--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"),
             ],
             check=True,
             capture_output=True,
         )
         self._command = [
-            *("mariadbd", "--no-defaults", data, *as_root, f"--port={port}"),
+            *("mariadbd", "--no-defaults", *data, *as_root, f"--port={port}"),
             *("--bind-address=127.0.0.1", f"--socket={folder / 'socket'}"),
             *(f"--pid-file={folder / 'pid'}", f"--log-error={folder / 'log'}"),
             *options,
@@ -398,7 +403,7 @@ def restartable_mariadb(*options: str) -> Iterator[RestartableMariaDB]:
 
 
 @contextmanager
-def restartable_server(settings: str = SERVER_SETTINGS) -> Iterator[RestartableServer]:
+def restartable_server(settings: str = CRASH_SAFE_SETTINGS) -> Iterator[RestartableServer]:
     """A throw-away server that can be restarted."""
     # Not pytest's own temporary folder: its path is too long for the server's socket, and closed
     # to the other user that runs the server if the tests run as root.

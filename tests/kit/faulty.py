@@ -129,8 +129,6 @@ class Server:
             time.sleep(0.001)
 
     def _processes(self) -> set[int]:
-        # A SELECT from information_schema.processlist while connections end may crash MariaDB
-        # 10.11: in ha_maria::drop_table(), of its temporary table.
         find = "show processlist" if self.is_mariadb else "select pid from pg_stat_activity"
         with self.engine.connect() as connection:
             return set(connection.execute(text(find)).scalars())

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from kit.ports import free_port
+
 
 class Gate:
     """Passes everything on to a server while it is open.
@@ -19,8 +21,7 @@ class Gate:
 
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port: int = free_port()
         self._threads: list[threading.Thread] = []
         self._stop: socket.socket | None = None
 

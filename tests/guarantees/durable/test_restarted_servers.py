@@ -12,7 +12,7 @@ from kit.durable import drained
 from kit.durable.programs import Programs
 from kit.durable.verdict import changes, effects_of, judge, shipped
 from kit.effort import times
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,6 @@ def test_the_server_is_restarted(
     restartable: databases.RestartableServer,
 ) -> None:
     """Nothing is lost, made up or delivered twice; workers go on by themselves."""
-    with shop_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        # Without it a crash loses what was committed last, and what was sent then isn't true.
-        connection.execute(text("alter system set synchronous_commit = on"))
-        connection.execute(text("select pg_reload_conf()"))
-    shop_engine.dispose()
     chance = random.Random(15)
     workers = [shop_programs.worker(is_sync=is_sync) for is_sync in (False, True)]
     writers = [shop_programs.writer(seed, is_sync=seed == 1, is_tolerant=True) for seed in range(2)]

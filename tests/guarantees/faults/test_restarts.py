@@ -150,10 +150,6 @@ async def test_the_server_is_restarted(
     mode: str,
 ) -> None:
     """What is sent as committed is there afterwards, and the same session goes on."""
-    if not server.is_mariadb:
-        # Without it a crash silently loses what was committed last.
-        server.execute("alter system set synchronous_commit = on")
-        server.execute("select pg_reload_conf()")
     restarts: list[str] = []
 
     def restart() -> None:

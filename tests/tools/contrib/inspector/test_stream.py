@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 from kit.browsers import served
+from kit.ports import free_port
 from kit.timelines import entry_view, group_view
 
 from aksara_signals.contrib.inspector import stream
@@ -429,9 +430,7 @@ def test_uvicorn_stops_at_once(tmp_path: Path) -> None:
     """With a stream that is open, by the signal of Ctrl+C."""
     script = tmp_path / "serve.py"
     script.write_text(textwrap.dedent(SERVER))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     kit = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": str(kit), "PYTHONSAFEPATH": ""}
     process = subprocess.Popen([sys.executable, str(script), str(port)], env=environment)
