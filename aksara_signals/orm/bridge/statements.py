@@ -166,11 +166,18 @@ def _names_of(mapper: Mapper[Any], keys: Iterable[Any]) -> frozenset[str]:
     return frozenset(name for key in keys if (name := _name_of(mapper, key)) is not None)
 
 
-def sets_other_tables(state: ORMExecuteState, selectable: Any) -> bool:
-    """Whether an UPDATE sets columns of other tables than the one it names, which MySQL takes."""
+def sets_other_tables(state: ORMExecuteState, mapper: Mapper[Any], selectable: Any) -> bool:
+    """Whether an UPDATE sets columns of other tables than its own, which MySQL takes.
+
+    Args:
+        state: The UPDATE.
+        mapper: The mapper of the class that it names.
+        selectable: The table of that, or the alias that it names.
+    """
     statement: Any = state.statement
+    own = (selectable, mapper.local_table)  # the names of attributes stand for the table's columns
     tables = (getattr(key, "table", selectable) for key in statement._values or ())
-    return any(table is not selectable for table in tables)
+    return any(all(table is not each for each in own) for table in tables)
 
 
 def upserted_names(statement: Any, mapper: Mapper[Any]) -> frozenset[str]:

@@ -47,7 +47,9 @@ def update_rows(writing: Writing) -> WrittenRows:
             f"values belong to which new key",
             "load the instances and change them",
         )
-    if not can_return and sets_other_tables(writing.state, writing.statement.selectable):
+    if not can_return and sets_other_tables(
+        writing.state, writing.mapper, writing.statement.selectable
+    ):
         raise writing.refused(
             "it sets columns of other tables as well, whose rows aren't sent",
             "write a statement for each class",
