@@ -68,6 +68,10 @@ class Durations:
         self._nanoseconds["clock"][self.count] = time.perf_counter_ns() - clock
         self.count += 1
 
+    def cpu_seconds(self) -> float:
+        """In all."""
+        return sum(self._nanoseconds["cpu"][: self.count]) / 1e9
+
     def deciles(self, kind: str) -> list[float]:
         """In microseconds."""
         found = statistics.quantiles(self._nanoseconds[kind][: self.count], n=10)
@@ -125,6 +129,7 @@ class Application:
         return {
             "seconds": time.perf_counter() - start,
             "busy": time.process_time() - busy,
+            "work": self.durations.cpu_seconds(),
             "late": late,
             "send": statistics.median(batches) / SENDS * 1e6,
             "sends": self.durations.count,

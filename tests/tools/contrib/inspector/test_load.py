@@ -45,6 +45,8 @@ MOST_GROWTH = 4 * 2**20
 DECILES = 4
 """How many are compared, the lowest ones: in the others is what other processes do to the machine."""
 MOST_SLOWED = 1.05
+MOST_BUSY = 3
+"""How much of a processor the process may take, as a multiple of what its receiver takes."""
 STUCK_SECONDS = 3.0
 
 
@@ -90,11 +92,13 @@ def test_memory_is_flat_for_a_minute(pages, record_property) -> None:
             assert "more, not shown live" in page.inner_text("#missed")
     rss = [each["rss"] for each in found]
     seconds = sum(each["seconds"] for each in found)
-    busy = sum(each["busy"] for each in found) / seconds
+    busy = sum(each["busy"] for each in found)
+    work = sum(each["work"] for each in found)
     late = max(each["late"] for each in found)
     figures = (
         f"inspector: {sum(each['sends'] for each in found):,} sends in {seconds:.1f} s, busy for "
-        f"{busy:.0%} of them and at most {late:.2f} s behind; memory every {MOST_SECONDS} s: {mebibytes(rss)}"
+        f"{busy:.1f} s, {work:.1f} s of them with the receiver's work, and at most {late:.2f} s "
+        f"behind; memory every {MOST_SECONDS} s: {mebibytes(rss)}"
     )
     record_property(FIGURES, figures)
     assert {each["sends"] for each in found} == {SENDS_PER_SECOND * MOST_SECONDS}
@@ -102,9 +106,8 @@ def test_memory_is_flat_for_a_minute(pages, record_property) -> None:
     # Each stream ends after a while, and the browser opens the next one.
     assert max(each["streams"] for each in found) == BROWSERS
     assert {each["entries"] for each in found} == {MAX_ENTRIES}
-    # A busy machine lets it fall behind for some time. The rate holds where it has a processor.
-    assert busy * seconds < MOST_SECONDS * len(found) / 2, figures
-    assert seconds < 2 * MOST_SECONDS * len(found), figures
+    # A busy machine lets it fall behind, and slows whatever it does; the receiver, too.
+    assert busy < MOST_BUSY * work, figures
     assert rss[-1] - rss[1] < MOST_GROWTH, figures
     assert max(each["size_bytes"] for each in found) <= MAX_BYTES
 
