@@ -174,7 +174,8 @@ def clean_signals() -> Iterator[None]:
         # What is alive now was alive when `left` was made: a receiver may be collected meanwhile.
         gone = [each for each in kept if each.is_alive and each not in left]
         assert not gone, f"a test removed connections of {signal.name}"
-        assert {*left} <= {*kept}, f"a test added connections to {signal.name}"
+        as_kept = tuple(each for each in kept if each in left)
+        assert left == as_kept, f"a test added connections to {signal.name}, or moved some"
 
 
 @pytest.fixture

@@ -68,9 +68,9 @@ class Durations:
         self._nanoseconds["clock"][self.count] = time.perf_counter_ns() - clock
         self.count += 1
 
-    def cpu_seconds(self) -> float:
+    def seconds(self, kind: str) -> float:
         """In all."""
-        return sum(self._nanoseconds["cpu"][: self.count]) / 1e9
+        return sum(self._nanoseconds[kind][: self.count]) / 1e9
 
     def deciles(self, kind: str) -> list[float]:
         """In microseconds."""
@@ -129,7 +129,8 @@ class Application:
         return {
             "seconds": time.perf_counter() - start,
             "busy": time.process_time() - busy,
-            "work": self.durations.cpu_seconds(),
+            "work": self.durations.seconds("cpu"),
+            "work by clock": self.durations.seconds("clock"),
             "late": late,
             "send": statistics.median(batches) / SENDS * 1e6,
             "sends": self.durations.count,
